@@ -1,0 +1,6 @@
+"""`python -m progan`, so that `torchrun -m progan train …` and `accelerate launch -m progan …` work."""
+
+from progan.cli import main
+
+if __name__ == "__main__":
+    main(prog_name="progan")

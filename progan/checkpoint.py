@@ -1,0 +1,175 @@
+"""Save and restore training state; export and load the averaged generator.
+
+A *checkpoint* is everything needed to go on; a *snapshot* is the averaged generator and its config,
+to use. Neither can run code when it is loaded.
+"""
+
+import json
+import logging
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from progan import __version__
+from progan.config import Config, parse_yaml, validate
+from progan.errors import UserError
+from progan.networks import Generator
+
+log = logging.getLogger("progan")
+
+
+class Stateful(Protocol):
+    def state_dict(self) -> dict[str, Any]: ...
+    def load_state_dict(self, state: dict[str, Any]) -> Any: ...
+
+
+def stamp(nimg: int) -> str:
+    """`nimg` for file names, in kimg, so that names sort by progress: 60160 -> 000060.160."""
+    return f"{nimg / 1000:010.3f}"
+
+
+def write_atomically(path: Path, write: Any) -> None:
+    """`write(temporary)`, sync, rename: `path` is whole or it is not there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".partial")
+    try:
+        write(temporary)
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)  # the new name, too, is on the disk
+    finally:
+        os.close(folder)
+
+
+class Checkpoint:
+    """Training state in `run_dir/checkpoints`: `Checkpoint(run_dir, G=G, G_opt=optimizer, …)`.
+
+    Everything given by name has `state_dict()` and `load_state_dict()`.
+    """
+
+    def __init__(self, run_dir: Path, **parts: Stateful):
+        self.folder = run_dir / "checkpoints"
+        self.parts = parts
+
+    def files(self) -> list[Path]:
+        """Oldest first."""
+        return sorted(self.folder.glob("checkpoint-*.pt"))
+
+    def save(self, nimg: int, keep: int) -> Path:
+        """Write atomically, then remove all but the newest `keep`."""
+        path = self.folder / f"checkpoint-{stamp(nimg)}.pt"
+        state = {name: part.state_dict() for name, part in self.parts.items()}
+        write_atomically(path, lambda temporary: torch.save(state, temporary))
+        for old in self.files()[:-keep]:
+            old.unlink(missing_ok=True)
+        return path
+
+    def load_newest(self) -> Path | None:
+        """Restore from the newest file that can be read; `None` if there is none.
+
+        A damaged file is named in a warning and the one before it used.
+
+        Raises:
+            UserError: there are checkpoints and none can be read.
+        """
+        files = self.files()
+        for path in reversed(files):
+            try:
+                state = torch.load(path, map_location="cpu", weights_only=True)
+                missing = self.parts.keys() - state.keys()
+                if missing:
+                    raise ValueError(f"it lacks {', '.join(sorted(missing))}")
+            except Exception as error:  # whatever damage makes the reader raise
+                log.warning(
+                    "checkpoint %s cannot be read (%s); trying the one before", path, brief(error)
+                )
+                continue
+            for name, part in self.parts.items():
+                part.load_state_dict(state[name])
+            return path
+        if files:
+            raise UserError(
+                f"none of the {len(files)} checkpoints in {self.folder} can be read; "
+                "start again with another --run-dir"
+            )
+        return None
+
+
+def brief(error: Exception) -> str:
+    """The first line of an error's message."""
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The averaged generator as it was at `nimg`."""
+
+    G: Generator
+    config: Config
+    nimg: int
+    resolution: int
+    alpha: float | None
+    classes: tuple[str, ...]
+
+
+def snapshot_path(run_dir: Path, nimg: int) -> Path:
+    return run_dir / "snapshots" / f"snapshot-{stamp(nimg)}.safetensors"
+
+
+def save_snapshot(path: Path, snapshot: Snapshot) -> None:
+    """One `.safetensors` file with all that sampling needs in its metadata."""
+    metadata = {
+        "progan": __version__,
+        "config": snapshot.config.to_yaml(),
+        "progress": json.dumps([snapshot.nimg, snapshot.resolution, snapshot.alpha]),
+        "classes": json.dumps(snapshot.classes),
+    }
+    tensors = {name: t.contiguous() for name, t in snapshot.G.state_dict().items()}
+    write_atomically(path, lambda temporary: save_file(tensors, temporary, metadata))
+
+
+def find_snapshot(path: Path) -> Path:
+    """The file itself, or the newest snapshot of a run."""
+    if path.is_dir():
+        files = sorted((path / "snapshots").glob("snapshot-*.safetensors"))
+        if not files:
+            raise UserError(
+                f"no snapshots in {path}: give a run that has trained, or a .safetensors file"
+            )
+        return files[-1]
+    if not path.exists():
+        raise UserError(f"no such run or snapshot: {path}")
+    return path
+
+
+def load_snapshot(path: Path) -> Snapshot:
+    """Read a snapshot file.
+
+    Raises:
+        UserError: it is not a snapshot of progan, or is damaged.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        config = validate(parse_yaml(metadata["config"], "its config"), "its config")
+        nimg, resolution, alpha = json.loads(metadata["progress"])
+        classes = tuple(json.loads(metadata["classes"]))
+        G = Generator(**config.network.generator_settings(), c_dim=len(classes))
+        G.load_state_dict(tensors)
+    except (SafetensorError, KeyError, ValueError, TypeError, RuntimeError, OSError) as error:
+        raise UserError(
+            f"{path} is not a snapshot of progan ({brief(error)}); "
+            "snapshots are the .safetensors files in a run's snapshots/"
+        ) from None
+    return Snapshot(G.eval().requires_grad_(False), config, nimg, resolution, alpha, classes)

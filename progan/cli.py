@@ -1,0 +1,227 @@
+"""The commands. Heavy imports are inside them, so `progan --help` is instant."""
+
+import logging
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from progan import __version__
+from progan.config import Config, load_config, presets
+from progan.errors import UserError
+from progan.launch import is_main, processes
+
+OVERRIDES = click.option(
+    "-o",
+    "overrides",
+    multiple=True,
+    metavar="SECTION.KEY=VALUE",
+    help="Change a setting, for example -o network.resolution=64; may be repeated.",
+)
+CONFIG = click.option(
+    "--config", "config_name", metavar="FILE|PRESET", help="A YAML file, or a preset's name."
+)
+
+
+class Commands(click.Group):
+    """Shows mistakes of the user's as one message with exit code 2."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except UserError as error:
+            if is_main():  # one message, however many processes made the same mistake
+                click.echo(f"Error: {error}", err=True)
+            sys.exit(2)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="progan")
+def main() -> None:
+    """Progressive-growing GANs: train, resume, sample.
+
+    \b
+    progan train --data demo             train on the embedded cartoon faces
+    progan sample runs/demo --grid       a grid of what it learned
+    progan train --data FOLDER           train on your own images
+    """
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    logging.getLogger("progan").setLevel(logging.INFO)
+
+
+@main.command()
+@click.option(
+    "--data",
+    metavar="NAME|PATH",
+    help="demo, celeba, cifar10, mnist, or a folder or zip of images.",
+)
+@CONFIG
+@OVERRIDES
+@click.option(
+    "--run-dir",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Where the run is kept; the same DIR again goes on with it. [default: runs/NAME]",
+)
+@click.option(
+    "--resume",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Go on with the run in DIR, with the settings it has.",
+)
+@click.option("--download", is_flag=True, help="Let torchvision fetch a named data set.")
+@click.option(
+    "--dry-run", is_flag=True, help="Print settings, phases and the time expected, and stop."
+)
+def train(
+    data: str | None,
+    config_name: str | None,
+    overrides: tuple[str, ...],
+    run_dir: Path | None,
+    resume: Path | None,
+    download: bool,
+    dry_run: bool,
+) -> None:
+    """Train, or go on with, a run.
+
+    \b
+    Without --config, a named data set takes the preset of its name, and a path
+    the paper's networks at 128x128. On a machine without a GPU, try
+    progan train --data FOLDER --config demo
+    """
+    if resume:
+        if data or config_name or run_dir:
+            raise UserError(
+                "--resume DIR takes the settings of the run in DIR: "
+                "leave out --data, --config and --run-dir (-o may change lengths and intervals)"
+            )
+        from progan.runs import read_config
+
+        config, run_dir = read_config(resume, list(overrides)), resume
+    else:
+        config = resolve(data, config_name, list(overrides))
+        run_dir = run_dir or Path("runs") / Path(config.data.source).stem
+    if dry_run:
+        preview(config)
+    else:
+        start(config, run_dir, download)
+
+
+def resolve(data: str | None, config_name: str | None, overrides: list[str]) -> Config:
+    """Preset or file, then `--data`, then `-o`."""
+    if config_name is None and data in presets():
+        config_name = data
+    if data is not None:
+        # A path is kept absolute, so that the run can be resumed from any folder.
+        known = data in presets() and not Path(data).exists()
+        source = data if known or not Path(data).exists() else str(Path(data).resolve())
+        overrides = [f"data.source={source!r}", *overrides]
+    config = load_config(config_name, overrides)
+    if config.data.source is None:
+        raise UserError("what to train on? give --data demo, or --data with a folder of images")
+    return config
+
+
+def preview(config: Config) -> None:
+    """What `--dry-run` prints."""
+    from progan.distributed import make_accelerator, set_precision
+    from progan.preview import phase_table
+    from progan.schedule import check_batches
+    from progan.trainer import make_costs, make_networks
+
+    schedule = config.make_schedule()
+    check_batches(schedule, processes(), config.network.stddev_group)
+    set_precision(config.run.precision)
+    click.echo(config.to_yaml())
+    accelerator = make_accelerator(Path("."), None)
+    G, D = make_networks(config, 0, accelerator.device)
+    costs = make_costs(config, schedule, G, D, accelerator)
+    click.echo(phase_table(schedule, costs))
+
+
+def start(config: Config, run_dir: Path, download: bool) -> None:
+    """Check everything that can be checked, prepare the data, train, say how to go on."""
+    from progan.data import prepare, sources
+    from progan.distributed import make_accelerator, set_precision
+    from progan.runs import check_run_dir, write_config
+    from progan.schedule import check_batches
+    from progan.stopping import StopRequest
+    from progan.tracking import check_tracker
+    from progan.trainer import Trainer
+
+    check_batches(config.make_schedule(), processes(), config.network.stddev_group)
+    check_tracker(config.run.tracker)
+    check_run_dir(run_dir, config)
+    source = sources.find(
+        config.data.source,
+        root=config.data.root and Path(config.data.root),
+        labels=config.data.labels,
+        download=download,
+    )
+    pyramid = prepare.cached(
+        source,
+        resolution=config.network.resolution,
+        channels=config.network.channels,
+        max_bad=config.data.max_bad,
+        cache=config.data.cache and Path(config.data.cache),
+    )
+    set_precision(config.run.precision)
+    with StopRequest() as stop:
+        accelerator = make_accelerator(run_dir, config.run.tracker)
+        if is_main():
+            write_config(run_dir, config)
+            click.echo(f"{pyramid.count:,} images of {config.data.source}; run folder {run_dir}")
+            click.echo(f"samples while it trains: {run_dir / 'images'}")
+            if config.run.tracker == "tensorboard":
+                click.echo(f"curves and samples: tensorboard --logdir {run_dir / 'tensorboard'}")
+        complete = Trainer(config, pyramid, run_dir, accelerator, stop).run()
+    if is_main():
+        if complete:
+            click.echo(f"done; make images with: progan sample {run_dir} --seeds 0-63 --grid")
+        else:
+            click.echo(f"stopped, nothing is lost; go on with: progan train --resume {run_dir}")
+    accelerator.end_training()
+    if stop.signal == signal.SIGINT:
+        sys.exit(130)
+
+
+@main.command()
+@click.argument("source", metavar="RUN|SNAPSHOT", type=click.Path(path_type=Path))
+@click.option("--seeds", default="0-63", show_default=True, help="Such as 0-63 or 1,5,8-11.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), metavar="DIR", help="[default: samples-of-RUN]"
+)
+@click.option("--grid", "as_grid", is_flag=True, help="One picture instead of one a seed.")
+@click.option("--class", "class_name", metavar="K", help="Number or name of a class.")
+def sample(
+    source: Path, seeds: str, out: Path | None, as_grid: bool, class_name: str | None
+) -> None:
+    """Make images from the averaged generator of a run (its newest snapshot) or a snapshot file.
+
+    A seed always gives the same image. A grid of a run with classes has a row a class.
+    """
+    from progan.checkpoint import find_snapshot, load_snapshot
+    from progan.sampling import parse_seeds, write_samples
+
+    numbers = parse_seeds(seeds)
+    snapshot = load_snapshot(find_snapshot(source))
+    out = out or Path(f"samples-of-{source.stem}")
+    for line in write_samples(snapshot, numbers, class_name, out, as_grid):
+        click.echo(line)
+
+
+@main.command()
+@CONFIG
+@OVERRIDES
+@click.option("--plot", "plot_file", type=click.Path(path_type=Path), metavar="FILE.png")
+def schedule(config_name: str | None, overrides: tuple[str, ...], plot_file: Path | None) -> None:
+    """Print the phases of a schedule, and plot it over images shown."""
+    from progan.preview import phase_table, plot
+
+    made = load_config(config_name, list(overrides)).make_schedule()
+    click.echo(phase_table(made))
+    if plot_file:
+        plot(made, plot_file)
+        click.echo(f"plotted in {plot_file}")

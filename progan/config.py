@@ -1,0 +1,370 @@
+"""Every knob: frozen, typed, strict; YAML in, YAML out."""
+
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal, Union
+
+import yaml
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    model_validator,
+)
+
+from progan.errors import UserError, nearest
+from progan.schedule import (
+    MAX_RESOLUTION,
+    START_RESOLUTION,
+    Ramp,
+    Schedule,
+    make_schedule,
+)
+
+Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, lt=1)]
+Count = Annotated[int, Field(ge=1)]
+
+
+def check_power_of_two(value: int) -> int:
+    if value & (value - 1):
+        below = 2 ** (value.bit_length() - 1)
+        raise ValueError(f"must be a power of two, for example {below} or {min(2 * below, 1024)}")
+    return value
+
+
+Resolution = Annotated[
+    int, Field(ge=START_RESOLUTION, le=MAX_RESOLUTION), AfterValidator(check_power_of_two)
+]
+
+# Keys that may differ when a run goes on: they change no weight (to rounding), only how long,
+# how often and where.
+CHANGEABLE = {
+    "schedule.total_kimg",
+    "schedule.batch_gpu",
+    "data.source",  # the images themselves are compared (data.batches.Stream)
+    "data.root",
+    "data.cache",
+    "run.tick_kimg",
+    "run.snapshot_ticks",
+    "run.checkpoint_ticks",
+    "run.keep_checkpoints",
+    "run.tracker",
+}
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(
+        strict=True, frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False
+    )
+
+
+class RampConfig(Section):
+    """A learning rate over one phase."""
+
+    start: Positive = Field(description="rate at the phase's first image")
+    end: Positive = Field(description="rate at its last image")
+    decay: Literal["linear", "cosine", "exponential", "polynomial"] = Field(
+        "linear", description="linear, cosine, exponential or polynomial"
+    )
+    power: Positive = Field(2.0, description="power of the polynomial")
+
+
+def kind_of(value: Any) -> str:
+    """Which alternative of `by_resolution` is meant, so that an error speaks of that one only."""
+    if not isinstance(value, dict):
+        return "value"
+    return "ramp" if any(isinstance(key, str) for key in value) else "map"
+
+
+Ramped = Annotated[RampConfig, Tag("ramp")]
+Rate = Annotated[Annotated[Positive, Tag("value")] | Ramped, Discriminator(kind_of)]
+
+
+def by_resolution(kind: Any, *also: Any) -> Any:
+    """One value, or a map from resolutions to values, each holding from its key upward."""
+    value = Annotated[kind, Tag("value")]
+    by_map = Annotated[dict[Resolution, Rate if also else kind], Tag("map")]
+    return Annotated[Union[(value, by_map, *also)], Discriminator(kind_of)]
+
+
+class DataConfig(Section):
+    source: str | None = Field(
+        None, description="demo, celeba, cifar10, mnist, or the path of a folder or zip of images"
+    )
+    root: str | None = Field(
+        None, description="folder of the named data sets; null: $PROGAN_DATA, else ./data"
+    )
+    cache: str | None = Field(
+        None, description="folder of prepared data; null: $PROGAN_CACHE, else ~/.cache/progan"
+    )
+    labels: bool = Field(False, description="train conditionally, on the data's classes")
+    mirror: bool = Field(False, description="flip half of the reals left to right")
+    max_bad: int = Field(
+        100, ge=0, description="images that may be unreadable or too small and are left out"
+    )
+
+
+class NetworkConfig(Section):
+    resolution: Resolution = Field(
+        128, description="of the images at the end, a power of two 4…1024"
+    )
+    channels: Literal[1, 3] = Field(3, description="3 for colour, 1 for grey")
+    z_dim: Count = Field(512, description="size of a latent")
+    channel_base: Count = Field(
+        16384, description="channels at resolution r are min(channel_base // r, channel_max)"
+    )
+    channel_max: Count = Field(512, description="see channel_base")
+    fused_scale: bool = Field(
+        True, description="fuse 2x resampling with convolutions (in the critic, the official form)"
+    )
+    stddev_group: Count = Field(4, description="images a group of minibatch stddev; the paper 16")
+
+    def generator_settings(self) -> dict[str, Any]:
+        """Arguments of `networks.Generator`."""
+        return self.model_dump(exclude={"stddev_group"})
+
+    def critic_settings(self) -> dict[str, Any]:
+        """Arguments of `networks.Critic`."""
+        return self.model_dump(exclude={"z_dim"})
+
+
+class ScheduleConfig(Section):
+    start_resolution: Resolution = Field(4, description="where training starts, a power of two")
+    stable_kimg: by_resolution(NotNegative) = Field(
+        600, description="thousand images at a resolution once it has faded in"
+    )
+    fade_kimg: by_resolution(NotNegative) = Field(
+        600, description="thousand images over which a resolution fades in"
+    )
+    total_kimg: Positive | None = Field(
+        None, description="length of the run; null: the last resolution's own stable_kimg"
+    )
+    batch_size: by_resolution(Count) = Field(
+        {4: 128, 32: 64, 64: 32, 128: 16, 256: 8, 512: 4},
+        description="images an update over all processes",
+    )
+    batch_gpu: by_resolution(Count) | None = Field(
+        None, description="images a forward pass on one process; null: all of its share"
+    )
+    learning_rate: by_resolution(Positive, Ramped) = Field(
+        {4: 0.001, 1024: 0.0015},
+        description="Adam's, for both networks; a number or {start, end, decay} over a phase",
+    )
+
+
+class WeightsConfig(Section):
+    penalty: NotNegative = Field(10.0, description="gradient penalty (lambda; R1: gamma)")
+    target: Positive = Field(1.0, description="gradient norm wanted by wgan_gp; 750 for CIFAR-10")
+    drift: NotNegative = Field(0.001, description="squared score of the reals, keeps it near zero")
+    label: NotNegative = Field(1.0, description="AC-GAN's cross-entropy, with data.labels")
+
+
+class LossConfig(Section):
+    adversarial: Literal["wgan", "logistic"] = Field("wgan", description="wgan or logistic")
+    penalty: Literal["wgan_gp", "r1"] = Field("wgan_gp", description="wgan_gp or r1")
+    weights: WeightsConfig = Field(WeightsConfig(), description="of the terms of the loss")
+
+
+class OptimConfig(Section):
+    beta1: by_resolution(Share) = Field(0.0, description="Adam's first decay")
+    beta2: by_resolution(Share) = Field(0.99, description="Adam's second decay")
+    eps: by_resolution(Positive) = Field(1e-8, description="Adam's epsilon")
+
+
+class EmaConfig(Section):
+    half_life_kimg: by_resolution(Positive) = Field(
+        {4: 88.7, 32: 44.4, 64: 22.2, 128: 11.1, 256: 5.5, 512: 2.8},
+        description="half-life of the averaged generator; these are 0.999 an update",
+    )
+
+
+class RunConfig(Section):
+    seed: int = Field(0, ge=0, description="of weights, data order, latents: of everything")
+    precision: Literal["fp32", "tf32", "bf16"] = Field(
+        "fp32", description="of convolutions and dense layers; all else is float32"
+    )
+    tick_kimg: by_resolution(Positive) = Field(
+        {4: 160, 8: 140, 16: 120, 32: 100, 64: 80, 128: 60, 256: 40, 512: 20, 1024: 10},
+        description="thousand images between statistics and sample grids",
+    )
+    snapshot_ticks: Count = Field(
+        10, description="ticks between snapshots of the averaged generator"
+    )
+    checkpoint_ticks: Count = Field(5, description="ticks between checkpoints to resume from")
+    keep_checkpoints: Count = Field(2, description="newest checkpoints kept")
+    tracker: str | None = Field(
+        "tensorboard", description="tensorboard, or another Accelerate tracker; null: none"
+    )
+
+
+class Config(Section):
+    """All settings of a run. Sections as in the YAML files of `configs/`."""
+
+    data: DataConfig = DataConfig()
+    network: NetworkConfig = NetworkConfig()
+    schedule: ScheduleConfig = ScheduleConfig()
+    loss: LossConfig = LossConfig()
+    optim: OptimConfig = OptimConfig()
+    ema: EmaConfig = EmaConfig()
+    run: RunConfig = RunConfig()
+
+    @model_validator(mode="after")
+    def resolutions_fit(self) -> "Config":
+        start = self.schedule.start_resolution
+        if start > self.network.resolution:
+            raise ValueError(
+                f"schedule.start_resolution ({start}) must not exceed network.resolution "
+                f"({self.network.resolution})"
+            )
+        for section in ("schedule", "optim", "ema", "run"):
+            for key, value in getattr(self, section):
+                if isinstance(value, dict) and min(value, default=MAX_RESOLUTION + 1) > start:
+                    raise ValueError(
+                        f"{section}.{key} ({value}) must have a value for {start}x{start}, where "
+                        f"training starts; begin it with '{start}:'"
+                    )
+        return self
+
+    def make_schedule(self) -> Schedule:
+        """The schedule these settings describe (see `progan.schedule.make_schedule`)."""
+        settings = {key: value for key, value in self.schedule}
+        rate = settings.pop("learning_rate")
+        to_ramp = lambda v: Ramp(**v.model_dump()) if isinstance(v, RampConfig) else v
+        rate = {r: to_ramp(v) for r, v in rate.items()} if isinstance(rate, dict) else to_ramp(rate)
+        return make_schedule(
+            resolution=self.network.resolution,
+            learning_rate=rate,
+            **settings,
+            **{key: value for key, value in self.optim},
+        )
+
+    def to_yaml(self) -> str:
+        return yaml.safe_dump(self.model_dump(), sort_keys=False)
+
+
+class Loader(yaml.SafeLoader):
+    """Safe YAML that also reads `1e-3` as a number: YAML 1.1 wants `1.0e-3`."""
+
+
+Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
+)
+
+
+def parse_yaml(text: str, name: str) -> Any:
+    try:
+        return yaml.load(text, Loader)
+    except yaml.YAMLError as error:
+        raise UserError(f"{name} is not valid YAML: {' '.join(str(error).split())}") from None
+
+
+PRESET_FOLDERS = (Path(__file__).parent / "configs", Path(__file__).parent.parent / "configs")
+
+
+def presets() -> dict[str, Path]:
+    """Name to file of the configs that come with progan (in the wheel, or beside the package)."""
+    folder = next(folder for folder in PRESET_FOLDERS if folder.is_dir())
+    return {file.stem: file for file in sorted(folder.glob("*.yaml"))}
+
+
+def read_file(name: str) -> dict[str, Any]:
+    """The content of a config: a preset's name or a YAML file."""
+    path = presets().get(name, Path(name))
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        hint = nearest(name, presets())
+        raise UserError(
+            f"cannot read config '{name}'{hint}: {getattr(error, 'strerror', None) or error}; "
+            f"give a YAML file or one of: {', '.join(presets())}"
+        ) from None
+    content = parse_yaml(text, name)
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise UserError(
+            f"{name} must be a map of sections, for example 'network: {{resolution: 64}}'"
+        )
+    return content
+
+
+def override(content: dict[str, Any], assignments: list[str]) -> dict[str, Any]:
+    """A copy of `content` with `section.key=value` assignments applied; values are YAML."""
+    content = {k: dict(v) if isinstance(v, dict) else v for k, v in content.items()}
+    for assignment in assignments:
+        path, equals, value = assignment.partition("=")
+        keys = path.strip().split(".")
+        if not equals or len(keys) < 2 or not all(keys):
+            raise UserError(
+                f"-o takes section.key=value, for example -o network.resolution=64; got '{assignment}'"
+            )
+        section = content
+        for key in keys[:-1]:
+            child = section.get(key)
+            section[key] = section = dict(child) if isinstance(child, dict) else {}
+        section[keys[-1]] = parse_yaml(value, f"the value of -o {path}")
+    return content
+
+
+def load_config(name: str | None = None, overrides: list[str] = ()) -> Config:
+    """Defaults, then a preset or file, then overrides.
+
+    Raises:
+        UserError: naming each wrong key with its path, value, what is allowed and the nearest key.
+    """
+    return validate(override(read_file(name) if name else {}, list(overrides)), name or "-o")
+
+
+def validate(content: dict[str, Any], name: str) -> Config:
+    try:
+        return Config.model_validate(content)
+    except ValidationError as error:
+        lines = dict.fromkeys(explain(e) for e in error.errors())
+        raise UserError(f"in {name}: " + "; ".join(lines)) from None
+
+
+def explain(error: dict[str, Any]) -> str:
+    """One line for one of pydantic's errors: key, value, what is allowed."""
+    if error["type"] == "value_error" and not error["loc"]:
+        return str(error["ctx"]["error"])
+    model, path, field = Config, [], None
+    for key in error["loc"]:  # follow the location as far as it names keys of ours
+        fields = getattr(model, "model_fields", {})
+        if key not in fields:
+            if error["type"] == "extra_forbidden" and key == error["loc"][-1] and fields:
+                where = ".".join([*path, str(key)])
+                return f"unknown key {where}{nearest(str(key), fields)}; known: {', '.join(fields)}"
+            break
+        path.append(str(key))
+        field = fields[key]
+        model = field.annotation
+    inside = [str(key) for key in error["loc"][len(path) :] if key not in ("map", "value", "ramp")]
+    where = ".".join(path) + (f"[{inside[0]}]" if inside else "")
+    about = f" ({field.description})" if field and field.description else ""
+    rule = error["msg"].removeprefix("Value error, ")
+    return f"{where}: {error['input']!r} does not fit{about}: {lower_first(rule)}"
+
+
+def lower_first(text: str) -> str:
+    return text[:1].lower() + text[1:]
+
+
+def differences(old: Config, new: Config) -> list[str]:
+    """`section.key: old -> new` for the settings that differ and may not change on resume."""
+    before, after = flatten(old.model_dump()), flatten(new.model_dump())
+    return [
+        f"{key}: {before.get(key)} -> {after.get(key)}"
+        for key in dict.fromkeys([*before, *after])
+        if before.get(key) != after.get(key) and key not in CHANGEABLE
+    ]
+
+
+def flatten(content: dict[str, Any]) -> dict[str, Any]:
+    """`{section.key: value}`, two levels deep."""
+    return {f"{s}.{key}": value for s, keys in content.items() for key, value in keys.items()}

@@ -1,0 +1,132 @@
+"""What training costs: FLOPs counted on the real update, and time left predicted from time measured."""
+
+import copy
+import time
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
+
+from progan.data.batches import Batch
+from progan.networks import Critic, Generator
+from progan.schedule import Phase, Schedule
+from progan.updates import Loss, critic_gradients, generator_gradients
+
+
+class FlopCounter(TorchDispatchMode):
+    """Adds up the FLOPs of convolutions and matrix products while it is active.
+
+    torch's own `FlopCounterMode` also hooks modules, which `autograd.grad` does not allow.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.flops = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        out = func(*args, **kwargs)
+        if func._overloadpacket in flop_registry:
+            self.flops += flop_registry[func._overloadpacket](*args, **kwargs, out_val=out)
+        return out
+
+
+def random_update(G: Generator, D: Critic, loss: Loss, phase: Phase, n: int) -> None:
+    """Both gradients of one update on noise: all of its cost but Adam's, and no effect."""
+    device = next(G.parameters()).device
+    r = phase.resolution
+    alpha = torch.tensor(0.5, device=device) if phase.fading else None
+    z = torch.randn(n, G.z_dim, device=device)
+    c = torch.full((n, G.c_dim), 1 / G.c_dim, device=device) if G.c_dim else None
+    reals = torch.randn(n, G.channels, r, r, device=device)
+    mix = torch.rand(n, device=device)
+    parameters = [list(net.active_parameters(r, phase.fading).values()) for net in (G, D)]
+    critic_gradients(G, D, parameters[1], Batch(z, c, reals, mix), alpha, loss)
+    generator_gradients(G, D, parameters[0], Batch(z, c), alpha, loss, r)
+
+
+def gflops_per_image(G: Generator, D: Critic, loss: Loss, phase: Phase) -> float:
+    """GFLOP an image of one update (a multiply-add is two), counted without computing.
+
+    The networks may be on the meta device.
+    """
+    with torch.device("meta"), FlopCounter() as counter:
+        random_update(G, D, loss, phase, 4)
+    return counter.flops / 4 / 1e9
+
+
+def count_gflops(G: Generator, D: Critic, loss: Loss, schedule: Schedule) -> dict[Phase, float]:
+    """GFLOP an image for each phase; takes about a second, whatever the networks' size."""
+    meta_G, meta_D = (shell(network) for network in (G, D))
+    return {phase: gflops_per_image(meta_G, meta_D, loss, phase) for phase in schedule.phases}
+
+
+class CostModel:
+    """Seconds an image for each phase: measured where there is a measure, else extrapolated.
+
+    Small resolutions do not fill a machine, so a phase's cost is taken from the nearest measured
+    one by the ratio of FLOPs, which errs to the long side while the resolution is small.
+    """
+
+    def __init__(self, schedule: Schedule, gflops: dict[Phase, float]):
+        self.schedule = schedule
+        self.gflops = gflops
+        self.seconds: dict[Phase, float] = {}
+
+    def observe(self, phase: Phase, seconds_per_image: float) -> None:
+        self.seconds[phase] = seconds_per_image
+
+    def per_image(self, phase: Phase) -> float | None:
+        """Seconds an image; `None` while nothing has been measured."""
+        if phase in self.seconds:
+            return self.seconds[phase]
+        if not self.seconds:
+            return None
+        near = min(self.seconds, key=lambda p: abs(p.start_nimg - phase.start_nimg))
+        return self.seconds[near] * self.gflops[phase] / self.gflops[near]
+
+    def seconds_left(self, nimg: int) -> float | None:
+        """From `nimg` to the end of the run."""
+        if not self.seconds:
+            return None
+        total = 0.0
+        for phase in self.schedule.phases:
+            images = min(phase.end_nimg, self.schedule.total_nimg) - max(phase.start_nimg, nimg)
+            total += max(images, 0) * self.per_image(phase)
+        return total
+
+
+def measure(
+    costs: CostModel, G: Generator, D: Critic, loss: Loss, accelerator: Accelerator, budget: float
+) -> None:
+    """Time updates of each phase, smallest first, until about `budget` seconds are spent.
+
+    Where a whole forward pass would take long, four images are timed.
+    """
+
+    def timed(phase: Phase, n: int) -> float:
+        begin = time.perf_counter()
+        random_update(G, D, loss, phase, n)
+        if accelerator.device.type == "cuda":
+            torch.cuda.synchronize()
+        return time.perf_counter() - begin
+
+    left = budget
+    for phase in costs.schedule.phases:
+        n = phase.images_per_pass(accelerator.num_processes)
+        expected = costs.per_image(phase) or 0
+        if expected * n > budget / 4:
+            n = min(n, 4)
+        if 2 * n * expected > left:
+            return
+        warm_up = timed(phase, n)  # memory and kernels are found in the first one
+        seconds = timed(phase, n)
+        left -= warm_up + seconds
+        costs.observe(phase, seconds / n / accelerator.num_processes)
+
+
+def shell(network: Generator | Critic) -> Generator | Critic:
+    """A copy of a network on the meta device: shapes without numbers."""
+    return copy.deepcopy(network).to("meta")

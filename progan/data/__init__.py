@@ -1,0 +1,1 @@
+"""From images anywhere to an endless, resumable stream of batches at any resolution."""

@@ -1,0 +1,66 @@
+"""Seeds, gradient averaging, main-process helpers: the only home of Accelerate besides the trainer."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.utils import ProjectConfiguration
+from torch import Tensor
+
+# Every use of chance has a number of its own, so that no two ever share draws. Never renumber:
+# it would change what a seed means.
+STREAMS = {
+    "weights": 0,
+    "order": 1,
+    "flips": 2,
+    "critic": 3,
+    "generator": 4,
+    "samples": 5,
+}
+
+
+def random(seed: int, stream: str, position: int = 0) -> np.random.Generator:
+    """Draws that depend on (seed, stream, position) and on nothing that happened before.
+
+    NumPy's, because it hashes all of the triple; torch's CPU generator keeps 32 bits of a seed.
+    """
+    sequence = np.random.SeedSequence((seed, STREAMS[stream], position))
+    return np.random.Generator(np.random.PCG64(sequence))
+
+
+def share(batch_size: int, rank: int, processes: int) -> slice:
+    """The rank's contiguous part of a global batch."""
+    size = batch_size // processes
+    return slice(rank * size, (rank + 1) * size)
+
+
+def average(accelerator: Accelerator, tensors: Sequence[Tensor]) -> list[Tensor]:
+    """The mean of each tensor over all processes, by one flat reduction."""
+    if accelerator.num_processes == 1:
+        return list(tensors)
+    flat = accelerator.reduce(torch.cat([t.reshape(-1) for t in tensors]), reduction="mean")
+    parts = flat.split([t.numel() for t in tensors])
+    return [part.view(t.shape) for part, t in zip(parts, tensors, strict=True)]
+
+
+def on_any(accelerator: Accelerator, flag: bool) -> bool:
+    """Whether `flag` is set on any process; the same answer on all of them.
+
+    A CPU tensor: Accelerate's process group reduces it with gloo, so the GPU is not waited for.
+    """
+    if accelerator.num_processes == 1:
+        return flag
+    return bool(accelerator.reduce(torch.tensor(float(flag)), reduction="sum") > 0)
+
+
+def make_accelerator(run_dir: Path, tracker: str | None) -> Accelerator:
+    """Joins the other processes, picks the device, and opens nothing yet."""
+    where = ProjectConfiguration(project_dir=str(run_dir), logging_dir=str(run_dir))
+    return Accelerator(log_with=tracker, project_config=where)
+
+
+def set_precision(precision: str) -> None:
+    """`fp32`: exact float32 convolutions and products; `tf32` and `bf16` let a GPU round inputs."""
+    torch.backends.fp32_precision = "ieee" if precision == "fp32" else "tf32"

@@ -1,0 +1,20 @@
+"""Moving average of the generator, its half-life measured in images."""
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+
+def decay(batch_size: int, half_life_kimg: float) -> float:
+    """The average's share kept by an update of `batch_size` images.
+
+    The official 0.999 an update is a half-life of 11.1 kimg at batch 16.
+    """
+    return 0.5 ** (batch_size / (half_life_kimg * 1000))
+
+
+@torch.no_grad()
+def update(averages: Iterable[Tensor], parameters: Iterable[Tensor], decay: float) -> None:
+    """`average = decay * average + (1 - decay) * parameter`, in place, all in one call."""
+    torch._foreach_lerp_(list(averages), list(parameters), 1 - decay)

@@ -1,0 +1,128 @@
+"""The paper's building blocks: equalized conv/linear, pixel norm, minibatch stddev, 2x resampling, fade.
+
+"Sec. N" in comments is a section of Karras et al., *Progressive Growing of GANs* (ICLR 2018).
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+LEAKY_SLOPE = 0.2
+SQRT2 = math.sqrt(2)  # He's gain, used everywhere unless a layer says otherwise
+
+
+def upsample2x(x: Tensor) -> Tensor:
+    """Nearest neighbour: [N, C, H, W] -> [N, C, 2H, 2W]."""
+    return F.interpolate(x, scale_factor=2, mode="nearest")
+
+
+def downsample2x(x: Tensor) -> Tensor:
+    """2x2 box average: [N, C, H, W] -> [N, C, H/2, W/2]."""
+    return F.avg_pool2d(x, 2)
+
+
+def fade(old: Tensor, new: Tensor, alpha: Tensor | float) -> Tensor:
+    """`old` at alpha 0, `new` at alpha 1 (Sec. 2, Figure 2)."""
+    return torch.lerp(old, new, torch.as_tensor(alpha, dtype=old.dtype, device=old.device))
+
+
+def crossfade_reals(reals: Tensor, alpha: Tensor | None) -> Tensor:
+    """Reals as sharp as the fading networks can be: the resolution below fades to this one.
+
+    [N, C, H, W] -> [N, C, H, W]; `alpha=None` (nothing fades) returns `reals` itself.
+    """
+    if alpha is None:
+        return reals
+    return fade(upsample2x(downsample2x(reals)), reals, alpha)
+
+
+def pixel_norm(x: Tensor, eps: float = 1e-8) -> Tensor:
+    """Each pixel's feature vector (dim 1) to unit mean square, in float32 (Sec. 4.2)."""
+    scale = x.float().square().mean(dim=1, keepdim=True).add(eps).rsqrt()
+    return x * scale.to(x.dtype)
+
+
+def minibatch_stddev(x: Tensor, group_size: int = 4, eps: float = 1e-8) -> Tensor:
+    """Append one feature map that says how much the images of a group differ (Sec. 3).
+
+    [N, C, H, W] -> [N, C + 1, H, W]. Groups are *contiguous* runs of min(group_size, N) images; the
+    official code strides them. The statistics are the same (images are independent), and whole
+    groups then stay on one process. N must be a multiple of the group.
+    """
+    n, c, h, w = x.shape
+    group = min(group_size, n)
+    y = x.float().reshape(n // group, group, c, h, w)  # [MGCHW] M groups of G images
+    y = y - y.mean(dim=1, keepdim=True)  # [MGCHW] deviation from the group's mean
+    y = y.square().mean(dim=1)  # [MCHW]  biased variance over the group
+    y = (y + eps).sqrt()  # [MCHW]  standard deviation
+    y = y.mean(dim=(1, 2, 3))  # [M]     mean over features and pixels
+    y = y.repeat_interleave(group)  # [N]     each image gets its group's value
+    y = y.reshape(n, 1, 1, 1).expand(n, 1, h, w)  # [N1HW]  as one more feature map
+    return torch.cat([x, y.to(x.dtype)], dim=1)  # fmt: skip
+
+
+class EqualizedConv2d(nn.Module):
+    """Same-size convolution with a run-time weight scale, optionally fused with 2x resampling.
+
+    Weights are drawn from N(0, 1) and multiplied by `gain / sqrt(fan_in)` at every use, so that Adam
+    moves all of them at the same relative speed (Sec. 4.1). Biases start at 0 and are not scaled.
+
+    Args:
+        resample: `None`; `"up"`: nearest 2x upsampling first; `"down"`: 2x2 box average afterwards
+            (and the bias after it). Either is fused with the 3x3 convolution into one strided 4x4
+            convolution: exactly the same function with a third fewer multiply-adds.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        *,
+        gain: float = SQRT2,
+        resample: str | None = None,
+    ):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(out_channels, in_channels, kernel_size, kernel_size))
+        self.bias = nn.Parameter(torch.zeros(out_channels))
+        self.scale = gain / math.sqrt(in_channels * kernel_size**2)
+        self.resample = resample
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, in, H, W] -> [N, out, H, W], with H and W doubled or halved by `resample`."""
+        weight = self.weight * self.scale
+        if self.resample == "up":
+            # A transposed convolution turns its kernel round and takes [in, out].
+            kernel = smear(weight).flip(2, 3).transpose(0, 1)
+            return F.conv_transpose2d(x, kernel, self.bias, stride=2, padding=1)
+        if self.resample == "down":
+            return F.conv2d(x, smear(weight) / 4, self.bias, stride=2, padding=1)
+        return F.conv2d(x, weight, self.bias, padding=weight.shape[-1] // 2)
+
+
+def smear(weight: Tensor) -> Tensor:
+    """A 3x3 kernel summed over the four pixels of a 2x2 box: A w Aᵀ, [O, I, 3, 3] -> [O, I, 4, 4]."""
+    a = weight.new_tensor([[1, 0, 0], [1, 1, 0], [0, 1, 1], [0, 0, 1]])
+    return torch.einsum("ax,oixy,by->oiab", a, weight, a)
+
+
+class EqualizedLinear(nn.Module):
+    """Dense layer with the run-time weight scale of `EqualizedConv2d`: [N, in] -> [N, out]."""
+
+    def __init__(
+        self, in_features: int, out_features: int, *, gain: float = SQRT2, bias: bool = True
+    ):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(out_features, in_features))
+        self.bias = nn.Parameter(torch.zeros(out_features)) if bias else None
+        self.scale = gain / math.sqrt(in_features)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.weight * self.scale, self.bias)
+
+
+def leaky_relu(x: Tensor) -> Tensor:
+    """Slope 0.2 below zero, as everywhere in the paper (Tables 2 and 3)."""
+    return F.leaky_relu(x, LEAKY_SLOPE)

@@ -1,0 +1,50 @@
+"""A run's folder: reading its config, and whether another config may go on there."""
+
+from pathlib import Path
+
+from progan.checkpoint import write_atomically
+from progan.config import Config, differences, load_config
+from progan.errors import UserError
+
+
+def read_config(run_dir: Path, overrides: list[str]) -> Config:
+    """The config a run was started with, and overrides to it."""
+    file = run_dir / "config.yaml"
+    if not file.is_file():
+        raise UserError(
+            f"{run_dir} is no run: it has no config.yaml; start one with "
+            f"progan train --data NAME --run-dir {run_dir}"
+        )
+    return load_config(str(file), overrides)
+
+
+def check_run_dir(run_dir: Path, config: Config) -> None:
+    """Raises UserError unless `run_dir` is new, empty, or a run of the same config.
+
+    Only the keys in `config.CHANGEABLE` may differ.
+    """
+    if run_dir.exists() and not run_dir.is_dir():
+        raise UserError(f"--run-dir {run_dir} is a file; give a folder")
+    if not run_dir.exists() or not any(run_dir.iterdir()):
+        return
+    if not (run_dir / "config.yaml").is_file():
+        raise UserError(
+            f"--run-dir {run_dir} holds something else (it has no config.yaml of a run); "
+            "give a new or empty folder"
+        )
+    changed = differences(load_config(str(run_dir / "config.yaml")), config)
+    if changed:
+        raise UserError(
+            f"the run in {run_dir} was started with other settings:\n  "
+            + "\n  ".join(changed)
+            + "\nuse the same settings to go on, or another --run-dir to start anew"
+        )
+
+
+def write_config(run_dir: Path, config: Config) -> None:
+    """The resolved config, beside what the run writes."""
+    run_dir.mkdir(parents=True, exist_ok=True)
+    write_atomically(
+        run_dir / "config.yaml",
+        lambda temporary: temporary.write_text(config.to_yaml(), encoding="utf-8"),
+    )

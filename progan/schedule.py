@@ -1,0 +1,198 @@
+"""From images shown to phase, alpha, batch size and learning rates. Pure Python, no torch.
+
+Progress is one integer, `nimg`: the real images shown to the critic so far. A schedule is a constant;
+nothing in it is stepped, saved or restored.
+"""
+
+import math
+from bisect import bisect_right
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TypeVar
+
+from progan.errors import UserError
+
+START_RESOLUTION = 4
+MAX_RESOLUTION = 1024
+
+
+@dataclass(frozen=True)
+class Ramp:
+    """A learning rate that goes from `start` to `end` over its phase."""
+
+    start: float
+    end: float
+    decay: str = "linear"
+    power: float = 2.0  # of the polynomial
+
+    def at(self, progress: float) -> float:
+        """The rate at a share of the phase in [0, 1]."""
+        return DECAYS[self.decay](self, progress)
+
+
+DECAYS: dict[str, Callable[[Ramp, float], float]] = {
+    "linear": lambda r, p: r.start + (r.end - r.start) * p,
+    "cosine": lambda r, p: r.end + (r.start - r.end) * (1 + math.cos(math.pi * p)) / 2,
+    "exponential": lambda r, p: r.start * (r.end / r.start) ** p,
+    "polynomial": lambda r, p: r.end + (r.start - r.end) * (1 - p) ** r.power,
+}
+
+T = TypeVar("T")
+ByResolution = T | Mapping[int, T]
+"""One value for all resolutions, or a map `{4: 128, 64: 32}`: each holds from its key upward."""
+
+
+def at_resolution(value: ByResolution[T], resolution: int) -> T:
+    """The value that holds at a resolution. A map must have a key at or below it."""
+    if not isinstance(value, Mapping):
+        return value
+    return value[max(key for key in value if key <= resolution)]
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A stretch of training at one resolution, fading or stable, with its own settings.
+
+    Covers `start_nimg <= nimg < end_nimg`, a whole number of batches.
+    """
+
+    resolution: int
+    fading: bool
+    start_nimg: int
+    end_nimg: int
+    batch_size: int  # images an update over all processes
+    batch_gpu: int | None  # images a forward pass on one process; None: all of its share
+    rate: float | Ramp
+    beta1: float
+    beta2: float
+    eps: float
+
+    def progress(self, nimg: int) -> float:
+        return (nimg - self.start_nimg) / (self.end_nimg - self.start_nimg)
+
+    def alpha(self, nimg: int) -> float | None:
+        """Weight of the newest block, linear over the fade; `None` when nothing fades."""
+        return self.progress(nimg) if self.fading else None
+
+    def learning_rate(self, nimg: int) -> float:
+        """Adam's rate for both networks."""
+        return self.rate.at(self.progress(nimg)) if isinstance(self.rate, Ramp) else self.rate
+
+    def images_per_pass(self, processes: int) -> int:
+        """Images a forward pass on one process: `batch_gpu`, at most the process's share."""
+        share = self.batch_size // processes
+        return min(self.batch_gpu or share, share)
+
+    def __str__(self) -> str:
+        return f"{self.resolution}x{self.resolution} {'fading' if self.fading else 'stable'}"
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """All phases, in order and without gaps, and the length of the run (see `make_schedule`).
+
+    `total_nimg` may end inside the last phase: a shortened run is the beginning of the long one.
+    """
+
+    phases: tuple[Phase, ...]
+    total_nimg: int
+
+    def at(self, nimg: int) -> Phase:
+        """The phase of the update that starts at `nimg`."""
+        starts = [phase.start_nimg for phase in self.phases]
+        return self.phases[bisect_right(starts, nimg) - 1]
+
+    def reached(self, nimg: int) -> tuple[int, float | None]:
+        """Resolution and alpha of the networks as trained up to `nimg`: at a boundary, those of
+        the phase that ends there."""
+        phase = self.at(max(nimg - 1, 0))
+        alpha = phase.alpha(nimg)
+        return phase.resolution, None if alpha == 1 else alpha
+
+
+def make_schedule(
+    *,
+    resolution: int,
+    start_resolution: int,
+    stable_kimg: ByResolution[float],
+    fade_kimg: ByResolution[float],
+    total_kimg: float | None,
+    batch_size: ByResolution[int],
+    batch_gpu: ByResolution[int | None],
+    learning_rate: ByResolution[float | Ramp],
+    beta1: ByResolution[float] = 0.0,
+    beta2: ByResolution[float] = 0.99,
+    eps: ByResolution[float] = 1e-8,
+) -> Schedule:
+    """Train at `start_resolution`, fade the next one in, train there, … up to `resolution`.
+
+    Every resolution trains `stable_kimg` after fading in for `fade_kimg`; the last trains on until
+    `total_kimg` (`None`: for its own `stable_kimg`). A phase ends at the whole number of its batches
+    nearest to its nominal end, so `nimg` lands on every boundary and roundings do not add up.
+    """
+    phases: list[Phase] = []
+    nominal_end = 0.0
+    total = math.inf if total_kimg is None else round(total_kimg * 1000)
+
+    def add(r: int, fading: bool, length: float) -> None:
+        nonlocal nominal_end
+        start = phases[-1].end_nimg if phases else 0
+        nominal_end += length
+        batch = at_resolution(batch_size, r)
+        batches = round((nominal_end - start) / batch)
+        if batches > 0:
+            settings = (at_resolution(v, r) for v in (batch_gpu, learning_rate, beta1, beta2, eps))
+            phases.append(Phase(r, fading, start, start + batches * batch, batch, *settings))
+
+    r = start_resolution
+    while True:
+        stable = at_resolution(stable_kimg, r) * 1000
+        if r == resolution and total < math.inf:
+            stable = total - nominal_end
+        add(r, False, stable)
+        if r == resolution or nominal_end >= total:
+            break
+        r *= 2
+        add(r, True, at_resolution(fade_kimg, r) * 1000)
+    if not phases:
+        raise UserError(
+            "the schedule has no images to train on: schedule.total_kimg "
+            f"({total_kimg}) and schedule.stable_kimg ({stable_kimg}) leave less than one batch"
+        )
+    return shorten(phases, total)
+
+
+def shorten(phases: list[Phase], total: float) -> Schedule:
+    """Cut at the whole batch nearest to `total`, keeping the phases' own ends."""
+    end = phases[-1].end_nimg
+    if total < end:
+        phase = next(p for p in phases if p.end_nimg >= total)
+        batches = max(1, round((total - phase.start_nimg) / phase.batch_size))
+        end = phase.start_nimg + batches * phase.batch_size
+    return Schedule(tuple(p for p in phases if p.start_nimg < end), end)
+
+
+def check_batches(schedule: Schedule, processes: int, stddev_group: int) -> None:
+    """Every batch divides over the processes, forward passes and minibatch-stddev groups.
+
+    Raises:
+        UserError: naming the numbers, the rule and batch sizes that would do.
+    """
+    for phase in schedule.phases:
+        size, gpu = phase.batch_size, phase.images_per_pass(processes)
+        where = f"at {phase.resolution}x{phase.resolution}"
+        unit = max(gpu, 1) * processes
+        if size % unit:
+            below, above = size // unit * unit, (size // unit + 1) * unit
+            raise UserError(
+                f"schedule.batch_size ({size}) {where} must be divisible by batch_gpu x processes "
+                f"({max(gpu, 1)} x {processes} = {unit}); set schedule.batch_size="
+                + (f"{below} or {above}" if below else f"{above}")
+            )
+        if gpu % min(stddev_group, size):
+            raise UserError(
+                f"a forward pass {where} has {gpu} images (schedule.batch_gpu, or batch_size "
+                f"{size} over {processes} processes), which must be a multiple of "
+                f"network.stddev_group ({stddev_group}); change one of them, for example "
+                f"network.stddev_group={math.gcd(gpu, stddev_group)}"
+            )

@@ -1,0 +1,196 @@
+"""Statistics to console, `stats.jsonl` and trackers (TensorBoard by default)."""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import torch
+from accelerate import Accelerator
+from accelerate.tracking import LoggerType, get_available_trackers
+from torch import Tensor
+from tqdm import tqdm
+
+from progan.errors import UserError, nearest
+
+
+class Statistics:
+    """Means since the last tick, accumulated on the device: adding waits for nothing."""
+
+    def __init__(self) -> None:
+        self.sums: dict[str, Tensor] = {}
+        self.count = 0
+
+    def add(self, values: dict[str, Tensor], images: int) -> None:
+        """Batch means, each of `images` images."""
+        for name, value in values.items():
+            weighted = value.float() * images
+            self.sums[name] = self.sums[name] + weighted if name in self.sums else weighted
+        self.count += images
+
+    def means(self) -> dict[str, float]:
+        """The means, copied to the host in one go, and a new beginning."""
+        names, count = list(self.sums), self.count
+        values = torch.stack(list(self.sums.values())).tolist() if names else []
+        self.__init__()
+        return {name: value / count for name, value in zip(names, values, strict=True)}
+
+    def state_dict(self) -> dict[str, Any]:
+        names = list(self.sums)
+        return {"count": self.count, "sums": {name: self.sums[name].cpu() for name in names}}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.count, self.sums = state["count"], dict(state["sums"])
+
+    def to(self, device: torch.device) -> None:
+        self.sums = {name: value.to(device) for name, value in self.sums.items()}
+
+
+def check_tracker(name: str | None) -> None:
+    """Raises UserError for a tracker that Accelerate does not know or that is not installed."""
+    if name is None:
+        return
+    known = [t for t in LoggerType.list() if t != "all"]
+    if name not in known:
+        raise UserError(
+            f"run.tracker '{name}' is unknown{nearest(name, known)}; known: {', '.join(known)}"
+        )
+    if LoggerType(name) not in get_available_trackers():
+        raise UserError(
+            f"run.tracker '{name}' is not installed: pip install {name.replace('_', '-')}"
+        )
+
+
+class Tracker:
+    """Where the main process writes what a run reports; does nothing on the others.
+
+    The step axis is `nimg` everywhere. What a previous start wrote after `nimg` is removed, since
+    those images will be shown again.
+    """
+
+    def __init__(self, accelerator: Accelerator, run_dir: Path, nimg: int, config_text: str):
+        self.accelerator = accelerator
+        self.active = accelerator.is_main_process
+        self.stats_file = run_dir / "stats.jsonl"
+        if not self.active:
+            return
+        drop_lines_after(self.stats_file, nimg)
+        options = {"tensorboard": {"purge_step": nimg + 1}}  # hides the abandoned branch of curves
+        accelerator.init_trackers("tensorboard", init_kwargs=options)
+        if nimg == 0:
+            # Four spaces make it a code block in TensorBoard's Markdown.
+            text = "\n".join("    " + line for line in config_text.splitlines())
+            self.log_trackers({"config": text}, 0)
+
+    def log(self, values: dict[str, float | int | None], nimg: int) -> None:
+        """One line of statistics, and the trackers' scalars."""
+        if not self.active:
+            return
+        with open(self.stats_file, "a", encoding="utf-8") as file:
+            file.write(json.dumps({"nimg": nimg, **values}) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        self.log_trackers({name: v for name, v in values.items() if v is not None}, nimg)
+
+    def log_trackers(self, values: dict[str, Any], nimg: int) -> None:
+        for tracker in self.accelerator.trackers:
+            tracker.log(values, step=nimg)
+
+    def log_image(self, name: str, image: np.ndarray, nimg: int) -> None:
+        """uint8 [C, H, W] to the trackers that take pictures."""
+        if not self.active:
+            return
+        pixels = image.transpose(1, 2, 0)[None]
+        for tracker in self.accelerator.trackers:
+            if not hasattr(tracker, "log_images"):
+                continue
+            if tracker.name == "tensorboard":
+                tracker.log_images({name: pixels}, step=nimg, dataformats="NHWC")
+            else:
+                tracker.log_images({name: [pixels[0]]}, step=nimg)
+
+    def close(self) -> None:
+        for tracker in self.accelerator.trackers if self.active else ():
+            tracker.finish()
+
+
+def drop_lines_after(path: Path, nimg: int) -> None:
+    """Remove statistics of images that will be shown again, and a half-written last line."""
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            if json.loads(line)["nimg"] <= nimg:
+                kept.append(line + "\n")
+        except (json.JSONDecodeError, KeyError, TypeError):
+            continue
+    temporary = path.with_name(path.name + ".partial")
+    temporary.write_text("".join(kept), encoding="utf-8")
+    os.replace(temporary, path)
+
+
+class Console:
+    """A progress bar on a terminal, plain lines otherwise; silent but on the main process."""
+
+    def __init__(self, active: bool, total_nimg: int, nimg: int):
+        self.active = active
+        self.total_kimg = total_nimg / 1000
+        self.bar = None
+        if active and sys.stderr.isatty():
+            self.bar = tqdm(
+                total=self.total_kimg,
+                initial=nimg / 1000,
+                bar_format="{percentage:3.0f}%|{bar:20}| {n:.1f}/{total:.1f} kimg {desc}",
+                dynamic_ncols=True,
+                mininterval=0.5,
+            )
+
+    def show(self, nimg: int, text: str) -> None:
+        """After every update: moves the bar."""
+        if self.bar is not None:
+            self.bar.set_description_str(text, refresh=False)
+            self.bar.update(nimg / 1000 - self.bar.n)
+
+    def tick(self, nimg: int, text: str) -> None:
+        """Once a tick: a line of its own where there is no bar."""
+        if self.active and self.bar is None:
+            print(f"{nimg / 1000:.1f}/{self.total_kimg:.1f} kimg  {text}", flush=True)
+
+    def say(self, text: str) -> None:
+        """A message, not torn by the bar."""
+        if not self.active:
+            return
+        if self.bar is None:
+            print(text, flush=True)
+        else:
+            self.bar.write(text)
+
+    def close(self) -> None:
+        if self.bar is not None:
+            self.bar.close()
+
+
+def human_time(seconds: float | None) -> str:
+    """`3d 4h`, `2h 05m`, `3m 20s`; a dash for an unknown time."""
+    if seconds is None:
+        return "-"
+    minutes, s = divmod(round(seconds), 60)
+    hours, m = divmod(minutes, 60)
+    days, h = divmod(hours, 24)
+    if days:
+        return f"{days}d {h}h"
+    if hours:
+        return f"{h}h {m:02d}m"
+    return f"{m}m {s:02d}s" if m else f"{s}s"
+
+
+def memory_in_use(device: torch.device) -> dict[str, float]:
+    """GiB this process holds, and the most it held on the GPU."""
+    report = {"Resources/cpu_mem_gb": psutil.Process().memory_info().rss / 2**30}
+    if device.type == "cuda":
+        report["Resources/peak_gpu_mem_gb"] = torch.cuda.max_memory_allocated(device) / 2**30
+    return report

@@ -1,0 +1,317 @@
+"""When things happen: phases, steps, ticks, snapshots."""
+
+import copy
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+from progan import ema
+from progan.checkpoint import Checkpoint, Snapshot, save_snapshot, snapshot_path, stamp
+from progan.config import Config
+from progan.costs import CostModel, count_gflops, measure
+from progan.data.batches import Batch, Feed, Stream
+from progan.data.pyramid import Pyramid
+from progan.distributed import average, on_any
+from progan.networks import Critic, Generator
+from progan.sampling import generate, grid, grid_layout, save_png
+from progan.schedule import Phase, Schedule, at_resolution
+from progan.stopping import StopRequest
+from progan.tracking import Console, Statistics, Tracker, human_time, memory_in_use
+from progan.updates import Gradients, Loss, accumulate, apply, critic_gradients, generator_gradients
+
+
+@dataclass
+class Progress:
+    """All that a checkpoint needs to know beside weights."""
+
+    nimg: int = 0
+    tick: int = 0
+    seconds: float = 0.0  # spent on updates, over all starts
+
+    def state_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.__init__(**state)
+
+
+class Trainer:
+    """Trains a run from where it is to its end, or to a requested stop.
+
+    Args:
+        pyramid: the data, at least to the config's resolution.
+        run_dir: written by the main process only; its newest checkpoint is restored.
+        stop: asked between updates.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        pyramid: Pyramid,
+        run_dir: Path,
+        accelerator: Accelerator,
+        stop: StopRequest,
+    ):
+        self.config = config
+        self.run_dir = run_dir
+        self.accelerator = accelerator
+        self.stop = stop
+        self.seed = config.run.seed
+        self.schedule = config.make_schedule()
+        self.loss = make_loss(config)
+        self.stream = Stream(
+            pyramid,
+            seed=self.seed,
+            mirror=config.data.mirror,
+            device=accelerator.device,
+            rank=accelerator.process_index,
+            processes=accelerator.num_processes,
+        )
+        self.classes = pyramid.classes if config.data.labels else ()
+        self.feed = Feed(
+            self.stream, seed=self.seed, z_dim=config.network.z_dim, c_dim=len(self.classes)
+        )
+        self.G, self.D = make_networks(config, len(self.classes), accelerator.device)
+        self.G_ema = copy.deepcopy(self.G).requires_grad_(False)
+        self.G_opt, self.D_opt = (
+            torch.optim.Adam(network.parameters(), fused=True) for network in (self.G, self.D)
+        )
+        self.progress = Progress()
+        self.statistics = Statistics()
+        self.checkpoint = Checkpoint(
+            run_dir,
+            G=self.G,
+            D=self.D,
+            G_ema=self.G_ema,
+            G_opt=self.G_opt,
+            D_opt=self.D_opt,
+            progress=self.progress,
+            data=self.stream,
+            statistics=self.statistics,
+        )
+        self.phase: Phase | None = None
+
+    def run(self) -> bool:
+        """Train; returns whether the run is complete (else it was asked to stop)."""
+        self.begin()
+        complete = True
+        while self.progress.nimg < self.schedule.total_nimg:
+            phase = self.schedule.at(self.progress.nimg)
+            if phase != self.phase:
+                self.begin_phase(phase)
+            self.train_step(phase)
+            self.maintain(phase)
+            if on_any(self.accelerator, self.stop.signal is not None):
+                complete = self.progress.nimg >= self.schedule.total_nimg
+                break
+        self.end(complete)
+        return complete
+
+    def begin(self) -> None:
+        """Restore, open the outputs, and find out what an update costs here."""
+        restored = self.checkpoint.load_newest()
+        self.statistics.to(self.accelerator.device)
+        main, nimg = self.accelerator.is_main_process, self.progress.nimg
+        self.tracker = Tracker(self.accelerator, self.run_dir, nimg, self.config.to_yaml())
+        self.console = Console(main, self.schedule.total_nimg, nimg)
+        if restored:
+            self.console.say(f"going on from {restored.name}")
+        elif main:
+            self.show_fakes(*self.schedule.reached(0))
+        self.costs = make_costs(self.config, self.schedule, self.G, self.D, self.accelerator)
+        self.recent: dict[str, float] = {}
+        self.tick_start, self.tick_start_nimg = time.perf_counter(), nimg
+
+    def end(self, complete: bool) -> None:
+        """On a requested stop, keep what has been reached; the last tick has done so at the end."""
+        if not complete:
+            self.progress.seconds += time.perf_counter() - self.tick_start
+            self.save_snapshot()
+            self.save_checkpoint()
+        self.accelerator.wait_for_everyone()
+        self.console.close()
+        self.tracker.close()
+
+    def begin_phase(self, phase: Phase) -> None:
+        """Pick the weights that take part; restart Adam at the phase's first image."""
+        self.phase = phase
+        r = phase.resolution
+        active = [network.active_parameters(r, phase.fading) for network in (self.G, self.D)]
+        self.G_parameters, self.D_parameters = (list(named.values()) for named in active)
+        averages = dict(self.G_ema.named_parameters())
+        self.G_averages = [averages[name] for name in active[0]]
+        for optimizer in (self.G_opt, self.D_opt):
+            optimizer.zero_grad(set_to_none=True)  # what does not take part has no gradient
+            if self.progress.nimg == phase.start_nimg:
+                optimizer.state.clear()
+            betas = (float(phase.beta1), float(phase.beta2))
+            optimizer.param_groups[0].update(betas=betas, eps=phase.eps)
+        new_resolution = phase.fading or phase is self.schedule.phases[0]
+        if self.progress.nimg == phase.start_nimg and new_resolution:
+            self.show_reals(r)
+
+    def train_step(self, phase: Phase) -> None:
+        """One update of the critic, one of the generator, one of the average."""
+        nimg, r = self.progress.nimg, phase.resolution
+        alpha = phase.alpha(nimg)
+        if alpha is not None:
+            alpha = torch.tensor(alpha, dtype=torch.float32, device=self.accelerator.device)
+        for optimizer in (self.G_opt, self.D_opt):
+            optimizer.param_groups[0]["lr"] = phase.learning_rate(nimg)
+
+        batch = self.feed.critic(nimg, phase.batch_size, r)
+        gradients = partial(critic_gradients, self.G, self.D, self.D_parameters)
+        gradients = self.averaged(gradients, batch, alpha=alpha, loss=self.loss)
+        apply(self.D_opt, self.D_parameters, gradients)
+
+        batch = self.feed.generator(nimg, phase.batch_size)
+        gradients = partial(generator_gradients, self.G, self.D, self.G_parameters, resolution=r)
+        gradients = self.averaged(gradients, batch, alpha=alpha, loss=self.loss)
+        apply(self.G_opt, self.G_parameters, gradients)
+
+        half_life = at_resolution(self.config.ema.half_life_kimg, r)
+        ema.update(self.G_averages, self.G_parameters, ema.decay(phase.batch_size, half_life))
+        self.progress.nimg += phase.batch_size
+
+    def averaged(
+        self, gradients: Callable[..., Gradients], batch: Batch, **settings: Any
+    ) -> list[Tensor]:
+        """Gradients over the global batch; its statistics are noted on the way."""
+        bf16 = self.config.run.precision == "bf16"
+        passes = batch.split(self.phase.images_per_pass(self.accelerator.num_processes))
+        with torch.autocast(self.accelerator.device.type, torch.bfloat16, enabled=bf16):
+            grads, stats = accumulate(partial(gradients, **settings), passes)
+        tensors = average(self.accelerator, [*grads, *stats.values()])
+        means = dict(zip(stats, tensors[len(grads) :], strict=True))
+        self.statistics.add(means, self.phase.batch_size)
+        return tensors[: len(grads)]
+
+    def maintain(self, phase: Phase) -> None:
+        """A tick, if one is due: a pure function of `nimg`, so a resumed run keeps the rhythm."""
+        nimg = self.progress.nimg
+        self.console.show(nimg, self.describe(phase))
+        interval = at_resolution(self.config.run.tick_kimg, phase.resolution) * 1000
+        last = nimg == self.schedule.total_nimg
+        if (
+            last
+            or nimg == phase.end_nimg
+            or nimg // interval > (nimg - phase.batch_size) // interval
+        ):
+            self.tick(phase, last)
+
+    def tick(self, phase: Phase, last: bool) -> None:
+        """Statistics, a grid of samples, and now and then a snapshot and a checkpoint."""
+        nimg = self.progress.nimg
+        self.recent = self.statistics.means()  # waits for the device
+        seconds = time.perf_counter() - self.tick_start
+        images = nimg - self.tick_start_nimg
+        self.costs.observe(phase, seconds / images)
+        self.progress.tick += 1
+        self.progress.seconds += seconds
+        self.tracker.log(self.report(phase, seconds, images), nimg)
+        self.console.tick(nimg, self.describe(phase))
+        if self.accelerator.is_main_process:
+            self.show_fakes(*self.schedule.reached(nimg))
+        if last or self.progress.tick % self.config.run.snapshot_ticks == 0:
+            self.save_snapshot()
+        if last or self.progress.tick % self.config.run.checkpoint_ticks == 0:
+            self.save_checkpoint()
+        self.tick_start, self.tick_start_nimg = time.perf_counter(), nimg
+
+    def report(self, phase: Phase, seconds: float, images: int) -> dict[str, float | int | None]:
+        nimg = self.progress.nimg
+        resolution, alpha = self.schedule.reached(nimg)
+        return {
+            **self.recent,
+            "Progress/tick": self.progress.tick,
+            "Progress/kimg": nimg / 1000,
+            "Progress/resolution": resolution,
+            "Progress/alpha": 1.0 if alpha is None else alpha,
+            "Progress/batch_size": phase.batch_size,
+            "Progress/learning_rate": phase.learning_rate(nimg - phase.batch_size),
+            "Timing/sec_per_kimg": 1000 * seconds / images,
+            "Timing/images_per_sec": images / seconds,
+            "Timing/total_hours": self.progress.seconds / 3600,
+            **memory_in_use(self.accelerator.device),
+        }
+
+    def describe(self, phase: Phase) -> str:
+        """Where training stands, in one line."""
+        nimg = self.progress.nimg
+        alpha = phase.alpha(nimg)
+        fading = f" alpha {alpha:.2f}" if alpha is not None else ""
+        losses = "".join(
+            f"  {name} {self.recent[key]:.2f}"
+            for name, key in (("D", "Loss/D"), ("G", "Loss/G"))
+            if key in self.recent
+        )
+        rate = 1 / self.costs.per_image(phase) if self.costs.seconds else 0
+        left = human_time(self.costs.seconds_left(nimg))
+        r = phase.resolution
+        return f"{r}x{r}{fading}{losses}  {rate:.0f} img/s  {left} left"
+
+    def show_fakes(self, resolution: int, alpha: float | None) -> None:
+        nimg = self.progress.nimg
+        seeds, labels, columns = grid_layout(resolution, self.G.c_dim)
+        picture = grid(generate(self.G_ema, seeds, labels, resolution, alpha), columns)
+        save_png(picture, self.run_dir / "images" / f"fakes-{stamp(nimg)}.png")
+        self.tracker.log_image("fakes", picture, nimg)
+
+    def show_reals(self, resolution: int) -> None:
+        if not self.accelerator.is_main_process:
+            return
+        seeds, _, columns = grid_layout(resolution, 0)
+        picture = grid(self.stream.first(len(seeds), resolution), columns)
+        save_png(picture, self.run_dir / "images" / f"reals-{resolution:04d}.png")
+        self.tracker.log_image("reals", picture, self.progress.nimg)
+
+    def save_snapshot(self) -> None:
+        if self.accelerator.is_main_process:
+            nimg = self.progress.nimg
+            snapshot = Snapshot(
+                self.G_ema, self.config, nimg, *self.schedule.reached(nimg), self.classes
+            )
+            save_snapshot(snapshot_path(self.run_dir, nimg), snapshot)
+
+    def save_checkpoint(self) -> None:
+        if self.accelerator.is_main_process:
+            self.checkpoint.save(self.progress.nimg, self.config.run.keep_checkpoints)
+
+
+def make_loss(config: Config) -> Loss:
+    weights = config.loss.weights
+    return Loss(
+        adversarial=config.loss.adversarial,
+        penalty=config.loss.penalty,
+        penalty_weight=weights.penalty,
+        target=weights.target,
+        drift=weights.drift,
+        label=weights.label,
+    )
+
+
+def make_networks(
+    config: Config, c_dim: int, device: torch.device | str
+) -> tuple[Generator, Critic]:
+    """Both networks with the weights that the seed gives, the same on every machine."""
+    torch.manual_seed(config.run.seed)
+    G = Generator(**config.network.generator_settings(), c_dim=c_dim)
+    D = Critic(**config.network.critic_settings(), c_dim=c_dim)
+    return G.to(device), D.to(device)
+
+
+def make_costs(
+    config: Config, schedule: Schedule, G: Generator, D: Critic, accelerator: Accelerator
+) -> CostModel:
+    """What each phase costs on this machine, from a few seconds of trial updates."""
+    loss = make_loss(config)
+    costs = CostModel(schedule, count_gflops(G, D, loss, schedule))
+    measure(costs, G, D, loss, accelerator, budget=5)
+    return costs

@@ -1,0 +1,120 @@
+"""One critic update, one generator update: what happens to the weights.
+
+Gradients are values: `critic_gradients` and `generator_gradients` change nothing and return what
+`torch.autograd.grad` gives, the penalty inside. `apply` is the only place where weights move.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from progan.data.batches import Batch
+from progan.layers import crossfade_reals
+from progan.losses import ADVERSARIAL, PENALTIES, label_loss
+from progan.networks import Critic, Generator
+
+
+@dataclass(frozen=True)
+class Loss:
+    """Which loss, and the weights of its terms (see `config.LossConfig`)."""
+
+    adversarial: str = "wgan"
+    penalty: str = "wgan_gp"
+    penalty_weight: float = 10.0
+    target: float = 1.0
+    drift: float = 0.001
+    label: float = 1.0
+
+
+Statistics = dict[str, Tensor]  # 0-dim, means over the batch
+Gradients = tuple[list[Tensor], Statistics]
+
+
+def critic_gradients(
+    G: Generator,
+    D: Critic,
+    parameters: Sequence[Tensor],
+    batch: Batch,
+    alpha: Tensor | None,
+    loss: Loss,
+) -> Gradients:
+    """Gradients of the critic's loss with respect to `parameters`, and its statistics.
+
+    `D(fake) - D(real) + λ/γ² (‖∇‖ - γ)² + ε D(real)²` for the paper's WGAN-GP (App. A.1).
+    """
+    reals = crossfade_reals(batch.reals, alpha)
+    with torch.no_grad():
+        fakes = G(batch.z, batch.c, resolution=reals.shape[-1], alpha=alpha).float()
+    real_scores, real_logits = D(reals, alpha)
+    fake_scores, fake_logits = D(fakes, alpha)
+    adversarial = ADVERSARIAL[loss.adversarial].critic(real_scores, fake_scores)
+    penalty = PENALTIES[loss.penalty](
+        lambda images: D(images, alpha)[0], reals, fakes, batch.mix, loss.target
+    )
+    total = adversarial + loss.penalty_weight * penalty + loss.drift * real_scores.square()
+    stats = {
+        "Loss/scores/real": real_scores,
+        "Loss/scores/fake": fake_scores,
+        "Loss/gradient_penalty": penalty,
+    }
+    if batch.c is not None:
+        labels = label_loss(real_logits, batch.c) + label_loss(fake_logits, batch.c)
+        total = total + loss.label * labels
+        stats["Loss/labels/D"] = labels
+    return gradients(total, parameters, {"Loss/D": total, **stats})
+
+
+def generator_gradients(
+    G: Generator,
+    D: Critic,
+    parameters: Sequence[Tensor],
+    batch: Batch,
+    alpha: Tensor | None,
+    loss: Loss,
+    resolution: int,
+) -> Gradients:
+    """Gradients of the generator's loss (`-D(fake)`) with respect to `parameters`."""
+    fakes = G(batch.z, batch.c, resolution=resolution, alpha=alpha).float()
+    scores, logits = D(fakes, alpha)
+    total = ADVERSARIAL[loss.adversarial].generator(scores)
+    stats = {}
+    if batch.c is not None:
+        labels = label_loss(logits, batch.c)
+        total = total + loss.label * labels
+        stats["Loss/labels/G"] = labels
+    return gradients(total, parameters, {"Loss/G": total, **stats})
+
+
+def gradients(total: Tensor, parameters: Sequence[Tensor], stats: Statistics) -> Gradients:
+    """Of the mean over the images; statistics likewise, cut off the graph."""
+    grads = torch.autograd.grad(total.mean(), parameters)
+    return list(grads), {name: values.detach().mean() for name, values in stats.items()}
+
+
+def accumulate(gradients_of: Callable[[Batch], Gradients], batches: Sequence[Batch]) -> Gradients:
+    """The mean over several forward passes of equal size: as if all had been one."""
+    grads, stats = gradients_of(batches[0])
+    for batch in batches[1:]:
+        more, more_stats = gradients_of(batch)
+        torch._foreach_add_(grads, more)
+        stats = {name: value + more_stats[name] for name, value in stats.items()}
+    if len(batches) > 1:
+        torch._foreach_div_(grads, len(batches))
+        stats = {name: value / len(batches) for name, value in stats.items()}
+    return grads, stats
+
+
+def apply(optimizer: Optimizer, parameters: Sequence[Tensor], grads: Sequence[Tensor]) -> None:
+    """One step of Adam.
+
+    Copies into `.grad` tensors that have their parameter's own strides: gradients of a double
+    backward come transposed, and a fused Adam would update the wrong elements with those.
+    """
+    for parameter, grad in zip(parameters, grads, strict=True):
+        if parameter.grad is None:
+            parameter.grad = torch.empty_like(parameter)
+        parameter.grad.copy_(grad)
+    optimizer.step()
