@@ -1,4 +1,4 @@
-"""`python -m progan`, so that `torchrun -m progan train …` and `accelerate launch -m progan …` work."""
+"""`python -m progan`, so that `torchrun -m progan …` and `accelerate launch -m progan …` work."""
 
 from progan.cli import main
 

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from progan import __version__
 from progan.config import Config, parse_yaml, validate
@@ -135,7 +135,7 @@ def save_snapshot(path: Path, snapshot: Snapshot) -> None:
         "classes": json.dumps(snapshot.classes),
     }
     tensors = {name: t.contiguous() for name, t in snapshot.G.state_dict().items()}
-    write_atomically(path, lambda temporary: save_file(tensors, temporary, metadata))
+    write_atomically(path, lambda temporary: temporary.write_bytes(save(tensors, metadata)))
 
 
 def find_snapshot(path: Path) -> Path:

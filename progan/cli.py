@@ -1,5 +1,6 @@
 """The commands. Heavy imports are inside them, so `progan --help` is instant."""
 
+import json
 import logging
 import signal
 import sys
@@ -111,13 +112,19 @@ def train(
 
 def resolve(data: str | None, config_name: str | None, overrides: list[str]) -> Config:
     """Preset or file, then `--data`, then `-o`."""
-    if config_name is None and data in presets():
+    from progan.data.sources import NAMED
+
+    if data in presets() and data not in NAMED and not Path(data).exists():
+        raise UserError(
+            f"'{data}' is a preset for images you have: progan train --data FOLDER --config {data}"
+        )
+    if data in NAMED and config_name is None:
         config_name = data
     if data is not None:
         # A path is kept absolute, so that the run can be resumed from any folder.
-        known = data in presets() and not Path(data).exists()
-        source = data if known or not Path(data).exists() else str(Path(data).resolve())
-        overrides = [f"data.source={source!r}", *overrides]
+        known = data in NAMED or not Path(data).exists()
+        source = data if known else str(Path(data).resolve())
+        overrides = [f"data.source={json.dumps(source)}", *overrides]
     config = load_config(config_name, overrides)
     if config.data.source is None:
         raise UserError("what to train on? give --data demo, or --data with a folder of images")

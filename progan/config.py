@@ -25,10 +25,11 @@ from progan.schedule import (
     make_schedule,
 )
 
-Positive = Annotated[float, Field(gt=0)]
-NotNegative = Annotated[float, Field(ge=0)]
+LIMIT = 10**9  # beyond any use, and sums and products of such numbers stay finite
+Positive = Annotated[float, Field(gt=0, le=LIMIT)]
+NotNegative = Annotated[float, Field(ge=0, le=LIMIT)]
 Share = Annotated[float, Field(ge=0, lt=1)]
-Count = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=1, le=LIMIT)]
 
 
 def check_power_of_two(value: int) -> int:
@@ -185,7 +186,9 @@ class EmaConfig(Section):
 
 
 class RunConfig(Section):
-    seed: int = Field(0, ge=0, description="of weights, data order, latents: of everything")
+    seed: int = Field(
+        0, ge=0, lt=2**63, description="of weights, data order, latents: of everything"
+    )
     precision: Literal["fp32", "tf32", "bf16"] = Field(
         "fp32", description="of convolutions and dense layers; all else is float32"
     )
@@ -235,7 +238,10 @@ class Config(Section):
         """The schedule these settings describe (see `progan.schedule.make_schedule`)."""
         settings = {key: value for key, value in self.schedule}
         rate = settings.pop("learning_rate")
-        to_ramp = lambda v: Ramp(**v.model_dump()) if isinstance(v, RampConfig) else v
+
+        def to_ramp(v: Any) -> Any:
+            return Ramp(**v.model_dump()) if isinstance(v, RampConfig) else v
+
         rate = {r: to_ramp(v) for r, v in rate.items()} if isinstance(rate, dict) else to_ramp(rate)
         return make_schedule(
             resolution=self.network.resolution,
@@ -245,23 +251,41 @@ class Config(Section):
         )
 
     def to_yaml(self) -> str:
-        return yaml.safe_dump(self.model_dump(), sort_keys=False)
+        return yaml.dump(self.model_dump(), Dumper=Dumper, sort_keys=False)
 
 
 class Loader(yaml.SafeLoader):
-    """Safe YAML that also reads `1e-3` as a number: YAML 1.1 wants `1.0e-3`."""
+    """Safe YAML that also reads `1e-3` as a number (YAML 1.1 wants `1.0e-3`), and no key twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        seen = set()
+        for key in (key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+            if key in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key '{key}' is there twice", node.start_mark
+                )
+            seen.add(key)
+        return super().construct_mapping(node, deep)
 
 
-Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
-)
+class Dumper(yaml.SafeDumper):
+    """Quotes what `Loader` would take for a number."""
+
+
+for reader_or_writer in (Loader, Dumper):
+    reader_or_writer.add_implicit_resolver(
+        "tag:yaml.org,2002:float",
+        re.compile(r"^[-+]?\d+(\.\d*)?[eE][-+]?\d+$"),
+        list("-+0123456789"),
+    )
 
 
 def parse_yaml(text: str, name: str) -> Any:
     try:
         return yaml.load(text, Loader)
-    except yaml.YAMLError as error:
-        raise UserError(f"{name} is not valid YAML: {' '.join(str(error).split())}") from None
+    except Exception as error:  # PyYAML lets through what its constructors meet: 2020-13-45
+        reason = " ".join(str(error).split()).replace('in "<unicode string>", ', "at ")
+        raise UserError(f"{name} is not valid YAML: {reason}") from None
 
 
 PRESET_FOLDERS = (Path(__file__).parent / "configs", Path(__file__).parent.parent / "configs")
@@ -302,7 +326,8 @@ def override(content: dict[str, Any], assignments: list[str]) -> dict[str, Any]:
         keys = path.strip().split(".")
         if not equals or len(keys) < 2 or not all(keys):
             raise UserError(
-                f"-o takes section.key=value, for example -o network.resolution=64; got '{assignment}'"
+                "-o takes section.key=value, for example -o network.resolution=64; "
+                f"got '{assignment}'"
             )
         section = content
         for key in keys[:-1]:
@@ -326,33 +351,47 @@ def validate(content: dict[str, Any], name: str) -> Config:
         return Config.model_validate(content)
     except ValidationError as error:
         lines = dict.fromkeys(explain(e) for e in error.errors())
-        raise UserError(f"in {name}: " + "; ".join(lines)) from None
+        start = f"in {name}:" + ("\n  " if len(lines) > 1 else " ")
+        raise UserError(start + "\n  ".join(lines)) from None
+
+
+# What `by_resolution` takes, by tag.
+FORMS = {
+    "value": "one value",
+    "map": "a map from resolutions to values, such as {4: 128, 64: 32}",
+    "ramp": "a ramp {start: 0.001, end: 0.0001}",
+}
 
 
 def explain(error: dict[str, Any]) -> str:
     """One line for one of pydantic's errors: key, value, what is allowed."""
     if error["type"] == "value_error" and not error["loc"]:
         return str(error["ctx"]["error"])
-    model, path, field = Config, [], None
-    for key in error["loc"]:  # follow the location as far as it names keys of ours
+    model, path, field, rule = Config, "", None, error["msg"]
+    for key in error["loc"]:  # follow the location, of which some parts are pydantic's own
         fields = getattr(model, "model_fields", {})
-        if key not in fields:
-            if error["type"] == "extra_forbidden" and key == error["loc"][-1] and fields:
-                where = ".".join([*path, str(key)])
-                return f"unknown key {where}{nearest(str(key), fields)}; known: {', '.join(fields)}"
-            break
-        path.append(str(key))
-        field = fields[key]
-        model = field.annotation
-    inside = [str(key) for key in error["loc"][len(path) :] if key not in ("map", "value", "ramp")]
-    where = ".".join(path) + (f"[{inside[0]}]" if inside else "")
-    about = f" ({field.description})" if field and field.description else ""
-    rule = error["msg"].removeprefix("Value error, ")
-    return f"{where}: {error['input']!r} does not fit{about}: {lower_first(rule)}"
-
-
-def lower_first(text: str) -> str:
-    return text[:1].lower() + text[1:]
+        if key in fields:
+            path, field = f"{path}.{key}".lstrip("."), fields[key]
+            model = field.annotation
+        elif fields:
+            where = f"{path}.{key}".lstrip(".")
+            return f"unknown key {where}{nearest(str(key), fields)}; known: {', '.join(fields)}"
+        elif key == "ramp":
+            model = RampConfig
+        elif key not in ("value", "map", "[key]"):
+            path += f"[{key}]"
+    if error["type"] == "missing":
+        return f"{path} is missing: {field.description}"
+    if error["type"] == "model_type":
+        rule = f"must be a map of keys: {', '.join(model.model_fields)}"
+    if error["type"] == "union_tag_invalid":
+        forms = (text for tag, text in FORMS.items() if repr(tag) in error["ctx"]["expected_tags"])
+        rule = "must be " + " or ".join(forms)
+    about = field.description if field and field.description else ""
+    if "[key]" in error["loc"]:
+        about = "a resolution, from which the value holds upward"
+    rule = rule.removeprefix("Value error, ").replace("Input should", "must")
+    return f"{path}: {error['input']!r} does not fit{about and f' ({about})'}: {rule}"
 
 
 def differences(old: Config, new: Config) -> list[str]:

@@ -1,4 +1,4 @@
-"""What training costs: FLOPs counted on the real update, and time left predicted from time measured."""
+"""What training costs: FLOPs counted on the real update, time predicted from time measured."""
 
 import copy
 import time
@@ -119,12 +119,11 @@ def measure(
         expected = costs.per_image(phase) or 0
         if expected * n > budget / 4:
             n = min(n, 4)
-        if 2 * n * expected > left:
+        if 3 * n * expected > left:
             return
-        warm_up = timed(phase, n)  # memory and kernels are found in the first one
-        seconds = timed(phase, n)
-        left -= warm_up + seconds
-        costs.observe(phase, seconds / n / accelerator.num_processes)
+        times = [timed(phase, n) for _ in range(3)]  # the first one finds memory and kernels
+        left -= sum(times)
+        costs.observe(phase, min(times) / n / accelerator.num_processes)
 
 
 def shell(network: Generator | Critic) -> Generator | Critic:

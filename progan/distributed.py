@@ -1,4 +1,4 @@
-"""Seeds, gradient averaging, main-process helpers: the only home of Accelerate besides the trainer."""
+"""Seeds, devices, gradient averaging: the only home of Accelerate besides the trainer."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,8 +6,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.utils import ProjectConfiguration
+from accelerate.utils import InitProcessGroupKwargs, ProjectConfiguration
 from torch import Tensor
+
+from progan.errors import UserError
+from progan.launch import processes
 
 # Every use of chance has a number of its own, so that no two ever share draws. Never renumber:
 # it would change what a seed means.
@@ -48,7 +51,7 @@ def average(accelerator: Accelerator, tensors: Sequence[Tensor]) -> list[Tensor]
 def on_any(accelerator: Accelerator, flag: bool) -> bool:
     """Whether `flag` is set on any process; the same answer on all of them.
 
-    A CPU tensor: Accelerate's process group reduces it with gloo, so the GPU is not waited for.
+    The flag is a CPU tensor, reduced with gloo: the GPU is not waited for.
     """
     if accelerator.num_processes == 1:
         return flag
@@ -56,11 +59,34 @@ def on_any(accelerator: Accelerator, flag: bool) -> bool:
 
 
 def make_accelerator(run_dir: Path, tracker: str | None) -> Accelerator:
-    """Joins the other processes, picks the device, and opens nothing yet."""
+    """Joins the other processes and picks the device.
+
+    Raises:
+        UserError: the launcher started several processes and Accelerate joined fewer. (It would
+            train each alone, without a word, into the same folder.)
+    """
     where = ProjectConfiguration(project_dir=str(run_dir), logging_dir=str(run_dir))
-    return Accelerator(log_with=tracker, project_config=where)
+    cpu = not torch.accelerator.is_available()  # else torchrun's CPU processes stay alone
+    handlers = []
+    if torch.cuda.is_available() and processes() > 1:
+        # Gloo beside NCCL, so that `on_any` need not wait for the GPU.
+        handlers.append(InitProcessGroupKwargs(backend="cuda:nccl,cpu:gloo"))
+    accelerator = Accelerator(
+        cpu=cpu, log_with=tracker, project_config=where, kwargs_handlers=handlers
+    )
+    if accelerator.num_processes != processes():
+        raise UserError(
+            f"{processes()} processes were started, but {accelerator.num_processes} joined; "
+            "launch with torchrun --nproc_per_node N -m progan train …"
+        )
+    return accelerator
 
 
 def set_precision(precision: str) -> None:
     """`fp32`: exact float32 convolutions and products; `tf32` and `bf16` let a GPU round inputs."""
     torch.backends.fp32_precision = "ieee" if precision == "fp32" else "tf32"
+
+
+def autocast(accelerator: Accelerator, precision: str) -> torch.autocast:
+    """Convolutions and products in bfloat16 where `precision` says so; a context manager."""
+    return torch.autocast(accelerator.device.type, torch.bfloat16, enabled=precision == "bf16")

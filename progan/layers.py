@@ -1,4 +1,4 @@
-"""The paper's building blocks: equalized conv/linear, pixel norm, minibatch stddev, 2x resampling, fade.
+"""The paper's building blocks: equalized layers, pixel norm, minibatch stddev, 2x resampling, fade.
 
 "Sec. N" in comments is a section of Karras et al., *Progressive Growing of GANs* (ICLR 2018).
 """
@@ -66,8 +66,8 @@ def minibatch_stddev(x: Tensor, group_size: int = 4, eps: float = 1e-8) -> Tenso
 class EqualizedConv2d(nn.Module):
     """Same-size convolution with a run-time weight scale, optionally fused with 2x resampling.
 
-    Weights are drawn from N(0, 1) and multiplied by `gain / sqrt(fan_in)` at every use, so that Adam
-    moves all of them at the same relative speed (Sec. 4.1). Biases start at 0 and are not scaled.
+    Weights are drawn from N(0, 1) and multiplied by `gain / sqrt(fan_in)` at every use, so that
+    Adam moves all of them at the same relative speed (Sec. 4.1). Biases start at 0, unscaled.
 
     Args:
         resample: `None`; `"up"`: nearest 2x upsampling first; `"down"`: 2x2 box average afterwards
@@ -103,7 +103,7 @@ class EqualizedConv2d(nn.Module):
 
 
 def smear(weight: Tensor) -> Tensor:
-    """A 3x3 kernel summed over the four pixels of a 2x2 box: A w Aᵀ, [O, I, 3, 3] -> [O, I, 4, 4]."""
+    """A 3x3 kernel summed over a 2x2 box of pixels: A w Aᵀ, [O, I, 3, 3] -> [O, I, 4, 4]."""
     a = weight.new_tensor([[1, 0, 0], [1, 1, 0], [0, 1, 1], [0, 0, 1]])
     return torch.einsum("ax,oixy,by->oiab", a, weight, a)
 

@@ -15,7 +15,7 @@ Scores = Callable[[Tensor], Tensor]  # images [N, C, H, W] -> scores [N]
 
 
 class Adversarial(NamedTuple):
-    """A pair of losses: `critic(real_scores, fake_scores)` and `generator(fake_scores)`, all [N]."""
+    """Two losses: `critic(real_scores, fake_scores)` and `generator(fake_scores)`, all [N]."""
 
     critic: Callable[[Tensor, Tensor], Tensor]
     generator: Callable[[Tensor], Tensor]
@@ -45,7 +45,7 @@ def squared_norm(scores_of: Scores, images: Tensor) -> Tensor:
 def wgan_gp(scores_of: Scores, reals: Tensor, fakes: Tensor, mix: Tensor, target: float) -> Tensor:
     """(‖∇‖ - γ)² / γ² at a random point between each real and fake: [N] (Gulrajani et al. 2017).
 
-    `mix` [N] in [0, 1] is each fake's share; `target` is γ, 1 by default, 750 for CIFAR-10 (App. D).
+    `mix` [N] in [0, 1] is each fake's share; `target` is γ, 1 but for CIFAR-10 (750, App. D).
     """
     mixed = torch.lerp(reals, fakes, mix[:, None, None, None])
     return (squared_norm(scores_of, mixed).sqrt() - target).square() / target**2

@@ -1,7 +1,7 @@
-"""The generator and the critic: all blocks exist from the start and are used as the resolution grows.
+"""The generator and the critic: all blocks exist from the start and come into use as they grow.
 
-Layer by layer the networks of Table 2 in Karras et al. (ICLR 2018); `G` and `D` have 23.1M parameters
-each at 1024x1024.
+Layer by layer the networks of Table 2 in Karras et al. (ICLR 2018), with 23.1M parameters each at
+1024x1024.
 """
 
 import torch

@@ -81,7 +81,7 @@ def grid_layout(resolution: int, c_dim: int) -> tuple[list[int], list[int] | Non
 
 
 def grid(images: np.ndarray, columns: int) -> np.ndarray:
-    """uint8 [N, C, r, r] -> one image [C, rows * cell, columns * cell], cells at least 64 pixels."""
+    """uint8 [N, C, r, r] -> one image [C, rows * cell, columns * cell] with cells of 64 or more."""
     n, c, r, _ = images.shape
     zoom = max(1, SMALLEST_CELL // r)
     rows = -(-n // columns)

@@ -1,13 +1,13 @@
 """From images shown to phase, alpha, batch size and learning rates. Pure Python, no torch.
 
-Progress is one integer, `nimg`: the real images shown to the critic so far. A schedule is a constant;
-nothing in it is stepped, saved or restored.
+Progress is one integer, `nimg`: the real images shown to the critic so far. A schedule is a
+constant; nothing in it is stepped, saved or restored.
 """
 
 import math
 from bisect import bisect_right
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from progan.errors import UserError
@@ -127,8 +127,9 @@ def make_schedule(
     """Train at `start_resolution`, fade the next one in, train there, … up to `resolution`.
 
     Every resolution trains `stable_kimg` after fading in for `fade_kimg`; the last trains on until
-    `total_kimg` (`None`: for its own `stable_kimg`). A phase ends at the whole number of its batches
-    nearest to its nominal end, so `nimg` lands on every boundary and roundings do not add up.
+    `total_kimg` (`None`: for its own `stable_kimg`). A phase ends at the whole number of its
+    batches nearest to its nominal end, so `nimg` lands on every boundary and roundings do not add
+    up.
     """
     phases: list[Phase] = []
     nominal_end = 0.0
@@ -167,32 +168,46 @@ def shorten(phases: list[Phase], total: float) -> Schedule:
     end = phases[-1].end_nimg
     if total < end:
         phase = next(p for p in phases if p.end_nimg >= total)
-        batches = max(1, round((total - phase.start_nimg) / phase.batch_size))
-        end = phase.start_nimg + batches * phase.batch_size
+        batches = round((total - phase.start_nimg) / phase.batch_size)
+        end = max(phase.start_nimg + batches * phase.batch_size, phases[0].batch_size)
     return Schedule(tuple(p for p in phases if p.start_nimg < end), end)
+
+
+def fits(phase: Phase, processes: int, stddev_group: int) -> bool:
+    """Whether the batch is whole forward passes on all processes, each of whole groups."""
+    size, gpu = phase.batch_size, phase.images_per_pass(processes)
+    return gpu > 0 and size % (gpu * processes) == 0 and gpu % min(stddev_group, size) == 0
 
 
 def check_batches(schedule: Schedule, processes: int, stddev_group: int) -> None:
     """Every batch divides over the processes, forward passes and minibatch-stddev groups.
 
     Raises:
-        UserError: naming the numbers, the rule and batch sizes that would do.
+        UserError: naming the numbers, the rule and settings that would do.
     """
     for phase in schedule.phases:
+        if fits(phase, processes, stddev_group):
+            continue
         size, gpu = phase.batch_size, phase.images_per_pass(processes)
         where = f"at {phase.resolution}x{phase.resolution}"
-        unit = max(gpu, 1) * processes
+        if gpu == phase.batch_gpu:
+            unit = step = gpu * processes
+            rule = f"batch_gpu x processes ({gpu} x {processes} = {unit})"
+        else:
+            unit, step = processes, processes * stddev_group
+            rule = f"the number of processes ({processes})"
         if size % unit:
-            below, above = size // unit * unit, (size // unit + 1) * unit
+            near = [n for n in (size // step * step, (size // step + 1) * step) if n]
+            good = [n for n in near if fits(replace(phase, batch_size=n), processes, stddev_group)]
+            remedy = f"; set schedule.batch_size={' or '.join(map(str, good))}" if good else ""
             raise UserError(
-                f"schedule.batch_size ({size}) {where} must be divisible by batch_gpu x processes "
-                f"({max(gpu, 1)} x {processes} = {unit}); set schedule.batch_size="
-                + (f"{below} or {above}" if below else f"{above}")
+                f"schedule.batch_size ({size}) {where} must be divisible by {rule}{remedy}"
             )
-        if gpu % min(stddev_group, size):
-            raise UserError(
-                f"a forward pass {where} has {gpu} images (schedule.batch_gpu, or batch_size "
-                f"{size} over {processes} processes), which must be a multiple of "
-                f"network.stddev_group ({stddev_group}); change one of them, for example "
-                f"network.stddev_group={math.gcd(gpu, stddev_group)}"
-            )
+        groups = range(min(stddev_group, gpu), 1, -1)
+        good = [g for g in groups if all(fits(p, processes, g) for p in schedule.phases)]
+        remedy = f"set network.stddev_group={good[0]}, or " if good else ""
+        raise UserError(
+            f"a forward pass {where} has {gpu} images (schedule.batch_gpu, or batch_size "
+            f"{size} over {processes} processes), which must be a multiple of network.stddev_group "
+            f"({stddev_group}); {remedy}change schedule.batch_size or schedule.batch_gpu"
+        )

@@ -3,6 +3,8 @@
 import json
 import os
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -140,19 +142,21 @@ class Console:
         self.active = active
         self.total_kimg = total_nimg / 1000
         self.bar = None
+        self.shown = 0.0
         if active and sys.stderr.isatty():
             self.bar = tqdm(
                 total=self.total_kimg,
                 initial=nimg / 1000,
                 bar_format="{percentage:3.0f}%|{bar:20}| {n:.1f}/{total:.1f} kimg {desc}",
                 dynamic_ncols=True,
-                mininterval=0.5,
+                mininterval=0,
             )
 
-    def show(self, nimg: int, text: str) -> None:
-        """After every update: moves the bar."""
-        if self.bar is not None:
-            self.bar.set_description_str(text, refresh=False)
+    def show(self, nimg: int, describe: Callable[[], str]) -> None:
+        """After every update: moves the bar, at most twice a second."""
+        if self.bar is not None and time.perf_counter() - self.shown > 0.5:
+            self.shown = time.perf_counter()
+            self.bar.set_description_str(describe(), refresh=False)
             self.bar.update(nimg / 1000 - self.bar.n)
 
     def tick(self, nimg: int, text: str) -> None:
@@ -169,8 +173,9 @@ class Console:
         else:
             self.bar.write(text)
 
-    def close(self) -> None:
+    def close(self, nimg: int) -> None:
         if self.bar is not None:
+            self.bar.update(nimg / 1000 - self.bar.n)
             self.bar.close()
 
 

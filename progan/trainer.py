@@ -13,17 +13,17 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from progan import ema
-from progan.checkpoint import Checkpoint, Snapshot, save_snapshot, snapshot_path, stamp
+from progan.checkpoint import Checkpoint
 from progan.config import Config
 from progan.costs import CostModel, count_gflops, measure
 from progan.data.batches import Batch, Feed, Stream
 from progan.data.pyramid import Pyramid
-from progan.distributed import average, on_any
+from progan.distributed import autocast, average, on_any
 from progan.networks import Critic, Generator
-from progan.sampling import generate, grid, grid_layout, save_png
+from progan.outputs import Outputs
 from progan.schedule import Phase, Schedule, at_resolution
 from progan.stopping import StopRequest
-from progan.tracking import Console, Statistics, Tracker, human_time, memory_in_use
+from progan.tracking import Statistics
 from progan.updates import Gradients, Loss, accumulate, apply, critic_gradients, generator_gradients
 
 
@@ -115,29 +115,35 @@ class Trainer:
         return complete
 
     def begin(self) -> None:
-        """Restore, open the outputs, and find out what an update costs here."""
+        """Restore, find out what an update costs here, open the outputs."""
         restored = self.checkpoint.load_newest()
         self.statistics.to(self.accelerator.device)
-        main, nimg = self.accelerator.is_main_process, self.progress.nimg
-        self.tracker = Tracker(self.accelerator, self.run_dir, nimg, self.config.to_yaml())
-        self.console = Console(main, self.schedule.total_nimg, nimg)
-        if restored:
-            self.console.say(f"going on from {restored.name}")
-        elif main:
-            self.show_fakes(*self.schedule.reached(0))
         self.costs = make_costs(self.config, self.schedule, self.G, self.D, self.accelerator)
-        self.recent: dict[str, float] = {}
+        nimg = self.progress.nimg
+        self.outputs = Outputs(
+            self.config,
+            self.run_dir,
+            self.accelerator,
+            self.schedule,
+            self.costs,
+            self.G_ema,
+            self.stream,
+            nimg,
+        )
+        if restored:
+            self.outputs.say(f"going on from {restored.name}")
+        else:
+            self.outputs.fakes(0)
         self.tick_start, self.tick_start_nimg = time.perf_counter(), nimg
 
     def end(self, complete: bool) -> None:
         """On a requested stop, keep what has been reached; the last tick has done so at the end."""
         if not complete:
             self.progress.seconds += time.perf_counter() - self.tick_start
-            self.save_snapshot()
+            self.outputs.snapshot(self.progress.nimg)
             self.save_checkpoint()
         self.accelerator.wait_for_everyone()
-        self.console.close()
-        self.tracker.close()
+        self.outputs.close(self.progress.nimg)
 
     def begin_phase(self, phase: Phase) -> None:
         """Pick the weights that take part; restart Adam at the phase's first image."""
@@ -155,7 +161,7 @@ class Trainer:
             optimizer.param_groups[0].update(betas=betas, eps=phase.eps)
         new_resolution = phase.fading or phase is self.schedule.phases[0]
         if self.progress.nimg == phase.start_nimg and new_resolution:
-            self.show_reals(r)
+            self.outputs.reals(r, self.progress.nimg)
 
     def train_step(self, phase: Phase) -> None:
         """One update of the critic, one of the generator, one of the average."""
@@ -184,9 +190,8 @@ class Trainer:
         self, gradients: Callable[..., Gradients], batch: Batch, **settings: Any
     ) -> list[Tensor]:
         """Gradients over the global batch; its statistics are noted on the way."""
-        bf16 = self.config.run.precision == "bf16"
         passes = batch.split(self.phase.images_per_pass(self.accelerator.num_processes))
-        with torch.autocast(self.accelerator.device.type, torch.bfloat16, enabled=bf16):
+        with autocast(self.accelerator, self.config.run.precision):
             grads, stats = accumulate(partial(gradients, **settings), passes)
         tensors = average(self.accelerator, [*grads, *stats.values()])
         means = dict(zip(stats, tensors[len(grads) :], strict=True))
@@ -196,89 +201,31 @@ class Trainer:
     def maintain(self, phase: Phase) -> None:
         """A tick, if one is due: a pure function of `nimg`, so a resumed run keeps the rhythm."""
         nimg = self.progress.nimg
-        self.console.show(nimg, self.describe(phase))
+        self.outputs.update(phase, nimg)
         interval = at_resolution(self.config.run.tick_kimg, phase.resolution) * 1000
+        due = nimg // interval > (nimg - phase.batch_size) // interval
         last = nimg == self.schedule.total_nimg
-        if (
-            last
-            or nimg == phase.end_nimg
-            or nimg // interval > (nimg - phase.batch_size) // interval
-        ):
+        if due or last or nimg == phase.end_nimg:
             self.tick(phase, last)
 
     def tick(self, phase: Phase, last: bool) -> None:
         """Statistics, a grid of samples, and now and then a snapshot and a checkpoint."""
-        nimg = self.progress.nimg
-        self.recent = self.statistics.means()  # waits for the device
+        nimg, run = self.progress.nimg, self.config.run
+        means = self.statistics.means()  # waits for the device
         seconds = time.perf_counter() - self.tick_start
-        images = nimg - self.tick_start_nimg
-        self.costs.observe(phase, seconds / images)
+        self.costs.observe(phase, seconds / (nimg - self.tick_start_nimg))
         self.progress.tick += 1
         self.progress.seconds += seconds
-        self.tracker.log(self.report(phase, seconds, images), nimg)
-        self.console.tick(nimg, self.describe(phase))
-        if self.accelerator.is_main_process:
-            self.show_fakes(*self.schedule.reached(nimg))
-        if last or self.progress.tick % self.config.run.snapshot_ticks == 0:
-            self.save_snapshot()
-        if last or self.progress.tick % self.config.run.checkpoint_ticks == 0:
+        more = {
+            "Progress/tick": self.progress.tick,
+            "Timing/total_hours": self.progress.seconds / 3600,
+        }
+        self.outputs.tick(phase, nimg, means, more)
+        if last or self.progress.tick % run.snapshot_ticks == 0:
+            self.outputs.snapshot(nimg)
+        if last or self.progress.tick % run.checkpoint_ticks == 0:
             self.save_checkpoint()
         self.tick_start, self.tick_start_nimg = time.perf_counter(), nimg
-
-    def report(self, phase: Phase, seconds: float, images: int) -> dict[str, float | int | None]:
-        nimg = self.progress.nimg
-        resolution, alpha = self.schedule.reached(nimg)
-        return {
-            **self.recent,
-            "Progress/tick": self.progress.tick,
-            "Progress/kimg": nimg / 1000,
-            "Progress/resolution": resolution,
-            "Progress/alpha": 1.0 if alpha is None else alpha,
-            "Progress/batch_size": phase.batch_size,
-            "Progress/learning_rate": phase.learning_rate(nimg - phase.batch_size),
-            "Timing/sec_per_kimg": 1000 * seconds / images,
-            "Timing/images_per_sec": images / seconds,
-            "Timing/total_hours": self.progress.seconds / 3600,
-            **memory_in_use(self.accelerator.device),
-        }
-
-    def describe(self, phase: Phase) -> str:
-        """Where training stands, in one line."""
-        nimg = self.progress.nimg
-        alpha = phase.alpha(nimg)
-        fading = f" alpha {alpha:.2f}" if alpha is not None else ""
-        losses = "".join(
-            f"  {name} {self.recent[key]:.2f}"
-            for name, key in (("D", "Loss/D"), ("G", "Loss/G"))
-            if key in self.recent
-        )
-        rate = 1 / self.costs.per_image(phase) if self.costs.seconds else 0
-        left = human_time(self.costs.seconds_left(nimg))
-        r = phase.resolution
-        return f"{r}x{r}{fading}{losses}  {rate:.0f} img/s  {left} left"
-
-    def show_fakes(self, resolution: int, alpha: float | None) -> None:
-        nimg = self.progress.nimg
-        seeds, labels, columns = grid_layout(resolution, self.G.c_dim)
-        picture = grid(generate(self.G_ema, seeds, labels, resolution, alpha), columns)
-        save_png(picture, self.run_dir / "images" / f"fakes-{stamp(nimg)}.png")
-        self.tracker.log_image("fakes", picture, nimg)
-
-    def show_reals(self, resolution: int) -> None:
-        if not self.accelerator.is_main_process:
-            return
-        seeds, _, columns = grid_layout(resolution, 0)
-        picture = grid(self.stream.first(len(seeds), resolution), columns)
-        save_png(picture, self.run_dir / "images" / f"reals-{resolution:04d}.png")
-        self.tracker.log_image("reals", picture, self.progress.nimg)
-
-    def save_snapshot(self) -> None:
-        if self.accelerator.is_main_process:
-            nimg = self.progress.nimg
-            snapshot = Snapshot(
-                self.G_ema, self.config, nimg, *self.schedule.reached(nimg), self.classes
-            )
-            save_snapshot(snapshot_path(self.run_dir, nimg), snapshot)
 
     def save_checkpoint(self) -> None:
         if self.accelerator.is_main_process:
@@ -313,5 +260,6 @@ def make_costs(
     """What each phase costs on this machine, from a few seconds of trial updates."""
     loss = make_loss(config)
     costs = CostModel(schedule, count_gflops(G, D, loss, schedule))
-    measure(costs, G, D, loss, accelerator, budget=5)
+    with autocast(accelerator, config.run.precision):
+        measure(costs, G, D, loss, accelerator, budget=5)
     return costs

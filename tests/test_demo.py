@@ -18,7 +18,7 @@ def test_same_face_in_any_batch(resolution):
     """Reference: the face drawn alone; batch, order and repetition must not change a bit."""
     indices = [5, 900, 17, 3, 5, 8191, 44, 45, 46]
     batch = demo.draw(1, indices, resolution)
-    for index, face in zip(indices, batch):
+    for index, face in zip(indices, batch, strict=True):
         np.testing.assert_array_equal(face, demo.draw(1, [index], resolution)[0])
     np.testing.assert_array_equal(batch[::-1], demo.draw(1, indices[::-1], resolution))
 

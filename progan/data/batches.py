@@ -90,9 +90,21 @@ class Stream:
             labels = torch.from_numpy(labels[indices]).to(self.device)
         return Reals(images, labels)
 
-    def first(self, count: int, resolution: int) -> np.ndarray:
-        """The first images of the data as they are, uint8 [n, C, r, r], n at most `count`."""
-        return np.asarray(self.pyramid.level(resolution)[:count])
+    def examples(self, count: int, labels: list[int] | None, resolution: int) -> np.ndarray:
+        """The first images of the data, or those of the classes asked for: uint8 [n, C, r, r].
+
+        As they are, without flips. A class with too few images repeats them.
+        """
+        level = self.pyramid.level(resolution)
+        if labels is None:
+            return np.asarray(level[:count])
+        seen: dict[int, int] = {}
+        chosen = []
+        for label in labels:
+            of_class = np.flatnonzero(self.pyramid.labels == label)
+            chosen.append(of_class[seen.get(label, 0) % len(of_class)])
+            seen[label] = seen.get(label, 0) + 1
+        return np.asarray(level[np.array(chosen)])
 
     def state_dict(self) -> dict[str, str]:
         """What identifies the data: a hash of its smallest level, wherever it is kept."""

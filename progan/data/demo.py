@@ -20,7 +20,9 @@ SIZE = 8192
 def _palette(text):
     """Colours by name, out of 'name rrggbb name rrggbb ...', in that order."""
     words = text.split()
-    return {name: tuple(bytes.fromhex(rgb)) for name, rgb in zip(words[::2], words[1::2])}
+    return {
+        name: tuple(bytes.fromhex(rgb)) for name, rgb in zip(words[::2], words[1::2], strict=True)
+    }
 
 
 def _rgb(*colours):
@@ -61,7 +63,8 @@ def attributes(seed: int, index: int) -> dict[str, str | float]:
     """What face `index` (0 or more) of set `seed` looks like: independent values, by name."""
     generator = np.random.Generator(np.random.PCG64(np.random.SeedSequence((seed, index))))
     face = {}
-    for (name, options), u in zip(_ATTRIBUTES.items(), generator.random(len(_ATTRIBUTES)).tolist()):
+    draws = generator.random(len(_ATTRIBUTES)).tolist()
+    for (name, options), u in zip(_ATTRIBUTES.items(), draws, strict=True):
         options = tuple(options)
         if isinstance(options[0], str):
             face[name] = options[int(u * len(options))]

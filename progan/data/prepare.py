@@ -9,17 +9,19 @@ import time
 import warnings
 from collections import Counter, deque
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from filelock import FileLock
 from tqdm import tqdm
 
+from progan.data.images import BadImage, TooSmall
 from progan.data.pyramid import VERSION, Pyramid, PyramidWriter, resolutions, size_in_bytes
-from progan.data.sources import BadImage, Source, TooSmall
+from progan.data.sources import Source
 from progan.errors import UserError
 from progan.layers import downsample2x
 
@@ -126,46 +128,55 @@ def _fill(
         PyramidWriter(path, source.name, channels, resolution) as writer,
         _progress_bar(title, len(source), progress) as bar,
     ):
-        for indices, images in _read(source, resolution, channels):
-            good = []
-            for i, image in zip(indices, images, strict=True):
-                if isinstance(image, BadImage):
-                    bad.add(i, image)
-                else:
-                    good.append(i)
+        for batch in _read(source, resolution, channels):
+            for i, error in batch.bad:
+                bad.add(i, error)
             if bad.count > max_bad:
-                raise bad.error(seen=indices.stop)
-            if good:
-                levels = _levels(np.stack([images[i - indices.start] for i in good]))
-                writer.append(levels, None if source.labels is None else source.labels[good])
-            bar.update(len(images))
+                raise bad.error(seen=batch.indices.stop)
+            if batch.good:
+                labels = None if source.labels is None else source.labels[batch.good]
+                writer.append(batch.levels, labels)
+            bar.update(len(batch.indices))
         if not writer.count:
             raise bad.error(seen=len(source))
         writer.finish(source.classes, bad.count)
 
 
-def _read(
-    source: Source, resolution: int, channels: int
-) -> Iterator[tuple[range, list[np.ndarray | BadImage]]]:
-    """The images in order, a batch at a time, with threads that read a bounded way ahead."""
+class _Batch(NamedTuple):
+    indices: range
+    good: list[int]
+    levels: dict[int, np.ndarray]  # of the good ones
+    bad: list[tuple[int, BadImage]]
+
+
+def _read(source: Source, resolution: int, channels: int) -> Iterator[_Batch]:
+    """The images in order, a batch at a time, with threads that work a bounded way ahead."""
+
+    def work(indices: range) -> _Batch:
+        images = source.read_batch(indices, resolution, channels)
+        pairs = list(zip(indices, images, strict=True))
+        bad = [(i, x) for i, x in pairs if isinstance(x, BadImage)]
+        good = [i for i, x in pairs if not isinstance(x, BadImage)]
+        levels = _levels(np.stack([images[i - indices.start] for i in good])) if good else {}
+        return _Batch(indices, good, levels, bad)
+
     size = min(max(BATCH_BYTES // (channels * resolution**2), 1), 64)
-    threads = os.cpu_count() or 1
-    ahead: deque = deque()
-    # Warnings of a decoder concern files and end as BadImage or do no harm. The filters belong to
-    # the process, so they are set around all threads rather than in each.
+    threads, torch_threads = os.cpu_count() or 1, torch.get_num_threads()
+    ahead: deque[Future[_Batch]] = deque()
+    # PIL's warnings concern single files and end as BadImage or do no harm. The filters belong to
+    # the process, so they are set around all threads. Torch's own threads would fight with ours.
     with warnings.catch_warnings(), ThreadPoolExecutor(threads) as pool:
         warnings.filterwarnings("ignore", module="PIL")
+        torch.set_num_threads(1)
         try:
             for start in range(0, len(source), size):
-                indices = range(start, min(start + size, len(source)))
-                job = pool.submit(source.read_batch, indices, resolution, channels)
-                ahead.append((indices, job))
+                ahead.append(pool.submit(work, range(start, min(start + size, len(source)))))
                 if len(ahead) > 2 * threads:
-                    indices, job = ahead.popleft()
-                    yield indices, job.result()
-            for indices, job in ahead:
-                yield indices, job.result()
+                    yield ahead.popleft().result()
+            while ahead:
+                yield ahead.popleft().result()
         finally:
+            torch.set_num_threads(torch_threads)
             pool.shutdown(cancel_futures=True)
 
 
@@ -198,7 +209,7 @@ class _BadImages:
         self.count += 1
         if isinstance(error, TooSmall):
             self._sizes[error.size] += 1
-        elif len(self._first) < 5:
+        elif len(self._first) < 3:
             self._first.append(line)
 
     def error(self, seen: int) -> UserError:
@@ -207,21 +218,20 @@ class _BadImages:
         causes, remedies = [], []
         if small:
             sizes = [f"{w}x{h} ({n})" for (w, h), n in self._sizes.most_common(8)]
-            sizes[0] = sizes[0].removesuffix(")") + " images)"
+            sizes[0] = sizes[0].replace(")", " images)").replace("(1 images", "(1 image")
             causes.append(f"{small} too small: {', '.join(sizes)}")
             if best := self._largest_that_would_do():
-                remedies.append(
-                    f"the largest resolution that would do: -o network.resolution={best}"
-                )
+                remedies.append(f"-o network.resolution={best}, the largest that would do")
         if self.count > small:
-            causes.append(f"{self.count - small} unreadable: {'; '.join(self._first)}, …")
-            remedies.append("mend or remove the files")
+            more = "; …" if self.count - small > len(self._first) else ""
+            causes.append(f"{self.count - small} unreadable: {'; '.join(self._first)}{more}")
+            remedies.append("mending or removing the files")
         if self.count < seen:
-            remedies.append(f"allow more with -o data.max_bad=N (now {limit})")
+            remedies.append("-o data.max_bad=N to leave out more of them")
         of = f"the first {seen}" if seen < len(source) else f"the {seen}"
         return UserError(
             f"{source.name}: {self.count} of {of} images cannot be used at resolution "
-            f"{self._resolution}, and data.max_bad is {limit}: {'. '.join(causes)}. "
+            f"{self._resolution}, and data.max_bad is {limit}: {', and '.join(causes)}. "
             f"What helps: {'; or '.join(remedies)}"
         )
 

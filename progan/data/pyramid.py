@@ -45,8 +45,7 @@ class Pyramid:
         self.count, self.channels, self.resolution = meta.count, meta.channels, meta.resolution
         self.classes = tuple(meta.classes)
         self.labels: np.ndarray | None = None
-        for resolution in resolutions(self.resolution):
-            self.level(resolution)
+        self._levels = {r: self._open(r) for r in resolutions(self.resolution)}
         if self.classes:
             self.labels = np.load(path / "labels.npy", allow_pickle=False)
             _expect("labels.npy", self.labels, np.int64, (self.count,))
@@ -78,6 +77,9 @@ class Pyramid:
         if resolution not in resolutions(self.resolution):
             allowed = ", ".join(map(str, resolutions(self.resolution)))
             raise ValueError(f"{self.path} has no level {resolution}, only {allowed}")
+        return self._levels[resolution]
+
+    def _open(self, resolution: int) -> np.memmap:
         file = self.path / f"{resolution:04d}.npy"
         array = np.load(file, mmap_mode="r", allow_pickle=False)
         _expect(file.name, array, np.uint8, (self.count, self.channels, resolution, resolution))

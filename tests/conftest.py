@@ -1,0 +1,82 @@
+"""Small real runs: a folder of images, a tiny config, the command line in a process of its own."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+# 4x4 for 4 updates, 8x8 fading in for 4, then 8x8: twelve updates see two phase boundaries.
+TINY = {
+    "network.resolution": 8,
+    "network.z_dim": 8,
+    "network.channel_base": 64,
+    "network.channel_max": 8,
+    "schedule.stable_kimg": 0.032,
+    "schedule.fade_kimg": 0.032,
+    "schedule.total_kimg": 0.096,
+    "schedule.batch_size": 8,
+    "data.mirror": "true",
+    "ema.half_life_kimg": 0.05,
+    "run.tick_kimg": 0.016,
+    "run.snapshot_ticks": 3,
+    "run.checkpoint_ticks": 1,
+    "run.tracker": "null",
+}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory):
+    """Nothing is read from or written to the user's folders, here or in processes we start."""
+    os.environ["PROGAN_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+    os.environ["OMP_NUM_THREADS"] = "1"  # tiny networks only wait for each other's threads
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory) -> Path:
+    """24 images in two class folders, of several sizes and modes."""
+    folder = tmp_path_factory.mktemp("photos")
+    draw = np.random.default_rng(0)
+    for i in range(24):
+        path = folder / ("cats" if i % 3 else "dogs") / f"{i:02d}.png"
+        path.parent.mkdir(exist_ok=True)
+        size = (16 + i, 16)
+        pixels = draw.integers(0, 256, (size[1], size[0], 3), np.uint8)
+        Image.fromarray(pixels).convert("L" if i % 5 == 0 else "RGB").save(path)
+    return folder
+
+
+def options(**settings) -> list[str]:
+    """`-o` arguments: the tiny config, with dots written as double underscores changed."""
+    merged = TINY | {name.replace("__", "."): value for name, value in settings.items()}
+    return [part for name, value in merged.items() for part in ("-o", f"{name}={value}")]
+
+
+def command(*arguments: object) -> list[str]:
+    return [sys.executable, "-m", "progan", *map(str, arguments)]
+
+
+def progan(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """The real command line, in a process of its own."""
+    return subprocess.run(command(*arguments), capture_output=True, text=True, cwd=cwd, timeout=120)
+
+
+def load_checkpoint(run_dir: Path) -> dict:
+    newest = sorted((run_dir / "checkpoints").glob("checkpoint-*.pt"))[-1]
+    return torch.load(newest, weights_only=True)
+
+
+def flat(tree, prefix: str = "") -> dict[str, object]:
+    """Nested dicts and lists as `{path: leaf}`."""
+    if isinstance(tree, dict):
+        items = tree.items()
+    elif isinstance(tree, (list, tuple)):
+        items = enumerate(tree)
+    else:
+        return {prefix: tree}
+    return {path: leaf for key, v in items for path, leaf in flat(v, f"{prefix}/{key}").items()}

@@ -1,0 +1,198 @@
+"""Losses and penalties against closed forms and NumPy."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch.autograd import gradcheck
+from torch.func import functional_call
+
+from progan.losses import ADVERSARIAL, PENALTIES, label_loss, r1, wgan_gp
+from progan.networks import Critic
+
+
+@pytest.fixture
+def all_float64(monkeypatch):
+    """`.float()` keeps float64, so that second derivatives can be compared far below 1e-7."""
+    keep = lambda x: x if x.dtype == torch.float64 else x.to(torch.float32)  # noqa: E731
+    monkeypatch.setattr(torch.Tensor, "float", keep)
+
+
+def noise(*shape, seed=0):
+    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+
+def linear(a):
+    """The critic x → a·x, whose gradient is `a` everywhere."""
+    return lambda images: (a * images).sum(dim=(1, 2, 3))
+
+
+def quadratic(q):
+    """The critic x → ½ x·(q x), whose gradient at x is q x."""
+    return lambda images: 0.5 * (q * images * images).sum(dim=(1, 2, 3))
+
+
+def naive_norms(gradients):
+    """‖g‖ over C, H and W of each image, by loops."""
+    return [math.sqrt(sum(v * v for v in g.flatten().tolist())) for g in gradients]
+
+
+def assert_same(ours, expected, tolerance=1e-12):
+    expected = torch.as_tensor(expected, dtype=torch.float64)
+    torch.testing.assert_close(ours.double(), expected, rtol=tolerance, atol=tolerance)
+
+
+# Adversarial losses -----------------------------------------------------------------------------
+
+REAL = [-30.0, -0.5, 0.0, 2.0]
+FAKE = [3.0, 0.25, -40.0, -1.0]
+
+
+def softplus(x):
+    return max(x, 0) + math.log1p(math.exp(-abs(x)))
+
+
+CLOSED_FORMS = {
+    "wgan": (lambda real, fake: fake - real, lambda fake: -fake),
+    # -log σ(real) - log(1 - σ(fake)), and -log σ(fake)
+    "logistic": (lambda real, fake: softplus(-real) + softplus(fake), lambda fake: softplus(-fake)),
+}
+
+
+@pytest.mark.parametrize("name", sorted(ADVERSARIAL))
+def test_adversarial_losses_by_closed_form(name):
+    """Reference: the formula on Python floats, one value an image. A wrong sign, a swap of reals
+    and fakes or a mean would show. Every loss in the dictionary needs a form here."""
+    real, fake = torch.tensor(REAL).double(), torch.tensor(FAKE).double()
+    critic, generator = CLOSED_FORMS[name]
+    assert_same(ADVERSARIAL[name].critic(real, fake), list(map(critic, REAL, FAKE)))
+    assert_same(ADVERSARIAL[name].generator(fake), list(map(generator, FAKE)))
+
+
+@pytest.mark.parametrize("name", sorted(ADVERSARIAL))
+def test_adversarial_losses_pull_the_right_way(name):
+    """Reference: the game itself. The critic's loss falls when reals score higher or fakes lower;
+    the generator's falls when fakes score higher."""
+    real = torch.tensor([0.3], requires_grad=True)
+    fake = torch.tensor([0.7], requires_grad=True)
+    by_real, by_fake = torch.autograd.grad(ADVERSARIAL[name].critic(real, fake).sum(), (real, fake))
+    (by_fake_in_G,) = torch.autograd.grad(ADVERSARIAL[name].generator(fake).sum(), fake)
+    assert by_real < 0
+    assert by_fake > 0
+    assert by_fake_in_G < 0
+
+
+# Gradient penalties -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("target", [1.0, 750.0, 0.5])
+@pytest.mark.parametrize("scale", [0.1, 1.0, 100.0])
+def test_wgan_gp_of_a_linear_critic(all_float64, target, scale):
+    """Reference: (‖a‖ - γ)² / γ², the same at every image wherever it lies. Fails without the
+    division by γ², with a norm not over all of C, H, W, or with a mean over images."""
+    a = scale * noise(3, 4, 4)
+    (norm,) = naive_norms([a])
+    penalty = wgan_gp(
+        linear(a), noise(5, 3, 4, 4, seed=1), noise(5, 3, 4, 4, seed=2), mix5(), target
+    )
+    assert_same(penalty, [(norm - target) ** 2 / target**2] * 5)
+
+
+def mix5():
+    return torch.tensor([0.0, 0.25, 0.5, 0.9, 1.0], dtype=torch.float64)
+
+
+@pytest.mark.parametrize("target", [1.0, 750.0])
+def test_wgan_gp_looks_between_reals_and_fakes(all_float64, target):
+    """Reference: a critic whose gradient at x is q x, so the norm tells where it was taken: at
+    (1 - u) real + u fake, u each image's own; the real itself at 0, the fake at 1."""
+    reals, fakes, q = noise(5, 2, 3, 3, seed=1) + 2, noise(5, 2, 3, 3, seed=2) - 3, noise(2, 3, 3)
+    points = [real + u * (fake - real) for real, fake, u in zip(reals, fakes, mix5(), strict=True)]
+    norms = naive_norms([q * point for point in points])
+    penalty = wgan_gp(quadratic(q), reals, fakes, mix5(), target)
+    assert_same(penalty, [(norm - target) ** 2 / target**2 for norm in norms])
+
+
+def test_r1_looks_at_the_reals(all_float64):
+    """Reference: ‖∇‖² / 2 of that critic at the reals, by loops; fakes, mix and target unused."""
+    reals, q = noise(5, 2, 3, 3, seed=1) + 2, noise(2, 3, 3)
+    norms = naive_norms([q * real for real in reals])
+    nothing = torch.full_like(reals, math.nan)
+    penalty = r1(quadratic(q), reals, nothing, torch.full((5,), math.nan), math.nan)
+    assert_same(penalty, [norm**2 / 2 for norm in norms])
+
+
+@pytest.mark.parametrize("target", [1.0, 750.0])
+def test_gradient_of_wgan_gp_in_the_critics_weights(all_float64, target):
+    """Reference: of (‖a‖ - γ)² / γ² by calculus, 2 (‖a‖ - γ) / γ² · a / ‖a‖. Zero or an error if
+    the graph of the inner gradient were not kept."""
+    a = noise(3, 4, 4).requires_grad_()
+    images = noise(5, 3, 4, 4, seed=1)
+    penalty = wgan_gp(linear(a), images, images + 1, mix5(), target)
+    (gradient,) = torch.autograd.grad(penalty.mean(), a)
+    norm = a.detach().square().sum().sqrt()
+    assert_same(gradient, 2 * (norm - target) / target**2 * a.detach() / norm)
+
+
+def test_gradient_of_r1_in_the_critics_weights(all_float64):
+    """Reference: of ‖a‖² / 2 by calculus: a."""
+    a = noise(3, 4, 4).requires_grad_()
+    images = noise(5, 3, 4, 4, seed=1)
+    penalty = r1(linear(a), images, images, mix5(), 1.0)
+    assert_same(torch.autograd.grad(penalty.mean(), a)[0], a.detach())
+
+
+@pytest.mark.parametrize("name", sorted(PENALTIES))
+@pytest.mark.parametrize("fused", [True, False])
+@pytest.mark.parametrize("alpha", [None, 0.3])
+def test_penalties_differentiate_through_the_critic(all_float64, name, fused, alpha):
+    """Reference: finite differences in every weight of a whole tiny critic, through convolutions,
+    fade and minibatch stddev. This is the double backward that training needs."""
+    torch.manual_seed(0)
+    D = Critic(8, channels=1, channel_base=8, channel_max=2, fused_scale=fused).double()
+    names = list(D.active_parameters(8, fading=alpha is not None))
+    weights = [dict(D.named_parameters())[name] for name in names]
+    at = None if alpha is None else torch.tensor(alpha)
+    reals, fakes = noise(2, 1, 8, 8, seed=1), noise(2, 1, 8, 8, seed=2)
+    mix = torch.tensor([0.3, 0.8], dtype=torch.float64)
+
+    def penalty(*values):
+        def scores_of(images):
+            return functional_call(D, dict(zip(names, values, strict=True)), (images, at))[0]
+
+        return PENALTIES[name](scores_of, reals, fakes, mix, 1.0)
+
+    assert penalty(*weights).shape == (2,)
+    assert gradcheck(penalty, weights, fast_mode=True)
+
+
+@pytest.mark.parametrize("name", sorted(PENALTIES))
+def test_penalties_leave_images_and_weights_alone(name):
+    """Reference: a snapshot from before. No weight has a `.grad`, no image asks for one."""
+    torch.manual_seed(0)
+    D = Critic(8, channel_base=16, channel_max=2)
+    before = {key: value.clone() for key, value in D.state_dict().items()}
+    reals, fakes = torch.randn(2, 3, 8, 8), torch.randn(2, 3, 8, 8)
+    PENALTIES[name](lambda x: D(x)[0], reals, fakes, torch.rand(2), 1.0)
+    assert not reals.requires_grad
+    assert not fakes.requires_grad
+    assert all(p.grad is None for p in D.parameters())
+    assert all(torch.equal(before[key], value) for key, value in D.state_dict().items())
+
+
+# Labels -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scale", [1.0, 300.0])
+def test_label_loss_is_softmax_cross_entropy(scale):
+    """Reference: minus the log-softmax of each image's own class, in NumPy, one value an image. At
+    scale 300 a softmax without its shift would overflow."""
+    logits = scale * noise(6, 4)
+    classes = np.array([0, 3, 1, 1, 2, 0])
+    values = logits.numpy()
+    shifted = values - values.max(axis=1, keepdims=True)
+    log_softmax = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    expected = [-log_softmax[i, k] for i, k in enumerate(classes)]
+    one_hot = torch.from_numpy(np.eye(4)[classes])
+    assert_same(label_loss(logits, one_hot), expected)

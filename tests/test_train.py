@@ -1,0 +1,338 @@
+"""The loop: exact resume, kills, signals, what a run writes, several processes."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from conftest import command, flat, load_checkpoint, options, progan
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from progan.cli import main
+from progan.stopping import StopRequest
+
+
+def train(photos: Path, run_dir: Path, **settings) -> str:
+    """A run in this process, through the command line's own function; its output."""
+    arguments = ["train", "--data", str(photos), "--run-dir", str(run_dir), *options(**settings)]
+    result = CliRunner().invoke(main, arguments, catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def state(run_dir: Path, ignore: tuple[str, ...] = ("/progress",)) -> dict[str, object]:
+    """All of the newest checkpoint but wall-clock time."""
+    return {k: v for k, v in flat(load_checkpoint(run_dir)).items() if not k.startswith(ignore)}
+
+
+def assert_identical(a: dict[str, object], b: dict[str, object]) -> None:
+    assert a.keys() == b.keys()
+    for name, value in a.items():
+        if isinstance(value, torch.Tensor):
+            assert torch.equal(value, b[name]), f"{name} differs"
+        else:
+            assert value == b[name], f"{name} differs"
+
+
+@pytest.fixture(scope="module")
+def whole(photos, tmp_path_factory) -> Path:
+    """Twelve updates in one go."""
+    run_dir = tmp_path_factory.mktemp("runs") / "whole"
+    train(photos, run_dir)
+    return run_dir
+
+
+@pytest.mark.parametrize("updates", [1, 4, 5, 8, 11])
+def test_resume_is_exact(photos, whole, tmp_path, updates):
+    """Reference: the run in one go, bit for bit: weights, average, both Adams, statistics.
+
+    Stops within a phase, at both phase boundaries, in mid-fade and in mid-tick; every stop makes
+    new objects, so whatever a checkpoint forgot would start anew and differ.
+    """
+    train(photos, tmp_path, schedule__total_kimg=updates * 8 / 1000)
+    train(photos, tmp_path)
+    assert_identical(state(whole), state(tmp_path))
+
+
+def test_a_stop_in_mid_tick_keeps_statistics(photos, whole, tmp_path, monkeypatch):
+    """Reference: the lines of the undisturbed run. The stop comes after 5 of 12 updates, in the
+    middle of a tick of two, so a lost or doubled half of a tick would change a mean."""
+    stop_after(monkeypatch, 5)
+    output = train(photos, tmp_path)
+    assert "nothing is lost" in output and f"progan train --resume {tmp_path}" in output
+    monkeypatch.undo()
+    CliRunner().invoke(main, ["train", "--resume", str(tmp_path)], catch_exceptions=False)
+    assert_identical(state(whole), state(tmp_path))
+    assert statistics(tmp_path) == statistics(whole)
+
+
+def stop_after(monkeypatch, updates: int) -> None:
+    """As if SIGTERM had come during the given update."""
+    asked = iter(range(1, 10**6))
+
+    def signal_seen(self):
+        return signal.SIGTERM if next(asked) >= updates else None
+
+    monkeypatch.setattr(
+        StopRequest, "signal", property(signal_seen, lambda self, value: None), raising=False
+    )
+
+
+def statistics(run_dir: Path) -> list[dict]:
+    """The lines of stats.jsonl without clocks and memory."""
+    lines = [json.loads(line) for line in (run_dir / "stats.jsonl").read_text().splitlines()]
+    return [
+        {k: v for k, v in line.items() if not k.startswith(("Timing", "Resources"))}
+        for line in lines
+    ]
+
+
+def test_killed_run_goes_on_exactly(photos, whole, tmp_path):
+    """Reference: the undisturbed run. A real process is killed with SIGKILL once its second
+    checkpoint is there, wherever it then is, and the same command is given again."""
+    arguments = command("train", "--data", photos, "--run-dir", tmp_path / "run", *options())
+    process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    wait_for(lambda: len(list((tmp_path / "run").glob("checkpoints/*.pt"))) >= 2, process)
+    process.kill()
+    process.wait()
+    again = subprocess.run(arguments, capture_output=True, text=True, timeout=120)
+    assert again.returncode == 0, again.stderr
+    assert "going on from checkpoint-" in again.stdout
+    assert_identical(state(whole), state(tmp_path / "run"))
+    assert statistics(tmp_path / "run") == statistics(whole)
+
+
+def wait_for(happened, process: subprocess.Popen) -> None:
+    for _ in range(6000):
+        if happened() or process.poll() is not None:
+            return
+        time.sleep(0.01)
+    process.kill()
+    raise AssertionError("the run did not get there in a minute")
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
+def test_signals_finish_the_update_and_save(photos, tmp_path, number, code):
+    """Reference: the issue's exit codes. The run is far from its end, so only the signal can have
+    ended it; a checkpoint newer than any tick's shows that it was written on the way out."""
+    run_dir = tmp_path / "run"
+    settings = options(schedule__total_kimg=1000, run__checkpoint_ticks=10**6)
+    process = subprocess.Popen(
+        command("train", "--data", photos, "--run-dir", run_dir, *settings),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    wait_for(lambda: (run_dir / "stats.jsonl").exists(), process)
+    process.send_signal(number)
+    output, errors = process.communicate(timeout=60)
+    assert process.returncode == code, errors
+    assert f"go on with: progan train --resume {run_dir}" in output
+    assert "Traceback" not in errors
+    assert load_checkpoint(run_dir)["progress"]["nimg"] > 0
+    assert list(run_dir.glob("snapshots/*.safetensors"))
+
+
+def test_two_processes_equal_one(photos, tmp_path):
+    """Reference: one process, weights to rounding after 12 updates over both phase boundaries.
+
+    With labels and two passes a process, so wrong slices of data, latents, labels or mixing
+    factors, a forgotten average, or statistics over part of a group would all show.
+    """
+    settings = {"data__labels": "true", "schedule__batch_size": 16, "schedule__total_kimg": 0.192}
+    settings |= {"schedule__stable_kimg": 0.064, "schedule__fade_kimg": 0.064}
+    arguments = ["train", "--data", photos, *options(**settings, schedule__batch_gpu=4)]
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2"]
+    launch += ["--master_port", "29533", "-m", "progan", *map(str, arguments)]
+    result = subprocess.run(
+        [*launch, "--run-dir", str(tmp_path / "two")], capture_output=True, text=True, timeout=240
+    )
+    assert result.returncode == 0, result.stderr
+    train(photos, tmp_path / "one", **settings)
+    one, two = state(tmp_path / "one"), state(tmp_path / "two")
+    assert one.keys() == two.keys()
+    for name, value in one.items():
+        if isinstance(value, torch.Tensor):
+            torch.testing.assert_close(two[name], value, rtol=2e-3, atol=2e-5, msg=name)
+    assert len(statistics(tmp_path / "two")) == len(statistics(tmp_path / "one"))
+
+
+def test_what_a_run_writes(photos, tmp_path):
+    """Reference: the README's list. A grid a tick and at the start, the reals once a resolution, a
+    line a tick, TensorBoard scalars, pictures and config with nimg as their step."""
+    run_dir = tmp_path / "run"
+    train(photos, run_dir, run__tracker="tensorboard")
+    images = sorted(path.name for path in (run_dir / "images").iterdir())
+    stamps = [f"{16 * k / 1000:010.3f}" for k in range(7)]
+    assert images == [f"fakes-{s}.png" for s in stamps] + ["reals-0004.png", "reals-0008.png"]
+    lines = statistics(run_dir)
+    assert [line["nimg"] for line in lines] == [16, 32, 48, 64, 80, 96]
+    assert [line["Progress/resolution"] for line in lines] == [4, 4, 8, 8, 8, 8]
+    assert [line["Progress/alpha"] for line in lines] == [1, 1, 0.5, 1, 1, 1]
+    assert {"Loss/D", "Loss/G", "Loss/gradient_penalty", "Loss/scores/real"} <= lines[0].keys()
+
+    events = EventAccumulator(str(run_dir / "tensorboard"), size_guidance={"images": 0})
+    events.Reload()
+    tags = events.Tags()
+    assert [e.step for e in events.Scalars("Loss/D")] == [16, 32, 48, 64, 80, 96]
+    assert [e.step for e in events.Images("fakes")] == [0, 16, 32, 48, 64, 80, 96]
+    assert [e.step for e in events.Images("reals")] == [0, 32]
+    assert tags["tensors"] == ["config/text_summary"]
+    names = sorted(p.name for p in run_dir.glob("snapshots/*"))
+    assert names == ["snapshot-000000.048.safetensors", "snapshot-000000.096.safetensors"]
+    assert len(list(run_dir.glob("checkpoints/*"))) == 2  # run.keep_checkpoints
+
+
+def test_tensorboard_has_no_second_branch(photos, tmp_path):
+    """Reference: the run in one go. The first start goes to its end, its newest checkpoint is
+    taken away, and the second start shows the same images again: each step must be there once."""
+    run_dir = tmp_path / "run"
+    train(photos, run_dir, run__tracker="tensorboard")
+    sorted((run_dir / "checkpoints").iterdir())[-1].unlink()
+    time.sleep(1.1)  # event files are named by the second
+    train(photos, run_dir, run__tracker="tensorboard")
+    events = EventAccumulator(str(run_dir / "tensorboard"))
+    events.Reload()
+    assert [e.step for e in events.Scalars("Loss/D")] == [16, 32, 48, 64, 80, 96]
+    assert [line["nimg"] for line in statistics(run_dir)] == [16, 32, 48, 64, 80, 96]
+
+
+def test_damaged_checkpoint_is_reported_and_the_one_before_used(photos, whole, tmp_path, caplog):
+    """Reference: the undisturbed run; the newest file is cut in half."""
+    train(photos, tmp_path)
+    newest = sorted((tmp_path / "checkpoints").iterdir())[-1]
+    newest.write_bytes(newest.read_bytes()[: newest.stat().st_size // 2])
+    train(photos, tmp_path)
+    assert newest.name in caplog.text
+    assert_identical(state(whole), state(tmp_path))
+
+
+def test_checkpoints_cannot_run_code(photos, tmp_path):
+    """Reference: a pickle that would make a file when loaded. It is refused, and no file is made."""
+
+    class Payload:
+        def __reduce__(self):
+            return (Path.touch, (tmp_path / "pwned",))
+
+    train(photos, tmp_path / "run")
+    for path in (tmp_path / "run" / "checkpoints").iterdir():
+        torch.save({"G": Payload()}, path)
+    result = CliRunner().invoke(main, ["train", "--resume", str(tmp_path / "run")])
+    assert result.exit_code == 2
+    assert "none of the 2 checkpoints" in result.output
+    assert not (tmp_path / "pwned").exists()
+
+
+def test_changed_config_is_refused_with_what_differs(photos, tmp_path):
+    """Reference: the issue. Both changed keys are listed, old and new; allowed ones are not."""
+    train(photos, tmp_path)
+    arguments = options(network__channel_max=4, run__seed=7, run__tick_kimg=1)
+    result = CliRunner().invoke(
+        main, ["train", "--data", str(photos), "--run-dir", str(tmp_path), *arguments]
+    )
+    assert result.exit_code == 2
+    assert "network.channel_max: 8 -> 4" in result.output
+    assert "run.seed: 0 -> 7" in result.output
+    assert "tick" not in result.output
+
+
+def test_other_data_is_refused_on_resume(photos, tmp_path):
+    """Reference: a folder with one image changed; the run must not silently learn from both."""
+    train(photos, tmp_path / "run")
+    other = tmp_path / "other"
+    for path in photos.rglob("*.png"):
+        (other / path.parent.name).mkdir(parents=True, exist_ok=True)
+        with Image.open(path) as image:
+            image.rotate(180).save(other / path.parent.name / path.name)
+    arguments = ["train", "--resume", str(tmp_path / "run"), "-o", f"data.source={other}"]
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 2
+    assert "not those that this run has been trained on" in result.output
+
+
+def pixels(path: Path) -> np.ndarray:
+    with Image.open(path) as image:
+        return np.asarray(image, int)
+
+
+def test_labels_make_both_networks_conditional(photos, tmp_path):
+    """Reference: two class folders: grids have two rows, cross-entropies are in the statistics."""
+    train(photos, tmp_path, data__labels="true")
+    line = statistics(tmp_path)[-1]
+    assert line["Loss/labels/D"] > 0 and line["Loss/labels/G"] > 0
+    assert pixels(sorted((tmp_path / "images").glob("fakes-*"))[-1]).shape == (2 * 64, 8 * 64, 3)
+    assert load_checkpoint(tmp_path)["G"]["blocks.4.dense.weight"].shape[1] == 8 + 2
+
+
+@pytest.mark.parametrize("name", ["logistic", "r1", "bf16", "grey"])
+def test_other_settings_train(photos, tmp_path, name):
+    """Reference: finite losses after twelve updates; each changes the weights that come out."""
+    settings = {
+        "logistic": {"loss__adversarial": "logistic"},
+        "r1": {"loss__penalty": "r1"},
+        "bf16": {"run__precision": "bf16"},
+        "grey": {"network__channels": 1},
+    }[name]
+    train(photos, tmp_path, **settings)
+    line = statistics(tmp_path)[-1]
+    assert np.isfinite([line["Loss/D"], line["Loss/G"], line["Loss/gradient_penalty"]]).all()
+    with Image.open(tmp_path / "images" / "reals-0008.png") as picture:
+        assert picture.mode == ("L" if name == "grey" else "RGB")
+
+
+def test_samples_equal_the_grid_that_training_showed(photos, tmp_path):
+    """Reference: the PNG written in training, in mid-fade (alpha 0.5) and at the end: equal to one
+    grey level, by the command line in a process of its own."""
+    run_dir = tmp_path / "run"
+    train(photos, run_dir)
+    for snapshot in sorted((run_dir / "snapshots").iterdir()):
+        out = tmp_path / snapshot.stem
+        result = progan("sample", snapshot, "--grid", "--out", out)
+        assert result.returncode == 0, result.stderr
+        (made,) = out.iterdir()
+        shown = run_dir / "images" / made.name.replace("grid", "fakes")
+        assert np.abs(pixels(made) - pixels(shown)).max() <= 1
+
+
+def test_no_terminal_no_bar(photos, tmp_path):
+    """Reference: plain lines with kimg, resolution, losses, images/s and time left, no control
+    characters."""
+    output = train(photos, tmp_path)
+    line = next(line for line in output.splitlines() if line.startswith("0.0/0.1 kimg"))
+    assert "4x4" in line and "D " in line and "img/s" in line and "left" in line
+    assert "\r" not in output and "\x1b" not in output
+
+
+@pytest.mark.skipif(not hasattr(os, "openpty"), reason="needs a pseudo-terminal")
+def test_progress_bar_on_a_terminal(photos, tmp_path):
+    """Reference: a real pseudo-terminal shows a bar that reaches the end."""
+    import fcntl
+    import pty
+    import struct
+    import termios
+
+    leader, follower = pty.openpty()
+    fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 120, 0, 0))
+    process = subprocess.Popen(
+        command("train", "--data", photos, "--run-dir", tmp_path, *options()),
+        stdout=follower,
+        stderr=follower,
+    )
+    os.close(follower)
+    seen = b""
+    while True:
+        try:
+            seen += os.read(leader, 4096)
+        except OSError:  # the process has closed its side
+            break
+    assert process.wait() == 0
+    text = seen.decode()
+    assert "0.1/0.1 kimg" in text and "\r" in text and "img/s" in text
