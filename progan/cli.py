@@ -4,8 +4,9 @@ import json
 import logging
 import signal
 import sys
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,6 +14,9 @@ from progan import __version__
 from progan.config import Config, load_config, presets
 from progan.errors import UserError
 from progan.launch import is_main, processes
+
+if TYPE_CHECKING:
+    from progan.data.pyramid import Pyramid
 
 OVERRIDES = click.option(
     "-o",
@@ -133,14 +137,13 @@ def resolve(data: str | None, config_name: str | None, overrides: list[str]) -> 
 
 def preview(config: Config) -> None:
     """What `--dry-run` prints."""
-    from progan.distributed import make_accelerator, set_precision
+    from progan.distributed import make_accelerator
     from progan.preview import phase_table
     from progan.schedule import check_batches
     from progan.trainer import make_costs, make_networks
 
     schedule = config.make_schedule()
     check_batches(schedule, processes(), config.network.stddev_group)
-    set_precision(config.run.precision)
     click.echo(config.to_yaml())
     accelerator = make_accelerator(Path("."), None)
     G, D = make_networks(config, 0, accelerator.device)
@@ -150,8 +153,7 @@ def preview(config: Config) -> None:
 
 def start(config: Config, run_dir: Path, download: bool) -> None:
     """Check everything that can be checked, prepare the data, train, say how to go on."""
-    from progan.data import prepare, sources
-    from progan.distributed import make_accelerator, set_precision
+    from progan.distributed import make_accelerator
     from progan.runs import check_run_dir, write_config
     from progan.schedule import check_batches
     from progan.stopping import StopRequest
@@ -161,20 +163,7 @@ def start(config: Config, run_dir: Path, download: bool) -> None:
     check_batches(config.make_schedule(), processes(), config.network.stddev_group)
     check_tracker(config.run.tracker)
     check_run_dir(run_dir, config)
-    source = sources.find(
-        config.data.source,
-        root=config.data.root and Path(config.data.root),
-        labels=config.data.labels,
-        download=download,
-    )
-    pyramid = prepare.cached(
-        source,
-        resolution=config.network.resolution,
-        channels=config.network.channels,
-        max_bad=config.data.max_bad,
-        cache=config.data.cache and Path(config.data.cache),
-    )
-    set_precision(config.run.precision)
+    pyramid = open_data(config, download)
     with StopRequest() as stop:
         accelerator = make_accelerator(run_dir, config.run.tracker)
         if is_main():
@@ -190,29 +179,51 @@ def start(config: Config, run_dir: Path, download: bool) -> None:
         else:
             click.echo(f"stopped, nothing is lost; go on with: progan train --resume {run_dir}")
     accelerator.end_training()
-    if stop.signal == signal.SIGINT:
+    if not complete and stop.signal == signal.SIGINT:
         sys.exit(130)
+
+
+def open_data(config: Config, download: bool) -> "Pyramid":
+    """Find the images, and prepare them unless that has been done."""
+    from progan.data import prepare, sources
+
+    data = config.data
+    with prepare.lock("download", data.cache) if download else nullcontext():
+        source = sources.find(
+            data.source,
+            root=data.root and Path(data.root),
+            labels=data.labels,
+            download=download,
+        )
+    return prepare.cached(
+        source,
+        resolution=config.network.resolution,
+        channels=config.network.channels,
+        max_bad=data.max_bad,
+        cache=data.cache and Path(data.cache),
+    )
 
 
 @main.command()
 @click.argument("source", metavar="RUN|SNAPSHOT", type=click.Path(path_type=Path))
-@click.option("--seeds", default="0-63", show_default=True, help="Such as 0-63 or 1,5,8-11.")
+@click.option("--seeds", help="Such as 0-63 or 1,5,8-11. [default: those of training's grids]")
 @click.option(
     "--out", type=click.Path(path_type=Path), metavar="DIR", help="[default: samples-of-RUN]"
 )
 @click.option("--grid", "as_grid", is_flag=True, help="One picture instead of one a seed.")
 @click.option("--class", "class_name", metavar="K", help="Number or name of a class.")
 def sample(
-    source: Path, seeds: str, out: Path | None, as_grid: bool, class_name: str | None
+    source: Path, seeds: str | None, out: Path | None, as_grid: bool, class_name: str | None
 ) -> None:
     """Make images from the averaged generator of a run (its newest snapshot) or a snapshot file.
 
-    A seed always gives the same image. A grid of a run with classes has a row a class.
+    A seed always gives the same image. A run with classes makes one of each class for a seed, in
+    a grid a row a class.
     """
     from progan.checkpoint import find_snapshot, load_snapshot
     from progan.sampling import parse_seeds, write_samples
 
-    numbers = parse_seeds(seeds)
+    numbers = parse_seeds(seeds) if seeds else None
     snapshot = load_snapshot(find_snapshot(source))
     out = out or Path(f"samples-of-{source.stem}")
     for line in write_samples(snapshot, numbers, class_name, out, as_grid):

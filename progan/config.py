@@ -78,6 +78,8 @@ class RampConfig(Section):
 
 def kind_of(value: Any) -> str:
     """Which alternative of `by_resolution` is meant, so that an error speaks of that one only."""
+    if isinstance(value, RampConfig):
+        return "ramp"
     if not isinstance(value, dict):
         return "value"
     return "ramp" if any(isinstance(key, str) for key in value) else "map"

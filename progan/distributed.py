@@ -1,6 +1,7 @@
 """Seeds, devices, gradient averaging: the only home of Accelerate besides the trainer."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -82,11 +83,23 @@ def make_accelerator(run_dir: Path, tracker: str | None) -> Accelerator:
     return accelerator
 
 
-def set_precision(precision: str) -> None:
-    """`fp32`: exact float32 convolutions and products; `tf32` and `bf16` let a GPU round inputs."""
-    torch.backends.fp32_precision = "ieee" if precision == "fp32" else "tf32"
+@contextmanager
+def float32_as(rounding: str) -> Iterator[None]:
+    """How float32 convolutions and products are done: `ieee`, exactly, or `tf32` on GPUs, faster.
+
+    torch's own default is tf32 for convolutions.
+    """
+    before = torch.backends.fp32_precision
+    torch.backends.fp32_precision = rounding
+    try:
+        yield
+    finally:
+        torch.backends.fp32_precision = before
 
 
-def autocast(accelerator: Accelerator, precision: str) -> torch.autocast:
-    """Convolutions and products in bfloat16 where `precision` says so; a context manager."""
-    return torch.autocast(accelerator.device.type, torch.bfloat16, enabled=precision == "bf16")
+@contextmanager
+def computing_in(precision: str, device: torch.device) -> Iterator[None]:
+    """`fp32`, `tf32` or `bf16` for convolutions and products; weights stay float32."""
+    bf16 = torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
+    with float32_as("tf32" if precision == "tf32" else "ieee"), bf16:
+        yield

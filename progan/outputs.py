@@ -42,7 +42,7 @@ class Outputs:
         self.G_ema = G_ema
         self.classes = stream.pyramid.classes if G_ema.c_dim else ()
         self.stream = stream
-        self.tracker = Tracker(accelerator, run_dir, nimg, config.to_yaml())
+        self.tracker = Tracker(accelerator, run_dir, nimg, config)
         self.console = Console(self.active, schedule.total_nimg, nimg)
         self.means: dict[str, float] = {}  # of the last tick, for the progress bar
 
@@ -122,4 +122,3 @@ class Outputs:
 
     def close(self, nimg: int) -> None:
         self.console.close(nimg)
-        self.tracker.close()

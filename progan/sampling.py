@@ -2,21 +2,24 @@
 
 import io
 from collections.abc import Iterator, Sequence
-from functools import partial
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
+from tqdm import tqdm
 
 from progan.checkpoint import Snapshot, stamp, write_atomically
-from progan.distributed import random
+from progan.distributed import float32_as, random
 from progan.errors import UserError, nearest
 from progan.networks import Generator, one_hot
 
 SMALLEST_CELL = 64  # grids show smaller images enlarged, pixel by pixel, so that one can see them
 WIDEST_GRID = 2048  # pixels
+MOST_COLUMNS = 16
+BATCH = 16  # images at a time
 
 
 def parse_seeds(text: str) -> list[int]:
@@ -46,17 +49,17 @@ def generate(
     labels: Sequence[int] | None,
     resolution: int,
     alpha: float | None,
-    batch_size: int = 16,
 ) -> np.ndarray:
     """Images of seeds (and class indices): uint8 [N, C, r, r]."""
     device = next(G.parameters()).device
     alpha = None if alpha is None else torch.tensor(alpha, device=device)
     images = []
-    for start in range(0, len(seeds), batch_size):
-        part = slice(start, start + batch_size)
+    for start in range(0, len(seeds), BATCH):
+        part = slice(start, start + BATCH)
         z = latents(seeds[part], G.z_dim).to(device)
         c = one_hot(torch.tensor(labels[part], device=device), G.c_dim) if labels else None
-        images.append(to_uint8(G(z, c, resolution=resolution, alpha=alpha)))
+        with float32_as("ieee"):  # whatever training rounds, a seed's image is one
+            images.append(to_uint8(G(z, c, resolution=resolution, alpha=alpha)))
     return np.concatenate(images)
 
 
@@ -117,24 +120,39 @@ def class_index(name: str, classes: Sequence[str]) -> int:
 
 
 def write_samples(
-    snapshot: Snapshot, seeds: list[int], class_name: str | None, out: Path, as_grid: bool
+    snapshot: Snapshot, seeds: list[int] | None, class_name: str | None, out: Path, as_grid: bool
 ) -> Iterator[str]:
-    """One PNG a seed (and class), or one grid; yields a line for the user a file or folder."""
-    chosen = range(len(snapshot.classes))
+    """One PNG a seed (and class), or one grid; yields what to tell the user.
+
+    `seeds=None`: those of training's grid, which the grid then equals.
+    """
+    default_seeds, _, columns = grid_layout(snapshot.resolution, len(snapshot.classes))
+    seeds = seeds or list(dict.fromkeys(default_seeds))
+    classes = range(len(snapshot.classes))
     if class_name is not None:
-        chosen = [class_index(class_name, snapshot.classes)]
-    labels = [k for k in chosen for _ in seeds] or None
-    every_seed = seeds * max(1, len(chosen))
-    make = partial(generate, snapshot.G, resolution=snapshot.resolution, alpha=snapshot.alpha)
+        classes = [class_index(class_name, snapshot.classes)]
+    elif classes:
+        columns = len(seeds) if len(seeds) <= MOST_COLUMNS else columns
+    labels = [k for k in classes for _ in seeds] or None
+    names = [f"seed{seed:04d}" for seed in seeds]
+    if labels:
+        names = [f"{name}-class{k:03d}" for k in classes for name in names]
+        seeds = seeds * len(classes)
+
+    fast = torch.accelerator.is_available()
+    G = snapshot.G.to(torch.accelerator.current_accelerator() if fast else "cpu")
+    starts = range(0, len(seeds), BATCH)
+    batches = (slice(i, i + BATCH) for i in tqdm(starts, unit="batch", disable=None, leave=False))
+    made = (
+        generate(G, seeds[b], labels and labels[b], snapshot.resolution, snapshot.alpha)
+        for b in batches
+    )
+    size = f"{snapshot.resolution}x{snapshot.resolution}"
     if as_grid:
-        one_row = len(seeds) if len(chosen) > 1 and len(seeds) <= 16 else 8
-        columns = min(len(seeds), one_row)
         path = out / f"grid-{stamp(snapshot.nimg)}.png"
-        save_png(grid(make(every_seed, labels), columns), path)
-        yield f"{len(every_seed)} images of {snapshot.resolution}x{snapshot.resolution} in {path}"
+        save_png(grid(np.concatenate(list(made)), min(columns, len(seeds))), path)
+        yield f"{len(seeds)} images of {size} in {path}"
         return
-    for i, seed in enumerate(every_seed):
-        part = labels and labels[i : i + 1]
-        suffix = f"-class{part[0]:03d}" if part else ""
-        save_png(make([seed], part)[0], out / f"seed{seed:04d}{suffix}.png")
-    yield f"{len(every_seed)} images of {snapshot.resolution}x{snapshot.resolution} in {out}"
+    for name, image in zip(names, chain.from_iterable(made), strict=True):
+        save_png(image, out / f"{name}.png")
+    yield f"{len(seeds)} images of {size} in {out}"

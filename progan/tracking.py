@@ -16,6 +16,7 @@ from accelerate.tracking import LoggerType, get_available_trackers
 from torch import Tensor
 from tqdm import tqdm
 
+from progan.config import Config, flatten
 from progan.errors import UserError, nearest
 
 
@@ -73,7 +74,7 @@ class Tracker:
     those images will be shown again.
     """
 
-    def __init__(self, accelerator: Accelerator, run_dir: Path, nimg: int, config_text: str):
+    def __init__(self, accelerator: Accelerator, run_dir: Path, nimg: int, config: Config):
         self.accelerator = accelerator
         self.active = accelerator.is_main_process
         self.stats_file = run_dir / "stats.jsonl"
@@ -81,13 +82,17 @@ class Tracker:
             return
         drop_lines_after(self.stats_file, nimg)
         options = {"tensorboard": {"purge_step": nimg + 1}}  # hides the abandoned branch of curves
-        accelerator.init_trackers("tensorboard", init_kwargs=options)
-        if nimg == 0:
-            # Four spaces make it a code block in TensorBoard's Markdown.
-            text = "\n".join("    " + line for line in config_text.splitlines())
-            self.log_trackers({"config": text}, 0)
+        folder = "tensorboard" if config.run.tracker == "tensorboard" else run_dir.name
+        accelerator.init_trackers(folder, init_kwargs=options)
+        for tracker in accelerator.trackers if nimg == 0 else ():
+            if tracker.name == "tensorboard":
+                # Four spaces make it a code block in TensorBoard's Markdown.
+                lines = ("    " + line for line in config.to_yaml().splitlines())
+                tracker.log({"config": "\n".join(lines)}, step=0)
+            else:
+                tracker.store_init_configuration(flatten(config.model_dump()))
 
-    def log(self, values: dict[str, float | int | None], nimg: int) -> None:
+    def log(self, values: dict[str, float], nimg: int) -> None:
         """One line of statistics, and the trackers' scalars."""
         if not self.active:
             return
@@ -95,9 +100,6 @@ class Tracker:
             file.write(json.dumps({"nimg": nimg, **values}) + "\n")
             file.flush()
             os.fsync(file.fileno())
-        self.log_trackers({name: v for name, v in values.items() if v is not None}, nimg)
-
-    def log_trackers(self, values: dict[str, Any], nimg: int) -> None:
         for tracker in self.accelerator.trackers:
             tracker.log(values, step=nimg)
 
@@ -113,10 +115,6 @@ class Tracker:
                 tracker.log_images({name: pixels}, step=nimg, dataformats="NHWC")
             else:
                 tracker.log_images({name: [pixels[0]]}, step=nimg)
-
-    def close(self) -> None:
-        for tracker in self.accelerator.trackers if self.active else ():
-            tracker.finish()
 
 
 def drop_lines_after(path: Path, nimg: int) -> None:

@@ -18,7 +18,7 @@ from progan.config import Config
 from progan.costs import CostModel, count_gflops, measure
 from progan.data.batches import Batch, Feed, Stream
 from progan.data.pyramid import Pyramid
-from progan.distributed import autocast, average, on_any
+from progan.distributed import average, computing_in, on_any
 from progan.networks import Critic, Generator
 from progan.outputs import Outputs
 from progan.schedule import Phase, Schedule, at_resolution
@@ -191,7 +191,7 @@ class Trainer:
     ) -> list[Tensor]:
         """Gradients over the global batch; its statistics are noted on the way."""
         passes = batch.split(self.phase.images_per_pass(self.accelerator.num_processes))
-        with autocast(self.accelerator, self.config.run.precision):
+        with computing_in(self.config.run.precision, self.accelerator.device):
             grads, stats = accumulate(partial(gradients, **settings), passes)
         tensors = average(self.accelerator, [*grads, *stats.values()])
         means = dict(zip(stats, tensors[len(grads) :], strict=True))
@@ -260,6 +260,6 @@ def make_costs(
     """What each phase costs on this machine, from a few seconds of trial updates."""
     loss = make_loss(config)
     costs = CostModel(schedule, count_gflops(G, D, loss, schedule))
-    with autocast(accelerator, config.run.precision):
+    with computing_in(config.run.precision, accelerator.device):
         measure(costs, G, D, loss, accelerator, budget=5)
     return costs

@@ -45,20 +45,19 @@ def cached(
     """
     parts = (source.key, resolution, channels, VERSION)
     digest = hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
-    dest = Path(cache or default_cache()).expanduser() / "pyramids" / f"{source.name}-{digest}"
+    folder = Path(cache or default_cache()).expanduser()
+    dest = folder / "pyramids" / f"{source.name}-{digest}"
     if not dest.exists():
-        with _writing(dest):
-            dest.parent.mkdir(parents=True, exist_ok=True)
-            with FileLock(f"{dest}.lock"):
-                if not dest.exists():
-                    prepare(
-                        source,
-                        dest,
-                        resolution=resolution,
-                        channels=channels,
-                        max_bad=max_bad,
-                        progress=progress,
-                    )
+        with _writing(dest), lock(f"pyramids/{dest.name}", folder):
+            if not dest.exists():
+                prepare(
+                    source,
+                    dest,
+                    resolution=resolution,
+                    channels=channels,
+                    max_bad=max_bad,
+                    progress=progress,
+                )
     pyramid = Pyramid.open(dest)
     if pyramid.bad > max_bad:
         raise UserError(
@@ -66,6 +65,13 @@ def cached(
             f"{dest / 'bad-files.txt'}; mend or remove them, or raise data.max_bad"
         )
     return pyramid
+
+
+def lock(name: str, cache: Path | None) -> FileLock:
+    """One process at a time, of all that use the same cache folder."""
+    path = Path(cache or default_cache()).expanduser() / f"{name}.lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return FileLock(path)
 
 
 def default_cache() -> Path:

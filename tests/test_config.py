@@ -1,0 +1,527 @@
+"""Tests of the config: YAML in and out, overrides, and what a wrong setting is told."""
+
+import contextlib
+import random
+
+import pytest
+import torch
+import yaml
+from pydantic import ValidationError
+
+from progan.config import CHANGEABLE, Config, differences, flatten, load_config, presets
+from progan.errors import UserError
+from progan.networks import Critic, Generator
+from progan.schedule import Ramp, check_batches
+
+JARGON = [
+    "pydantic",
+    "http",
+    "input tag",
+    "expected tag",
+    "kind_of",
+    "Input",
+    "extra_forbidden",
+    "type=",
+    "instance of",
+]
+JARGON += ["union", "Value error", "Discriminator", "ctx", "<unicode string>", "Config"]
+
+
+def load(*overrides):
+    return load_config(None, list(overrides))
+
+
+def message(*overrides, name=None):
+    """What the user is told, one line an error, which must be without pydantic's vocabulary."""
+    with pytest.raises(UserError) as error:
+        load_config(name, list(overrides))
+    text = str(error.value)
+    assert not [word for word in JARGON if word in text], text
+    lines = text.split("\n")
+    assert len(set(lines)) == len(lines), text
+    return text
+
+
+def write(tmp_path, content):
+    path = tmp_path / "my.yaml"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return str(path)
+
+
+# YAML in and out
+
+
+def test_defaults():
+    """Reference: the paper's networks and official settings, as documented."""
+    config = Config()
+    assert load_config() == config
+    assert config.network.resolution == 128 and config.network.z_dim == 512
+    assert (config.network.channel_base, config.network.channel_max) == (16384, 512)
+    assert (config.loss.weights.penalty, config.loss.weights.drift) == (10, 0.001)
+    assert (config.optim.beta1, config.optim.beta2, config.optim.eps) == (0.0, 0.99, 1e-8)
+    check_batches(config.make_schedule(), 1, config.network.stddev_group)
+
+
+OVERRIDES = [
+    [],
+    ["network.resolution=64", "data.source=demo"],
+    ["schedule.learning_rate={start: 0.002, end: 1e-4, decay: cosine}"],
+    ["schedule.learning_rate={4: 0.001, 8: {start: 0.1, end: 1e-3, decay: polynomial, power: 3}}"],
+    ["schedule.batch_gpu={4: 8, 64: 4}", "schedule.total_kimg=0.1", "optim.eps=1e-12"],
+    ["optim.beta1={4: 0.0, 8: 0.5}", "run.tracker=null", "loss.weights.penalty=1e-3"],
+    *([f"data.source={name!r}"] for name in ("1e5", "-1.e-3", "null", "yes", "12", "2020-01-01")),
+    *([f'data.source="{name}"'] for name in ("~", "=", "a: b", "- c", "# d", "x\\ty", "é ☃", " ")),
+]
+
+
+@pytest.mark.parametrize("overrides", OVERRIDES)
+def test_round_trip(tmp_path, overrides):
+    """Reference: the config itself, through the YAML that is written into a run; a folder named
+    1e5 that came back as a number would make the run impossible to resume."""
+    config = load(*overrides)
+    assert load_config(write(tmp_path, config.to_yaml())) == config
+
+
+@pytest.mark.parametrize("content", ["", "\n\n", "# only a comment\n", "---\n", "{}"])
+def test_empty_file(tmp_path, content):
+    """Reference: the defaults."""
+    assert load_config(write(tmp_path, content)) == Config()
+
+
+def test_order_of_precedence(tmp_path):
+    """Reference: default, file, -o, the later the stronger; and neighbours stay."""
+    path = write(tmp_path, "network: {resolution: 64, z_dim: 8}\nloss: {weights: {drift: 0.5}}")
+    config = load_config(path, ["network.z_dim=1", "loss.weights.penalty=7", "network.z_dim=2"])
+    assert (config.network.resolution, config.network.z_dim) == (64, 2)
+    assert config.loss.weights.model_dump() == (
+        {"penalty": 7.0, "target": 1.0, "drift": 0.5, "label": 1.0}
+    )
+
+
+@pytest.mark.parametrize(
+    "override, value",
+    [
+        ("loss.weights.penalty=1e-3", 0.001),
+        ("loss.weights.penalty=1E+2", 100),
+        ("loss.weights.penalty=5", 5),
+        ("loss.weights.penalty = 2.5", 2.5),
+        ("data.mirror=true", True),
+        ("data.source=a=b", "a=b"),
+        ("data.source=/a b/c.zip", "/a b/c.zip"),
+        ("data.source=null", None),
+        ("data.source=", None),
+        ("run.tick_kimg={4: 2, 8: 1e-1}", {4: 2, 8: 0.1}),
+        ("schedule.batch_size=16", 16),
+        ("network.fused_scale=false", False),
+    ],
+)
+def test_override_values(override, value):
+    """Reference: YAML, in which `1e-3` is a number here (YAML 1.1 would take it for a string)."""
+    path = override.partition("=")[0].strip()
+    found = load(override)
+    for key in path.split("."):
+        found = getattr(found, key)
+    assert found == value and type(found) in (type(value), float)
+
+
+def test_ramp_by_nested_keys():
+    """Reference: the same ramp given as one map."""
+    path = "schedule.learning_rate"
+    nested = load(f"{path}.start=0.1", f"{path}.end=0.2")
+    assert nested == load(path + "={start: 0.1, end: 0.2}")
+    assert nested.make_schedule().phases[0].rate == Ramp(0.1, 0.2)
+
+
+def test_schedule_gets_every_setting():
+    """Reference: the settings of the override in the phase; a dropped one would be the default."""
+    config = load(
+        "network.resolution=8",
+        "schedule.start_resolution=8",
+        "schedule.total_kimg=1",
+        "schedule.batch_size=10",
+        "schedule.batch_gpu=5",
+        "schedule.learning_rate={8: {start: 0.2, end: 0.1, decay: polynomial, power: 3}}",
+        "optim.beta1=0.5",
+        "optim.beta2=0.9",
+        "optim.eps=1e-6",
+    )
+    (phase,) = config.make_schedule().phases
+    assert (phase.resolution, phase.fading, phase.end_nimg) == (8, False, 1000)
+    assert (phase.batch_size, phase.batch_gpu) == (10, 5)
+    assert phase.rate == Ramp(0.2, 0.1, "polynomial", 3.0)
+    assert (phase.beta1, phase.beta2, phase.eps) == (0.5, 0.9, 1e-6)
+
+
+def test_frozen():
+    """Reference: a config is a constant; every section refuses assignment."""
+    config = Config()
+    with pytest.raises(ValidationError):
+        config.data = None
+    with pytest.raises(ValidationError):
+        config.network.resolution = 64
+    with pytest.raises(ValidationError):
+        config.loss.weights.penalty = 1.0
+
+
+# Wrong settings
+
+
+@pytest.mark.parametrize(
+    "override, path, nearest",
+    [
+        ("netwrk.resolution=64", "netwrk", "network"),
+        ("network.resolutoin=64", "network.resolutoin", "resolution"),
+        ("network.map=64", "network.map", "channel_max"),
+        ("loss.weights.penalti=1", "loss.weights.penalti", "penalty"),
+        ("schedule.learning_rate={start: 1, end: 1, decy: linear}", None, "decay"),
+        ("schedule.learning_rate={4: {start: 1, end: 1, powr: 1}}", None, "power"),
+        ("qqq.x=1", "qqq", None),
+        ("data.1=3", "data.1", None),
+    ],
+)
+def test_unknown_key(override, path, nearest):
+    """Reference: the key's full path, the nearest that exists, and all that do."""
+    text = message(override)
+    assert f"unknown key {path}" in text if path else "unknown key schedule.learning_rate" in text
+    assert "; known: " in text
+    if nearest == "channel_max":  # a name that pydantic's locations use too; what is near is open
+        return
+    assert (f"(did you mean '{nearest}'?)" in text) if nearest else ("did you mean" not in text)
+
+
+@pytest.mark.parametrize(
+    "override, start, allowed",
+    [
+        ("network.resolution=sixty", "network.resolution: 'sixty'", "integer"),
+        ("network.resolution=64.0", "network.resolution: 64.0", "integer"),
+        ("network.resolution=true", "network.resolution: True", "integer"),
+        ("network.resolution='64'", "network.resolution: '64'", "integer"),
+        ("network.resolution=[64]", "network.resolution: [64]", "integer"),
+        ("network.resolution=2", "network.resolution: 2", "greater than or equal to 4"),
+        ("network.resolution=2048", "network.resolution: 2048", "less than or equal to 1024"),
+        ("network.resolution=48", "network.resolution: 48", "a power of two, for example 32 or 64"),
+        ("network.resolution=1000", "network.resolution: 1000", "for example 512 or 1024"),
+        ("schedule.start_resolution=5", "schedule.start_resolution: 5", "for example 4 or 8"),
+        ("network.channels=2", "network.channels: 2", "must be 1 or 3"),
+        ("network.stddev_group=0", "network.stddev_group: 0", "greater than or equal to 1"),
+        ("loss.weights=3", "loss.weights: 3", "map of keys: penalty, target, drift, label"),
+        ("loss.weights.penalty.x=3", "loss.weights.penalty: {'x': 3}", "number"),
+        ("loss.weights.penalty=-1", "loss.weights.penalty: -1", "greater than or equal to 0"),
+        ("loss.adversarial=wgann", "loss.adversarial: 'wgann'", "'wgan' or 'logistic'"),
+        ("run.precision=fp16", "run.precision: 'fp16'", "'fp32', 'tf32' or 'bf16'"),
+        ("run.seed=-1", "run.seed: -1", "greater than or equal to 0"),
+        ("run.seed=9223372036854775808", "run.seed: 9223372036854775808", "less than"),
+        ("data.mirror=1", "data.mirror: 1", "boolean"),
+        ("data.source=12", "data.source: 12", "string"),
+        ("optim.beta2=1", "optim.beta2: 1", "less than 1"),
+        ("schedule.batch_size=abc", "schedule.batch_size: 'abc'", "integer"),
+        ("schedule.batch_size={4: abc}", "schedule.batch_size[4]: 'abc'", "integer"),
+        ("schedule.batch_size={a: 3}", "schedule.batch_size: {'a': 3}", "one value or a map"),
+        ("schedule.batch_size.64=8", "schedule.batch_size: {'64': 8}", "{4: 128, 64: 32}"),
+        ("schedule.batch_size={4: 9, 12: 9}", "schedule.batch_size[12]: 12", "8 or 16"),
+        ("schedule.batch_size={4: 9, 0: 9}", "schedule.batch_size[0]: 0", "equal to 4"),
+        ("schedule.total_kimg=0", "schedule.total_kimg: 0", "greater than 0"),
+        ("schedule.total_kimg=1e300", "schedule.total_kimg: 1e+300", "equal to 1000000000"),
+        ("schedule.learning_rate=fast", "schedule.learning_rate: 'fast'", "number"),
+        ("schedule.learning_rate=0", "schedule.learning_rate: 0", "greater than 0"),
+        ("schedule.learning_rate={4: {4: 1}}", "schedule.learning_rate[4]: {4: 1}", "or a ramp"),
+        ("schedule.learning_rate={start: 1}", "schedule.learning_rate.end is missing", "rate"),
+        (
+            "schedule.learning_rate={start: 1, end: 1, decay: cosin}",
+            "schedule.learning_rate.decay: 'cosin'",
+            "'cosine'",
+        ),
+        (
+            "schedule.learning_rate={4: {start: 1, end: -2}}",
+            "schedule.learning_rate[4].end: -2",
+            "greater than 0",
+        ),
+    ],
+)
+def test_ill_typed_value(override, start, allowed):
+    """Reference: path and value as the user wrote them, then what is allowed, in one line."""
+    text = message(override)
+    assert text.startswith(f"in -o: {start}") and allowed in text and "\n" not in text
+    assert text.count(start) == 1
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "network.resolution",
+        "network.fused_scale",
+        "schedule.batch_size",
+        "schedule.learning_rate",
+        "run.precision",
+        "run.seed",
+        "loss.weights",
+        "ema.half_life_kimg",
+    ],
+)
+def test_null_where_not_allowed(path):
+    """Reference: only what is documented with a meaning of null may be null."""
+    assert message(f"{path}=null").startswith(f"in -o: {path}: None does not fit")
+
+
+NULLABLE = ["data.source", "data.root", "data.cache", "schedule.total_kimg", "schedule.batch_gpu"]
+
+
+def test_null_where_allowed():
+    """Reference: exactly the settings that document what null means accept it."""
+    accepted = []
+    for key in flatten(Config().model_dump()):
+        try:
+            load(f"{key}=null")
+            accepted.append(key)
+        except UserError:
+            pass
+    assert accepted == [*NULLABLE, "run.tracker"]
+    for key in accepted:
+        section, name = key.split(".")
+        field = type(getattr(Config(), section)).model_fields[name]
+        assert field.default is None or "null: " in field.description
+
+
+@pytest.mark.parametrize("value", [".nan", ".inf", "-.inf", "1e999"])
+@pytest.mark.parametrize(
+    "path, where",
+    [
+        ("schedule.total_kimg=", "schedule.total_kimg"),
+        ("schedule.fade_kimg={4: 1, 8: ", "schedule.fade_kimg[8]"),
+        ("schedule.learning_rate=", "schedule.learning_rate"),
+        ("schedule.learning_rate={4: ", "schedule.learning_rate[4]"),
+        ("loss.weights.drift=", "loss.weights.drift"),
+        ("optim.eps=", "optim.eps"),
+    ],
+)
+def test_not_finite(path, where, value):
+    """Reference: NaN passes every comparison's negation and would be noticed hours later."""
+    text = message(path + value + ("}" if "{" in path else ""))
+    assert text.startswith(f"in -o: {where}: ") and "finite" in text
+
+
+def test_every_mistake_once():
+    """Reference: three mistakes, three lines, each with its own path."""
+    text = message("network.resolution=48", "network.channels=2", "run.see=1")
+    first, *lines = text.split("\n")
+    assert first == "in -o:"
+    assert [line.split()[:3] for line in lines] == [
+        ["network.resolution:", "48", "does"],
+        ["network.channels:", "2", "does"],
+        ["unknown", "key", "run.see"],
+    ]
+
+
+def test_start_above_end():
+    """Reference: both values and both paths."""
+    text = message("schedule.start_resolution=256", "network.resolution=64")
+    assert "schedule.start_resolution (256) must not exceed network.resolution (64)" in text
+
+
+@pytest.mark.parametrize(
+    "path, value",
+    [
+        ("schedule.batch_size", 16),
+        ("schedule.batch_gpu", 16),
+        ("schedule.stable_kimg", 1),
+        ("schedule.learning_rate", 0.1),
+        ("optim.beta1", 0.1),
+        ("ema.half_life_kimg", 0.1),
+        ("run.tick_kimg", 0.1),
+    ],
+)
+def test_map_without_the_start(path, value):
+    """Reference: a map holds upward, so nothing holds at 4x4; with start_resolution 8 it does."""
+    text = message(f"{path}={{8: {value}}}")
+    assert f"{path} (" in text and "4x4" in text and "'4:'" in text
+    assert message(f"{path}={{}}").startswith(f"in -o: {path} ({{}}) must have a value for 4x4")
+    load(f"{path}={{8: {value}}}", "schedule.start_resolution=8")
+
+
+@pytest.mark.parametrize("text", ["network", "network=3", "=3", "network.=3", ".a=3", "a..b=3", ""])
+def test_override_form(text):
+    """Reference: the form with an example, and what was given."""
+    assert message(text) == (
+        "-o takes section.key=value, for example -o network.resolution=64; got '" + text + "'"
+    )
+
+
+# Files
+
+
+@pytest.mark.parametrize(
+    "content, part",
+    [
+        ("- network\n- data\n", "must be a map of sections, for example"),
+        ("42", "must be a map of sections, for example"),
+        ("network: [", "is not valid YAML: "),
+        ("network:\n\tresolution: 64", "is not valid YAML: "),
+        ("a: b: c", "line 1, column 5"),
+        ("network: {z_dim: 1}\nnetwork: {resolution: 64}", "the key 'network' is there twice"),
+        ("network: {z_dim: 1, z_dim: 2}", "the key 'z_dim' is there twice"),
+        ("run: {seed: 2020-13-45}", "is not valid YAML: month must be in 1..12"),
+        ("run: {seed: 0b_}", "is not valid YAML: "),
+        ("run: {seed: " + "[" * 2000 + "}", "is not valid YAML: "),
+        (b"\x89PNG\r\n\x1a\n\xff\x00\xfe", "cannot read config"),
+        (b"network\x00", "is not valid YAML: "),
+        ("network: 5", "network: 5 does not fit: must be a map of keys: resolution, "),
+        ("network:", "network: None does not fit: must be a map of keys: resolution, "),
+        ("{1: 2}", "unknown key 1; known: data, network, "),
+        ("{null: 2}", "unknown key None; known: data, network, "),
+    ],
+)
+def test_broken_file(tmp_path, content, part):
+    """Reference: the file's name, and what is wrong in it in the user's terms. A key given twice
+    would lose the first without a word."""
+    path = write(tmp_path, content)
+    text = message(name=path)
+    assert path in text and part in text
+
+
+def test_missing_file():
+    """Reference: the reason, the nearest preset, and all presets."""
+    text = message(name="cifar")
+    assert "cannot read config 'cifar' (did you mean 'cifar10'?): No such file" in text
+    assert text.endswith("give a YAML file or one of: " + ", ".join(presets()))
+
+
+def test_folder_for_a_file(tmp_path):
+    """Reference: the system's own reason."""
+    assert "Is a directory" in message(name=str(tmp_path))
+
+
+@pytest.mark.parametrize("tag", ["apply:os.system", "apply:subprocess.getoutput"])
+def test_python_objects_are_refused(tmp_path, tag):
+    """Reference: a file that the command would create; a config from the internet runs nothing."""
+    trace = tmp_path / "trace"
+    text = f'!!python/object/{tag} ["touch {trace}"]'
+    assert "could not determine a constructor" in message(f"data.source={text}")
+    path = write(tmp_path, f"data: {{source: {text}}}")
+    assert "could not determine a constructor" in message(name=path)
+    with pytest.raises(UserError):
+        load(f"data.source=!!python/name:os.system {trace}")
+    assert not trace.exists()
+    yaml.unsafe_load(text)
+    assert trace.exists()  # the text does what it says where it is let
+
+
+# On resume
+
+
+def test_differences():
+    """Reference: the changes, with old and new values; settings that may change are left out."""
+    old = load("data.source=demo")
+    new = load(
+        "data.source=/elsewhere",
+        "network.z_dim=64",
+        "schedule.total_kimg=5",
+        "schedule.batch_gpu=4",
+        "schedule.batch_size=8",
+        "run.tick_kimg=1",
+        "run.seed=7",
+    )
+    assert differences(old, new) == [
+        "network.z_dim: 512 -> 64",
+        f"schedule.batch_size: {old.schedule.batch_size} -> 8",
+        "run.seed: 0 -> 7",
+    ]
+    assert differences(old, old) == []
+
+
+def test_differences_in_nested_keys():
+    """Reference: a weight of the loss changes what is trained, so its change is told."""
+    (line,) = differences(Config(), load("loss.weights.drift=0.5"))
+    assert line.startswith("loss.weights") and "0.001" in line and "0.5" in line
+
+
+def test_changeable_settings_exist():
+    """Reference: the config's own keys; a renamed one would silently lose its permission."""
+    assert set(flatten(Config().model_dump())) >= CHANGEABLE
+
+
+# Presets
+
+
+def test_presets():
+    """Reference: the presets that the README and the commands name."""
+    assert list(presets()) == ["celeba-hq", "celeba", "cifar10", "demo", "lsun", "mnist"]
+
+
+@pytest.mark.parametrize("name", presets())
+def test_preset(name):
+    """Reference: what a user needs of it: it loads, opens with its explanation, its schedule fits
+    one process, reaches its resolution, and its networks can be built."""
+    text = presets()[name].read_text(encoding="utf-8")
+    header = [line for line in text.split("\n\n")[0].splitlines() if line.startswith("#")]
+    assert text.startswith("# ") and len(header) >= 4
+    assert "progan train" in "\n".join(header)
+
+    config = load_config(name)
+    assert load_config(str(presets()[name])) == config
+    schedule = config.make_schedule()
+    check_batches(schedule, 1, config.network.stddev_group)
+    last = schedule.phases[-1]
+    assert (last.resolution, last.fading) == (config.network.resolution, False)
+    with torch.device("meta"):
+        c_dim = 10 if config.data.labels else 0
+        G = Generator(**config.network.generator_settings(), c_dim=c_dim)
+        D = Critic(**config.network.critic_settings(), c_dim=c_dim)
+        z, c = torch.empty(4, config.network.z_dim), torch.empty(4, c_dim)
+        images = G(z, c, resolution=last.resolution)
+        scores, _ = D(images)
+    assert images.shape == (4, config.network.channels, last.resolution, last.resolution)
+    assert scores.shape == (4,) and scores.is_meta
+
+
+# Anything
+
+
+def random_override(draw):
+    """A path that exists, more or less, and a value that YAML may or may not read."""
+    paths = flatten(Config().model_dump()) | {"loss.weights.drift": 1, "run.seed": 2**40}
+    if draw.random() < 0.3:
+        path, value = draw.choice([*paths.items()])
+        return f"{path}={value or 1!r}"
+    keys = draw.choice([*paths, *paths, "schedule.learning_rate.end", "a.b", "data", "", "."])
+    for _ in range(draw.choice([0, 0, 0, 1, 2])):
+        i = draw.randrange(len(keys) + 1)
+        keys = keys[:i] + draw.choice(["", ".", "é", "=", " ", "\n", "map", "4"]) + keys[i + 1 :]
+    values = "1 0 -1 4 8 16 64 1e-3 1e300 1e-320 .nan .inf true null ~ demo wgan r1 tf32 '4' 0x_"
+    values += (
+        " 0b_ 2020-13-45 9:99 !!int !!bool !!set !!binary @ ` % & * <<: - ? | > \\ \x00 \ud800"
+    )
+    values = [*values.split(" "), "9" * 400, "9" * 5000, "&a [*a]", "{<<: [1]}"]
+
+    def value(depth=0):
+        kind = draw.random()
+        if depth > 2 or kind < 0.6:
+            return draw.choice(values)
+        if kind < 0.75:
+            keys = ["4", "8", "3", "2048", "start", "end", "decay", "null", "'4'", "[1]", "map"]
+            pairs = (f"{draw.choice(keys)}: {value(depth + 1)}" for _ in range(draw.randint(0, 3)))
+            return "{" + ", ".join(pairs) + "}"
+        if kind < 0.85:
+            return "[" + value(depth + 1) + "]"
+        return "".join(chr(draw.randrange(32, 127)) for _ in range(draw.randrange(12)))
+
+    return keys + draw.choice(["=", "=", "=", "=", "", " = "]) + value()
+
+
+def test_random_overrides(tmp_path):
+    """Reference: the promise of `load_config`: a config that makes a schedule and survives YAML,
+    or a UserError. Both must happen among 300 random overrides, or this tests nothing."""
+    draw = random.Random(0)
+    loaded = refused = 0
+    for _ in range(300):
+        overrides = [random_override(draw) for _ in range(draw.choice([1, 1, 2]))]
+        try:
+            config = load(*overrides)
+        except UserError as error:
+            assert str(error)
+            refused += 1
+            continue
+        loaded += 1
+        assert load_config(write(tmp_path, config.to_yaml())) == config, overrides
+        with contextlib.suppress(UserError):
+            check_batches(config.make_schedule(), 3, config.network.stddev_group)
+    assert loaded > 20 and refused > 100, (loaded, refused)
