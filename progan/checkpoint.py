@@ -16,9 +16,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from progan import __version__
-from progan.config import Config, parse_yaml, validate
+from progan.config import Config
 from progan.errors import UserError
 from progan.networks import Generator
+from progan.settings import validate
+from progan.yaml_io import parse_yaml
 
 log = logging.getLogger("progan")
 

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from progan import __version__
-from progan.config import Config, load_config, presets
+from progan.config import Config
 from progan.errors import UserError
 from progan.launch import is_main, processes
+from progan.settings import load_config, presets
 
 if TYPE_CHECKING:
     from progan.data.pyramid import Pyramid
@@ -128,7 +129,7 @@ def resolve(data: str | None, config_name: str | None, overrides: list[str]) -> 
         # A path is kept absolute, so that the run can be resumed from any folder.
         known = data in NAMED or not Path(data).exists()
         source = data if known else str(Path(data).resolve())
-        overrides = [f"data.source={json.dumps(source)}", *overrides]
+        overrides = [f"data.source={json.dumps(source, ensure_ascii=False)}", *overrides]
     config = load_config(config_name, overrides)
     if config.data.source is None:
         raise UserError("what to train on? give --data demo, or --data with a folder of images")

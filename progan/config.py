@@ -1,10 +1,7 @@
 """Every knob: frozen, typed, strict; YAML in, YAML out."""
 
-import re
-from pathlib import Path
 from typing import Annotated, Any, Literal, Union
 
-import yaml
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -12,11 +9,9 @@ from pydantic import (
     Discriminator,
     Field,
     Tag,
-    ValidationError,
     model_validator,
 )
 
-from progan.errors import UserError, nearest
 from progan.schedule import (
     MAX_RESOLUTION,
     START_RESOLUTION,
@@ -24,6 +19,7 @@ from progan.schedule import (
     Schedule,
     make_schedule,
 )
+from progan.yaml_io import dump_yaml
 
 LIMIT = 10**9  # beyond any use, and sums and products of such numbers stay finite
 Positive = Annotated[float, Field(gt=0, le=LIMIT)]
@@ -222,6 +218,11 @@ class Config(Section):
     @model_validator(mode="after")
     def resolutions_fit(self) -> "Config":
         start = self.schedule.start_resolution
+        if self.network.channel_base < self.network.resolution:
+            raise ValueError(
+                f"network.channel_base ({self.network.channel_base}) must be at least "
+                f"network.resolution ({self.network.resolution}), or no channel is left there"
+            )
         if start > self.network.resolution:
             raise ValueError(
                 f"schedule.start_resolution ({start}) must not exceed network.resolution "
@@ -253,147 +254,7 @@ class Config(Section):
         )
 
     def to_yaml(self) -> str:
-        return yaml.dump(self.model_dump(), Dumper=Dumper, sort_keys=False)
-
-
-class Loader(yaml.SafeLoader):
-    """Safe YAML that also reads `1e-3` as a number (YAML 1.1 wants `1.0e-3`), and no key twice."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
-        seen = set()
-        for key in (key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
-            if key in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the key '{key}' is there twice", node.start_mark
-                )
-            seen.add(key)
-        return super().construct_mapping(node, deep)
-
-
-class Dumper(yaml.SafeDumper):
-    """Quotes what `Loader` would take for a number."""
-
-
-for reader_or_writer in (Loader, Dumper):
-    reader_or_writer.add_implicit_resolver(
-        "tag:yaml.org,2002:float",
-        re.compile(r"^[-+]?\d+(\.\d*)?[eE][-+]?\d+$"),
-        list("-+0123456789"),
-    )
-
-
-def parse_yaml(text: str, name: str) -> Any:
-    try:
-        return yaml.load(text, Loader)
-    except Exception as error:  # PyYAML lets through what its constructors meet: 2020-13-45
-        reason = " ".join(str(error).split()).replace('in "<unicode string>", ', "at ")
-        raise UserError(f"{name} is not valid YAML: {reason}") from None
-
-
-PRESET_FOLDERS = (Path(__file__).parent / "configs", Path(__file__).parent.parent / "configs")
-
-
-def presets() -> dict[str, Path]:
-    """Name to file of the configs that come with progan (in the wheel, or beside the package)."""
-    folder = next(folder for folder in PRESET_FOLDERS if folder.is_dir())
-    return {file.stem: file for file in sorted(folder.glob("*.yaml"))}
-
-
-def read_file(name: str) -> dict[str, Any]:
-    """The content of a config: a preset's name or a YAML file."""
-    path = presets().get(name, Path(name))
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        hint = nearest(name, presets())
-        raise UserError(
-            f"cannot read config '{name}'{hint}: {getattr(error, 'strerror', None) or error}; "
-            f"give a YAML file or one of: {', '.join(presets())}"
-        ) from None
-    content = parse_yaml(text, name)
-    if content is None:
-        return {}
-    if not isinstance(content, dict):
-        raise UserError(
-            f"{name} must be a map of sections, for example 'network: {{resolution: 64}}'"
-        )
-    return content
-
-
-def override(content: dict[str, Any], assignments: list[str]) -> dict[str, Any]:
-    """A copy of `content` with `section.key=value` assignments applied; values are YAML."""
-    content = {k: dict(v) if isinstance(v, dict) else v for k, v in content.items()}
-    for assignment in assignments:
-        path, equals, value = assignment.partition("=")
-        keys = path.strip().split(".")
-        if not equals or len(keys) < 2 or not all(keys):
-            raise UserError(
-                "-o takes section.key=value, for example -o network.resolution=64; "
-                f"got '{assignment}'"
-            )
-        section = content
-        for key in keys[:-1]:
-            child = section.get(key)
-            section[key] = section = dict(child) if isinstance(child, dict) else {}
-        section[keys[-1]] = parse_yaml(value, f"the value of -o {path}")
-    return content
-
-
-def load_config(name: str | None = None, overrides: list[str] = ()) -> Config:
-    """Defaults, then a preset or file, then overrides.
-
-    Raises:
-        UserError: naming each wrong key with its path, value, what is allowed and the nearest key.
-    """
-    return validate(override(read_file(name) if name else {}, list(overrides)), name or "-o")
-
-
-def validate(content: dict[str, Any], name: str) -> Config:
-    try:
-        return Config.model_validate(content)
-    except ValidationError as error:
-        lines = dict.fromkeys(explain(e) for e in error.errors())
-        start = f"in {name}:" + ("\n  " if len(lines) > 1 else " ")
-        raise UserError(start + "\n  ".join(lines)) from None
-
-
-# What `by_resolution` takes, by tag.
-FORMS = {
-    "value": "one value",
-    "map": "a map from resolutions to values, such as {4: 128, 64: 32}",
-    "ramp": "a ramp {start: 0.001, end: 0.0001}",
-}
-
-
-def explain(error: dict[str, Any]) -> str:
-    """One line for one of pydantic's errors: key, value, what is allowed."""
-    if error["type"] == "value_error" and not error["loc"]:
-        return str(error["ctx"]["error"])
-    model, path, field, rule = Config, "", None, error["msg"]
-    for key in error["loc"]:  # follow the location, of which some parts are pydantic's own
-        fields = getattr(model, "model_fields", {})
-        if key in fields:
-            path, field = f"{path}.{key}".lstrip("."), fields[key]
-            model = field.annotation
-        elif fields:
-            where = f"{path}.{key}".lstrip(".")
-            return f"unknown key {where}{nearest(str(key), fields)}; known: {', '.join(fields)}"
-        elif key == "ramp":
-            model = RampConfig
-        elif key not in ("value", "map", "[key]"):
-            path += f"[{key}]"
-    if error["type"] == "missing":
-        return f"{path} is missing: {field.description}"
-    if error["type"] == "model_type":
-        rule = f"must be a map of keys: {', '.join(model.model_fields)}"
-    if error["type"] == "union_tag_invalid":
-        forms = (text for tag, text in FORMS.items() if repr(tag) in error["ctx"]["expected_tags"])
-        rule = "must be " + " or ".join(forms)
-    about = field.description if field and field.description else ""
-    if "[key]" in error["loc"]:
-        about = "a resolution, from which the value holds upward"
-    rule = rule.removeprefix("Value error, ").replace("Input should", "must")
-    return f"{path}: {error['input']!r} does not fit{about and f' ({about})'}: {rule}"
+        return dump_yaml(self.model_dump())
 
 
 def differences(old: Config, new: Config) -> list[str]:
@@ -406,6 +267,12 @@ def differences(old: Config, new: Config) -> list[str]:
     ]
 
 
-def flatten(content: dict[str, Any]) -> dict[str, Any]:
-    """`{section.key: value}`, two levels deep."""
-    return {f"{s}.{key}": value for s, keys in content.items() for key, value in keys.items()}
+def flatten(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """`{section.key: value}`; maps by resolution stay whole."""
+    flat = {}
+    for key, value in content.items():
+        if isinstance(value, dict) and value and all(isinstance(k, str) for k in value):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat

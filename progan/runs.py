@@ -3,8 +3,9 @@
 from pathlib import Path
 
 from progan.checkpoint import write_atomically
-from progan.config import Config, differences, load_config
+from progan.config import Config, differences
 from progan.errors import UserError
+from progan.settings import load_config
 
 
 def read_config(run_dir: Path, overrides: list[str]) -> Config:

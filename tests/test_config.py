@@ -8,10 +8,11 @@ import torch
 import yaml
 from pydantic import ValidationError
 
-from progan.config import CHANGEABLE, Config, differences, flatten, load_config, presets
+from progan.config import CHANGEABLE, Config, differences, flatten
 from progan.errors import UserError
 from progan.networks import Critic, Generator
 from progan.schedule import Ramp, check_batches
+from progan.settings import load_config, presets
 
 JARGON = [
     "pydantic",

@@ -15,7 +15,10 @@ from progan.networks import Critic
 @pytest.fixture
 def all_float64(monkeypatch):
     """`.float()` keeps float64, so that second derivatives can be compared far below 1e-7."""
-    keep = lambda x: x if x.dtype == torch.float64 else x.to(torch.float32)  # noqa: E731
+
+    def keep(x):
+        return x if x.dtype == torch.float64 else x.to(torch.float32)
+
     monkeypatch.setattr(torch.Tensor, "float", keep)
 
 

@@ -12,7 +12,10 @@ TINY = {"channel_base": 64, "channel_max": 6}  # 6 channels at 4 and 8, 4 at 16
 @pytest.fixture
 def all_float64(monkeypatch):
     """The networks' `.float()` keeps float64, so that they can be compared far below 1e-7."""
-    keep = lambda x: x if x.dtype == torch.float64 else x.to(torch.float32)  # noqa: E731
+
+    def keep(x):
+        return x if x.dtype == torch.float64 else x.to(torch.float32)
+
     monkeypatch.setattr(torch.Tensor, "float", keep)
 
 

@@ -14,7 +14,10 @@ from progan.updates import Loss, accumulate, apply, critic_gradients, generator_
 @pytest.fixture
 def all_float64(monkeypatch):
     """`.float()` keeps float64, so that gradients can be compared far below 1e-7."""
-    keep = lambda x: x if x.dtype == torch.float64 else x.to(torch.float32)  # noqa: E731
+
+    def keep(x):
+        return x if x.dtype == torch.float64 else x.to(torch.float32)
+
     monkeypatch.setattr(torch.Tensor, "float", keep)
 
 

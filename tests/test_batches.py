@@ -1,0 +1,125 @@
+"""The stream of reals and the feed of updates: pure functions of seed and images shown."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+
+from progan.data.batches import Batch, Feed, Stream
+from progan.data.prepare import prepare
+from progan.data.sources import find
+from progan.distributed import random, share
+
+SIZE = 24  # images in `photos`
+
+
+@pytest.fixture(scope="module")
+def pyramid(photos, tmp_path_factory):
+    source = find(str(photos), labels=True)
+    return prepare(source, tmp_path_factory.mktemp("pyramid") / "p", resolution=16, channels=3)
+
+
+def stream(pyramid, **settings) -> Stream:
+    return Stream(pyramid, **{"seed": 3, "mirror": True} | settings)
+
+
+def test_every_image_once_an_epoch(pyramid):
+    """Reference: counting. Five epochs read in batches of 7, which do not divide an epoch."""
+    reader = stream(pyramid)
+    indices = np.concatenate([reader.at(n, 7)[0] for n in range(0, 5 * SIZE + 7, 7)])[: 5 * SIZE]
+    epochs = indices.reshape(5, SIZE)
+    assert all(sorted(epoch) == list(range(SIZE)) for epoch in epochs)
+    assert len({tuple(epoch) for epoch in epochs}) == 5, "every epoch has an order of its own"
+
+
+def test_half_of_the_images_are_flipped(pyramid):
+    """Reference: a binomial's 99.99 % range over 100 epochs, and both ways for each image."""
+    reader = stream(pyramid)
+    indices, flips = reader.at(0, 100 * SIZE)
+    assert abs(flips.mean() - 0.5) < 0.04
+    seen = Counter(zip(indices.tolist(), flips.tolist(), strict=True))
+    assert len(seen) == 2 * SIZE
+    assert not stream(pyramid, mirror=False).at(0, 100 * SIZE)[1].any()
+
+
+@pytest.mark.parametrize("batch_size", [1, 5, 24, 60])
+def test_position_decides_not_the_batches_before(pyramid, batch_size):
+    """Reference: one long read. Any cut into batches, begun at any nimg, gives the same images."""
+    whole = stream(pyramid).at(0, 180)
+    for nimg in (0, 3, 23, 24, 100):
+        part = stream(pyramid).at(nimg, batch_size)
+        for a, b in zip(whole, part, strict=True):
+            np.testing.assert_array_equal(a[nimg : nimg + batch_size], b)
+
+
+@pytest.mark.parametrize("processes", [2, 4])
+def test_processes_share_the_global_batch(pyramid, processes):
+    """Reference: one process's batch, in order: images, labels, latents, mixing factors."""
+
+    def feed(rank: int, of: int) -> Feed:
+        reader = stream(pyramid, rank=rank, processes=of)
+        return Feed(reader, seed=3, z_dim=5, c_dim=2)
+
+    for draw in (lambda f: f.critic(40, 8, 8), lambda f: f.generator(40, 8)):
+        whole = draw(feed(0, 1))
+        parts = [draw(feed(rank, processes)) for rank in range(processes)]
+        for name in ("z", "c", "reals", "mix"):
+            if getattr(whole, name) is not None:
+                joined = torch.cat([getattr(part, name) for part in parts])
+                assert torch.equal(joined, getattr(whole, name)), name
+
+
+def test_reals_are_the_pyramid_in_minus_one_to_one(pyramid):
+    """Reference: pixel / 127.5 - 1 by NumPy, turned left to right where the stream says flipped."""
+    reader = stream(pyramid)
+    indices, flips = reader.at(17, 12)
+    expected = np.asarray(pyramid.level(8))[indices].astype(np.float32) / 127.5 - 1
+    expected[flips] = expected[flips][..., ::-1]
+    images, labels = reader.batch(17, 12, 8)
+    np.testing.assert_allclose(images.numpy(), expected, atol=1e-6)
+    np.testing.assert_array_equal(labels.numpy(), pyramid.labels[indices])
+
+
+def test_draws_differ_by_seed_stream_and_position():
+    """Reference: equality only of equal triples. Latents of the critic's and the generator's update
+    must not be the same, nor those of two updates."""
+    draws = {
+        (seed, name, position): random(seed, name, position).standard_normal(8).tobytes()
+        for seed in (0, 1, 2**40)
+        for name in ("critic", "generator", "samples")
+        for position in (0, 1, 2**33)
+    }
+    assert len(set(draws.values())) == len(draws)
+    again = random(1, "critic", 2**33).standard_normal(8).tobytes()
+    assert again == draws[1, "critic", 2**33]
+
+
+def test_latents_are_standard_normal(pyramid):
+    """Reference: mean 0 and deviation 1 within five standard errors over 100,000 draws."""
+    z = Feed(stream(pyramid), seed=0, z_dim=100, c_dim=0).generator(0, 1000).z
+    assert z.dtype == torch.float32
+    assert abs(z.mean().item()) < 5 / 100_000**0.5
+    assert abs(z.std().item() - 1) < 5 / 200_000**0.5
+
+
+def test_generator_labels_have_the_shares_of_the_data(pyramid):
+    """Reference: 8 of 24 photos are dogs; five standard errors over 3,000 draws."""
+    c = Feed(stream(pyramid), seed=0, z_dim=2, c_dim=2).generator(0, 3000).c
+    share_of_dogs = c[:, pyramid.classes.index("dogs")].mean().item()
+    assert abs(share_of_dogs - 8 / 24) < 5 * (2 / 9 / 3000) ** 0.5
+
+
+def test_split_keeps_order_and_everything():
+    """Reference: torch.cat of the parts."""
+    batch = Batch(torch.randn(8, 2), None, torch.randn(8, 3, 4, 4), torch.rand(8))
+    parts = batch.split(2)
+    assert len(parts) == 4 and all(part.c is None for part in parts)
+    assert torch.equal(torch.cat([part.reals for part in parts]), batch.reals)
+    assert torch.equal(torch.cat([part.mix for part in parts]), batch.mix)
+
+
+def test_shares_are_contiguous_and_complete():
+    """Reference: the list itself; whole stddev groups stay on one process only if contiguous."""
+    items = list(range(24))
+    assert sum((items[share(24, rank, 3)] for rank in range(3)), []) == items

@@ -1,0 +1,184 @@
+"""The commands as a user meets them: help, previews, and every mistake with its message."""
+
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from conftest import options, progan
+from PIL import Image
+
+from progan.cli import main
+from progan.settings import load_config, presets
+
+
+def run(*arguments: object):
+    return CliRunner().invoke(main, [str(a) for a in arguments], catch_exceptions=False)
+
+
+def refused(*arguments: object) -> str:
+    """The message of a command that must end with exit code 2."""
+    result = run(*arguments)
+    assert result.exit_code == 2, result.output
+    assert "Traceback" not in result.output
+    return result.output
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("PROGAN_DATA", raising=False)
+    return tmp_path
+
+
+@pytest.mark.parametrize("command", [[], ["train"], ["sample"], ["schedule"]])
+def test_help(command):
+    """Reference: every command explains itself and lists its options."""
+    result = run(*command, "--help")
+    assert result.exit_code == 0 and "Usage:" in result.output
+    assert "-h, --help" in result.output
+
+
+def test_module_and_errors_in_a_real_process(here):
+    """Reference: a real `python -m progan`: exit code 2, one message on stderr, no traceback."""
+    result = progan("train", "--data", "nowhere", cwd=here)
+    assert result.returncode == 2
+    assert result.stderr.startswith("Error: ") and "Traceback" not in result.stderr
+    assert not list(here.iterdir()), "a refused command leaves nothing behind"
+
+
+def test_dry_run_prints_config_and_phases(here):
+    """Reference: the config printed is the config resolved; a line a phase; nothing is written."""
+    result = run("train", "--data", "demo", "--dry-run", *options())
+    assert result.exit_code == 0, result.output
+    yaml, table = result.output.split("\n\n")
+    (here / "printed.yaml").write_text(yaml)
+    assert load_config("printed.yaml") == load_config(
+        "demo", [part for part in options() if part != "-o"]
+    )
+    lines = table.strip().splitlines()
+    assert [line.split("  ")[0] for line in lines[1:4]] == [
+        "4x4 stable",
+        "8x8 fading",
+        "8x8 stable",
+    ]
+    assert all(word in lines[0] for word in ("images", "batch", "rate", "GFLOP", "time"))
+    assert "total 0.1 kimg, about" in lines[-1]
+    assert [path.name for path in here.iterdir()] == ["printed.yaml"]
+
+
+def test_named_data_takes_its_preset(here):
+    """Reference: configs/celeba.yaml, with nothing given but the name."""
+    result = run("train", "--data", "celeba", "--dry-run", *tiny_networks())
+    assert result.exit_code == 0, result.output
+    assert "source: celeba" in result.output and "mirror: true" in result.output
+    assert "128x128 stable" in result.output
+
+
+def tiny_networks() -> list[str]:
+    return ["-o", "network.channel_base=512", "-o", "network.channel_max=4"]
+
+
+def test_schedule_table_and_plot(here):
+    """Reference: the one-GPU schedule of the official code: 1024x1024 stable from 9600 kimg (to
+    whole batches) until 12000; and a picture that is one."""
+    result = run("schedule", "--config", "celeba-hq", "--plot", "s.png")
+    assert result.exit_code == 0, result.output
+    line = next(line for line in result.output.splitlines() if line.startswith("1024x1024 stable"))
+    assert line.split()[2:4] == ["9600.0", "12000.0"]
+    with Image.open("s.png") as picture:
+        assert picture.size[0] > 800 and np.asarray(picture.convert("L")).std() > 10
+
+
+def test_train_on_demo_and_sample(here):
+    """Reference: the README's first steps, with the smallest run: grids, then seeds."""
+    result = run("train", "--data", "demo", *options(network__resolution=4))
+    assert result.exit_code == 0, result.output
+    assert "runs/demo" in result.output
+    result = run("sample", "runs/demo", "--grid")
+    assert result.exit_code == 0, result.output
+    assert list(Path("samples-of-demo").glob("grid-*.png"))
+    result = run("train", "--data", "demo", *options(network__resolution=4))
+    assert result.exit_code == 0 and "going on from" in result.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "what to train on?"),
+        (["--data", "deno"], "did you mean 'demo'"),
+        (["--data", "lsun"], "progan train --data FOLDER --config lsun"),
+        (["--data", "celeba"], "img_align_celeba.zip"),
+        (["--data", "cifar10"], "--download"),
+        (["--data", "empty"], "no images in"),
+        (["--data", "demo", "--config", "celebra"], "did you mean 'celeba'"),
+        (["--data", "demo", "--config", "empty"], "cannot read config"),
+        (["--data", "demo", "-o", "network.resolution=100"], "power of two"),
+        (["--data", "demo", "-o", "schedule.stabel_kimg=1"], "did you mean 'stable_kimg'"),
+        (["--data", "demo", "-o", "run.seed=x"], "run.seed: 'x'"),
+        (["--data", "demo", "-o", "nonsense"], "section.key=value"),
+        (["--data", "demo", "-o", "schedule.batch_gpu=6"], "must be divisible by batch_gpu"),
+        (["--data", "demo", "-o", "schedule.batch_size=6"], "network.stddev_group"),
+        (["--data", "demo", "-o", "run.tracker=tensorbord"], "did you mean 'tensorboard'"),
+        (["--data", "demo", "-o", "run.tracker=swanlab"], "is not installed"),
+        (["--data", "demo", "--run-dir", "full"], "holds something else"),
+        (["--data", "demo", "--run-dir", "full/a.txt"], "is a file"),
+        (["--resume", "full"], "no config.yaml"),
+        (["--resume", "full", "--data", "demo"], "leave out --data"),
+        (["--data", "small"], "-o network.resolution=16"),
+        (["--data", "full/a.txt"], "neither a folder nor a .zip"),
+        (["--data", "broken", *options()], "data.max_bad"),
+    ],
+)
+def test_mistakes(here, arguments, message):
+    """Reference: the part of the message that tells what to do. Nothing is written for any."""
+    for name in ("empty", "full", "small", "broken"):
+        (here / name).mkdir()
+    (here / "full" / "a.txt").write_text("mine")
+    Image.new("RGB", (20, 30)).save(here / "small" / "a.png")
+    (here / "broken" / "a.png").write_bytes(b"no image")
+    assert message in refused("train", *arguments)
+    assert sorted(p.name for p in here.iterdir()) == ["broken", "empty", "full", "small"]
+
+
+def test_a_few_bad_images_are_counted_named_and_left_out(photos, here):
+    """Reference: three files broken in known ways among 24 good ones; the log names the list."""
+    folder = here / "mixed"
+    folder.mkdir()
+    for path in photos.rglob("*.png"):
+        (folder / path.name).write_bytes(path.read_bytes())
+    (folder / "bad-a.png").write_bytes(b"")
+    (folder / "bad-b.jpg").write_bytes(b"not an image")
+    (folder / "bad-c.png").write_bytes(bomb())
+    result = progan("train", "--data", folder, *options(), cwd=here)
+    assert result.returncode == 0, result.stderr
+    assert "left out 3 bad images" in result.stderr and "24 images of" in result.stdout
+    listing = Path(result.stderr.split("named in ")[1].split("\n")[0]).read_text()
+    assert [line.split(":")[0] for line in listing.splitlines()] == [
+        "bad-a.png",
+        "bad-b.jpg",
+        "bad-c.png",
+    ]
+    result = progan(
+        "train", "--data", folder, *options(data__max_bad=2), "--run-dir", "r", cwd=here
+    )
+    assert result.returncode == 2 and "data.max_bad" in result.stderr
+
+
+def bomb() -> bytes:
+    """A PNG that says it has 40000 x 40000 pixels."""
+    header = struct.pack(">IIBBBBB", 40000, 40000, 8, 2, 0, 0, 0)
+    chunk = b"IHDR" + header
+    crc = struct.pack(">I", zlib.crc32(chunk))
+    return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", len(header)) + chunk + crc
+
+
+@pytest.mark.parametrize("name", presets())
+def test_every_preset_can_be_previewed(here, name):
+    """Reference: a line a phase, and the total of the file."""
+    result = run("schedule", "--config", name)
+    assert result.exit_code == 0
+    total = load_config(name).schedule.total_kimg
+    assert result.output.splitlines()[-1] == f"total {total:,.1f} kimg"

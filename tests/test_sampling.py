@@ -1,0 +1,216 @@
+"""Seeds to images to files; snapshots as files."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from PIL import Image
+from safetensors.torch import save_file
+
+from progan.checkpoint import Snapshot, load_snapshot, save_snapshot
+from progan.cli import main
+from progan.errors import UserError
+from progan.networks import Generator
+from progan.sampling import generate, grid, grid_layout, latents, parse_seeds, to_uint8
+from progan.settings import load_config
+
+SETTINGS = ["network.resolution=16", "network.channel_base=128", "network.channel_max=16"]
+
+
+def make_snapshot(folder: Path, classes=(), alpha=None) -> Path:
+    torch.manual_seed(0)
+    config = load_config(None, SETTINGS)
+    G = Generator(**config.network.generator_settings(), c_dim=len(classes))
+    path = folder / "run" / "snapshots" / "snapshot-000012.500.safetensors"
+    save_snapshot(path, Snapshot(G, config, 12500, 16, alpha, tuple(classes)))
+    return path
+
+
+def read(path: Path) -> np.ndarray:
+    with Image.open(path) as image:
+        return np.asarray(image, int)
+
+
+def sample(*arguments: object) -> str:
+    result = CliRunner().invoke(main, ["sample", *map(str, arguments)], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+@pytest.mark.parametrize(
+    ("text", "seeds"), [("0-3", [0, 1, 2, 3]), ("5", [5]), ("9,1-2, 7", [9, 1, 2, 7])]
+)
+def test_seeds(text, seeds):
+    """Reference: the lists written out."""
+    assert parse_seeds(text) == seeds
+
+
+@pytest.mark.parametrize("text", ["", "a", "3-1", "1-", "-4", "1..4"])
+def test_bad_seeds_are_explained(text):
+    """Reference: the message shows the value and examples."""
+    with pytest.raises(UserError, match="ranges like 0-63"):
+        parse_seeds(text)
+
+
+def test_a_seed_is_one_image_in_any_company(tmp_path):
+    """Reference: seed 17 alone; in other batches, at other places: equal to one grey level."""
+    snapshot = load_snapshot(make_snapshot(tmp_path, alpha=0.25))
+
+    def image(seeds):
+        return generate(snapshot.G, seeds, None, 16, 0.25)[seeds.index(17)].astype(int)
+
+    alone = image([17])
+    for company in ([3, 17], list(range(40)), [*range(100, 131), 17]):
+        assert np.abs(image(company) - alone).max() <= 1
+    assert torch.equal(latents([17], 8)[0], latents([1, 17, 2], 8)[1])
+
+
+def test_images_by_seed(tmp_path):
+    """Reference: `generate` itself. One PNG a seed, named by it."""
+    path = make_snapshot(tmp_path)
+    output = sample(path, "--seeds", "0-2,40", "--out", tmp_path / "out")
+    names = sorted(p.name for p in (tmp_path / "out").iterdir())
+    assert names == ["seed0000.png", "seed0001.png", "seed0002.png", "seed0040.png"]
+    assert "4 images of 16x16" in output
+    expected = generate(load_snapshot(path).G, [40], None, 16, None)[0].transpose(1, 2, 0)
+    assert np.abs(read(tmp_path / "out" / "seed0040.png") - expected).max() <= 1
+
+
+def test_run_takes_the_newest_snapshot(tmp_path):
+    """Reference: the snapshot file given by name."""
+    path = make_snapshot(tmp_path)
+    path.with_name("snapshot-000002.000.safetensors").write_bytes(b"older, and not even read")
+    sample(tmp_path / "run", "--seeds", 5, "--out", tmp_path / "a")
+    sample(path, "--seeds", 5, "--out", tmp_path / "b")
+    assert (read(tmp_path / "a" / "seed0005.png") == read(tmp_path / "b" / "seed0005.png")).all()
+
+
+def test_classes_by_name_and_number(tmp_path):
+    """Reference: equal files for the name and the number; other pixels for another class."""
+    path = make_snapshot(tmp_path, classes=("cats", "dogs", "owls"))
+    sample(path, "--seeds", 1, "--class", "dogs", "--out", tmp_path / "name")
+    sample(path, "--seeds", 1, "--class", 1, "--out", tmp_path / "number")
+    sample(path, "--seeds", 1, "--class", 2, "--out", tmp_path / "owl")
+    name, number, owl = (next((tmp_path / d).iterdir()) for d in ("name", "number", "owl"))
+    assert name.name == "seed0001-class001.png"
+    assert (read(name) == read(number)).all() and (read(name) != read(owl)).any()
+
+
+def test_grid_has_a_row_a_class(tmp_path):
+    """Reference: cells cut out of the grid, against single images, each class in its own row."""
+    path = make_snapshot(tmp_path, classes=("cats", "dogs"))
+    sample(path, "--grid", "--seeds", "4-6", "--out", tmp_path)
+    picture = read(tmp_path / "grid-000012.500.png")
+    assert picture.shape == (2 * 64, 3 * 64, 3)
+    for row in range(2):
+        for column, seed in enumerate((4, 5, 6)):
+            cell = picture[64 * row : 64 * row + 64 : 4, 64 * column : 64 * column + 64 : 4]
+            image = generate(load_snapshot(path).G, [seed], [row], 16, None)[0].transpose(1, 2, 0)
+            assert np.abs(cell - image).max() <= 1
+
+
+def test_grid_places_and_zooms():
+    """Reference: a loop over pixels; three images in two columns leave a black place."""
+    images = np.random.default_rng(0).integers(0, 256, (3, 1, 32, 32), np.uint8)
+    picture = grid(images, 2)
+    assert picture.shape == (1, 128, 128)
+    for i in range(3):
+        y, x = 64 * (i // 2), 64 * (i % 2)
+        assert (picture[:, y : y + 64 : 2, x : x + 64 : 2] == images[i]).all()
+        assert (picture[:, y + 1 : y + 64 : 2, x + 1 : x + 64 : 2] == images[i]).all()
+    assert not picture[:, 64:, 64:].any()
+
+
+@pytest.mark.parametrize(("resolution", "count"), [(4, 64), (256, 64), (512, 16), (1024, 4)])
+def test_training_grids_stay_readable(resolution, count):
+    """Reference: 2048 pixels a side at most."""
+    seeds, labels, columns = grid_layout(resolution, 0)
+    assert len(seeds) == count == columns**2 and labels is None
+
+
+def test_to_uint8_inverts_reading():
+    """Reference: every grey level, through pixel / 127.5 - 1 and back; beyond is clamped."""
+    levels = torch.arange(256).float()
+    assert (to_uint8(levels / 127.5 - 1) == np.arange(256)).all()
+    assert to_uint8(torch.tensor([-3.0, 3.0])).tolist() == [0, 255]
+
+
+def test_snapshot_round_trip(tmp_path):
+    """Reference: what was saved, tensors bit for bit."""
+    path = make_snapshot(tmp_path, classes=("a", "b"), alpha=0.5)
+    loaded = load_snapshot(path)
+    torch.manual_seed(0)
+    G = Generator(**load_config(None, SETTINGS).network.generator_settings(), c_dim=2)
+    assert all(torch.equal(t, G.state_dict()[name]) for name, t in loaded.G.state_dict().items())
+    assert (loaded.nimg, loaded.resolution, loaded.alpha) == (12500, 16, 0.5)
+    assert loaded.classes == ("a", "b")
+    assert loaded.config == load_config(None, SETTINGS)
+
+
+def damage(path: Path, kind: str) -> None:
+    tensors = {"weight": torch.zeros(2)}
+    whole = path.read_bytes()
+    if kind == "cut short":
+        path.write_bytes(whole[: len(whole) // 2])
+    elif kind == "a pickle":
+        torch.save(tensors, path)
+    elif kind == "empty":
+        path.write_bytes(b"")
+    elif kind == "of another program":
+        save_file(tensors, path)
+    elif kind == "with another config":
+        config = load_config(None, [*SETTINGS, "network.channel_max=8"]).to_yaml()
+        metadata = {"config": config, "progress": "[1, 16, null]", "classes": "[]"}
+        save_file(load_snapshot(path).G.state_dict(), path, metadata)
+    elif kind == "with broken metadata":
+        save_file(tensors, path, {"config": "[", "progress": json.dumps(3), "classes": "{}"})
+    elif kind == "a text":
+        path.write_text("hello")
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "cut short",
+        "a pickle",
+        "empty",
+        "of another program",
+        "with another config",
+        "with broken metadata",
+        "a text",
+    ],
+)
+def test_what_is_no_snapshot_is_refused(tmp_path, kind):
+    """Reference: exit code 2 and one message that names the file; no traceback."""
+    path = make_snapshot(tmp_path)
+    damage(path, kind)
+    result = CliRunner().invoke(main, ["sample", str(path)], catch_exceptions=False)
+    assert result.exit_code == 2
+    assert path.name in result.output and "is not a snapshot" in result.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nowhere"], "no such run or snapshot: nowhere"),
+        (["."], "no snapshots in ."),
+        (["{plain}", "--class", "1"], "trained without labels"),
+        (["{classes}", "--class", "doggs"], "did you mean 'dogs'"),
+        (["{classes}", "--class", "2"], "classes: 0 cats, 1 dogs"),
+        (["{plain}", "--seeds", "x"], "ranges like 0-63"),
+    ],
+)
+def test_sample_errors(tmp_path, monkeypatch, arguments, message):
+    """Reference: the sentence that tells the user what to do, and exit code 2."""
+    files = {
+        "plain": make_snapshot(tmp_path / "plain"),
+        "classes": make_snapshot(tmp_path / "classes", classes=("cats", "dogs")),
+    }
+    monkeypatch.chdir(tmp_path)
+    filled = [argument.format(**files) for argument in arguments]
+    result = CliRunner().invoke(main, ["sample", *filled], catch_exceptions=False)
+    assert result.exit_code == 2
+    assert message in result.output
