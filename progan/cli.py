@@ -13,7 +13,7 @@ import click
 from progan import __version__
 from progan.config import Config
 from progan.errors import UserError
-from progan.launch import is_main, processes
+from progan.launch import is_main, let_threads_sleep, processes
 from progan.settings import load_config, presets
 
 if TYPE_CHECKING:
@@ -53,6 +53,7 @@ def main() -> None:
     progan sample runs/demo --grid       a grid of what it learned
     progan train --data FOLDER           train on your own images
     """
+    let_threads_sleep()
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     logging.getLogger("progan").setLevel(logging.INFO)
 

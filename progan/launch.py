@@ -11,3 +11,12 @@ def processes() -> int:
 def is_main() -> bool:
     """Whether this is the process that writes and speaks."""
     return int(os.environ.get("RANK", "0")) == 0
+
+
+def let_threads_sleep() -> None:
+    """Before torch is imported: its CPU threads wait for each other sleeping, not spinning.
+
+    GNU OpenMP spins for milliseconds at every barrier. On a machine that does anything else, the
+    thread that is waited for may not even run, and small networks get tens of times slower.
+    """
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")

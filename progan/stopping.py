@@ -5,9 +5,9 @@ from types import TracebackType
 
 
 class StopRequest:
-    """A context manager: while it is open, the first SIGTERM or SIGINT only sets `signal`.
+    """A context manager: while it is open, SIGTERM and the first SIGINT only set `signal`.
 
-    A second one acts as usual, so an impatient Ctrl-C still ends the program at once.
+    After that SIGINT acts as usual, so an impatient second Ctrl-C ends the program at once.
     """
 
     def __init__(self) -> None:
@@ -22,13 +22,12 @@ class StopRequest:
     def __exit__(
         self, kind: type | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._restore()
+        self._restore(*self._before)
 
     def _request(self, number: int, frame: object) -> None:
-        self.signal = signal.Signals(number)
-        self._restore()
+        self.signal = self.signal or signal.Signals(number)
+        self._restore(signal.SIGINT)
 
-    def _restore(self) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-        self._before = {}
+    def _restore(self, *numbers: int) -> None:
+        for number in numbers:
+            signal.signal(number, self._before[number])
