@@ -173,7 +173,7 @@ def start(config: Config, run_dir: Path, download: bool) -> None:
             click.echo(f"{pyramid.count:,} images of {config.data.source}; run folder {run_dir}")
             click.echo(f"samples while it trains: {run_dir / 'images'}")
             if config.run.tracker == "tensorboard":
-                click.echo(f"curves and samples: tensorboard --logdir {run_dir / 'tensorboard'}")
+                click.echo(f"curves and samples: tensorboard --logdir {run_dir}")
         complete = Trainer(config, pyramid, run_dir, accelerator, stop).run()
     if is_main():
         if complete:

@@ -20,6 +20,7 @@ TINY = {
     "schedule.fade_kimg": 0.032,
     "schedule.total_kimg": 0.096,
     "schedule.batch_size": 8,
+    "schedule.learning_rate": "{start: 0.002, end: 0.001}",
     "data.mirror": "true",
     "ema.half_life_kimg": 0.05,
     "run.tick_kimg": 0.016,

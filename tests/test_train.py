@@ -17,7 +17,12 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from progan.cli import main
+from progan.data import prepare, sources
+from progan.data.batches import Feed, Stream
+from progan.settings import load_config
 from progan.stopping import StopRequest
+from progan.trainer import make_networks
+from progan.updates import Loss, critic_gradients, generator_gradients
 
 
 def train(photos: Path, run_dir: Path, **settings) -> str:
@@ -50,28 +55,60 @@ def whole(photos, tmp_path_factory) -> Path:
     return run_dir
 
 
+def test_the_loop_equals_a_plain_one(photos, whole):
+    """Reference: the same twelve updates written out: what is shown when, alpha, a new unfused Adam
+    for each phase, rates from a ramp's formula, the average by its formula. To rounding."""
+    config = load_config(str(whole / "config.yaml"))
+    pyramid = prepare.cached(sources.find(str(photos)), resolution=8, channels=3)
+    feed = Feed(Stream(pyramid, seed=0, mirror=True), seed=0, z_dim=8, c_dim=0)
+    G, D = make_networks(config, 0, "cpu")
+    average = {name: tensor.clone() for name, tensor in G.state_dict().items()}
+    for update in range(12):
+        r = 4 if update < 4 else 8
+        alpha = torch.tensor((update - 4) / 4) if 4 <= update < 8 else None
+        if update in (0, 4, 8):
+            G.zero_grad(), D.zero_grad()
+            adams = [torch.optim.Adam(n.parameters(), betas=(0.0, 0.99), eps=1e-8) for n in (D, G)]
+        rate = 0.002 - 0.001 * (update % 4) / 4
+        active = [list(n.active_parameters(r, alpha is not None).values()) for n in (D, G)]
+        batches = feed.critic(8 * update, 8, r), feed.generator(8 * update, 8)
+        for i, gradients in enumerate((critic_gradients, generator_gradients)):
+            more = {"resolution": r} if i else {}
+            grads, _ = gradients(G, D, active[i], batches[i], alpha=alpha, loss=Loss(), **more)
+            for parameter, grad in zip(active[i], grads, strict=True):
+                parameter.grad = grad.contiguous()
+            adams[i].param_groups[0]["lr"] = rate
+            adams[i].step()
+        for name, tensor in G.active_parameters(r, alpha is not None).items():
+            average[name] += (1 - 0.5 ** (8 / 50)) * (tensor.detach() - average[name])
+    trained = load_checkpoint(whole)
+    for expected, got in ((G.state_dict(), "G"), (D.state_dict(), "D"), (average, "G_ema")):
+        for name, tensor in expected.items():
+            torch.testing.assert_close(trained[got][name], tensor, rtol=1e-4, atol=5e-6)
+
+
 @pytest.mark.parametrize("updates", [1, 4, 5, 8, 11])
-def test_resume_is_exact(photos, whole, tmp_path, updates):
+def test_resume_is_exact(photos, whole, tmp_path, monkeypatch, updates):
     """Reference: the run in one go, bit for bit: weights, average, both Adams, statistics.
 
-    Stops within a phase, at both phase boundaries, in mid-fade and in mid-tick; every stop makes
-    new objects, so whatever a checkpoint forgot would start anew and differ.
+    Stops within a phase, at both phase boundaries, in mid-fade and in mid-tick (of two updates);
+    every stop makes new objects, so whatever a checkpoint forgot would start anew and differ.
     """
-    train(photos, tmp_path, schedule__total_kimg=updates * 8 / 1000)
-    train(photos, tmp_path)
-    assert_identical(state(whole), state(tmp_path))
-
-
-def test_a_stop_in_mid_tick_keeps_statistics(photos, whole, tmp_path, monkeypatch):
-    """Reference: the lines of the undisturbed run. The stop comes after 5 of 12 updates, in the
-    middle of a tick of two, so a lost or doubled half of a tick would change a mean."""
-    stop_after(monkeypatch, 5)
+    stop_after(monkeypatch, updates)
     output = train(photos, tmp_path)
     assert "nothing is lost" in output and f"progan train --resume {tmp_path}" in output
+    assert load_checkpoint(tmp_path)["progress"]["nimg"] == 8 * updates
     monkeypatch.undo()
     CliRunner().invoke(main, ["train", "--resume", str(tmp_path)], catch_exceptions=False)
     assert_identical(state(whole), state(tmp_path))
     assert statistics(tmp_path) == statistics(whole)
+
+
+def test_a_longer_run_goes_on_from_a_short_one(photos, whole, tmp_path):
+    """Reference: the run in one go, bit for bit; total_kimg was raised from 5 updates to 12."""
+    train(photos, tmp_path, schedule__total_kimg=0.04)
+    train(photos, tmp_path)
+    assert_identical(state(whole), state(tmp_path))
 
 
 def stop_after(monkeypatch, updates: int) -> None:
