@@ -134,27 +134,19 @@ def make_schedule(
     phases: list[Phase] = []
     nominal_end = 0.0
     total = math.inf if total_kimg is None else round(total_kimg * 1000)
-
-    def add(r: int, fading: bool, length: float) -> None:
-        nonlocal nominal_end
-        start = phases[-1].end_nimg if phases else 0
-        nominal_end += length
-        batch = at_resolution(batch_size, r)
-        batches = round((nominal_end - start) / batch)
-        if batches > 0:
-            settings = (at_resolution(v, r) for v in (batch_gpu, learning_rate, beta1, beta2, eps))
-            phases.append(Phase(r, fading, start, start + batches * batch, batch, *settings))
-
     r = start_resolution
-    while True:
-        stable = at_resolution(stable_kimg, r) * 1000
-        if r == resolution and total < math.inf:
-            stable = total - nominal_end
-        add(r, False, stable)
-        if r == resolution or nominal_end >= total:
-            break
+    while r <= resolution:
+        batch = at_resolution(batch_size, r)
+        settings = [at_resolution(v, r) for v in (batch_gpu, learning_rate, beta1, beta2, eps)]
+        for fading in (False,) if r == start_resolution else (True, False):
+            nominal_end += at_resolution(fade_kimg if fading else stable_kimg, r) * 1000
+            if r == resolution and not fading and total < math.inf:
+                nominal_end = total
+            start = phases[-1].end_nimg if phases else 0
+            batches = round((nominal_end - start) / batch)
+            if batches > 0:
+                phases.append(Phase(r, fading, start, start + batches * batch, batch, *settings))
         r *= 2
-        add(r, True, at_resolution(fade_kimg, r) * 1000)
     if not phases:
         raise UserError(
             "the schedule has no images to train on: schedule.total_kimg "

@@ -52,6 +52,16 @@ def photos(tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.fixture
+def all_float64(monkeypatch):
+    """`.float()` keeps float64, so that the maths can be compared far below float32's 1e-7."""
+
+    def keep(x):
+        return x if x.dtype == torch.float64 else x.to(torch.float32)
+
+    monkeypatch.setattr(torch.Tensor, "float", keep)
+
+
 def options(**settings) -> list[str]:
     """`-o` arguments: the tiny config, with dots written as double underscores changed."""
     merged = TINY | {name.replace("__", "."): value for name, value in settings.items()}

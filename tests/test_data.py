@@ -14,9 +14,10 @@ import pytest
 from PIL import Image
 
 from progan.data import demo, prepare
+from progan.data.files import Source
 from progan.data.images import BadImage, TooSmall, to_square
 from progan.data.pyramid import Pyramid, PyramidWriter, resolutions
-from progan.data.sources import Source, find
+from progan.data.sources import find
 from progan.errors import UserError
 
 

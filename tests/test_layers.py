@@ -19,16 +19,6 @@ from progan.layers import (
 )
 
 
-@pytest.fixture
-def all_float64(monkeypatch):
-    """The layers' `.float()` keeps float64, so that they can be compared far below 1e-7."""
-
-    def keep(x):
-        return x if x.dtype == torch.float64 else x.to(torch.float32)
-
-    monkeypatch.setattr(torch.Tensor, "float", keep)
-
-
 def noise(*shape, seed=0):
     return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
 

@@ -12,16 +12,6 @@ from progan.losses import ADVERSARIAL, PENALTIES, label_loss, r1, wgan_gp
 from progan.networks import Critic
 
 
-@pytest.fixture
-def all_float64(monkeypatch):
-    """`.float()` keeps float64, so that second derivatives can be compared far below 1e-7."""
-
-    def keep(x):
-        return x if x.dtype == torch.float64 else x.to(torch.float32)
-
-    monkeypatch.setattr(torch.Tensor, "float", keep)
-
-
 def noise(*shape, seed=0):
     return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
 

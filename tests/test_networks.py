@@ -9,16 +9,6 @@ from progan.networks import Critic, Generator, channels_at, one_hot, resolutions
 TINY = {"channel_base": 64, "channel_max": 6}  # 6 channels at 4 and 8, 4 at 16
 
 
-@pytest.fixture
-def all_float64(monkeypatch):
-    """The networks' `.float()` keeps float64, so that they can be compared far below 1e-7."""
-
-    def keep(x):
-        return x if x.dtype == torch.float64 else x.to(torch.float32)
-
-    monkeypatch.setattr(torch.Tensor, "float", keep)
-
-
 def with_biases(network):
     """Float64, and biases that are not 0, so that a lost or misplaced one shows."""
     for name, parameter in network.named_parameters():

@@ -11,16 +11,6 @@ from progan.schedule import Phase
 from progan.updates import Loss, accumulate, apply, critic_gradients, generator_gradients
 
 
-@pytest.fixture
-def all_float64(monkeypatch):
-    """`.float()` keeps float64, so that gradients can be compared far below 1e-7."""
-
-    def keep(x):
-        return x if x.dtype == torch.float64 else x.to(torch.float32)
-
-    monkeypatch.setattr(torch.Tensor, "float", keep)
-
-
 def noise(*shape, seed=0):
     return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
 

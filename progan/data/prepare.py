@@ -19,9 +19,9 @@ import torch
 from filelock import FileLock
 from tqdm import tqdm
 
+from progan.data.files import Source
 from progan.data.images import BadImage, TooSmall
 from progan.data.pyramid import VERSION, Pyramid, PyramidWriter, resolutions, size_in_bytes
-from progan.data.sources import Source
 from progan.errors import UserError
 from progan.layers import downsample2x
 
