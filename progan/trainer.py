@@ -199,11 +199,15 @@ class Trainer:
         return tensors[: len(grads)]
 
     def maintain(self, phase: Phase) -> None:
-        """A tick, if one is due: a pure function of `nimg`, so a resumed run keeps the rhythm."""
+        """A tick, if one is due: a pure function of `nimg`, so a resumed run keeps the rhythm.
+
+        Ticks count from the phase's first image, and its last image ends one.
+        """
         nimg = self.progress.nimg
         self.outputs.update(phase, nimg)
         interval = at_resolution(self.config.run.tick_kimg, phase.resolution) * 1000
-        due = nimg // interval > (nimg - phase.batch_size) // interval
+        shown = nimg - phase.start_nimg
+        due = shown // interval > (shown - phase.batch_size) // interval
         last = nimg == self.schedule.total_nimg
         if due or last or nimg == phase.end_nimg:
             self.tick(phase, last)

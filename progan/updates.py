@@ -113,8 +113,8 @@ def apply(optimizer: Optimizer, parameters: Sequence[Tensor], grads: Sequence[Te
     Copies into `.grad` tensors that have their parameter's own strides: gradients of a double
     backward come transposed, and a fused Adam would update the wrong elements with those.
     """
-    for parameter, grad in zip(parameters, grads, strict=True):
+    for parameter in parameters:
         if parameter.grad is None:
             parameter.grad = torch.empty_like(parameter)
-        parameter.grad.copy_(grad)
+    torch._foreach_copy_([parameter.grad for parameter in parameters], grads)
     optimizer.step()

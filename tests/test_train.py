@@ -228,6 +228,13 @@ def test_what_a_run_writes(photos, tmp_path):
     assert len(list(run_dir.glob("checkpoints/*"))) == 2  # run.keep_checkpoints
 
 
+def test_ticks_keep_step_with_phases(photos, tmp_path):
+    """Reference: by hand, for phases of 32 images and ticks of 24: each phase starts its own count
+    and ends with a tick, so no tick mixes two phases or holds a lonely update."""
+    train(photos, tmp_path, run__tick_kimg=0.024)
+    assert [line["nimg"] for line in statistics(tmp_path)] == [24, 32, 56, 64, 88, 96]
+
+
 def test_tensorboard_has_no_second_branch(photos, tmp_path):
     """Reference: the run in one go. The first start goes to its end, its newest checkpoint is
     taken away, and the second start shows the same images again: each step must be there once."""
