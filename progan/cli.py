@@ -38,9 +38,14 @@ class Commands(click.Group):
         try:
             return super().invoke(ctx)
         except UserError as error:
-            if is_main():  # one message, however many processes made the same mistake
-                click.echo(f"Error: {error}", err=True)
-            sys.exit(2)
+            message = str(error)
+        except OSError as error:
+            if error.filename is None:  # not of a file or folder: nothing a user could mend
+                raise
+            message = f"{error.filename}: {error.strerror}"
+        if is_main():  # one message, however many processes made the same mistake
+            click.echo(f"Error: {message}", err=True)
+        sys.exit(2)
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})

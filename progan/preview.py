@@ -4,8 +4,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from progan.costs import CostModel
+from progan.errors import UserError
 from progan.schedule import Phase, Ramp, Schedule
 from progan.tracking import human_time
+
+PLOT_SUFFIXES = (".png", ".svg", ".pdf", ".jpg")
 
 
 def rate_text(phase: Phase) -> str:
@@ -56,6 +59,8 @@ def plot(schedule: Schedule, path: Path) -> None:
     """Resolution, alpha, batch size and learning rate against kimg, as a picture file."""
     import matplotlib
 
+    if path.suffix not in PLOT_SUFFIXES:
+        raise UserError(f"--plot {path} must end in one of {', '.join(PLOT_SUFFIXES)}")
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 

@@ -1,6 +1,7 @@
 """Seeds to latents to images to grids."""
 
 import io
+import re
 from collections.abc import Iterator, Sequence
 from itertools import chain
 from pathlib import Path
@@ -20,19 +21,21 @@ SMALLEST_CELL = 64  # grids show smaller images enlarged, pixel by pixel, so tha
 WIDEST_GRID = 2048  # pixels
 MOST_COLUMNS = 16
 BATCH = 16  # images at a time
+MOST_SEEDS = 1_000_000
 
 
 def parse_seeds(text: str) -> list[int]:
     """`"0-3,17"` -> [0, 1, 2, 3, 17]."""
     seeds: list[int] = []
-    try:
-        for part in text.split(","):
-            first, dash, last = part.strip().partition("-")
-            seeds.extend(range(int(first), int(last if dash else first) + 1))
-    except ValueError:
-        seeds = []
-    if not seeds:
-        raise UserError(f"seeds are numbers and ranges like 0-63 or 1,5,8-11; got '{text}'")
+    for part in text.split(","):
+        match = re.fullmatch(r"(\d{1,15})(?:-(\d{1,15}))?", part.strip())
+        first, last = match.groups() if match else ("1", "0")
+        part_seeds = range(int(first), int(last or first) + 1)
+        if not part_seeds:
+            raise UserError(f"seeds are numbers and ranges like 0-63 or 1,5,8-11; got '{text}'")
+        if len(seeds) + len(part_seeds) > MOST_SEEDS:
+            raise UserError(f"--seeds {text} are more than {MOST_SEEDS:,}; ask for fewer at a time")
+        seeds.extend(part_seeds)
     return seeds
 
 

@@ -10,7 +10,9 @@ from click.testing import CliRunner
 from conftest import options, progan
 from PIL import Image
 
+from progan.checkpoint import Snapshot, save_snapshot
 from progan.cli import main
+from progan.networks import Generator
 from progan.settings import load_config, presets
 
 
@@ -120,6 +122,27 @@ def test_train_on_celeba_in_its_authors_layout(here, monkeypatch):
     with Image.open(here / "runs" / "celeba" / "images" / "reals-0128.png") as picture:
         pixels = np.asarray(picture)[4:124, 4:124]  # JPEG blurs the edge
     assert pixels[..., 0].min() > 200 and pixels[..., 1:].max() < 60
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["schedule", "--plot", "s.xyz"], "must end in one of .png"),
+        (["schedule", "--plot", "nowhere/s.png"], "nowhere/s.png: No such file or directory"),
+        (["train", "--data", "demo", "--run-dir", "file/run"], "file"),
+        (["sample", "snapshot", "--out", "file"], "file"),
+        (["sample", "snapshot", "--seeds", "0-99999999999"], "more than 1,000,000"),
+    ],
+)
+def test_places_that_cannot_be_written(here, arguments, message):
+    """Reference: the message names the place; it is an error of the system, not of ours."""
+    (here / "file").write_text("mine")
+    G = Generator(4, channel_base=64)
+    config = load_config(None, ["network.resolution=4", "network.channel_base=64"])
+    save_snapshot(here / "snapshot", Snapshot(G, config, 0, 4, None, ()))
+    extra = options(network__resolution=4) if arguments[0] == "train" else []
+    assert message in refused(*arguments, *extra)
+    assert (here / "file").read_text() == "mine"
 
 
 @pytest.mark.parametrize(
