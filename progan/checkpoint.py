@@ -7,6 +7,7 @@ to use. Neither can run code when it is loaded.
 import json
 import logging
 import os
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -41,16 +42,17 @@ def write_atomically(path: Path, write: Any) -> None:
     temporary = path.with_name(path.name + ".partial")
     try:
         write(temporary)
-        with open(temporary, "rb") as file:
+        with open(temporary, "r+b") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
+        if os.name == "posix":  # the new name, too, is on the disk
+            folder = os.open(path.parent, os.O_RDONLY)
+            os.fsync(folder)
+            os.close(folder)
+    except (OSError, RuntimeError) as error:  # torch.save raises the latter on a full disk
+        raise UserError(f"cannot write {path}: {brief(error)}") from error
     finally:
         temporary.unlink(missing_ok=True)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)  # the new name, too, is on the disk
-    finally:
-        os.close(folder)
 
 
 class Checkpoint:
@@ -68,10 +70,16 @@ class Checkpoint:
         return sorted(self.folder.glob("checkpoint-*.pt"))
 
     def save(self, nimg: int, keep: int) -> Path:
-        """Write atomically, then remove all but the newest `keep`."""
+        """Write atomically, then remove all but the newest `keep`.
+
+        One of more images that is still there could not be read when this start began; it is put
+        aside, so as not to count.
+        """
         path = self.folder / f"checkpoint-{stamp(nimg)}.pt"
         state = {name: part.state_dict() for name, part in self.parts.items()}
         write_atomically(path, lambda temporary: torch.save(state, temporary))
+        for unread in (file for file in self.files() if file > path):
+            unread.rename(unread.with_name(unread.name + ".damaged"))
         for old in self.files()[:-keep]:
             old.unlink(missing_ok=True)
         return path
@@ -87,6 +95,9 @@ class Checkpoint:
         files = self.files()
         for path in reversed(files):
             try:
+                with zipfile.ZipFile(path) as archive:  # torch itself does not compare checksums
+                    if damaged := archive.testzip():
+                        raise ValueError(f"the checksum of {damaged} is wrong")
                 state = torch.load(path, map_location="cpu", weights_only=True)
                 missing = self.parts.keys() - state.keys()
                 if missing:
@@ -96,8 +107,7 @@ class Checkpoint:
                     "checkpoint %s cannot be read (%s); trying the one before", path, brief(error)
                 )
                 continue
-            for name, part in self.parts.items():
-                part.load_state_dict(state[name])
+            self.restore(state, path)
             return path
         if files:
             raise UserError(
@@ -105,6 +115,18 @@ class Checkpoint:
                 "start again with another --run-dir"
             )
         return None
+
+    def restore(self, state: dict[str, Any], path: Path) -> None:
+        for name, part in self.parts.items():
+            try:
+                part.load_state_dict(state[name])
+            except UserError:
+                raise
+            except (RuntimeError, TypeError, KeyError, ValueError) as error:
+                raise UserError(
+                    f"{path} does not fit this config or this version of progan: "
+                    f"{name}: {brief(error)}; start anew with another --run-dir"
+                ) from None
 
 
 def brief(error: Exception) -> str:

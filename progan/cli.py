@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shlex
 import signal
 import sys
 from contextlib import nullcontext
@@ -13,7 +14,7 @@ import click
 from progan import __version__
 from progan.config import Config
 from progan.errors import UserError
-from progan.launch import is_main, let_threads_sleep, processes
+from progan.launch import is_main, let_threads_sleep, processes, speaks
 from progan.settings import load_config, presets
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ class Commands(click.Group):
             if error.filename is None:  # not of a file or folder: nothing a user could mend
                 raise
             message = f"{error.filename}: {error.strerror}"
-        if is_main():  # one message, however many processes made the same mistake
+        if speaks():  # one message a machine, however many processes made the same mistake
             click.echo(f"Error: {message}", err=True)
         sys.exit(2)
 
@@ -114,7 +115,9 @@ def train(
         config, run_dir = read_config(resume, list(overrides)), resume
     else:
         config = resolve(data, config_name, list(overrides))
-        run_dir = run_dir or Path("runs") / Path(config.data.source).stem
+    if config.data.source is None:
+        raise UserError("what to train on? give --data demo, or --data with a folder of images")
+    run_dir = run_dir or Path("runs") / base_name(config.data.source)
     if dry_run:
         preview(config)
     else:
@@ -125,6 +128,8 @@ def resolve(data: str | None, config_name: str | None, overrides: list[str]) -> 
     """Preset or file, then `--data`, then `-o`."""
     from progan.data.sources import NAMED
 
+    if data == "":
+        raise UserError("--data is empty; give a name, or the path of a folder or zip of images")
     if data in presets() and data not in NAMED and not Path(data).exists():
         raise UserError(
             f"'{data}' is a preset for images you have: progan train --data FOLDER --config {data}"
@@ -136,10 +141,12 @@ def resolve(data: str | None, config_name: str | None, overrides: list[str]) -> 
         known = data in NAMED or not Path(data).exists()
         source = data if known else str(Path(data).resolve())
         overrides = [f"data.source={json.dumps(source, ensure_ascii=False)}", *overrides]
-    config = load_config(config_name, overrides)
-    if config.data.source is None:
-        raise UserError("what to train on? give --data demo, or --data with a folder of images")
-    return config
+    return load_config(config_name, overrides)
+
+
+def base_name(path: str | Path) -> str:
+    """What a run or its samples are called by default."""
+    return Path(path).name.removesuffix(".zip").removesuffix(".safetensors")
 
 
 def preview(config: Config) -> None:
@@ -151,17 +158,18 @@ def preview(config: Config) -> None:
 
     schedule = config.make_schedule()
     check_batches(schedule, processes(), config.network.stddev_group)
-    click.echo(config.to_yaml())
     accelerator = make_accelerator(Path("."), None)
     G, D = make_networks(config, 0, accelerator.device)
     costs = make_costs(config, schedule, G, D, accelerator)
-    click.echo(phase_table(schedule, costs))
+    if is_main():
+        click.echo(config.to_yaml())
+        click.echo(phase_table(schedule, costs))
 
 
 def start(config: Config, run_dir: Path, download: bool) -> None:
     """Check everything that can be checked, prepare the data, train, say how to go on."""
     from progan.distributed import make_accelerator
-    from progan.runs import check_run_dir, write_config
+    from progan.runs import check_run_dir, lock_run
     from progan.schedule import check_batches
     from progan.stopping import StopRequest
     from progan.tracking import check_tracker
@@ -171,20 +179,20 @@ def start(config: Config, run_dir: Path, download: bool) -> None:
     check_tracker(config.run.tracker)
     check_run_dir(run_dir, config)
     pyramid = open_data(config, download)
-    with StopRequest() as stop:
+    with lock_run(run_dir) if is_main() else nullcontext(), StopRequest() as stop:
         accelerator = make_accelerator(run_dir, config.run.tracker)
         if is_main():
-            write_config(run_dir, config)
             click.echo(f"{pyramid.count:,} images of {config.data.source}; run folder {run_dir}")
             click.echo(f"samples while it trains: {run_dir / 'images'}")
             if config.run.tracker == "tensorboard":
                 click.echo(f"curves and samples: tensorboard --logdir {run_dir}")
         complete = Trainer(config, pyramid, run_dir, accelerator, stop).run()
     if is_main():
+        where = shlex.quote(str(run_dir))
         if complete:
-            click.echo(f"done; make images with: progan sample {run_dir} --seeds 0-63 --grid")
+            click.echo(f"done; make images with: progan sample {where} --grid")
         else:
-            click.echo(f"stopped, nothing is lost; go on with: progan train --resume {run_dir}")
+            click.echo(f"stopped, nothing is lost; go on with: progan train --resume {where}")
     accelerator.end_training()
     if not complete and stop.signal == signal.SIGINT:
         sys.exit(130)
@@ -230,9 +238,9 @@ def sample(
     from progan.checkpoint import find_snapshot, load_snapshot
     from progan.sampling import parse_seeds, write_samples
 
-    numbers = parse_seeds(seeds) if seeds else None
+    numbers = None if seeds is None else parse_seeds(seeds)
     snapshot = load_snapshot(find_snapshot(source))
-    out = out or Path(f"samples-of-{source.stem}")
+    out = out or Path(f"samples-of-{base_name(source.resolve())}")
     for line in write_samples(snapshot, numbers, class_name, out, as_grid):
         click.echo(line)
 

@@ -35,6 +35,7 @@ def check_power_of_two(value: int) -> int:
     return value
 
 
+Width = Annotated[int, Field(ge=1, le=2**14)]
 Resolution = Annotated[
     int, Field(ge=START_RESOLUTION, le=MAX_RESOLUTION), AfterValidator(check_power_of_two)
 ]
@@ -114,15 +115,15 @@ class NetworkConfig(Section):
         128, description="of the images at the end, a power of two 4…1024"
     )
     channels: Literal[1, 3] = Field(3, description="3 for colour, 1 for grey")
-    z_dim: Count = Field(512, description="size of a latent")
-    channel_base: Count = Field(
+    z_dim: Width = Field(512, description="size of a latent")
+    channel_base: Annotated[int, Field(ge=1, le=2**20)] = Field(
         16384, description="channels at resolution r are min(channel_base // r, channel_max)"
     )
-    channel_max: Count = Field(512, description="see channel_base")
+    channel_max: Width = Field(512, description="see channel_base")
     fused_scale: bool = Field(
         True, description="fuse 2x resampling with convolutions (in the critic, the official form)"
     )
-    stddev_group: Count = Field(4, description="images a group of minibatch stddev; the paper 16")
+    stddev_group: Width = Field(4, description="images a group of minibatch stddev; the paper 16")
 
     def generator_settings(self) -> dict[str, Any]:
         """Arguments of `networks.Generator`."""
@@ -260,11 +261,22 @@ class Config(Section):
 def differences(old: Config, new: Config) -> list[str]:
     """`section.key: old -> new` for the settings that differ and may not change on resume."""
     before, after = flatten(old.model_dump()), flatten(new.model_dump())
-    return [
-        f"{key}: {before.get(key)} -> {after.get(key)}"
-        for key in dict.fromkeys([*before, *after])
-        if before.get(key) != after.get(key) and key not in CHANGEABLE
-    ]
+    changed = [key for key in dict.fromkeys([*before, *after]) if before.get(key) != after.get(key)]
+    fixed = [key for key in changed if key not in CHANGEABLE]
+    lines = [f"{key}: {before.get(key)} -> {after.get(key)}" for key in fixed]
+    if not lines and stretches_a_ramp(old.make_schedule(), new.make_schedule()):
+        lines.append(
+            f"schedule.total_kimg: {before['schedule.total_kimg']} -> "
+            f"{after['schedule.total_kimg']} (it may change, but not once the learning rate is a "
+            "ramp to the run's end)"
+        )
+    return lines
+
+
+def stretches_a_ramp(old: Schedule, new: Schedule) -> bool:
+    """Whether rates at images that the old schedule shows are others in the new one."""
+    ramps = [phase for phase in old.phases if isinstance(phase.rate, Ramp)]
+    return any(new.at(phase.start_nimg) != phase for phase in ramps)
 
 
 def flatten(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -47,14 +47,20 @@ def random_update(G: Generator, D: Critic, loss: Loss, phase: Phase, n: int) -> 
     generator_gradients(G, D, parameters[0], Batch(z, c), alpha, loss, r)
 
 
+def whole_groups(D: Critic, n: int) -> int:
+    """About `n` images, in whole groups of minibatch stddev."""
+    return D.stddev_group * max(1, n // D.stddev_group)
+
+
 def gflops_per_image(G: Generator, D: Critic, loss: Loss, phase: Phase) -> float:
     """GFLOP an image of one update (a multiply-add is two), counted without computing.
 
     The networks may be on the meta device.
     """
+    n = whole_groups(D, 4)
     with torch.device("meta"), FlopCounter() as counter:
-        random_update(G, D, loss, phase, 4)
-    return counter.flops / 4 / 1e9
+        random_update(G, D, loss, phase, n)
+    return counter.flops / n / 1e9
 
 
 def count_gflops(G: Generator, D: Critic, loss: Loss, schedule: Schedule) -> dict[Phase, float]:
@@ -109,8 +115,8 @@ def measure(
     def timed(phase: Phase, n: int) -> float:
         begin = time.perf_counter()
         random_update(G, D, loss, phase, n)
-        if accelerator.device.type == "cuda":
-            torch.cuda.synchronize()
+        if accelerator.device.type != "cpu":
+            torch.accelerator.synchronize()
         return time.perf_counter() - begin
 
     left = budget
@@ -118,7 +124,7 @@ def measure(
         n = phase.images_per_pass(accelerator.num_processes)
         expected = costs.per_image(phase) or 0
         if expected * n > budget / 4:
-            n = min(n, 4)
+            n = min(n, whole_groups(D, 4))
         if 3 * n * expected > left:
             return
         times = [timed(phase, n) for _ in range(3)]  # the first one finds memory and kernels

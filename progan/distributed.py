@@ -1,4 +1,4 @@
-"""Seeds, devices, gradient averaging: the only home of Accelerate besides the trainer."""
+"""Counted randomness, devices, and averaging over processes."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -59,6 +59,12 @@ def on_any(accelerator: Accelerator, flag: bool) -> bool:
     return bool(accelerator.reduce(torch.tensor(float(flag)), reduction="sum") > 0)
 
 
+def same_everywhere(accelerator: Accelerator, number: int) -> bool:
+    """Whether all processes have the same number."""
+    mine = torch.tensor([number], device=accelerator.device)
+    return bool((accelerator.gather(mine) == number).all())
+
+
 def make_accelerator(run_dir: Path, tracker: str | None) -> Accelerator:
     """Joins the other processes and picks the device.
 
@@ -87,14 +93,19 @@ def make_accelerator(run_dir: Path, tracker: str | None) -> Accelerator:
 def float32_as(rounding: str) -> Iterator[None]:
     """How float32 convolutions and products are done: `ieee`, exactly, or `tf32` on GPUs, faster.
 
-    torch's own default is tf32 for convolutions.
+    torch's own default is tf32 for convolutions. Each backend is set by itself: before torch 2.12
+    the setting for all of them does not reach cuDNN's convolutions.
     """
-    before = torch.backends.fp32_precision
-    torch.backends.fp32_precision = rounding
+    cuda, cudnn, mkldnn = torch.backends.cuda, torch.backends.cudnn, torch.backends.mkldnn
+    settings = (cuda.matmul, cudnn.conv, mkldnn.matmul, mkldnn.conv)
+    before = [setting.fp32_precision for setting in settings]
+    for setting in settings:
+        setting.fp32_precision = rounding
     try:
         yield
     finally:
-        torch.backends.fp32_precision = before
+        for setting, value in zip(settings, before, strict=True):
+            setting.fp32_precision = value
 
 
 @contextmanager

@@ -8,6 +8,11 @@ def processes() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
+def speaks() -> bool:
+    """Whether this is the process of its machine that tells of errors."""
+    return int(os.environ.get("LOCAL_RANK", "0")) == 0
+
+
 def is_main() -> bool:
     """Whether this is the process that writes and speaks."""
     return int(os.environ.get("RANK", "0")) == 0

@@ -202,6 +202,7 @@ class Critic(GrowingNetwork):
     ):
         super().__init__(resolution, channels, channel_base, channel_max)
         self.c_dim = c_dim
+        self.stddev_group = stddev_group
         self.blocks = nn.ModuleDict()
         self.image_layers = nn.ModuleDict()
         for r in resolutions_to(resolution):

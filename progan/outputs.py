@@ -11,7 +11,8 @@ from progan.data.batches import Stream
 from progan.networks import Generator
 from progan.sampling import generate, grid, grid_layout, save_png
 from progan.schedule import Phase, Schedule
-from progan.tracking import Console, Tracker, human_time, memory_in_use
+from progan.tracking import Console, Tracker, memory_in_use
+from progan.words import human_time
 
 
 class Outputs:
@@ -42,6 +43,9 @@ class Outputs:
         self.G_ema = G_ema
         self.classes = stream.pyramid.classes if G_ema.c_dim else ()
         self.stream = stream
+        if self.active:
+            for pattern in ("snapshots/snapshot-*", "images/fakes-*"):
+                remove_after(run_dir, pattern, nimg)
         self.tracker = Tracker(accelerator, run_dir, nimg, config)
         self.console = Console(self.active, schedule.total_nimg, nimg)
         self.means: dict[str, float] = {}  # of the last tick, for the progress bar
@@ -100,6 +104,12 @@ class Outputs:
         save_png(picture, self.run_dir / "images" / f"fakes-{stamp(nimg)}.png")
         self.tracker.log_image("fakes", picture, nimg)
 
+    def begin_phase(self, phase: Phase, nimg: int) -> None:
+        """After a phase's first update: if its resolution is new, show the reals."""
+        first = next(p for p in self.schedule.phases if p.resolution == phase.resolution)
+        if phase == first:
+            self.reals(phase.resolution, nimg)
+
     def reals(self, resolution: int, nimg: int) -> None:
         """Images of the data to compare with, laid out as the fakes."""
         if not self.active:
@@ -122,3 +132,10 @@ class Outputs:
 
     def close(self, nimg: int) -> None:
         self.console.close(nimg)
+
+
+def remove_after(run_dir: Path, pattern: str, nimg: int) -> None:
+    """Files of images that will be shown again, by the stamp at the end of their names."""
+    for path in run_dir.glob(pattern):
+        if path.name.partition("-")[2][: len(stamp(nimg))] > stamp(nimg):
+            path.unlink()

@@ -2,11 +2,14 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from progan.costs import CostModel
 from progan.errors import UserError
 from progan.schedule import Phase, Ramp, Schedule
-from progan.tracking import human_time
+from progan.words import human_time
+
+if TYPE_CHECKING:  # it imports torch, and a table needs none
+    from progan.costs import CostModel
 
 PLOT_SUFFIXES = (".png", ".svg", ".pdf", ".jpg")
 
@@ -17,7 +20,7 @@ def rate_text(phase: Phase) -> str:
     return f"{phase.rate:g}"
 
 
-def phase_table(schedule: Schedule, costs: CostModel | None = None) -> str:
+def phase_table(schedule: Schedule, costs: "CostModel | None" = None) -> str:
     """One line a phase: kimg, images, batch size, rate; with `costs` also GFLOP and time."""
     header = ["phase", "from kimg", "to kimg", "images", "updates", "batch", "learning rate"]
     if costs:

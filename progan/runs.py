@@ -1,11 +1,28 @@
 """A run's folder: reading its config, and whether another config may go on there."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from progan.checkpoint import write_atomically
 from progan.config import Config, differences
 from progan.errors import UserError
 from progan.settings import load_config
+
+LOCK = ".lock"
+
+
+@contextmanager
+def lock_run(run_dir: Path) -> Iterator[None]:
+    """One start at a time in a run's folder; the lock of a process that died does not hold."""
+    run_dir.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(run_dir / LOCK, timeout=0):
+            yield
+    except Timeout:
+        raise UserError(f"another process is training in {run_dir}; stop it, or wait") from None
 
 
 def read_config(run_dir: Path, overrides: list[str]) -> Config:
@@ -26,13 +43,16 @@ def check_run_dir(run_dir: Path, config: Config) -> None:
     """
     if run_dir.exists() and not run_dir.is_dir():
         raise UserError(f"--run-dir {run_dir} is a file; give a folder")
-    if not run_dir.exists() or not any(run_dir.iterdir()):
+    if not run_dir.exists() or all(path.name == LOCK for path in run_dir.iterdir()):
         return
     if not (run_dir / "config.yaml").is_file():
         raise UserError(
             f"--run-dir {run_dir} holds something else (it has no config.yaml of a run); "
             "give a new or empty folder"
         )
+    for name in ("checkpoints", "images", "snapshots"):
+        if (run_dir / name).exists() and not (run_dir / name).is_dir():
+            raise UserError(f"{run_dir / name} must be a folder; move that file away")
     changed = differences(load_config(str(run_dir / "config.yaml")), config)
     if changed:
         raise UserError(

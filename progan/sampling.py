@@ -20,6 +20,7 @@ from progan.networks import Generator, one_hot
 SMALLEST_CELL = 64  # grids show smaller images enlarged, pixel by pixel, so that one can see them
 WIDEST_GRID = 2048  # pixels
 MOST_COLUMNS = 16
+MOST_ROWS = 32  # of the first classes, where there are more
 BATCH = 16  # images at a time
 MOST_SEEDS = 1_000_000
 
@@ -53,12 +54,17 @@ def generate(
     resolution: int,
     alpha: float | None,
 ) -> np.ndarray:
-    """Images of seeds (and class indices): uint8 [N, C, r, r]."""
+    """Images of seeds (and class indices): uint8 [N, C, r, r].
+
+    A seed's image does not depend on the others: not at all on a CPU, to a grey level on a GPU.
+    """
     device = next(G.parameters()).device
     alpha = None if alpha is None else torch.tensor(alpha, device=device)
+    # Batches of one size; on the CPU of one, since its kernels round otherwise in other company.
+    batch_size = 1 if device.type == "cpu" else BATCH
     images = []
-    for start in range(0, len(seeds), BATCH):
-        part = slice(start, start + BATCH)
+    for start in range(0, len(seeds), batch_size):
+        part = slice(start, start + batch_size)
         z = latents(seeds[part], G.z_dim).to(device)
         c = one_hot(torch.tensor(labels[part], device=device), G.c_dim) if labels else None
         with float32_as("ieee"):  # whatever training rounds, a seed's image is one
@@ -78,6 +84,7 @@ def grid_layout(resolution: int, c_dim: int) -> tuple[list[int], list[int] | Non
     """
     columns = min(8, max(2, WIDEST_GRID // max(resolution, SMALLEST_CELL)))
     if c_dim:
+        c_dim = min(c_dim, MOST_ROWS)
         return (
             list(range(columns)) * c_dim,
             [k for k in range(c_dim) for _ in range(columns)],

@@ -1,5 +1,6 @@
 """From presets, YAML files and `-o` to a config, with mistakes explained."""
 
+import reprlib
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +65,9 @@ def load_config(name: str | None = None, overrides: list[str] = ()) -> Config:
     Raises:
         UserError: naming each wrong key with its path, value, what is allowed and the nearest key.
     """
-    return validate(override(read_file(name) if name else {}, list(overrides)), name or "-o")
+    return validate(
+        override({} if name is None else read_file(name), list(overrides)), name or "-o"
+    )
 
 
 def validate(content: dict[str, Any], name: str) -> Config:
@@ -112,4 +115,4 @@ def explain(error: dict[str, Any]) -> str:
     if "[key]" in error["loc"]:
         about = "a resolution, from which the value holds upward"
     rule = rule.removeprefix("Value error, ").replace("Input should", "must")
-    return f"{path}: {error['input']!r} does not fit{about and f' ({about})'}: {rule}"
+    return f"{path}: {reprlib.repr(error['input'])} does not fit{about and f' ({about})'}: {rule}"

@@ -25,28 +25,28 @@ class Statistics:
 
     def __init__(self) -> None:
         self.sums: dict[str, Tensor] = {}
-        self.count = 0
+        self.counts: dict[str, int] = {}
 
     def add(self, values: dict[str, Tensor], images: int) -> None:
         """Batch means, each of `images` images."""
         for name, value in values.items():
             weighted = value.float() * images
             self.sums[name] = self.sums[name] + weighted if name in self.sums else weighted
-        self.count += images
+            self.counts[name] = self.counts.get(name, 0) + images
 
     def means(self) -> dict[str, float]:
         """The means, copied to the host in one go, and a new beginning."""
-        names, count = list(self.sums), self.count
-        values = torch.stack(list(self.sums.values())).tolist() if names else []
+        sums, counts = self.sums, self.counts
         self.__init__()
-        return {name: value / count for name, value in zip(names, values, strict=True)}
+        values = torch.stack(list(sums.values())).tolist() if sums else []
+        return {name: value / counts[name] for name, value in zip(sums, values, strict=True)}
 
     def state_dict(self) -> dict[str, Any]:
-        names = list(self.sums)
-        return {"count": self.count, "sums": {name: self.sums[name].cpu() for name in names}}
+        sums = {name: value.cpu() for name, value in self.sums.items()}
+        return {"sums": sums, "counts": dict(self.counts)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.count, self.sums = state["count"], dict(state["sums"])
+        self.sums, self.counts = dict(state["sums"]), dict(state["counts"])
 
     def to(self, device: torch.device) -> None:
         self.sums = {name: value.to(device) for name, value in self.sums.items()}
@@ -81,16 +81,18 @@ class Tracker:
         if not self.active:
             return
         drop_lines_after(self.stats_file, nimg)
-        options = {"tensorboard": {"purge_step": nimg + 1}}  # hides the abandoned branch of curves
-        folder = "tensorboard" if config.run.tracker == "tensorboard" else run_dir.name
+        # Hides an abandoned branch of curves, and at 0 the start of one that saved nothing.
+        options = {"tensorboard": {"purge_step": nimg + 1 if nimg else 0}}
+        in_run = config.run.tracker == "tensorboard"
+        folder = "tensorboard" if in_run else run_dir.resolve().name
         accelerator.init_trackers(folder, init_kwargs=options)
-        for tracker in accelerator.trackers if nimg == 0 else ():
-            if tracker.name == "tensorboard":
+        for tracker in accelerator.trackers:
+            if tracker.name != "tensorboard":
+                tracker.store_init_configuration(flatten(config.model_dump()))
+            elif nimg == 0:
                 # Four spaces make it a code block in TensorBoard's Markdown.
                 lines = ("    " + line for line in config.to_yaml().splitlines())
                 tracker.log({"config": "\n".join(lines)}, step=0)
-            else:
-                tracker.store_init_configuration(flatten(config.model_dump()))
 
     def log(self, values: dict[str, float], nimg: int) -> None:
         """One line of statistics, and the trackers' scalars."""
@@ -113,6 +115,8 @@ class Tracker:
                 continue
             if tracker.name == "tensorboard":
                 tracker.log_images({name: pixels}, step=nimg, dataformats="NHWC")
+            elif tracker.name in ("aim", "clearml"):
+                tracker.log_images({name: pixels[0]}, step=nimg)
             else:
                 tracker.log_images({name: [pixels[0]]}, step=nimg)
 
@@ -175,20 +179,6 @@ class Console:
         if self.bar is not None:
             self.bar.update(nimg / 1000 - self.bar.n)
             self.bar.close()
-
-
-def human_time(seconds: float | None) -> str:
-    """`3d 4h`, `2h 05m`, `3m 20s`; a dash for an unknown time."""
-    if seconds is None:
-        return "-"
-    minutes, s = divmod(round(seconds), 60)
-    hours, m = divmod(minutes, 60)
-    days, h = divmod(hours, 24)
-    if days:
-        return f"{days}d {h}h"
-    if hours:
-        return f"{h}h {m:02d}m"
-    return f"{m}m {s:02d}s" if m else f"{s}s"
 
 
 def memory_in_use(device: torch.device) -> dict[str, float]:

@@ -1,6 +1,7 @@
 """When things happen: phases, steps, ticks, snapshots."""
 
 import copy
+import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -8,19 +9,22 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from torch import Tensor
 
 from progan import ema
-from progan.checkpoint import Checkpoint
+from progan.checkpoint import Checkpoint, brief
 from progan.config import Config
 from progan.costs import CostModel, count_gflops, measure
 from progan.data.batches import Batch, Feed, Stream
 from progan.data.pyramid import Pyramid
-from progan.distributed import average, computing_in, on_any
+from progan.distributed import average, computing_in, on_any, random, same_everywhere
+from progan.errors import UserError
 from progan.networks import Critic, Generator
 from progan.outputs import Outputs
+from progan.runs import write_config
 from progan.schedule import Phase, Schedule, at_resolution
 from progan.stopping import StopRequest
 from progan.tracking import Statistics
@@ -87,19 +91,32 @@ class Trainer:
         self.statistics = Statistics()
         self.checkpoint = Checkpoint(
             run_dir,
+            data=self.stream,  # first: other data explain what else would not fit
             G=self.G,
             D=self.D,
             G_ema=self.G_ema,
             G_opt=self.G_opt,
             D_opt=self.D_opt,
             progress=self.progress,
-            data=self.stream,
             statistics=self.statistics,
         )
         self.phase: Phase | None = None
 
     def run(self) -> bool:
-        """Train; returns whether the run is complete (else it was asked to stop)."""
+        """Train; returns whether the run is complete (else it was asked to stop).
+
+        Raises:
+            UserError: out of memory, diverged, or nothing that can be gone on from.
+        """
+        try:
+            return self.train()
+        except torch.OutOfMemoryError as error:
+            raise UserError(
+                f"out of memory in {self.phase or 'a trial update'} ({brief(error)}); set "
+                "schedule.batch_gpu to a part of the batch: the update stays the same"
+            ) from error
+
+    def train(self) -> bool:
         self.begin()
         complete = True
         while self.progress.nimg < self.schedule.total_nimg:
@@ -117,6 +134,13 @@ class Trainer:
     def begin(self) -> None:
         """Restore, find out what an update costs here, open the outputs."""
         restored = self.checkpoint.load_newest()
+        if not same_everywhere(self.accelerator, self.progress.nimg):
+            raise UserError(
+                f"the processes do not see the same checkpoints in {self.run_dir}; on several "
+                "machines --run-dir must be a shared folder"
+            )
+        if self.accelerator.is_main_process:
+            write_config(self.run_dir, self.config)
         self.statistics.to(self.accelerator.device)
         self.costs = make_costs(self.config, self.schedule, self.G, self.D, self.accelerator)
         nimg = self.progress.nimg
@@ -159,9 +183,6 @@ class Trainer:
                 optimizer.state.clear()
             betas = (float(phase.beta1), float(phase.beta2))
             optimizer.param_groups[0].update(betas=betas, eps=phase.eps)
-        new_resolution = phase.fading or phase is self.schedule.phases[0]
-        if self.progress.nimg == phase.start_nimg and new_resolution:
-            self.outputs.reals(r, self.progress.nimg)
 
     def train_step(self, phase: Phase) -> None:
         """One update of the critic, one of the generator, one of the average."""
@@ -205,6 +226,8 @@ class Trainer:
         """
         nimg = self.progress.nimg
         self.outputs.update(phase, nimg)
+        if nimg == phase.start_nimg + phase.batch_size:
+            self.outputs.begin_phase(phase, nimg)
         interval = at_resolution(self.config.run.tick_kimg, phase.resolution) * 1000
         shown = nimg - phase.start_nimg
         due = shown // interval > (shown - phase.batch_size) // interval
@@ -216,6 +239,12 @@ class Trainer:
         """Statistics, a grid of samples, and now and then a snapshot and a checkpoint."""
         nimg, run = self.progress.nimg, self.config.run
         means = self.statistics.means()  # waits for the device
+        if not all(map(math.isfinite, means.values())):
+            raise UserError(
+                f"training has diverged: {means} at {nimg / 1000:.1f} kimg. The checkpoints in "
+                f"{self.checkpoint.folder} are from before; a lower schedule.learning_rate in a "
+                "new --run-dir may help"
+            )
         seconds = time.perf_counter() - self.tick_start
         self.costs.observe(phase, seconds / (nimg - self.tick_start_nimg))
         self.progress.tick += 1
@@ -252,9 +281,14 @@ def make_networks(
     config: Config, c_dim: int, device: torch.device | str
 ) -> tuple[Generator, Critic]:
     """Both networks with the weights that the seed gives, the same on every machine."""
-    torch.manual_seed(config.run.seed)
     G = Generator(**config.network.generator_settings(), c_dim=c_dim)
     D = Critic(**config.network.critic_settings(), c_dim=c_dim)
+    for i, network in enumerate((G, D)):
+        draw = random(config.run.seed, "weights", i)
+        for name, parameter in network.named_parameters():
+            if name.endswith("weight"):
+                values = draw.standard_normal(tuple(parameter.shape), dtype=np.float32)
+                parameter.data.copy_(torch.from_numpy(values))
     return G.to(device), D.to(device)
 
 
@@ -266,4 +300,7 @@ def make_costs(
     costs = CostModel(schedule, count_gflops(G, D, loss, schedule))
     with computing_in(config.run.precision, accelerator.device):
         measure(costs, G, D, loss, accelerator, budget=5)
+    if accelerator.device.type == "cuda":  # the trial's memory is not the run's
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
     return costs

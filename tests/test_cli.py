@@ -1,5 +1,6 @@
 """The commands as a user meets them: help, previews, and every mistake with its message."""
 
+import shutil
 import struct
 import zlib
 from pathlib import Path
@@ -168,6 +169,10 @@ def test_places_that_cannot_be_written(here, arguments, message):
         (["--data", "demo", "--run-dir", "full/a.txt"], "is a file"),
         (["--resume", "full"], "no config.yaml"),
         (["--resume", "full", "--data", "demo"], "leave out --data"),
+        (["--data", ""], "--data is empty"),
+        (["--data", "demo", "--config", ""], "cannot read config ''"),
+        (["--data", "~nosuchuser/photos"], "no such path"),
+        (["--data", "demo", "-o", "network.z_dim=1000000000"], "network.z_dim: 1000000000"),
         (["--data", "small"], "-o network.resolution=16"),
         (["--data", "full/a.txt"], "neither a folder nor a .zip"),
         (["--data", "broken", *options()], "data.max_bad"),
@@ -214,6 +219,22 @@ def bomb() -> bytes:
     chunk = b"IHDR" + header
     crc = struct.pack(">I", zlib.crc32(chunk))
     return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", len(header)) + chunk + crc
+
+
+def test_groups_of_three_can_be_previewed(here):
+    """Reference: a batch of six with groups of three, as our own message proposes."""
+    settings = options(schedule__batch_size=6, network__stddev_group=3)
+    assert run("train", "--data", "demo", "--dry-run", *settings).exit_code == 0
+
+
+def test_a_class_without_a_usable_image_is_refused(photos, here):
+    """Reference: a third class folder with one broken file; the message names the class."""
+    shutil.copytree(photos, here / "photos")
+    (here / "photos" / "owls").mkdir()
+    (here / "photos" / "owls" / "a.png").write_bytes(b"broken")
+    assert "no image of class owls" in refused(
+        "train", "--data", "photos", *options(data__labels="true")
+    )
 
 
 @pytest.mark.parametrize("name", presets())

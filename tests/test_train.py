@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,8 +18,10 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from progan.cli import main
+from progan.config import differences
 from progan.data import prepare, sources
 from progan.data.batches import Feed, Stream
+from progan.runs import LOCK, lock_run
 from progan.settings import load_config
 from progan.stopping import StopRequest
 from progan.trainer import make_networks
@@ -57,11 +60,13 @@ def whole(photos, tmp_path_factory) -> Path:
 
 def test_the_loop_equals_a_plain_one(photos, whole):
     """Reference: the same twelve updates written out: what is shown when, alpha, a new unfused Adam
-    for each phase, rates from a ramp's formula, the average by its formula. To rounding."""
+    for each phase, rates from a ramp's formula, the average by its formula, statistics as means of
+    two updates. To rounding."""
     config = load_config(str(whole / "config.yaml"))
     pyramid = prepare.cached(sources.find(str(photos)), resolution=8, channels=3)
     feed = Feed(Stream(pyramid, seed=0, mirror=True), seed=0, z_dim=8, c_dim=0)
     G, D = make_networks(config, 0, "cpu")
+    means: dict[str, list[float]] = {}
     average = {name: tensor.clone() for name, tensor in G.state_dict().items()}
     for update in range(12):
         r = 4 if update < 4 else 8
@@ -74,7 +79,9 @@ def test_the_loop_equals_a_plain_one(photos, whole):
         batches = feed.critic(8 * update, 8, r), feed.generator(8 * update, 8)
         for i, gradients in enumerate((critic_gradients, generator_gradients)):
             more = {"resolution": r} if i else {}
-            grads, _ = gradients(G, D, active[i], batches[i], alpha=alpha, loss=Loss(), **more)
+            grads, stats = gradients(G, D, active[i], batches[i], alpha=alpha, loss=Loss(), **more)
+            for name, value in stats.items():  # the run's ticks are two updates long
+                means.setdefault(name, [0.0] * 6)[update // 2] += value.item() / 2
             for parameter, grad in zip(active[i], grads, strict=True):
                 parameter.grad = grad.contiguous()
             adams[i].param_groups[0]["lr"] = rate
@@ -85,6 +92,9 @@ def test_the_loop_equals_a_plain_one(photos, whole):
     for expected, got in ((G.state_dict(), "G"), (D.state_dict(), "D"), (average, "G_ema")):
         for name, tensor in expected.items():
             torch.testing.assert_close(trained[got][name], tensor, rtol=1e-4, atol=5e-6)
+    for name, values in means.items():
+        written = [line[name] for line in statistics(whole)]
+        np.testing.assert_allclose(written, values, rtol=1e-4, atol=1e-5, err_msg=name)
 
 
 @pytest.mark.parametrize("updates", [1, 4, 5, 8, 11])
@@ -111,6 +121,20 @@ def test_a_longer_run_goes_on_from_a_short_one(photos, whole, tmp_path):
     assert_identical(state(whole), state(tmp_path))
 
 
+def test_a_ramp_to_the_end_cannot_be_stretched(photos, whole):
+    """Reference: the rates of the last phase, which would differ at images already shown; with a
+    constant rate there the same change is allowed."""
+    arguments = ["--data", str(photos), "--run-dir", str(whole), "--dry-run"]
+    longer = options(schedule__total_kimg=0.2)
+    result = CliRunner().invoke(main, ["train", *arguments[:-1], *longer])
+    assert result.exit_code == 2
+    assert "schedule.total_kimg: 0.096 -> 0.2 (it may change, but not" in result.output
+    constant = options(schedule__learning_rate="{4: {start: 0.002, end: 0.001}, 8: 0.001}")[1::2]
+    short = load_config(None, constant)
+    long = load_config(None, [*constant, "schedule.total_kimg=0.2"])
+    assert differences(short, long) == []
+
+
 def stop_after(monkeypatch, updates: int) -> None:
     """As if SIGTERM had come during the given update."""
     asked = iter(range(1, 10**6))
@@ -121,6 +145,11 @@ def stop_after(monkeypatch, updates: int) -> None:
     monkeypatch.setattr(
         StopRequest, "signal", property(signal_seen, lambda self, value: None), raising=False
     )
+
+
+def images(run_dir: Path) -> dict[str, bytes]:
+    """Every picture's name and pixels."""
+    return {path.name: path.read_bytes() for path in (run_dir / "images").iterdir()}
 
 
 def statistics(run_dir: Path) -> list[dict]:
@@ -145,6 +174,7 @@ def test_killed_run_goes_on_exactly(photos, whole, tmp_path):
     assert "going on from checkpoint-" in again.stdout
     assert_identical(state(whole), state(tmp_path / "run"))
     assert statistics(tmp_path / "run") == statistics(whole)
+    assert images(tmp_path / "run") == images(whole)
 
 
 def wait_for(happened, process: subprocess.Popen) -> None:
@@ -221,7 +251,7 @@ def test_what_a_run_writes(photos, tmp_path):
     tags = events.Tags()
     assert [e.step for e in events.Scalars("Loss/D")] == [16, 32, 48, 64, 80, 96]
     assert [e.step for e in events.Images("fakes")] == [0, 16, 32, 48, 64, 80, 96]
-    assert [e.step for e in events.Images("reals")] == [0, 32]
+    assert [e.step for e in events.Images("reals")] == [8, 40]  # after a resolution's first update
     assert tags["tensors"] == ["config/text_summary"]
     names = sorted(p.name for p in run_dir.glob("snapshots/*"))
     assert names == ["snapshot-000000.048.safetensors", "snapshot-000000.096.safetensors"]
@@ -380,3 +410,74 @@ def test_progress_bar_on_a_terminal(photos, tmp_path):
     assert process.wait() == 0
     text = seen.decode()
     assert "0.1/0.1 kimg" in text and "\r" in text and "img/s" in text
+
+
+def test_one_process_at_a_time_in_a_run(photos, whole):
+    """Reference: the lock held here, as by another start; refused before anything is touched."""
+    before = {path: path.stat().st_mtime_ns for path in whole.rglob("*") if path.is_file()}
+    with lock_run(whole):
+        arguments = ["train", "--data", str(photos), "--run-dir", str(whole), *options()]
+        result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 2 and "another process is training" in result.output
+    after = {path: path.stat().st_mtime_ns for path in whole.rglob("*") if path.is_file()}
+    assert {p: t for p, t in after.items() if p.name != LOCK} == {
+        p: t for p, t in before.items() if p.name != LOCK
+    }
+
+
+def test_a_flipped_bit_is_noticed(photos, whole, tmp_path, caplog):
+    """Reference: the undisturbed run; one bit of a weight in the newest checkpoint is another,
+    which torch alone would load without a word."""
+    train(photos, tmp_path)
+    newest = sorted((tmp_path / "checkpoints").iterdir())[-1]
+    data = bytearray(newest.read_bytes())
+    weight = load_checkpoint(tmp_path)["D"]["blocks.4.conv.weight"]
+    data[bytes(data).index(weight.numpy().tobytes()) + 5] ^= 1
+    newest.write_bytes(data)
+    train(photos, tmp_path)
+    assert "checksum" in caplog.text and newest.name in caplog.text
+    assert_identical(state(whole), state(tmp_path))
+
+
+def test_an_abandoned_branch_leaves_nothing_behind(photos, tmp_path):
+    """Reference: by hand. A whole run's newest checkpoint is lost, and the run is cut short at the
+    one before: grids and snapshots of images that were not shown in it are gone."""
+    settings = {"schedule__learning_rate": 0.001, "run__snapshot_ticks": 1}
+    train(photos, tmp_path, **settings)
+    sorted((tmp_path / "checkpoints").iterdir())[-1].unlink()
+    train(photos, tmp_path, **settings, schedule__total_kimg=0.08)
+    assert sorted(images(tmp_path))[-3] == "fakes-000000.080.png"
+    newest = sorted((tmp_path / "snapshots").iterdir())[-1]
+    assert newest.name == "snapshot-000000.080.safetensors"
+
+
+def test_divergence_stops_and_keeps_the_checkpoints(photos, tmp_path):
+    """Reference: a learning rate that must overflow. No later start may find a checkpoint of it."""
+    settings = options(schedule__learning_rate=1e9, run__tick_kimg=0.008)
+    arguments = ["train", "--data", str(photos), "--run-dir", str(tmp_path), *settings]
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 2 and "training has diverged" in result.output
+    for path in (tmp_path / "checkpoints").glob("*.pt"):
+        tensors = flat(torch.load(path, weights_only=True)["statistics"])
+        assert all(torch.isfinite(t).all() for t in tensors.values() if torch.is_tensor(t))
+
+
+def test_other_labels_are_other_data(photos, tmp_path):
+    """Reference: the same pictures in the same order, one of them in the other class."""
+    folder = tmp_path / "photos"
+    shutil.copytree(photos, folder)
+    train(folder, tmp_path / "run", data__labels="true")
+    first = min((folder / "dogs").iterdir())
+    first.rename(folder / "cats" / "zz.png")
+    result = CliRunner().invoke(main, ["train", "--resume", str(tmp_path / "run")])
+    assert result.exit_code == 2 and "not those that this run" in result.output
+    first_config = (tmp_path / "run" / "config.yaml").read_text()
+    elsewhere = ["train", "--resume", str(tmp_path / "run"), "-o", f"data.source={photos}/cats"]
+    assert CliRunner().invoke(main, elsewhere).exit_code == 2
+    assert (tmp_path / "run" / "config.yaml").read_text() == first_config
+
+
+def test_reals_are_shown_where_nothing_fades(photos, tmp_path):
+    """Reference: two resolutions without a fade between them: still a picture of each."""
+    train(photos, tmp_path, schedule__fade_kimg=0)
+    assert {"reals-0004.png", "reals-0008.png"} <= images(tmp_path).keys()

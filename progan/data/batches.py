@@ -50,6 +50,10 @@ class Stream:
         self.device = torch.device(device)
         self.rank = rank
         self.processes = processes
+        digest = hashlib.sha256(np.ascontiguousarray(pyramid.level(4)))
+        if pyramid.labels is not None:
+            digest.update(repr(pyramid.classes).encode() + pyramid.labels.tobytes())
+        self.identity = digest.hexdigest()
         self._plan_of = (-1, np.empty(0, np.int64), np.empty(0, bool))
 
     def plan(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
@@ -107,8 +111,8 @@ class Stream:
         return np.asarray(level[np.array(chosen)])
 
     def state_dict(self) -> dict[str, str]:
-        """What identifies the data: a hash of its smallest level, wherever it is kept."""
-        return {"data": hashlib.sha256(np.ascontiguousarray(self.pyramid.level(4))).hexdigest()}
+        """What identifies the data, wherever it is kept: images at 4x4, classes and labels."""
+        return {"data": self.identity}
 
     def load_state_dict(self, state: dict[str, str]) -> None:
         """Raises UserError if the run was trained on other images."""

@@ -45,7 +45,7 @@ def cached(
     """
     parts = (source.key, resolution, channels, VERSION)
     digest = hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
-    folder = Path(cache or default_cache()).expanduser()
+    folder = Path(os.path.expanduser(cache or default_cache()))
     dest = folder / "pyramids" / f"{source.name}-{digest}"
     if not dest.exists():
         with _writing(dest), lock(f"pyramids/{dest.name}", folder):
@@ -69,7 +69,7 @@ def cached(
 
 def lock(name: str, cache: Path | None) -> FileLock:
     """One process at a time, of all that use the same cache folder."""
-    path = Path(cache or default_cache()).expanduser() / f"{name}.lock"
+    path = Path(os.path.expanduser(cache or default_cache())) / f"{name}.lock"
     path.parent.mkdir(parents=True, exist_ok=True)
     return FileLock(path)
 

@@ -126,7 +126,14 @@ class PyramidWriter:
             file.flush()
             os.fsync(file.fileno())
         if classes:
-            np.save(self._path / "labels.npy", np.concatenate(self._labels).astype(np.int64))
+            labels = np.concatenate(self._labels).astype(np.int64)
+            empty = [name for k, name in enumerate(classes) if not (labels == k).any()]
+            if empty:
+                raise UserError(
+                    f"data.labels: no image of class {', '.join(empty)} can be used; mend or "
+                    "remove its folder"
+                )
+            np.save(self._path / "labels.npy", labels)
         meta = Meta(self._source, self.count, self._channels, self._resolution, classes, bad)
         text = json.dumps({"version": VERSION} | asdict(meta), indent=2)
         (self._path / "meta.json").write_text(text + "\n")

@@ -21,7 +21,7 @@ def find(
     (of a folder or zip: its first level of folders). download: fetch a named set that is absent.
     """
     root = Path(root or os.environ.get("PROGAN_DATA") or "data")
-    path = Path(data).expanduser()
+    path = Path(os.path.expanduser(data))  # leaves an unknown ~user as it is
     try:
         if data in NAMED:
             return NAMED[data](root, labels, download)
