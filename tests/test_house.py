@@ -2,11 +2,15 @@
 
 import ast
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from progan.schedule import check_batches
+from progan.settings import load_config
 
 ROOT = Path(__file__).parent.parent
 MODULES = {
@@ -50,6 +54,15 @@ def test_readme_lists_every_file():
     names += [path.name for path in (ROOT / "configs").iterdir()]
     names += ["progan/", "configs/", "tests/", "samples/", "pyproject.toml"]
     assert [name for name in names if name not in tree] == []
+
+
+def test_readme_command_for_many_gpus_fits():
+    """Reference: its own number of processes; every batch must divide over them."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8").replace("\\\n", " ")
+    words = shlex.split(next(line for line in text.splitlines() if line.startswith("torchrun")))
+    overrides = [words[i + 1] for i, word in enumerate(words) if word == "-o"]
+    config = load_config(words[words.index("--config") + 1], overrides)
+    check_batches(config.make_schedule(), int(words[2]), config.network.stddev_group)
 
 
 @pytest.mark.parametrize("module", ["progan.cli", "progan.settings", "progan.preview"])
