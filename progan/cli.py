@@ -151,10 +151,10 @@ def base_name(path: str | Path) -> str:
 
 def preview(config: Config) -> None:
     """What `--dry-run` prints."""
+    from progan.build import make_costs, make_networks
     from progan.distributed import make_accelerator
     from progan.preview import phase_table
     from progan.schedule import check_batches
-    from progan.trainer import make_costs, make_networks
 
     schedule = config.make_schedule()
     check_batches(schedule, processes(), config.network.stddev_group)

@@ -9,26 +9,24 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from accelerate import Accelerator
 from torch import Tensor
 
 from progan import ema
+from progan.build import make_costs, make_loss, make_networks
 from progan.checkpoint import Checkpoint, brief
 from progan.config import Config
-from progan.costs import CostModel, count_gflops, measure
 from progan.data.batches import Batch, Feed, Stream
 from progan.data.pyramid import Pyramid
-from progan.distributed import average, computing_in, on_any, random, same_everywhere
+from progan.distributed import average, computing_in, on_any, same_everywhere
 from progan.errors import UserError
-from progan.networks import Critic, Generator
 from progan.outputs import Outputs
 from progan.runs import write_config
-from progan.schedule import Phase, Schedule, at_resolution
+from progan.schedule import Phase, at_resolution
 from progan.stopping import StopRequest
 from progan.tracking import Statistics
-from progan.updates import Gradients, Loss, accumulate, apply, critic_gradients, generator_gradients
+from progan.updates import Gradients, accumulate, apply, critic_gradients, generator_gradients
 
 
 @dataclass
@@ -263,44 +261,3 @@ class Trainer:
     def save_checkpoint(self) -> None:
         if self.accelerator.is_main_process:
             self.checkpoint.save(self.progress.nimg, self.config.run.keep_checkpoints)
-
-
-def make_loss(config: Config) -> Loss:
-    weights = config.loss.weights
-    return Loss(
-        adversarial=config.loss.adversarial,
-        penalty=config.loss.penalty,
-        penalty_weight=weights.penalty,
-        target=weights.target,
-        drift=weights.drift,
-        label=weights.label,
-    )
-
-
-def make_networks(
-    config: Config, c_dim: int, device: torch.device | str
-) -> tuple[Generator, Critic]:
-    """Both networks with the weights that the seed gives, the same on every machine."""
-    G = Generator(**config.network.generator_settings(), c_dim=c_dim)
-    D = Critic(**config.network.critic_settings(), c_dim=c_dim)
-    for i, network in enumerate((G, D)):
-        draw = random(config.run.seed, "weights", i)
-        for name, parameter in network.named_parameters():
-            if name.endswith("weight"):
-                values = draw.standard_normal(tuple(parameter.shape), dtype=np.float32)
-                parameter.data.copy_(torch.from_numpy(values))
-    return G.to(device), D.to(device)
-
-
-def make_costs(
-    config: Config, schedule: Schedule, G: Generator, D: Critic, accelerator: Accelerator
-) -> CostModel:
-    """What each phase costs on this machine, from a few seconds of trial updates."""
-    loss = make_loss(config)
-    costs = CostModel(schedule, count_gflops(G, D, loss, schedule))
-    with computing_in(config.run.precision, accelerator.device):
-        measure(costs, G, D, loss, accelerator, budget=5)
-    if accelerator.device.type == "cuda":  # the trial's memory is not the run's
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats()
-    return costs

@@ -631,13 +631,13 @@ def test_cifar10(tmp_path, monkeypatch):
     base.mkdir(parents=True)
     data = np.random.default_rng(0).integers(0, 256, (5, 2, 3, 32, 32), np.uint8)
     for k in range(5):
-        batch = {"data": data[k].reshape(2, -1), "labels": [k, k + 1]}
+        batch = {"data": data[k].reshape(2, -1), "labels": [k, 9 - k]}
         (base / f"data_batch_{k + 1}").write_bytes(pickle.dumps(batch))
     names = [f"class {k}" for k in range(10)]
     (base / "batches.meta").write_bytes(pickle.dumps({"label_names": names}))
     source = find("cifar10", labels=True)
     assert source.classes == tuple(names)
-    assert source.labels.tolist() == [0, 1, 1, 2, 2, 3, 3, 4, 4, 5]
+    assert source.labels.tolist() == [0, 9, 1, 8, 2, 7, 3, 6, 4, 5]
     pyramid = make(source, tmp_path / "out", 32)
     assert (pyramid.level(32) == data.reshape(10, 3, 32, 32)).all()
     assert pyramid.labels.dtype == np.int64 and pyramid.labels.tolist() == source.labels.tolist()

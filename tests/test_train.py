@@ -17,6 +17,7 @@ from conftest import command, flat, load_checkpoint, options, progan
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from progan.build import make_networks
 from progan.cli import main
 from progan.config import differences
 from progan.data import prepare, sources
@@ -24,7 +25,6 @@ from progan.data.batches import Feed, Stream
 from progan.runs import LOCK, lock_run
 from progan.settings import load_config
 from progan.stopping import StopRequest
-from progan.trainer import make_networks
 from progan.updates import Loss, critic_gradients, generator_gradients
 
 

@@ -20,9 +20,7 @@ SIZE = 8192
 def _palette(text):
     """Colours by name, out of 'name rrggbb name rrggbb ...', in that order."""
     words = text.split()
-    return {
-        name: tuple(bytes.fromhex(rgb)) for name, rgb in zip(words[::2], words[1::2], strict=True)
-    }
+    return {n: tuple(bytes.fromhex(c)) for n, c in zip(words[::2], words[1::2], strict=True)}
 
 
 def _rgb(*colours):
