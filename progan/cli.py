@@ -20,6 +20,19 @@ from progan.settings import load_config, presets
 if TYPE_CHECKING:
     from progan.data.pyramid import Pyramid
 
+
+class PathOption(click.Path):
+    """A path that is not empty: an unset variable of a script would mean the current folder."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path)
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        if value == "":
+            self.fail("is empty; give a path", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 OVERRIDES = click.option(
     "-o",
     "overrides",
@@ -74,13 +87,13 @@ def main() -> None:
 @OVERRIDES
 @click.option(
     "--run-dir",
-    type=click.Path(path_type=Path),
+    type=PathOption(),
     metavar="DIR",
     help="Where the run is kept; the same DIR again goes on with it. [default: runs/NAME]",
 )
 @click.option(
     "--resume",
-    type=click.Path(path_type=Path),
+    type=PathOption(),
     metavar="DIR",
     help="Go on with the run in DIR, with the settings it has.",
 )
@@ -137,11 +150,14 @@ def resolve(data: str | None, config_name: str | None, overrides: list[str]) -> 
     if data in NAMED and config_name is None:
         config_name = data
     if data is not None:
-        # A path is kept absolute, so that the run can be resumed from any folder.
-        known = data in NAMED or not Path(data).exists()
-        source = data if known else str(Path(data).resolve())
-        overrides = [f"data.source={json.dumps(source, ensure_ascii=False)}", *overrides]
-    return load_config(config_name, overrides)
+        overrides = [f"data.source={json.dumps(data, ensure_ascii=False)}", *overrides]
+    config = load_config(config_name, overrides)
+    source = config.data.source
+    if source is None or source in NAMED or not Path(source).exists():
+        return config
+    # A path is kept absolute, so that the run can be resumed from any folder.
+    absolute = config.data.model_copy(update={"source": str(Path(source).resolve())})
+    return config.model_copy(update={"data": absolute})
 
 
 def base_name(path: str | Path) -> str:
@@ -183,6 +199,8 @@ def start(config: Config, run_dir: Path, download: bool) -> None:
         accelerator = make_accelerator(run_dir, config.run.tracker)
         if is_main():
             click.echo(f"{pyramid.count:,} images of {config.data.source}; run folder {run_dir}")
+            if config.data.labels:
+                click.echo(f"{len(pyramid.classes)} classes: {', '.join(pyramid.classes)}")
             click.echo(f"samples while it trains: {run_dir / 'images'}")
             if config.run.tracker == "tensorboard":
                 click.echo(f"curves and samples: tensorboard --logdir {run_dir}")
@@ -220,11 +238,9 @@ def open_data(config: Config, download: bool) -> "Pyramid":
 
 
 @main.command()
-@click.argument("source", metavar="RUN|SNAPSHOT", type=click.Path(path_type=Path))
+@click.argument("source", metavar="RUN|SNAPSHOT", type=PathOption())
 @click.option("--seeds", help="Such as 0-63 or 1,5,8-11. [default: those of training's grids]")
-@click.option(
-    "--out", type=click.Path(path_type=Path), metavar="DIR", help="[default: samples-of-RUN]"
-)
+@click.option("--out", type=PathOption(), metavar="DIR", help="[default: samples-of-RUN]")
 @click.option("--grid", "as_grid", is_flag=True, help="One picture instead of one a seed.")
 @click.option("--class", "class_name", metavar="K", help="Number or name of a class.")
 def sample(
@@ -238,6 +254,8 @@ def sample(
     from progan.checkpoint import find_snapshot, load_snapshot
     from progan.sampling import parse_seeds, write_samples
 
+    if not is_main():
+        return
     numbers = None if seeds is None else parse_seeds(seeds)
     snapshot = load_snapshot(find_snapshot(source))
     out = out or Path(f"samples-of-{base_name(source.resolve())}")
@@ -248,7 +266,13 @@ def sample(
 @main.command()
 @CONFIG
 @OVERRIDES
-@click.option("--plot", "plot_file", type=click.Path(path_type=Path), metavar="FILE.png")
+@click.option(
+    "--plot",
+    "plot_file",
+    type=PathOption(),
+    metavar="FILE.png",
+    help="Draw resolution, alpha, batch size and rates over images shown.",
+)
 def schedule(config_name: str | None, overrides: tuple[str, ...], plot_file: Path | None) -> None:
     """Print the phases of a schedule, and plot it over images shown."""
     from progan.preview import phase_table, plot

@@ -120,12 +120,12 @@ class Outputs:
         self.tracker.log_image("reals", picture, nimg)
 
     def snapshot(self, nimg: int) -> None:
-        """The averaged generator, to sample from."""
-        if not self.active:
-            return
-        reached = self.schedule.reached(nimg)
-        snapshot = Snapshot(self.G_ema, self.config, nimg, *reached, self.classes)
-        save_snapshot(snapshot_path(self.run_dir, nimg), snapshot)
+        """The averaged generator, to sample from; once for an `nimg`."""
+        path = snapshot_path(self.run_dir, nimg)
+        if self.active and not path.exists():
+            reached = self.schedule.reached(nimg)
+            snapshot = Snapshot(self.G_ema, self.config, nimg, *reached, self.classes)
+            save_snapshot(path, snapshot)
 
     def say(self, text: str) -> None:
         self.console.say(text)

@@ -62,7 +62,7 @@ def plot(schedule: Schedule, path: Path) -> None:
     """Resolution, alpha, batch size and learning rate against kimg, as a picture file."""
     import matplotlib
 
-    if path.suffix not in PLOT_SUFFIXES:
+    if path.suffix.lower() not in PLOT_SUFFIXES:
         raise UserError(f"--plot {path} must end in one of {', '.join(PLOT_SUFFIXES)}")
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt

@@ -1,5 +1,6 @@
 """A run's folder: reading its config, and whether another config may go on there."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -43,6 +44,9 @@ def check_run_dir(run_dir: Path, config: Config) -> None:
     """
     if run_dir.exists() and not run_dir.is_dir():
         raise UserError(f"--run-dir {run_dir} is a file; give a folder")
+    parent = next(folder for folder in (run_dir, *run_dir.absolute().parents) if folder.exists())
+    if not os.access(parent, os.W_OK):
+        raise UserError(f"--run-dir {run_dir} cannot be written: no permission in {parent}")
     if not run_dir.exists() or all(path.name == LOCK for path in run_dir.iterdir()):
         return
     if not (run_dir / "config.yaml").is_file():

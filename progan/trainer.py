@@ -132,6 +132,16 @@ class Trainer:
     def begin(self) -> None:
         """Restore, find out what an update costs here, open the outputs."""
         restored = self.checkpoint.load_newest()
+        if not restored and any(self.run_dir.glob("snapshots/*")):
+            raise UserError(
+                f"{self.run_dir} has snapshots but no checkpoints, so it cannot go on, and to "
+                "start anew would overwrite it; sample from it, and train in another --run-dir"
+            )
+        if self.progress.nimg > self.schedule.total_nimg:
+            raise UserError(
+                f"the run in {self.run_dir} has shown {self.progress.nimg / 1000} kimg, more than "
+                f"schedule.total_kimg ({self.config.schedule.total_kimg}); leave it, or raise it"
+            )
         if not same_everywhere(self.accelerator, self.progress.nimg):
             raise UserError(
                 f"the processes do not see the same checkpoints in {self.run_dir}; on several "
@@ -152,18 +162,22 @@ class Trainer:
             self.stream,
             nimg,
         )
-        if restored:
+        if restored and nimg == self.schedule.total_nimg:
+            self.outputs.say(
+                f"already complete at {nimg / 1000} kimg; a larger schedule.total_kimg goes on"
+            )
+        elif restored:
             self.outputs.say(f"going on from {restored.name}")
         else:
             self.outputs.fakes(0)
         self.tick_start, self.tick_start_nimg = time.perf_counter(), nimg
 
     def end(self, complete: bool) -> None:
-        """On a requested stop, keep what has been reached; the last tick has done so at the end."""
+        """Keep what has been reached, where the last tick has not done so."""
         if not complete:
             self.progress.seconds += time.perf_counter() - self.tick_start
-            self.outputs.snapshot(self.progress.nimg)
             self.save_checkpoint()
+        self.outputs.snapshot(self.progress.nimg)
         self.accelerator.wait_for_everyone()
         self.outputs.close(self.progress.nimg)
 
@@ -252,10 +266,11 @@ class Trainer:
             "Timing/total_hours": self.progress.seconds / 3600,
         }
         self.outputs.tick(phase, nimg, means, more)
-        if last or self.progress.tick % run.snapshot_ticks == 0:
-            self.outputs.snapshot(nimg)
-        if last or self.progress.tick % run.checkpoint_ticks == 0:
+        snapshot_due = last or self.progress.tick % run.snapshot_ticks == 0
+        if snapshot_due or self.progress.tick % run.checkpoint_ticks == 0:
             self.save_checkpoint()
+        if snapshot_due:  # after the checkpoint: a run with snapshots can always go on
+            self.outputs.snapshot(nimg)
         self.tick_start, self.tick_start_nimg = time.perf_counter(), nimg
 
     def save_checkpoint(self) -> None:

@@ -104,7 +104,7 @@ def test_train_on_demo_and_sample(here):
     assert result.exit_code == 0, result.output
     assert list(Path("samples-of-demo").glob("grid-*.png"))
     result = run("train", "--data", "demo", *options(network__resolution=4))
-    assert result.exit_code == 0 and "going on from" in result.output
+    assert result.exit_code == 0 and "already complete at 0.096 kimg" in result.output
 
 
 def test_train_on_celeba_in_its_authors_layout(here, monkeypatch):
@@ -170,6 +170,7 @@ def test_places_that_cannot_be_written(here, arguments, message):
         (["--resume", "full"], "no config.yaml"),
         (["--resume", "full", "--data", "demo"], "leave out --data"),
         (["--data", ""], "--data is empty"),
+        (["--data", "demo", "--run-dir", ""], "is empty; give a path"),
         (["--data", "demo", "--config", ""], "cannot read config ''"),
         (["--data", "~nosuchuser/photos"], "no such path"),
         (["--data", "demo", "-o", "network.z_dim=1000000000"], "network.z_dim: 1000000000"),
@@ -225,6 +226,17 @@ def test_groups_of_three_can_be_previewed(here):
     """Reference: a batch of six with groups of three, as our own message proposes."""
     settings = options(schedule__batch_size=6, network__stddev_group=3)
     assert run("train", "--data", "demo", "--dry-run", *settings).exit_code == 0
+
+
+def test_a_relative_source_in_a_config_can_be_resumed_from_anywhere(photos, here, monkeypatch):
+    """Reference: the absolute path in the run's config, as for --data."""
+    shutil.copytree(photos, here / "mine")
+    (here / "c.yaml").write_text("data: {source: mine}")
+    assert run("train", "--config", "c.yaml", *options()).exit_code == 0
+    assert f"source: {here / 'mine'}" in (here / "runs" / "mine" / "config.yaml").read_text()
+    (here / "else").mkdir()
+    monkeypatch.chdir(here / "else")
+    assert "already complete" in run("train", "--resume", "../runs/mine").output
 
 
 def test_a_class_without_a_usable_image_is_refused(photos, here):

@@ -344,6 +344,17 @@ def test_class_folders(tmp_path):
     assert len(find(str(path))) == 4
 
 
+def test_a_folder_around_the_classes_is_no_class(tmp_path):
+    """Reference: the same tree without it, in a folder and in a zip."""
+    files = {f"all/{name}/{i}.png": noise((16, 16), seed=i) for i in range(2) for name in "ab"}
+    for path in (folder(tmp_path / "tree", files), archive(tmp_path / "tree.zip", files)):
+        source = find(str(path), labels=True)
+        assert source.classes == ("a", "b") and source.labels.tolist() == [0, 0, 1, 1]
+    one = {name: image for name, image in files.items() if "/a/" in name}
+    with pytest.raises(UserError, match="two or more folders"):
+        find(str(folder(tmp_path / "one", one)), labels=True)
+
+
 def test_key_follows_the_content(tmp_path):
     """A file added, renamed or rewritten changes the key; moving the whole folder does not."""
     path = folder(tmp_path / "in", {"a.png": noise((8, 8))})

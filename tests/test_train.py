@@ -279,6 +279,27 @@ def test_tensorboard_has_no_second_branch(photos, tmp_path):
     assert [line["nimg"] for line in statistics(run_dir)] == [16, 32, 48, 64, 80, 96]
 
 
+def test_results_without_checkpoints_are_not_overwritten(photos, tmp_path):
+    """Reference: every file of the run, untouched, after its checkpoints were deleted."""
+    train(photos, tmp_path)
+    shutil.rmtree(tmp_path / "checkpoints")
+    before = images(tmp_path), statistics(tmp_path), sorted((tmp_path / "snapshots").iterdir())
+    result = CliRunner().invoke(main, ["train", "--resume", str(tmp_path)])
+    assert result.exit_code == 2 and "has snapshots but no checkpoints" in result.output
+    after = images(tmp_path), statistics(tmp_path), sorted((tmp_path / "snapshots").iterdir())
+    assert after == before
+
+
+def test_a_total_below_what_was_shown_is_refused(photos, tmp_path):
+    """Reference: the run's config, which must keep its true length."""
+    constant = {"schedule__learning_rate": 0.001}
+    train(photos, tmp_path, **constant)
+    shorter = ["train", "--resume", str(tmp_path), "-o", "schedule.total_kimg=0.04"]
+    result = CliRunner().invoke(main, shorter)
+    assert result.exit_code == 2 and "has shown 0.096 kimg" in result.output
+    assert load_config(str(tmp_path / "config.yaml")).schedule.total_kimg == 0.096
+
+
 def test_damaged_checkpoint_is_reported_and_the_one_before_used(photos, whole, tmp_path, caplog):
     """Reference: the undisturbed run; the newest file is cut in half."""
     train(photos, tmp_path)

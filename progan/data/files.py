@@ -184,11 +184,13 @@ def _files(
 
 def _class_folders(path: Path, names: list[str]) -> tuple[tuple[str, ...], np.ndarray]:
     """Class names and labels out of the first folder of every name."""
+    common = os.path.commonpath([os.path.dirname(name) for name in names])  # a folder around all
+    names = [name[len(common) :].lstrip("/") for name in names]
     loose = [name for name in names if "/" not in name]
     if loose:
         raise UserError(
             f"data.labels: {len(loose)} of {len(names)} images of {path} lie in no class folder "
-            f"({loose[0]}); lay them out as <class>/<image>, one folder a class, or set "
+            f"({loose[0]}); lay them out as <class>/<image>, two or more folders, or set "
             "data.labels=false"
         )
     folders = [name.split("/")[0] for name in names]
