@@ -131,6 +131,7 @@ def train(
     if config.data.source is None:
         raise UserError("what to train on? give --data demo, or --data with a folder of images")
     run_dir = run_dir or Path("runs") / base_name(config.data.source)
+    check_start(config, run_dir)
     if dry_run:
         preview(config)
     else:
@@ -165,15 +166,24 @@ def base_name(path: str | Path) -> str:
     return Path(path).name.removesuffix(".zip").removesuffix(".safetensors")
 
 
+def check_start(config: Config, run_dir: Path) -> None:
+    """What can be refused before any work is done, by `--dry-run` too."""
+    from progan.runs import check_run_dir
+    from progan.schedule import check_batches
+    from progan.tracking import check_tracker
+
+    check_batches(config.make_schedule(), processes(), config.network.stddev_group)
+    check_tracker(config.run.tracker)
+    check_run_dir(run_dir, config)
+
+
 def preview(config: Config) -> None:
     """What `--dry-run` prints."""
     from progan.build import make_costs, make_networks
     from progan.distributed import make_accelerator
     from progan.preview import phase_table
-    from progan.schedule import check_batches
 
     schedule = config.make_schedule()
-    check_batches(schedule, processes(), config.network.stddev_group)
     accelerator = make_accelerator(Path("."), None)
     G, D = make_networks(config, 0, accelerator.device)
     costs = make_costs(config, schedule, G, D, accelerator)
@@ -183,17 +193,12 @@ def preview(config: Config) -> None:
 
 
 def start(config: Config, run_dir: Path, download: bool) -> None:
-    """Check everything that can be checked, prepare the data, train, say how to go on."""
+    """Prepare the data, train, say how to go on."""
     from progan.distributed import make_accelerator
-    from progan.runs import check_run_dir, lock_run
-    from progan.schedule import check_batches
+    from progan.runs import lock_run
     from progan.stopping import StopRequest
-    from progan.tracking import check_tracker
     from progan.trainer import Trainer
 
-    check_batches(config.make_schedule(), processes(), config.network.stddev_group)
-    check_tracker(config.run.tracker)
-    check_run_dir(run_dir, config)
     pyramid = open_data(config, download)
     with lock_run(run_dir) if is_main() else nullcontext(), StopRequest() as stop:
         accelerator = make_accelerator(run_dir, config.run.tracker)

@@ -344,6 +344,17 @@ def test_class_folders(tmp_path):
     assert len(find(str(path))) == 4
 
 
+def test_an_encrypted_zip_is_refused_at_once(tmp_path):
+    """Reference: the flag that the format sets for an encrypted entry, in both of its headers."""
+    path = archive(tmp_path / "secret.zip", {"a.png": noise((8, 8))})
+    data = bytearray(path.read_bytes())
+    for signature, offset in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        data[data.index(signature) + offset] |= 1
+    path.write_bytes(data)
+    with pytest.raises(UserError, match="is encrypted; unpack it"):
+        find(str(path))
+
+
 def test_a_folder_around_the_classes_is_no_class(tmp_path):
     """Reference: the same tree without it, in a folder and in a zip."""
     files = {f"all/{name}/{i}.png": noise((16, 16), seed=i) for i in range(2) for name in "ab"}

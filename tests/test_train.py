@@ -337,6 +337,8 @@ def test_changed_config_is_refused_with_what_differs(photos, tmp_path):
     assert "network.channel_max: 8 -> 4" in result.output
     assert "run.seed: 0 -> 7" in result.output
     assert "tick" not in result.output
+    preview = ["train", "--resume", str(tmp_path), "-o", "run.seed=7", "--dry-run"]
+    assert CliRunner().invoke(main, preview).exit_code == 2
 
 
 def test_other_data_is_refused_on_resume(photos, tmp_path):

@@ -108,6 +108,8 @@ def from_zip(path: Path, labels: bool) -> Source:
             f"data.source: {path} is neither a folder nor a .zip that can be read ({error}); "
             "unpack it and give the folder, or give a .zip of images"
         ) from error
+    if any(info.flag_bits & 1 for info in archive.infolist()):
+        raise UserError(f"data.source: {path} is encrypted; unpack it and give the folder")
     entries = {}
     for info in archive.infolist():
         name = info.filename.replace("\\", "/")
