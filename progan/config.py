@@ -276,7 +276,7 @@ def differences(old: Config, new: Config) -> list[str]:
 def stretches_a_ramp(old: Schedule, new: Schedule) -> bool:
     """Whether rates at images that the old schedule shows are others in the new one."""
     ramps = [phase for phase in old.phases if isinstance(phase.rate, Ramp)]
-    return any(new.at(phase.start_nimg) != phase for phase in ramps)
+    return any(new.at(phase.start_nimg).end_nimg != phase.end_nimg for phase in ramps)
 
 
 def flatten(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:

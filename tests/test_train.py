@@ -133,6 +133,9 @@ def test_a_ramp_to_the_end_cannot_be_stretched(photos, whole):
     short = load_config(None, constant)
     long = load_config(None, [*constant, "schedule.total_kimg=0.2"])
     assert differences(short, long) == []
+    ramped = load_config(None, options()[1::2])
+    in_passes = load_config(None, [*options()[1::2], "schedule.batch_gpu=4"])
+    assert differences(ramped, in_passes) == [], "batch_gpu changes no rate"
 
 
 def stop_after(monkeypatch, updates: int) -> None:
