@@ -6,7 +6,6 @@ to use. Neither can run code when it is loaded.
 
 import json
 import logging
-import os
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,8 @@ from safetensors.torch import save
 
 from progan import __version__
 from progan.config import Config
-from progan.errors import UserError
+from progan.disk import write_atomically
+from progan.errors import UserError, brief
 from progan.networks import Generator
 from progan.settings import validate
 from progan.yaml_io import parse_yaml
@@ -34,25 +34,6 @@ class Stateful(Protocol):
 def stamp(nimg: int) -> str:
     """`nimg` for file names, in kimg, so that names sort by progress: 60160 -> 000060.160."""
     return f"{nimg / 1000:010.3f}"
-
-
-def write_atomically(path: Path, write: Any) -> None:
-    """`write(temporary)`, sync, rename: `path` is whole or it is not there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".partial")
-    try:
-        write(temporary)
-        with open(temporary, "r+b") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-        if os.name == "posix":  # the new name, too, is on the disk
-            folder = os.open(path.parent, os.O_RDONLY)
-            os.fsync(folder)
-            os.close(folder)
-    except (OSError, RuntimeError) as error:  # torch.save raises the latter on a full disk
-        raise UserError(f"cannot write {path}: {brief(error)}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 class Checkpoint:
@@ -127,11 +108,6 @@ class Checkpoint:
                     f"{path} does not fit this config or this version of progan: "
                     f"{name}: {brief(error)}; start anew with another --run-dir"
                 ) from None
-
-
-def brief(error: Exception) -> str:
-    """The first line of an error's message."""
-    return (str(error).splitlines() or [type(error).__name__])[0][:200]
 
 
 @dataclass(frozen=True)

@@ -99,7 +99,7 @@ class CostModel:
             return None
         total = 0.0
         for phase in self.schedule.phases:
-            images = min(phase.end_nimg, self.schedule.total_nimg) - max(phase.start_nimg, nimg)
+            images = self.schedule.end_of(phase) - max(phase.start_nimg, nimg)
             total += max(images, 0) * self.per_image(phase)
         return total
 

@@ -1,4 +1,4 @@
-"""The one exception for mistakes of the user's, shown as a message without a traceback."""
+"""Mistakes of the user's: the one exception for them, and words for their messages."""
 
 import difflib
 from collections.abc import Iterable
@@ -12,3 +12,8 @@ def nearest(word: str, allowed: Iterable[str]) -> str:
     """``" (did you mean 'x'?)"`` for the allowed word nearest to `word`, or nothing."""
     match = difflib.get_close_matches(word, list(allowed), n=1, cutoff=0.5)
     return f" (did you mean '{match[0]}'?)" if match else ""
+
+
+def brief(error: Exception) -> str:
+    """The first line of an error's message."""
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]

@@ -19,8 +19,7 @@ from progan.layers import (
     pixel_norm,
     upsample2x,
 )
-
-START = 4  # the resolution of the first block
+from progan.schedule import START_RESOLUTION, resolutions_to
 
 
 def channels_at(resolution: int, channel_base: int, channel_max: int) -> int:
@@ -28,15 +27,10 @@ def channels_at(resolution: int, channel_base: int, channel_max: int) -> int:
     return min(channel_base // resolution, channel_max)
 
 
-def resolutions_to(resolution: int) -> list[int]:
-    """The powers of two from 4 to `resolution`."""
-    return [2**k for k in range(2, resolution.bit_length())]
-
-
 class GrowingNetwork(nn.Module):
     """What the generator and the critic share: blocks and 1x1 image layers, one a resolution."""
 
-    blocks: nn.ModuleDict  # keyed by resolution, from START up
+    blocks: nn.ModuleDict  # keyed by resolution, from START_RESOLUTION up
     image_layers: nn.ModuleDict  # to_rgb or from_rgb, keyed likewise
 
     def __init__(self, resolution: int, channels: int, channel_base: int, channel_max: int):
@@ -85,13 +79,13 @@ class GeneratorStart(nn.Module):
         super().__init__()
         # The official code divides this layer's gain by 4; the paper does not mention it.
         self.dense = EqualizedLinear(
-            in_features, out_channels * START**2, gain=SQRT2 / 4, bias=False
+            in_features, out_channels * START_RESOLUTION**2, gain=SQRT2 / 4, bias=False
         )
         self.bias = nn.Parameter(torch.zeros(out_channels))  # one a channel, as in a convolution
         self.conv = EqualizedConv2d(out_channels, out_channels, 3)
 
     def forward(self, z: Tensor) -> Tensor:
-        x = self.dense(z).reshape(z.shape[0], -1, START, START)
+        x = self.dense(z).reshape(z.shape[0], -1, START_RESOLUTION, START_RESOLUTION)
         x = pixel_norm(leaky_relu(x + self.bias.to(x.dtype)[:, None, None]))
         return pixel_norm(leaky_relu(self.conv(x)))
 
@@ -127,7 +121,7 @@ class Generator(GrowingNetwork):
         for r in resolutions_to(resolution):
             self.blocks[str(r)] = (
                 GeneratorStart(z_dim + c_dim, self.width(r))
-                if r == START
+                if r == START_RESOLUTION
                 else GeneratorBlock(self.width(r // 2), self.width(r), fused_scale)
             )
             self.image_layers[str(r)] = EqualizedConv2d(self.width(r), channels, 1, gain=1)
@@ -176,7 +170,7 @@ class CriticEnd(nn.Module):
         super().__init__()
         self.stddev_group = stddev_group
         self.conv = EqualizedConv2d(in_channels + 1, in_channels, 3)
-        self.dense = EqualizedLinear(in_channels * START**2, hidden)
+        self.dense = EqualizedLinear(in_channels * START_RESOLUTION**2, hidden)
         self.out = EqualizedLinear(hidden, 1 + c_dim, gain=1)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -208,7 +202,7 @@ class Critic(GrowingNetwork):
         for r in resolutions_to(resolution):
             self.blocks[str(r)] = (
                 CriticEnd(self.width(r), self.width(r // 2), c_dim, stddev_group)
-                if r == START
+                if r == START_RESOLUTION
                 else CriticBlock(self.width(r), self.width(r // 2), fused_scale)
             )
             self.image_layers[str(r)] = EqualizedConv2d(channels, self.width(r), 1)

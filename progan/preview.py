@@ -27,7 +27,7 @@ def phase_table(schedule: Schedule, costs: "CostModel | None" = None) -> str:
         header += ["GFLOP/image", "time"]
     rows = [header]
     for phase in schedule.phases:
-        images = min(phase.end_nimg, schedule.total_nimg) - phase.start_nimg
+        images = schedule.end_of(phase) - phase.start_nimg
         row = [
             str(phase),
             f"{phase.start_nimg / 1000:.1f}",
@@ -79,7 +79,7 @@ def plot(schedule: Schedule, path: Path) -> None:
         axis.plot(x, y, linewidth=1.8)
         for phase in schedule.phases:
             if phase.fading:
-                end = min(phase.end_nimg, schedule.total_nimg)
+                end = schedule.end_of(phase)
                 axis.axvspan(phase.start_nimg / 1000, end / 1000, alpha=0.12, linewidth=0)
         if powers_of_two:
             axis.set_yscale("log", base=2)
@@ -101,7 +101,7 @@ def points(
     """A curve in kimg, 33 points a phase so that ramps show; steps stay vertical."""
     x, y = [], []
     for phase in schedule.phases:
-        end = min(phase.end_nimg, schedule.total_nimg)
+        end = schedule.end_of(phase)
         for i in range(33):
             nimg = phase.start_nimg + (end - phase.start_nimg) * i // 32
             x.append(nimg / 1000)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from progan.checkpoint import write_atomically
 from progan.config import Config, differences
+from progan.disk import write_atomically
 from progan.errors import UserError
 from progan.settings import load_config
 
@@ -68,7 +68,6 @@ def check_run_dir(run_dir: Path, config: Config) -> None:
 
 def write_config(run_dir: Path, config: Config) -> None:
     """The resolved config, beside what the run writes."""
-    run_dir.mkdir(parents=True, exist_ok=True)
     write_atomically(
         run_dir / "config.yaml",
         lambda temporary: temporary.write_text(config.to_yaml(), encoding="utf-8"),

@@ -12,7 +12,8 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from progan.checkpoint import Snapshot, stamp, write_atomically
+from progan.checkpoint import Snapshot, stamp
+from progan.disk import write_atomically
 from progan.distributed import float32_as, random
 from progan.errors import UserError, nearest
 from progan.networks import Generator, one_hot
@@ -63,11 +64,11 @@ def generate(
     # Batches of one size; on the CPU of one, since its kernels round otherwise in other company.
     batch_size = 1 if device.type == "cpu" else BATCH
     images = []
-    for start in range(0, len(seeds), batch_size):
-        part = slice(start, start + batch_size)
-        z = latents(seeds[part], G.z_dim).to(device)
-        c = one_hot(torch.tensor(labels[part], device=device), G.c_dim) if labels else None
-        with float32_as("ieee"):  # whatever training rounds, a seed's image is one
+    with float32_as("ieee"):  # whatever training rounds, a seed's image is one
+        for start in range(0, len(seeds), batch_size):
+            part = slice(start, start + batch_size)
+            z = latents(seeds[part], G.z_dim).to(device)
+            c = one_hot(torch.tensor(labels[part], device=device), G.c_dim) if labels else None
             images.append(to_uint8(G(z, c, resolution=resolution, alpha=alpha)))
     return np.concatenate(images)
 

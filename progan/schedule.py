@@ -37,6 +37,12 @@ DECAYS: dict[str, Callable[[Ramp, float], float]] = {
     "polynomial": lambda r, p: r.end + (r.start - r.end) * (1 - p) ** r.power,
 }
 
+
+def resolutions_to(resolution: int) -> list[int]:
+    """The powers of two from 4 to `resolution`: of networks, of schedules, of prepared data."""
+    return [2**k for k in range(2, resolution.bit_length())]
+
+
 T = TypeVar("T")
 ByResolution = T | Mapping[int, T]
 """One value for all resolutions, or a map `{4: 128, 64: 32}`: each holds from its key upward."""
@@ -99,8 +105,11 @@ class Schedule:
 
     def at(self, nimg: int) -> Phase:
         """The phase of the update that starts at `nimg`."""
-        starts = [phase.start_nimg for phase in self.phases]
-        return self.phases[bisect_right(starts, nimg) - 1]
+        return self.phases[bisect_right(self.phases, nimg, key=lambda p: p.start_nimg) - 1]
+
+    def end_of(self, phase: Phase) -> int:
+        """Where a phase ends in this run: the last one may be cut short."""
+        return min(phase.end_nimg, self.total_nimg)
 
     def reached(self, nimg: int) -> tuple[int, float | None]:
         """Resolution and alpha of the networks as trained up to `nimg`: at a boundary, those of

@@ -17,6 +17,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from progan.config import Config, flatten
+from progan.disk import write_atomically
 from progan.errors import UserError, nearest
 
 
@@ -132,9 +133,7 @@ def drop_lines_after(path: Path, nimg: int) -> None:
                 kept.append(line + "\n")
         except (json.JSONDecodeError, KeyError, TypeError):
             continue
-    temporary = path.with_name(path.name + ".partial")
-    temporary.write_text("".join(kept), encoding="utf-8")
-    os.replace(temporary, path)
+    write_atomically(path, lambda file: file.write_text("".join(kept), encoding="utf-8"))
 
 
 class Console:

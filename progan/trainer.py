@@ -15,12 +15,12 @@ from torch import Tensor
 
 from progan import ema
 from progan.build import make_costs, make_loss, make_networks
-from progan.checkpoint import Checkpoint, brief
+from progan.checkpoint import Checkpoint
 from progan.config import Config
 from progan.data.batches import Batch, Feed, Stream
 from progan.data.pyramid import Pyramid
 from progan.distributed import average, computing_in, on_any, same_everywhere
-from progan.errors import UserError
+from progan.errors import UserError, brief
 from progan.outputs import Outputs
 from progan.runs import write_config
 from progan.schedule import Phase, at_resolution
@@ -65,22 +65,19 @@ class Trainer:
         self.run_dir = run_dir
         self.accelerator = accelerator
         self.stop = stop
-        self.seed = config.run.seed
         self.schedule = config.make_schedule()
         self.loss = make_loss(config)
         self.stream = Stream(
             pyramid,
-            seed=self.seed,
+            seed=config.run.seed,
             mirror=config.data.mirror,
             device=accelerator.device,
             rank=accelerator.process_index,
             processes=accelerator.num_processes,
         )
-        self.classes = pyramid.classes if config.data.labels else ()
-        self.feed = Feed(
-            self.stream, seed=self.seed, z_dim=config.network.z_dim, c_dim=len(self.classes)
-        )
-        self.G, self.D = make_networks(config, len(self.classes), accelerator.device)
+        c_dim = len(pyramid.classes) if config.data.labels else 0
+        self.feed = Feed(self.stream, seed=config.run.seed, z_dim=config.network.z_dim, c_dim=c_dim)
+        self.G, self.D = make_networks(config, c_dim, accelerator.device)
         self.G_ema = copy.deepcopy(self.G).requires_grad_(False)
         self.G_opt, self.D_opt = (
             torch.optim.Adam(network.parameters(), fused=True) for network in (self.G, self.D)

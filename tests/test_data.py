@@ -16,9 +16,10 @@ from PIL import Image
 from progan.data import demo, prepare
 from progan.data.files import Source
 from progan.data.images import BadImage, TooSmall, to_square
-from progan.data.pyramid import Pyramid, PyramidWriter, resolutions
+from progan.data.pyramid import Pyramid, PyramidWriter
 from progan.data.sources import find
 from progan.errors import UserError
+from progan.schedule import resolutions_to
 
 
 @pytest.fixture(autouse=True)
@@ -146,7 +147,7 @@ DAMAGES = {
 def test_damaged_pyramid_is_refused(tmp_path, message):
     """Every file that does not fit `meta.json` is an error that names it."""
     with PyramidWriter(tmp_path, "x", 3, 16) as writer:
-        levels = {r: np.zeros((3, 3, r, r), np.uint8) for r in resolutions(16)}
+        levels = {r: np.zeros((3, 3, r, r), np.uint8) for r in resolutions_to(16)}
         writer.append(levels, np.array([0, 1, 0]))
         writer.finish(("a", "b"))
     assert Pyramid.open(tmp_path).labels.tolist() == [0, 1, 0]

@@ -4,7 +4,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from progan.networks import Critic, Generator, channels_at, one_hot, resolutions_to
+from progan.networks import Critic, Generator, channels_at, one_hot
+from progan.schedule import resolutions_to
 
 TINY = {"channel_base": 64, "channel_max": 6}  # 6 channels at 4 and 8, 4 at 16
 

@@ -21,9 +21,10 @@ from tqdm import tqdm
 
 from progan.data.files import Source
 from progan.data.images import BadImage, TooSmall
-from progan.data.pyramid import VERSION, Pyramid, PyramidWriter, resolutions, size_in_bytes
+from progan.data.pyramid import VERSION, Pyramid, PyramidWriter, size_in_bytes
 from progan.errors import UserError
 from progan.layers import downsample2x
+from progan.schedule import resolutions_to
 
 BAD_FILES = "bad-files.txt"
 BATCH_BYTES = 2**22  # of images that a thread reads before it hands them on
@@ -96,7 +97,7 @@ def prepare(
     that may be unreadable or too small; they are left out and named in `bad-files.txt`. UserError
     if there are more, if no image is left, or if the folder cannot be written.
     """
-    if resolution not in resolutions(resolution) or channels not in (1, 3):
+    if resolution not in resolutions_to(resolution) or channels not in (1, 3):
         raise UserError(
             f"network.resolution must be a power of two from 4 and network.channels 1 or 3, not "
             f"{resolution} and {channels}"
@@ -243,7 +244,7 @@ class _BadImages:
 
     def _largest_that_would_do(self) -> int | None:
         """The largest resolution at which all but one in a hundred of the sizes suffice."""
-        for resolution in reversed(resolutions(self._resolution // 2)):
+        for resolution in reversed(resolutions_to(self._resolution // 2)):
             short = sum(n for size, n in self._sizes.items() if min(size) < resolution)
             if short <= self._sizes.total() // 100:
                 return resolution

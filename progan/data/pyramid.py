@@ -14,6 +14,7 @@ from typing import BinaryIO, Self
 import numpy as np
 
 from progan.errors import UserError
+from progan.schedule import resolutions_to
 
 VERSION = 1
 HEADER_BYTES = 128
@@ -45,7 +46,7 @@ class Pyramid:
         self.count, self.channels, self.resolution = meta.count, meta.channels, meta.resolution
         self.classes = tuple(meta.classes)
         self.labels: np.ndarray | None = None
-        self._levels = {r: self._open(r) for r in resolutions(self.resolution)}
+        self._levels = {r: self._open(r) for r in resolutions_to(self.resolution)}
         if self.classes:
             self.labels = np.load(path / "labels.npy", allow_pickle=False)
             _expect("labels.npy", self.labels, np.int64, (self.count,))
@@ -74,8 +75,8 @@ class Pyramid:
 
     def level(self, resolution: int) -> np.memmap:
         """The images at one resolution: uint8 [N, C, resolution, resolution]."""
-        if resolution not in resolutions(self.resolution):
-            allowed = ", ".join(map(str, resolutions(self.resolution)))
+        if resolution not in resolutions_to(self.resolution):
+            allowed = ", ".join(map(str, resolutions_to(self.resolution)))
             raise ValueError(f"{self.path} has no level {resolution}, only {allowed}")
         return self._levels[resolution]
 
@@ -103,7 +104,7 @@ class PyramidWriter:
         self._files: dict[int, BinaryIO] = {}
 
     def __enter__(self) -> Self:
-        for r in resolutions(self._resolution):
+        for r in resolutions_to(self._resolution):
             self._files[r] = self._stack.enter_context(open(self._path / f"{r:04d}.npy", "wb"))
             _write_header(self._files[r], (0, self._channels, r, r))
         return self
@@ -139,14 +140,9 @@ class PyramidWriter:
         (self._path / "meta.json").write_text(text + "\n")
 
 
-def resolutions(largest: int) -> list[int]:
-    """The resolutions of a pyramid: 4, 8, …, `largest`."""
-    return [2**k for k in range(2, int(largest).bit_length())]
-
-
 def size_in_bytes(count: int, channels: int, resolution: int) -> int:
     """Disk space that the images of a pyramid take."""
-    return count * channels * sum(r * r for r in resolutions(resolution))
+    return count * channels * sum(r * r for r in resolutions_to(resolution))
 
 
 def _write_header(file: BinaryIO, shape: tuple[int, ...]) -> None:
