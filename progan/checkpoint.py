@@ -6,11 +6,13 @@ to use. Neither can run code when it is loaded.
 
 import json
 import logging
+import re
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
@@ -24,6 +26,8 @@ from progan.settings import validate
 from progan.yaml_io import parse_yaml
 
 log = logging.getLogger("progan")
+
+MOST_EXAMPLES = 64  # label rows in a snapshot: as many as a grid has cells
 
 
 class Stateful(Protocol):
@@ -120,6 +124,7 @@ class Snapshot:
     resolution: int
     alpha: float | None
     classes: tuple[str, ...]
+    examples: np.ndarray | None = None  # of attributes: label rows of the data, uint8 [n, K]
 
 
 def snapshot_path(run_dir: Path, nimg: int) -> Path:
@@ -127,15 +132,42 @@ def snapshot_path(run_dir: Path, nimg: int) -> Path:
 
 
 def save_snapshot(path: Path, snapshot: Snapshot) -> None:
-    """One `.safetensors` file with all that sampling needs in its metadata."""
+    """One `.safetensors` file with all that sampling needs in its metadata.
+
+    With `examples`, rows like "0110", `classes` are attributes.
+    """
     metadata = {
         "progan": __version__,
         "config": snapshot.config.to_yaml(),
         "progress": json.dumps([snapshot.nimg, snapshot.resolution, snapshot.alpha]),
         "classes": json.dumps(snapshot.classes),
     }
+    if snapshot.examples is not None:
+        rows = snapshot.examples.tolist()
+        metadata["examples"] = json.dumps(["".join(map(str, row)) for row in rows])
     tensors = {name: t.contiguous() for name, t in snapshot.G.state_dict().items()}
     write_atomically(path, lambda temporary: temporary.write_bytes(save(tensors, metadata)))
+
+
+def read_labels(metadata: dict[str, str]) -> tuple[tuple[str, ...], np.ndarray | None]:
+    """Names of classes or attributes, and of attributes the example rows.
+
+    Raises:
+        ValueError: they are not what `save_snapshot` writes.
+    """
+    names = json.loads(metadata["classes"])
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ValueError("its classes are no list of names")
+    if "examples" not in metadata:
+        return tuple(names), None
+    rows = json.loads(metadata["examples"])
+    if not (names and isinstance(rows, list) and 0 < len(rows) <= MOST_EXAMPLES):
+        raise ValueError(f"its examples are not 1 to {MOST_EXAMPLES} rows of attributes")
+    if not all(isinstance(row, str) and re.fullmatch("[01]+", row) for row in rows):
+        raise ValueError("its examples hold something else than 0 and 1")
+    if {len(row) for row in rows} != {len(names)}:
+        raise ValueError(f"its examples are not of {len(names)} attributes")
+    return tuple(names), np.array([list(row) for row in rows]).astype(np.uint8)
 
 
 def find_snapshot(path: Path) -> Path:
@@ -164,7 +196,7 @@ def load_snapshot(path: Path) -> Snapshot:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         config = validate(parse_yaml(metadata["config"], "its config"), "its config")
         nimg, resolution, alpha = json.loads(metadata["progress"])
-        classes = tuple(json.loads(metadata["classes"]))
+        classes, examples = read_labels(metadata)
         G = Generator(**config.network.generator_settings(), c_dim=len(classes))
         G.load_state_dict(tensors)
     except (SafetensorError, KeyError, ValueError, TypeError, RuntimeError, OSError) as error:
@@ -172,4 +204,5 @@ def load_snapshot(path: Path) -> Snapshot:
             f"{path} is not a snapshot of progan ({brief(error)}); "
             "snapshots are the .safetensors files in a run's snapshots/"
         ) from None
-    return Snapshot(G.eval().requires_grad_(False), config, nimg, resolution, alpha, classes)
+    G.eval().requires_grad_(False)
+    return Snapshot(G, config, nimg, resolution, alpha, classes, examples)

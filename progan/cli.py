@@ -7,31 +7,17 @@ import signal
 import sys
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from progan import __version__
+from progan.cli_data import data as data_commands
 from progan.config import Config
 from progan.errors import UserError
 from progan.launch import is_main, let_threads_sleep, processes, speaks
+from progan.options import PathOption
 from progan.settings import load_config, presets
-
-if TYPE_CHECKING:
-    from progan.data.pyramid import Pyramid
-
-
-class PathOption(click.Path):
-    """A path that is not empty: an unset variable of a script would mean the current folder."""
-
-    def __init__(self) -> None:
-        super().__init__(path_type=Path)
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
-        if value == "":
-            self.fail("is empty; give a path", param, ctx)
-        return super().convert(value, param, ctx)
-
 
 OVERRIDES = click.option(
     "-o",
@@ -71,17 +57,21 @@ def main() -> None:
     progan train --data demo             train on the embedded cartoon faces
     progan sample runs/demo --grid       a grid of what it learned
     progan train --data FOLDER           train on your own images
+    progan data info FOLDER              what is in it, and is it fit?
     """
     let_threads_sleep()
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     logging.getLogger("progan").setLevel(logging.INFO)
 
 
+main.add_command(data_commands)
+
+
 @main.command()
 @click.option(
     "--data",
     metavar="NAME|PATH",
-    help="demo, celeba, cifar10, mnist, or a folder or zip of images.",
+    help="A known data set (progan data list), or images: a folder, zip, tar, array, shards.",
 )
 @CONFIG
 @OVERRIDES
@@ -113,7 +103,7 @@ def train(
     """Train, or go on with, a run.
 
     \b
-    Without --config, a named data set takes the preset of its name, and a path
+    Without --config, a named data set takes the preset for it, and a path
     the paper's networks at 128x128. On a machine without a GPU, try
     progan train --data FOLDER --config demo
     """
@@ -140,6 +130,7 @@ def train(
 
 def resolve(data: str | None, config_name: str | None, overrides: list[str]) -> Config:
     """Preset or file, then `--data`, then `-o`."""
+    from progan.data.shards import is_shards
     from progan.data.sources import NAMED
 
     if data == "":
@@ -149,12 +140,13 @@ def resolve(data: str | None, config_name: str | None, overrides: list[str]) -> 
             f"'{data}' is a preset for images you have: progan train --data FOLDER --config {data}"
         )
     if data in NAMED and config_name is None:
-        config_name = data
+        config_name = NAMED[data].preset
     if data is not None:
         overrides = [f"data.source={json.dumps(data, ensure_ascii=False)}", *overrides]
     config = load_config(config_name, overrides)
     source = config.data.source
-    if source is None or source in NAMED or not Path(source).exists():
+    local = source is not None and (Path(source).exists() or is_shards(source))
+    if not local or source in NAMED or "://" in source:
         return config
     # A path is kept absolute, so that the run can be resumed from any folder.
     absolute = config.data.model_copy(update={"source": str(Path(source).resolve())})
@@ -179,14 +171,14 @@ def check_start(config: Config, run_dir: Path) -> None:
 
 def preview(config: Config) -> None:
     """What `--dry-run` prints."""
-    from progan.build import make_costs, make_networks
+    from progan.build import make_costs, make_loss, make_networks
     from progan.distributed import make_accelerator
     from progan.preview import phase_table
 
     schedule = config.make_schedule()
     accelerator = make_accelerator(Path("."), None)
     G, D = make_networks(config, 0, accelerator.device)
-    costs = make_costs(config, schedule, G, D, accelerator)
+    costs = make_costs(config, make_loss(config), schedule, G, D, accelerator)
     if is_main():
         click.echo(config.to_yaml())
         click.echo(phase_table(schedule, costs))
@@ -194,22 +186,24 @@ def preview(config: Config) -> None:
 
 def start(config: Config, run_dir: Path, download: bool) -> None:
     """Prepare the data, train, say how to go on."""
+    from progan.build import open_data
     from progan.distributed import make_accelerator
     from progan.runs import lock_run
     from progan.stopping import StopRequest
     from progan.trainer import Trainer
 
-    pyramid = open_data(config, download)
+    data = open_data(config, download, lambda line: click.echo(line, err=True))
     with lock_run(run_dir) if is_main() else nullcontext(), StopRequest() as stop:
         accelerator = make_accelerator(run_dir, config.run.tracker)
         if is_main():
-            click.echo(f"{pyramid.count:,} images of {config.data.source}; run folder {run_dir}")
+            click.echo(f"{data.count:,} images of {config.data.source}; run folder {run_dir}")
             if config.data.labels:
-                click.echo(f"{len(pyramid.classes)} classes: {', '.join(pyramid.classes)}")
+                kind = "attributes" if data.labels.ndim == 2 else "classes"
+                click.echo(f"{len(data.classes)} {kind}: {', '.join(data.classes)}")
             click.echo(f"samples while it trains: {run_dir / 'images'}")
             if config.run.tracker == "tensorboard":
                 click.echo(f"curves and samples: tensorboard --logdir {run_dir}")
-        complete = Trainer(config, pyramid, run_dir, accelerator, stop).run()
+        complete = Trainer(config, data, run_dir, accelerator, stop).run()
     if is_main():
         where = shlex.quote(str(run_dir))
         if complete:
@@ -221,40 +215,24 @@ def start(config: Config, run_dir: Path, download: bool) -> None:
         sys.exit(130)
 
 
-def open_data(config: Config, download: bool) -> "Pyramid":
-    """Find the images, and prepare them unless that has been done."""
-    from progan.data import prepare, sources
-
-    data = config.data
-    with prepare.lock("download", data.cache) if download else nullcontext():
-        source = sources.find(
-            data.source,
-            root=data.root and Path(data.root),
-            labels=data.labels,
-            download=download,
-        )
-    return prepare.cached(
-        source,
-        resolution=config.network.resolution,
-        channels=config.network.channels,
-        max_bad=data.max_bad,
-        cache=data.cache and Path(data.cache),
-    )
-
-
 @main.command()
 @click.argument("source", metavar="RUN|SNAPSHOT", type=PathOption())
 @click.option("--seeds", help="Such as 0-63 or 1,5,8-11. [default: those of training's grids]")
 @click.option("--out", type=PathOption(), metavar="DIR", help="[default: samples-of-RUN]")
 @click.option("--grid", "as_grid", is_flag=True, help="One picture instead of one a seed.")
-@click.option("--class", "class_name", metavar="K", help="Number or name of a class.")
+@click.option(
+    "--class",
+    "class_name",
+    metavar="K",
+    help="Number or name of a class; of attributes those to have, all others off: Smiling,Male",
+)
 def sample(
     source: Path, seeds: str | None, out: Path | None, as_grid: bool, class_name: str | None
 ) -> None:
     """Make images from the averaged generator of a run (its newest snapshot) or a snapshot file.
 
     A seed always gives the same image. A run with classes makes one of each class for a seed, in
-    a grid a row a class.
+    a grid a row a class. A run with attributes gives each seed those of an image of the data.
     """
     from progan.checkpoint import find_snapshot, load_snapshot
     from progan.sampling import parse_seeds, write_samples

@@ -1,44 +1,25 @@
 """Every knob: frozen, typed, strict; YAML in, YAML out."""
 
-from typing import Annotated, Any, Literal, Union
+from typing import Annotated, Any, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Discriminator,
-    Field,
-    Tag,
-    model_validator,
-)
+from pydantic import AfterValidator, Field, model_validator
 
-from progan.schedule import (
-    MAX_RESOLUTION,
-    START_RESOLUTION,
-    Ramp,
-    Schedule,
-    make_schedule,
+from progan.schedule import MAX_RESOLUTION, Ramp, Schedule, make_schedule
+from progan.values import (
+    Count,
+    Fit,
+    NotNegative,
+    Positive,
+    RampConfig,
+    Ramped,
+    Resolution,
+    Section,
+    Share,
+    Width,
+    by_resolution,
+    check_distinct,
 )
 from progan.yaml_io import dump_yaml
-
-LIMIT = 10**9  # beyond any use, and sums and products of such numbers stay finite
-Positive = Annotated[float, Field(gt=0, le=LIMIT)]
-NotNegative = Annotated[float, Field(ge=0, le=LIMIT)]
-Share = Annotated[float, Field(ge=0, lt=1)]
-Count = Annotated[int, Field(ge=1, le=LIMIT)]
-
-
-def check_power_of_two(value: int) -> int:
-    if value & (value - 1):
-        below = 2 ** (value.bit_length() - 1)
-        raise ValueError(f"must be a power of two, for example {below} or {min(2 * below, 1024)}")
-    return value
-
-
-Width = Annotated[int, Field(ge=1, le=2**14)]
-Resolution = Annotated[
-    int, Field(ge=START_RESOLUTION, le=MAX_RESOLUTION), AfterValidator(check_power_of_two)
-]
 
 # Keys that may differ when a run goes on: they change no weight (to rounding), only how long,
 # how often and where.
@@ -48,6 +29,10 @@ CHANGEABLE = {
     "data.source",  # the images themselves are compared (data.batches.Stream)
     "data.root",
     "data.cache",
+    "data.max_bad",
+    "data.storage",
+    "data.device_cache",
+    "data.workers",
     "run.tick_kimg",
     "run.snapshot_ticks",
     "run.checkpoint_ticks",
@@ -56,46 +41,11 @@ CHANGEABLE = {
 }
 
 
-class Section(BaseModel):
-    model_config = ConfigDict(
-        strict=True, frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False
-    )
-
-
-class RampConfig(Section):
-    """A learning rate over one phase."""
-
-    start: Positive = Field(description="rate at the phase's first image")
-    end: Positive = Field(description="rate at its last image")
-    decay: Literal["linear", "cosine", "exponential", "polynomial"] = Field(
-        "linear", description="linear, cosine, exponential or polynomial"
-    )
-    power: Positive = Field(2.0, description="power of the polynomial")
-
-
-def kind_of(value: Any) -> str:
-    """Which alternative of `by_resolution` is meant, so that an error speaks of that one only."""
-    if isinstance(value, RampConfig):
-        return "ramp"
-    if not isinstance(value, dict):
-        return "value"
-    return "ramp" if any(isinstance(key, str) for key in value) else "map"
-
-
-Ramped = Annotated[RampConfig, Tag("ramp")]
-Rate = Annotated[Annotated[Positive, Tag("value")] | Ramped, Discriminator(kind_of)]
-
-
-def by_resolution(kind: Any, *also: Any) -> Any:
-    """One value, or a map from resolutions to values, each holding from its key upward."""
-    value = Annotated[kind, Tag("value")]
-    by_map = Annotated[dict[Resolution, Rate if also else kind], Tag("map")]
-    return Annotated[Union[(value, by_map, *also)], Discriminator(kind_of)]
-
-
 class DataConfig(Section):
     source: str | None = Field(
-        None, description="demo, celeba, cifar10, mnist, or the path of a folder or zip of images"
+        None,
+        description="a known data set (progan data list), or the path of images: a folder, zip, "
+        "tar, array, shards, or prepared data",
     )
     root: str | None = Field(
         None, description="folder of the named data sets; null: $PROGAN_DATA, else ./data"
@@ -103,10 +53,33 @@ class DataConfig(Section):
     cache: str | None = Field(
         None, description="folder of prepared data; null: $PROGAN_CACHE, else ~/.cache/progan"
     )
-    labels: bool = Field(False, description="train conditionally, on the data's classes")
+    labels: bool = Field(False, description="train on the data's classes or attributes")
     mirror: bool = Field(False, description="flip half of the reals left to right")
+    augment: Annotated[
+        list[Literal["color", "translation", "cutout"]], AfterValidator(check_distinct)
+    ] = Field(
+        [],
+        description="any of [color, translation, cutout]: random changes to all that the critic "
+        "sees, for few images",
+    )
+    fit: Fit = Field(
+        "crop",
+        description="how an image becomes square: crop (the centre), pad (black bars) or "
+        "[x, y, size]",
+    )
+    allow_upscale: bool = Field(False, description="enlarge images smaller than the resolution")
+    max_images: Count | None = Field(None, description="only the first ones; null: all")
     max_bad: int = Field(
         100, ge=0, description="images that may be unreadable or too small and are left out"
+    )
+    storage: Literal["auto", "raw", "png"] = Field(
+        "auto", description="prepared levels from 256: raw arrays, png records, or by free space"
+    )
+    device_cache: bool | None = Field(
+        None, description="keep a level on the GPU; null: if it takes a quarter of free memory"
+    )
+    workers: Annotated[int, Field(ge=0, le=1024)] | None = Field(
+        None, description="processes that decode images; null: one a core"
     )
 
 

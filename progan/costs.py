@@ -9,6 +9,7 @@ from accelerate import Accelerator
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
+from progan.augment import DRAWS
 from progan.data.batches import Batch
 from progan.networks import Critic, Generator
 from progan.schedule import Phase, Schedule
@@ -42,9 +43,10 @@ def random_update(G: Generator, D: Critic, loss: Loss, phase: Phase, n: int) -> 
     c = torch.full((n, G.c_dim), 1 / G.c_dim, device=device) if G.c_dim else None
     reals = torch.randn(n, G.channels, r, r, device=device)
     mix = torch.rand(n, device=device)
+    draws = torch.rand(n, DRAWS, device=device)
     parameters = [list(net.active_parameters(r, phase.fading).values()) for net in (G, D)]
-    critic_gradients(G, D, parameters[1], Batch(z, c, reals, mix), alpha, loss)
-    generator_gradients(G, D, parameters[0], Batch(z, c), alpha, loss, r)
+    critic_gradients(G, D, parameters[1], Batch(z, c, reals, mix, draws, draws), alpha, loss)
+    generator_gradients(G, D, parameters[0], Batch(z, c, fake_draws=draws), alpha, loss, r)
 
 
 def whole_groups(D: Critic, n: int) -> int:

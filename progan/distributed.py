@@ -22,6 +22,7 @@ STREAMS = {
     "critic": 3,
     "generator": 4,
     "samples": 5,
+    "augment": 6,
 }
 
 

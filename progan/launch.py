@@ -8,6 +8,11 @@ def processes() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
+def processes_here() -> int:
+    """How many of them share this machine."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+
+
 def speaks() -> bool:
     """Whether this is the process of its machine that tells of errors."""
     return int(os.environ.get("LOCAL_RANK", "0")) == 0

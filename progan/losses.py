@@ -59,6 +59,18 @@ def r1(scores_of: Scores, reals: Tensor, fakes: Tensor, mix: Tensor, target: flo
 PENALTIES = {"wgan_gp": wgan_gp, "r1": r1}
 
 
-def label_loss(logits: Tensor, c: Tensor) -> Tensor:
+def class_loss(logits: Tensor, c: Tensor) -> Tensor:
     """Softmax cross-entropy of class logits against one-hot labels: [N] (AC-GAN, Odena et al.)."""
     return F.cross_entropy(logits, c, reduction="none")
+
+
+def attribute_loss(logits: Tensor, c: Tensor) -> Tensor:
+    """Binary cross-entropy of each attribute's logit, the mean over attributes: [N].
+
+    Not the paper's, which has no attributes. A mean, so that the label loss keeps about the same
+    weight beside the adversarial one, however many attributes there are.
+    """
+    return F.binary_cross_entropy_with_logits(logits, c, reduction="none").mean(dim=1)
+
+
+LABELS = {"classes": class_loss, "attributes": attribute_loss}  # the data decide, not the config

@@ -97,7 +97,7 @@ class Generator(GrowingNetwork):
         resolution: the largest, a power of two from 4 to 1024.
         channels: of the images, 3 or 1.
         z_dim: size of a latent.
-        c_dim: number of classes; 0 is unconditional.
+        c_dim: number of classes or attributes; 0 is unconditional.
         channel_base, channel_max: widths, see `channels_at`; 16384 and 512 in the paper.
         fused_scale: one strided convolution for upsampling and the convolution after it (the same
             function, faster).
@@ -129,7 +129,7 @@ class Generator(GrowingNetwork):
     def forward(
         self, z: Tensor, c: Tensor | None = None, *, resolution: int, alpha: Tensor | None = None
     ) -> Tensor:
-        """[N, z_dim], one-hot [N, c_dim] -> [N, channels, resolution, resolution], about [-1, 1].
+        """[N, z_dim], labels [N, c_dim] -> [N, channels, resolution, resolution], about [-1, 1].
 
         `alpha` (a 0-dim tensor) is the weight of the newest block while it fades in, else `None`.
         """
@@ -164,7 +164,7 @@ class CriticBlock(nn.Module):
 
 
 class CriticEnd(nn.Module):
-    """From 4x4 features to the score (and class logits): [N, in, 4, 4] -> [N, 1 + c_dim]."""
+    """From 4x4 features to the score (and label logits): [N, in, 4, 4] -> [N, 1 + c_dim]."""
 
     def __init__(self, in_channels: int, hidden: int, c_dim: int, stddev_group: int):
         super().__init__()
@@ -179,7 +179,7 @@ class CriticEnd(nn.Module):
 
 
 class Critic(GrowingNetwork):
-    """Images to scores (and class logits).
+    """Images to scores (and label logits).
 
     Args: as of `Generator`; `stddev_group` is the group size of minibatch stddev (Sec. 3).
     """
@@ -208,7 +208,7 @@ class Critic(GrowingNetwork):
             self.image_layers[str(r)] = EqualizedConv2d(channels, self.width(r), 1)
 
     def forward(self, images: Tensor, alpha: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
-        """[N, channels, r, r] -> scores [N] and class logits [N, c_dim] (`None` if unconditional).
+        """[N, channels, r, r] -> scores [N] and label logits [N, c_dim] (`None` if unconditional).
 
         The resolution is that of the images; `alpha` as in `Generator.forward`.
         """
@@ -224,6 +224,9 @@ class Critic(GrowingNetwork):
         return out[:, 0], out[:, 1:] if self.c_dim else None
 
 
-def one_hot(labels: Tensor, c_dim: int) -> Tensor:
-    """Class indices [N] to the networks' labels, float32 [N, c_dim]."""
-    return F.one_hot(labels, c_dim).float()
+def conditions(labels: Tensor, c_dim: int) -> Tensor:
+    """Labels to the networks' c, float32 [N, c_dim].
+
+    Class indices [N] become one-hot; rows of attributes, 0 or 1 [N, c_dim], stay what they are.
+    """
+    return (labels if labels.ndim == 2 else F.one_hot(labels, c_dim)).float()

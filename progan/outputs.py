@@ -4,10 +4,10 @@ from pathlib import Path
 
 from accelerate import Accelerator
 
-from progan.checkpoint import Snapshot, save_snapshot, snapshot_path, stamp
+from progan.checkpoint import MOST_EXAMPLES, Snapshot, save_snapshot, snapshot_path, stamp
 from progan.config import Config
 from progan.costs import CostModel
-from progan.data.batches import Stream
+from progan.data.stream import Stream
 from progan.networks import Generator
 from progan.sampling import generate, grid, grid_layout, save_png
 from progan.schedule import Phase, Schedule
@@ -41,7 +41,10 @@ class Outputs:
         self.schedule = schedule
         self.costs = costs
         self.G_ema = G_ema
-        self.classes = stream.pyramid.classes if G_ema.c_dim else ()
+        self.classes = stream.data.classes if G_ema.c_dim else ()
+        labels = stream.data.labels if self.classes else None
+        of_attributes = labels is not None and labels.ndim == 2
+        self.examples = labels[:MOST_EXAMPLES] if of_attributes else None
         self.stream = stream
         if self.active:
             for pattern in ("snapshots/snapshot-*", "images/fakes-*"):
@@ -99,7 +102,7 @@ class Outputs:
         if not self.active:
             return
         resolution, alpha = self.schedule.reached(nimg)
-        seeds, labels, columns = grid_layout(resolution, self.G_ema.c_dim)
+        seeds, labels, columns = grid_layout(resolution, self.G_ema.c_dim, self.examples)
         picture = grid(generate(self.G_ema, seeds, labels, resolution, alpha), columns)
         save_png(picture, self.run_dir / "images" / f"fakes-{stamp(nimg)}.png")
         self.tracker.log_image("fakes", picture, nimg)
@@ -111,11 +114,15 @@ class Outputs:
             self.reals(phase.resolution, nimg)
 
     def reals(self, resolution: int, nimg: int) -> None:
-        """Images of the data to compare with, laid out as the fakes."""
+        """Images of the data to compare with, laid out as the fakes.
+
+        With attributes, each fake has those of the real in its place.
+        """
         if not self.active:
             return
-        seeds, labels, columns = grid_layout(resolution, self.G_ema.c_dim)
-        picture = grid(self.stream.examples(len(seeds), labels, resolution), columns)
+        seeds, labels, columns = grid_layout(resolution, self.G_ema.c_dim, self.examples)
+        classes = labels if self.examples is None else None
+        picture = grid(self.stream.examples(len(seeds), classes, resolution), columns)
         save_png(picture, self.run_dir / "images" / f"reals-{resolution:04d}.png")
         self.tracker.log_image("reals", picture, nimg)
 
@@ -124,8 +131,8 @@ class Outputs:
         path = snapshot_path(self.run_dir, nimg)
         if self.active and not path.exists():
             reached = self.schedule.reached(nimg)
-            snapshot = Snapshot(self.G_ema, self.config, nimg, *reached, self.classes)
-            save_snapshot(path, snapshot)
+            labels = self.classes, self.examples
+            save_snapshot(path, Snapshot(self.G_ema, self.config, nimg, *reached, *labels))
 
     def say(self, text: str) -> None:
         self.console.say(text)

@@ -16,7 +16,7 @@ from progan.checkpoint import Snapshot, stamp
 from progan.disk import write_atomically
 from progan.distributed import float32_as, random
 from progan.errors import UserError, nearest
-from progan.networks import Generator, one_hot
+from progan.networks import Generator, conditions
 
 SMALLEST_CELL = 64  # grids show smaller images enlarged, pixel by pixel, so that one can see them
 WIDEST_GRID = 2048  # pixels
@@ -24,6 +24,8 @@ MOST_COLUMNS = 16
 MOST_ROWS = 32  # of the first classes, where there are more
 BATCH = 16  # images at a time
 MOST_SEEDS = 1_000_000
+
+Labels = Sequence[int] | np.ndarray  # class indices [N], or of attributes uint8 [N, K]
 
 
 def parse_seeds(text: str) -> list[int]:
@@ -51,11 +53,11 @@ def latents(seeds: Sequence[int], z_dim: int) -> Tensor:
 def generate(
     G: Generator,
     seeds: Sequence[int],
-    labels: Sequence[int] | None,
+    labels: Labels | None,
     resolution: int,
     alpha: float | None,
 ) -> np.ndarray:
-    """Images of seeds (and class indices): uint8 [N, C, r, r].
+    """Images of seeds (and labels): uint8 [N, C, r, r].
 
     A seed's image does not depend on the others: not at all on a CPU, to a grey level on a GPU.
     """
@@ -68,7 +70,9 @@ def generate(
         for start in range(0, len(seeds), batch_size):
             part = slice(start, start + batch_size)
             z = latents(seeds[part], G.z_dim).to(device)
-            c = one_hot(torch.tensor(labels[part], device=device), G.c_dim) if labels else None
+            c = None
+            if labels is not None:
+                c = conditions(torch.as_tensor(labels[part], device=device), G.c_dim)
             images.append(to_uint8(G(z, c, resolution=resolution, alpha=alpha)))
     return np.concatenate(images)
 
@@ -78,20 +82,28 @@ def to_uint8(images: Tensor) -> np.ndarray:
     return images.float().mul(127.5).add(127.5).round().clamp(0, 255).byte().cpu().numpy()
 
 
-def grid_layout(resolution: int, c_dim: int) -> tuple[list[int], list[int] | None, int]:
+def example_rows(seeds: Sequence[int], examples: np.ndarray) -> np.ndarray:
+    """Attributes for seeds: each seed always has the same example's, in any company."""
+    return examples[np.array(seeds) % len(examples)]
+
+
+def grid_layout(
+    resolution: int, c_dim: int, examples: np.ndarray | None = None
+) -> tuple[list[int], Labels | None, int]:
     """Seeds, labels and columns of the grid that training shows: 8 x 8, fewer of large images.
 
-    With classes, a row a class, the same seeds in every row.
+    With classes, a row a class, the same seeds in every row; with attributes, those of `examples`.
     """
     columns = min(8, max(2, WIDEST_GRID // max(resolution, SMALLEST_CELL)))
-    if c_dim:
+    if c_dim and examples is None:
         c_dim = min(c_dim, MOST_ROWS)
         return (
             list(range(columns)) * c_dim,
             [k for k in range(c_dim) for _ in range(columns)],
             columns,
         )
-    return list(range(columns * columns)), None, columns
+    seeds = list(range(columns * columns))
+    return seeds, None if examples is None else example_rows(seeds, examples), columns
 
 
 def grid(images: np.ndarray, columns: int) -> np.ndarray:
@@ -114,20 +126,38 @@ def save_png(image: np.ndarray, path: Path) -> None:
     write_atomically(path, lambda temporary: temporary.write_bytes(data.getvalue()))
 
 
-def class_index(name: str, classes: Sequence[str]) -> int:
-    """The class of a name or number.
+def label_index(name: str, snapshot: Snapshot) -> int:
+    """The class or attribute of a name or number.
 
     Raises:
-        UserError: the snapshot has no classes, or not this one.
+        UserError: the snapshot has no labels, or not this one.
     """
-    if not classes:
+    names = snapshot.classes
+    if not names:
         raise UserError("--class: this snapshot was trained without labels (data.labels)")
-    if name in classes:
-        return list(classes).index(name)
-    if name.isdecimal() and int(name) < len(classes):
+    if name in names:
+        return names.index(name)
+    if name.isdecimal() and int(name) < len(names):
         return int(name)
-    listing = ", ".join(f"{i} {known}" for i, known in enumerate(classes))
-    raise UserError(f"--class '{name}' is unknown{nearest(name, classes)}; classes: {listing}")
+    kind = "classes" if snapshot.examples is None else "attributes"
+    listing = ", ".join(f"{i} {known}" for i, known in enumerate(names))
+    raise UserError(f"--class '{name}' is unknown{nearest(name, names)}; {kind}: {listing}")
+
+
+def labels_to_make(
+    snapshot: Snapshot, seeds: Sequence[int], class_name: str | None
+) -> dict[str, Labels | None]:
+    """Labels of all seeds, once for each class, under the ending of their files' names."""
+    if snapshot.examples is None:
+        named = class_name is not None
+        classes = [label_index(class_name, snapshot)] if named else range(len(snapshot.classes))
+        return {f"-class{k:03d}": [k] * len(seeds) for k in classes} or {"": None}
+    if class_name is None:
+        return {"": example_rows(seeds, snapshot.examples)}
+    present = sorted({label_index(name.strip(), snapshot) for name in class_name.split(",")})
+    row = np.zeros(len(snapshot.classes), np.uint8)
+    row[present] = 1
+    return {"-class" + "-".join(f"{k:03d}" for k in present): np.tile(row, (len(seeds), 1))}
 
 
 def write_samples(
@@ -137,25 +167,25 @@ def write_samples(
 
     `seeds=None`: those of training's grid, which the grid then equals.
     """
-    default_seeds, _, columns = grid_layout(snapshot.resolution, len(snapshot.classes))
+    default_seeds, _, columns = grid_layout(
+        snapshot.resolution, len(snapshot.classes), snapshot.examples
+    )
     seeds = seeds or list(dict.fromkeys(default_seeds))
-    classes = range(len(snapshot.classes))
-    if class_name is not None:
-        classes = [class_index(class_name, snapshot.classes)]
-    elif classes:
-        columns = len(seeds) if len(seeds) <= MOST_COLUMNS else columns
-    labels = [k for k in classes for _ in seeds] or None
-    names = [f"seed{seed:04d}" for seed in seeds]
-    if labels:
-        names = [f"{name}-class{k:03d}" for k in classes for name in names]
-        seeds = seeds * len(classes)
+    made_of = labels_to_make(snapshot, seeds, class_name)
+    if len(made_of) > 1 and len(seeds) <= MOST_COLUMNS:
+        columns = len(seeds)  # a row a class
+    labels = np.concatenate(list(made_of.values())) if snapshot.classes else None
+    names = [f"seed{seed:04d}{ending}" for ending in made_of for seed in seeds]
+    seeds = seeds * len(made_of)
 
     fast = torch.accelerator.is_available()
     G = snapshot.G.to(torch.accelerator.current_accelerator() if fast else "cpu")
     starts = range(0, len(seeds), BATCH)
     batches = (slice(i, i + BATCH) for i in tqdm(starts, unit="batch", disable=None, leave=False))
     made = (
-        generate(G, seeds[b], labels and labels[b], snapshot.resolution, snapshot.alpha)
+        generate(
+            G, seeds[b], None if labels is None else labels[b], snapshot.resolution, snapshot.alpha
+        )
         for b in batches
     )
     size = f"{snapshot.resolution}x{snapshot.resolution}"

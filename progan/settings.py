@@ -102,7 +102,7 @@ def explain(error: dict[str, Any]) -> str:
             return f"unknown key {where}{nearest(str(key), fields)}; known: {', '.join(fields)}"
         elif key == "ramp":
             model = RampConfig
-        elif key not in ("value", "map", "[key]"):
+        elif key not in ("value", "map", "list", "[key]"):
             path += f"[{key}]"
     if error["type"] == "missing":
         return f"{path} is missing: {field.description}"

@@ -17,8 +17,8 @@ from progan import ema
 from progan.build import make_costs, make_loss, make_networks
 from progan.checkpoint import Checkpoint
 from progan.config import Config
-from progan.data.batches import Batch, Feed, Stream
-from progan.data.pyramid import Pyramid
+from progan.data.batches import Batch, Feed
+from progan.data.stream import Images, Stream
 from progan.distributed import average, computing_in, on_any, same_everywhere
 from progan.errors import UserError, brief
 from progan.outputs import Outputs
@@ -48,7 +48,7 @@ class Trainer:
     """Trains a run from where it is to its end, or to a requested stop.
 
     Args:
-        pyramid: the data, at least to the config's resolution.
+        data: images, at least to the config's resolution.
         run_dir: written by the main process only; its newest checkpoint is restored.
         stop: asked between updates.
     """
@@ -56,7 +56,7 @@ class Trainer:
     def __init__(
         self,
         config: Config,
-        pyramid: Pyramid,
+        data: Images,
         run_dir: Path,
         accelerator: Accelerator,
         stop: StopRequest,
@@ -66,17 +66,25 @@ class Trainer:
         self.accelerator = accelerator
         self.stop = stop
         self.schedule = config.make_schedule()
-        self.loss = make_loss(config)
+        of_attributes = config.data.labels and data.labels.ndim == 2
+        self.loss = make_loss(config, "attributes" if of_attributes else "classes")
         self.stream = Stream(
-            pyramid,
+            data,
             seed=config.run.seed,
             mirror=config.data.mirror,
             device=accelerator.device,
             rank=accelerator.process_index,
             processes=accelerator.num_processes,
+            device_cache=config.data.device_cache,
         )
-        c_dim = len(pyramid.classes) if config.data.labels else 0
-        self.feed = Feed(self.stream, seed=config.run.seed, z_dim=config.network.z_dim, c_dim=c_dim)
+        c_dim = len(data.classes) if config.data.labels else 0
+        self.feed = Feed(
+            self.stream,
+            seed=config.run.seed,
+            z_dim=config.network.z_dim,
+            c_dim=c_dim,
+            augmented=bool(config.data.augment),
+        )
         self.G, self.D = make_networks(config, c_dim, accelerator.device)
         self.G_ema = copy.deepcopy(self.G).requires_grad_(False)
         self.G_opt, self.D_opt = (
@@ -110,6 +118,8 @@ class Trainer:
                 f"out of memory in {self.phase or 'a trial update'} ({brief(error)}); set "
                 "schedule.batch_gpu to a part of the batch: the update stays the same"
             ) from error
+        finally:
+            self.stream.close()
 
     def train(self) -> bool:
         self.begin()
@@ -147,7 +157,9 @@ class Trainer:
         if self.accelerator.is_main_process:
             write_config(self.run_dir, self.config)
         self.statistics.to(self.accelerator.device)
-        self.costs = make_costs(self.config, self.schedule, self.G, self.D, self.accelerator)
+        self.costs = make_costs(
+            self.config, self.loss, self.schedule, self.G, self.D, self.accelerator
+        )
         nimg = self.progress.nimg
         self.outputs = Outputs(
             self.config,
@@ -167,7 +179,11 @@ class Trainer:
             self.outputs.say(f"going on from {restored.name}")
         else:
             self.outputs.fakes(0)
-        self.tick_start, self.tick_start_nimg = time.perf_counter(), nimg
+        self.begin_tick()
+
+    def begin_tick(self) -> None:
+        self.tick_start, self.tick_start_nimg = time.perf_counter(), self.progress.nimg
+        self.stream.waited = 0.0
 
     def end(self, complete: bool) -> None:
         """Keep what has been reached, where the last tick has not done so."""
@@ -261,6 +277,7 @@ class Trainer:
         more = {
             "Progress/tick": self.progress.tick,
             "Timing/total_hours": self.progress.seconds / 3600,
+            "Timing/data_wait": self.stream.waited / seconds,
         }
         self.outputs.tick(phase, nimg, means, more)
         snapshot_due = last or self.progress.tick % run.snapshot_ticks == 0
@@ -268,7 +285,7 @@ class Trainer:
             self.save_checkpoint()
         if snapshot_due:  # after the checkpoint: a run with snapshots can always go on
             self.outputs.snapshot(nimg)
-        self.tick_start, self.tick_start_nimg = time.perf_counter(), nimg
+        self.begin_tick()
 
     def save_checkpoint(self) -> None:
         if self.accelerator.is_main_process:

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from progan.augment import augment
 from progan.data.batches import Batch
 from progan.layers import crossfade_reals
-from progan.losses import ADVERSARIAL, PENALTIES, label_loss
+from progan.losses import ADVERSARIAL, LABELS, PENALTIES
 from progan.networks import Critic, Generator
 
 
@@ -27,6 +28,8 @@ class Loss:
     target: float = 1.0
     drift: float = 0.001
     label: float = 1.0
+    augment: tuple[str, ...] = ()  # what the critic sees is augmented so (see `progan.augment`)
+    labels: str = "classes"  # or attributes, as the data are
 
 
 Statistics = dict[str, Tensor]  # 0-dim, means over the batch
@@ -43,11 +46,13 @@ def critic_gradients(
 ) -> Gradients:
     """Gradients of the critic's loss with respect to `parameters`, and its statistics.
 
-    `D(fake) - D(real) + λ/γ² (‖∇‖ - γ)² + ε D(real)²` for the paper's WGAN-GP (App. A.1).
+    `D(fake) - D(real) + λ/γ² (‖∇‖ - γ)² + ε D(real)²` for the paper's WGAN-GP (App. A.1). With
+    augmentation the critic meets augmented images only, in the penalty too.
     """
-    reals = crossfade_reals(batch.reals, alpha)
+    reals = augment(crossfade_reals(batch.reals, alpha), batch.real_draws, loss.augment)
     with torch.no_grad():
         fakes = G(batch.z, batch.c, resolution=reals.shape[-1], alpha=alpha).float()
+        fakes = augment(fakes, batch.fake_draws, loss.augment)
     real_scores, real_logits = D(reals, alpha)
     fake_scores, fake_logits = D(fakes, alpha)
     adversarial = ADVERSARIAL[loss.adversarial].critic(real_scores, fake_scores)
@@ -61,6 +66,7 @@ def critic_gradients(
         "Loss/gradient_penalty": penalty,
     }
     if batch.c is not None:
+        label_loss = LABELS[loss.labels]
         labels = label_loss(real_logits, batch.c) + label_loss(fake_logits, batch.c)
         total = total + loss.label * labels
         stats["Loss/labels/D"] = labels
@@ -78,11 +84,11 @@ def generator_gradients(
 ) -> Gradients:
     """Gradients of the generator's loss (`-D(fake)`) with respect to `parameters`."""
     fakes = G(batch.z, batch.c, resolution=resolution, alpha=alpha).float()
-    scores, logits = D(fakes, alpha)
+    scores, logits = D(augment(fakes, batch.fake_draws, loss.augment), alpha)
     total = ADVERSARIAL[loss.adversarial].generator(scores)
     stats = {}
     if batch.c is not None:
-        labels = label_loss(logits, batch.c)
+        labels = LABELS[loss.labels](logits, batch.c)
         total = total + loss.label * labels
         stats["Loss/labels/G"] = labels
     return gradients(total, parameters, {"Loss/G": total, **stats})

@@ -13,3 +13,12 @@ def human_time(seconds: float | None) -> str:
     if hours:
         return f"{h}h {m:02d}m"
     return f"{m}m {s:02d}s" if m else f"{s}s"
+
+
+def human_bytes(count: float) -> str:
+    """`12 kB`, `3.4 GB`: powers of 1000, as disks are sold."""
+    power = 0
+    while count >= 999.5 and power < 4:
+        count, power = count / 1000, power + 1
+    digits = 1 if power and count < 10 else 0
+    return f"{count:.{digits}f} {('B', 'kB', 'MB', 'GB', 'TB')[power]}"

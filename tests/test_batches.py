@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from progan.data.batches import Batch, Feed, Stream
+from progan.data.batches import Batch, Feed
+from progan.data.images import Square
 from progan.data.prepare import prepare
 from progan.data.sources import find
+from progan.data.stream import Stream
 from progan.distributed import random, share
 
 SIZE = 24  # images in `photos`
@@ -17,7 +19,7 @@ SIZE = 24  # images in `photos`
 @pytest.fixture(scope="module")
 def pyramid(photos, tmp_path_factory):
     source = find(str(photos), labels=True)
-    return prepare(source, tmp_path_factory.mktemp("pyramid") / "p", resolution=16, channels=3)
+    return prepare(source, tmp_path_factory.mktemp("pyramid") / "p", Square(16))
 
 
 def stream(pyramid, **settings) -> Stream:
@@ -55,16 +57,17 @@ def test_position_decides_not_the_batches_before(pyramid, batch_size):
 
 @pytest.mark.parametrize("processes", [2, 4])
 def test_processes_share_the_global_batch(pyramid, processes):
-    """Reference: one process's batch, in order: images, labels, latents, mixing factors."""
+    """Reference: one process's batch, in order: images, labels, latents, mixing factors, draws of
+    the augmentation."""
 
     def feed(rank: int, of: int) -> Feed:
         reader = stream(pyramid, rank=rank, processes=of)
-        return Feed(reader, seed=3, z_dim=5, c_dim=2)
+        return Feed(reader, seed=3, z_dim=5, c_dim=2, augmented=True)
 
     for draw in (lambda f: f.critic(40, 8, 8), lambda f: f.generator(40, 8)):
         whole = draw(feed(0, 1))
         parts = [draw(feed(rank, processes)) for rank in range(processes)]
-        for name in ("z", "c", "reals", "mix"):
+        for name in ("z", "c", "reals", "mix", "real_draws", "fake_draws"):
             if getattr(whole, name) is not None:
                 joined = torch.cat([getattr(part, name) for part in parts])
                 assert torch.equal(joined, getattr(whole, name)), name
@@ -112,11 +115,15 @@ def test_generator_labels_have_the_shares_of_the_data(pyramid):
 
 def test_split_keeps_order_and_everything():
     """Reference: torch.cat of the parts."""
-    batch = Batch(torch.randn(8, 2), None, torch.randn(8, 3, 4, 4), torch.rand(8))
+    batch = Batch(
+        torch.randn(8, 2), None, torch.randn(8, 3, 4, 4), torch.rand(8), None, torch.rand(8, 7)
+    )
     parts = batch.split(2)
     assert len(parts) == 4 and all(part.c is None for part in parts)
     assert torch.equal(torch.cat([part.reals for part in parts]), batch.reals)
     assert torch.equal(torch.cat([part.mix for part in parts]), batch.mix)
+    assert all(part.real_draws is None for part in parts)
+    assert torch.equal(torch.cat([part.fake_draws for part in parts]), batch.fake_draws)
 
 
 def test_shares_are_contiguous_and_complete():

@@ -151,7 +151,7 @@ def test_places_that_cannot_be_written(here, arguments, message):
     [
         ([], "what to train on?"),
         (["--data", "deno"], "did you mean 'demo'"),
-        (["--data", "lsun"], "progan train --data FOLDER --config lsun"),
+        (["--data", "lsun"], "lsun: not found; looked for"),
         (["--data", "celeba"], "img_align_celeba.zip"),
         (["--data", "cifar10"], "--download"),
         (["--data", "empty"], "no images in"),
@@ -175,7 +175,7 @@ def test_places_that_cannot_be_written(here, arguments, message):
         (["--data", "~nosuchuser/photos"], "no such path"),
         (["--data", "demo", "-o", "network.z_dim=1000000000"], "network.z_dim: 1000000000"),
         (["--data", "small"], "-o network.resolution=16"),
-        (["--data", "full/a.txt"], "neither a folder nor a .zip"),
+        (["--data", "full/a.txt"], "is of no kind that can"),
         (["--data", "broken", *options()], "data.max_bad"),
     ],
 )

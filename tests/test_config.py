@@ -264,7 +264,11 @@ def test_null_where_not_allowed(path):
     assert message(f"{path}=null").startswith(f"in -o: {path}: None does not fit")
 
 
-NULLABLE = ["data.source", "data.root", "data.cache", "schedule.total_kimg", "schedule.batch_gpu"]
+NULLABLE = [
+    *("data.source", "data.root", "data.cache"),
+    *("data.max_images", "data.device_cache", "data.workers"),
+    *("schedule.total_kimg", "schedule.batch_gpu"),
+]
 
 
 def test_null_where_allowed():

@@ -8,7 +8,7 @@ import torch
 from torch.autograd import gradcheck
 from torch.func import functional_call
 
-from progan.losses import ADVERSARIAL, PENALTIES, label_loss, r1, wgan_gp
+from progan.losses import ADVERSARIAL, LABELS, PENALTIES, r1, wgan_gp
 from progan.networks import Critic
 
 
@@ -178,7 +178,7 @@ def test_penalties_leave_images_and_weights_alone(name):
 
 
 @pytest.mark.parametrize("scale", [1.0, 300.0])
-def test_label_loss_is_softmax_cross_entropy(scale):
+def test_class_loss_is_softmax_cross_entropy(scale):
     """Reference: minus the log-softmax of each image's own class, in NumPy, one value an image. At
     scale 300 a softmax without its shift would overflow."""
     logits = scale * noise(6, 4)
@@ -188,4 +188,26 @@ def test_label_loss_is_softmax_cross_entropy(scale):
     log_softmax = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
     expected = [-log_softmax[i, k] for i, k in enumerate(classes)]
     one_hot = torch.from_numpy(np.eye(4)[classes])
-    assert_same(label_loss(logits, one_hot), expected)
+    assert_same(LABELS["classes"](logits, one_hot), expected)
+
+
+ROWS = [[0, 0, 0, 0], [1, 1, 1, 1], [0, 1, 0, 1], [1, 0, 0, 0]]
+
+
+@pytest.mark.parametrize("scale", [1.0, 300.0])
+def test_attribute_loss_is_binary_cross_entropy(scale):
+    """Reference: -log σ(logit) where the attribute is 1, else -log(1 - σ(logit)), by NumPy's
+    logaddexp in float64; the mean over attributes, one value an image. A softmax over attributes, a
+    sum, or an overflow would show."""
+    logits = scale * noise(4, 4)
+    values, rows = logits.numpy(), np.array(ROWS)
+    expected = np.logaddexp(0, np.where(rows == 1, -values, values)).mean(axis=1)
+    assert_same(LABELS["attributes"](logits, torch.tensor(ROWS).double()), expected)
+
+
+def test_attribute_loss_has_one_weight_for_any_number():
+    """Reference: the same attributes ten times over. And at logits of 0, as at the start: log 2."""
+    logits, c = noise(4, 4), torch.tensor(ROWS).double()
+    loss = LABELS["attributes"]
+    assert_same(loss(logits.repeat(1, 10), c.repeat(1, 10)), loss(logits, c))
+    assert_same(loss(torch.zeros_like(c), c), [math.log(2)] * 4)

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from progan.networks import Critic, Generator, channels_at, one_hot
+from progan.networks import Critic, Generator, channels_at, conditions
 from progan.schedule import resolutions_to
 
 TINY = {"channel_base": 64, "channel_max": 6}  # 6 channels at 4 and 8, 4 at 16
@@ -191,12 +191,19 @@ def test_labels_and_latents_are_normalized_together():
     assert not torch.allclose(G(z, c.roll(1, dims=1), resolution=4), images, rtol=1e-2)
 
 
-def test_one_hot_labels():
-    """Reference: written out."""
-    expected = torch.tensor([[0.0, 0, 1], [1, 0, 0], [0, 0, 1]])
-    c = one_hot(torch.tensor([2, 0, 2]), 3)
+@pytest.mark.parametrize(
+    ("labels", "expected"),
+    [
+        (torch.tensor([2, 0, 2]), [[0, 0, 1], [1, 0, 0], [0, 0, 1]]),
+        (torch.tensor([[1, 1, 0], [0, 0, 0]], dtype=torch.uint8), [[1, 1, 0], [0, 0, 0]]),
+    ],
+    ids=["classes", "attributes"],
+)
+def test_labels_as_the_networks_take_them(labels, expected):
+    """Reference: written out; an image may have several attributes, or none."""
+    c = conditions(labels, 3)
     assert c.dtype == torch.float32
-    assert torch.equal(c, expected)
+    assert c.tolist() == expected
 
 
 # Shapes and sizes -------------------------------------------------------------------------------

@@ -21,7 +21,9 @@ from progan.build import make_networks
 from progan.cli import main
 from progan.config import differences
 from progan.data import prepare, sources
-from progan.data.batches import Feed, Stream
+from progan.data.batches import Feed
+from progan.data.images import Square
+from progan.data.stream import Stream
 from progan.runs import LOCK, lock_run
 from progan.settings import load_config
 from progan.stopping import StopRequest
@@ -63,7 +65,7 @@ def test_the_loop_equals_a_plain_one(photos, whole):
     for each phase, rates from a ramp's formula, the average by its formula, statistics as means of
     two updates. To rounding."""
     config = load_config(str(whole / "config.yaml"))
-    pyramid = prepare.cached(sources.find(str(photos)), resolution=8, channels=3)
+    pyramid = prepare.cached(sources.find(str(photos)), Square(8))
     feed = Feed(Stream(pyramid, seed=0, mirror=True), seed=0, z_dim=8, c_dim=0)
     G, D = make_networks(config, 0, "cpu")
     means: dict[str, list[float]] = {}

@@ -50,6 +50,14 @@ def cross_entropy(logits, c):
     return -(c * (logits - logits.exp().sum(dim=1, keepdim=True).log())).sum(dim=1)
 
 
+def label_loss(logits, c, loss):
+    """Softmax cross-entropy of classes, mean binary cross-entropy of attributes."""
+    if loss.labels == "classes":
+        return cross_entropy(logits, c)
+    p = 1 / (1 + (-logits).exp())
+    return -(c * p.log() + (1 - c) * (1 - p).log()).mean(dim=1)
+
+
 def faded_reals(images, alpha):
     """Paper-facts: `lerp(box-down-then-nearest-up(x), x, alpha)`."""
     if alpha is None:
@@ -81,7 +89,7 @@ def critic_loss(G, D, batch, alpha, loss):
         penalty = (squares.sqrt() - loss.target) ** 2 / loss.target**2
     total = total + loss.penalty_weight * penalty + loss.drift * real**2
     if batch.c is not None:
-        crossed = cross_entropy(real_logits, batch.c) + cross_entropy(fake_logits, batch.c)
+        crossed = label_loss(real_logits, batch.c, loss) + label_loss(fake_logits, batch.c, loss)
         total = total + loss.label * crossed
     return total
 
@@ -92,7 +100,7 @@ def generator_loss(G, D, batch, alpha, loss):
     fake, logits = D(fakes, tensor(alpha))
     total = -fake if loss.adversarial == "wgan" else (1 + (-fake).exp()).log()
     if batch.c is not None:
-        total = total + loss.label * cross_entropy(logits, batch.c)
+        total = total + loss.label * label_loss(logits, batch.c, loss)
     return total
 
 
@@ -110,7 +118,9 @@ LOSSES = [
     Loss(),
     Loss(penalty_weight=3.0, target=750.0, drift=0.2, label=0.7),
     Loss(adversarial="logistic", penalty="r1", penalty_weight=5.0, drift=0.0),
+    Loss(label=0.7, labels="attributes"),
 ]
+IDS = ["paper", "cifar10", "logistic-r1", "attributes"]
 
 
 def test_default_loss_is_the_papers():
@@ -119,7 +129,7 @@ def test_default_loss_is_the_papers():
 
 
 @pytest.mark.parametrize("update", ["critic", "generator"])
-@pytest.mark.parametrize("loss", LOSSES, ids=["paper", "cifar10", "logistic-r1"])
+@pytest.mark.parametrize("loss", LOSSES, ids=IDS)
 @pytest.mark.parametrize("alpha", [None, 0.3])
 @pytest.mark.parametrize("c_dim", [0, 3])
 def test_gradients_equal_backward_of_the_formula(all_float64, update, loss, alpha, c_dim):
@@ -196,7 +206,7 @@ def difference(evaluate, parameter, place, step=1e-6):
 
 
 @pytest.mark.parametrize("update", ["critic", "generator"])
-@pytest.mark.parametrize("loss", LOSSES, ids=["paper", "cifar10", "logistic-r1"])
+@pytest.mark.parametrize("loss", LOSSES, ids=IDS)
 @pytest.mark.parametrize("alpha", [None, 0.3])
 def test_gradients_by_finite_differences(all_float64, update, loss, alpha):
     """Reference: differences of the hand-made loss, in the first, middle and last entry of each

@@ -1,87 +1,67 @@
-"""Image files in a folder or a zip as a source: images by index, read as squares."""
+"""Image files in a folder, a zip or a tar as a source.
 
-import hashlib
-import io
-import math
+Archives are read in place, nothing is unpacked. The images of folders and zips are in the order of
+their names, those of a tar in the order they have in it: a compressed tar can only be read from its
+beginning, and so each process that reads the images decompresses it once.
+"""
+
+import lzma
 import os
+import posixpath
 import re
 import stat
-import threading
 import zipfile
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import zlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
 
-from progan.data.images import FORMATS, BadImage, to_square
+from progan.data.images import BadImage
+from progan.data.labels import TABLES, Labels, common_folder, from_folders, from_table
+from progan.data.readers import FolderFiles, TarFiles, ZipFiles, open_tar
+from progan.data.source import Source, content_key, short_name
+from progan.data.tars import BadTar, members
 from progan.errors import UserError
 
-SUFFIXES = [".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm"]
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm")
+TARS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
+ARCHIVES = (".zip", *TARS)
+TABLE_BYTES = 2**28  # of labels: one of a million images with 40 attributes takes half of it
+
+ClassesOf = Callable[[Path, list[str]], Labels]
 
 
-@dataclass
-class Source:
-    """Images by index. Reading is safe from many threads.
+def from_path(path: Path, labels: bool, classes: ClassesOf = from_folders) -> Source:
+    """The images below a folder, or in a .zip or in a .tar, which may be compressed.
 
-    name: short, fit for a file name. key: hex, changes with the content. names: one an image.
-    load: index to PIL image; None if a subclass draws. classes: names, () if unlabelled.
-    labels: int64 [N], or None.
+    classes: from the path and the images' names to labels, where no table of them is beside the
+    images or above.
     """
-
-    name: str
-    key: str
-    names: Sequence[str]
-    load: Callable[[int], Image.Image] | None
-    classes: tuple[str, ...] = ()
-    labels: np.ndarray | None = None
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-    def item_name(self, i: int) -> str:
-        """The name of image `i`, printable whatever bytes it has on disk."""
-        return self.names[i].encode(errors="backslashreplace").decode()
-
-    def read(self, i: int, resolution: int, channels: int) -> np.ndarray:
-        """Image `i` as uint8 [channels, resolution, resolution]. Raises BadImage or TooSmall.
-
-        See `to_square`. PIL's warnings pass; `prepare` silences them for all threads at once.
-        """
-        try:
-            image = self.load(i)
-            ImageOps.exif_transpose(image, in_place=True)
-            return to_square(image, resolution, channels)
-        except BadImage:
-            raise
-        except UnidentifiedImageError:
-            raise BadImage("not an image, or of a kind that is not supported") from None
-        except OSError as error:
-            raise BadImage(error.strerror or str(error)) from error
-        except Exception as error:  # PIL's decoders meet broken files with errors of any type
-            raise BadImage(f"{type(error).__name__}: {error}") from error
-
-    def read_batch(
-        self, indices: Sequence[int], resolution: int, channels: int
-    ) -> list[np.ndarray | BadImage]:
-        """For each index the image as from `read`, or the error that `read` raises."""
-        found: list[np.ndarray | BadImage] = []
-        for i in indices:
-            try:
-                found.append(self.read(i, resolution, channels))
-            except BadImage as error:
-                found.append(error)
-        return found
+    if path.is_dir():
+        return _from_folder(path, labels, classes)
+    if path.name.lower().endswith(TARS):
+        return _from_tar(path, labels, classes)
+    return _from_zip(path, labels, classes)
 
 
-def from_folder(path: Path, labels: bool) -> Source:
-    """All images below a folder. Links are followed, but no folder is entered twice."""
+def _from_folder(path: Path, labels: bool, classes: ClassesOf) -> Source:
+    found = sorted(_walk(path))
+    names = [name for name, _, _ in found]
+    stamps = np.array([stamp for _, *stamp in found], np.int64)
+    return _source(path, names, FolderFiles(path, names), stamps, labels, classes)
+
+
+def _walk(path: Path) -> Iterator[tuple[str, int, int]]:
+    """Every file of interest below a folder: its name, and two numbers that change when it does.
+
+    Links are followed, but no folder is entered twice.
+    """
 
     def fail(error: OSError) -> None:
         raise error
 
-    found, entered = [], set()
+    entered = set()
     for here, folders, files in os.walk(path, followlinks=True, onerror=fail):
         status = os.stat(here)
         if (status.st_dev, status.st_ino) in entered:
@@ -90,60 +70,74 @@ def from_folder(path: Path, labels: bool) -> Source:
         entered.add((status.st_dev, status.st_ino))
         folders[:] = sorted(filter(_shown, folders))
         inside = Path(here).relative_to(path).as_posix()
-        for name in filter(_is_image, files):
-            stamp = _stamp(os.path.join(here, name))
-            if stamp:
-                found.append((name if inside == "." else f"{inside}/{name}", stamp))
-    found.sort()
-    names = [name for name, _ in found]
-    return _files(path, names, found, lambda i: (path / names[i]).read_bytes(), labels)
+        prefix = "" if inside == "." else f"{inside}/"
+        for name in filter(_wanted, files):
+            try:
+                status = os.stat(f"{here}/{name}")
+            except OSError as error:  # a dangling link, say: reading it will tell
+                yield prefix + name, -1, error.errno or 0
+                continue
+            if stat.S_ISREG(status.st_mode):
+                yield prefix + name, status.st_size, status.st_mtime_ns
 
 
-def from_zip(path: Path, labels: bool) -> Source:
-    """The images of a zip, read in place. Entries that point outside of it are ignored."""
+def _from_zip(path: Path, labels: bool, classes: ClassesOf) -> Source:
+    """Entries that point outside of the zip, and links, are ignored."""
     try:
-        archive = zipfile.ZipFile(path)
-    except (zipfile.BadZipFile, EOFError) as error:
-        raise UserError(
-            f"data.source: {path} is neither a folder nor a .zip that can be read ({error}); "
-            "unpack it and give the folder, or give a .zip of images"
-        ) from error
-    if any(info.flag_bits & 1 for info in archive.infolist()):
+        with zipfile.ZipFile(path) as archive:
+            infos = archive.infolist()
+    except (zipfile.BadZipFile, EOFError, ValueError, NotImplementedError) as error:
+        raise _unreadable(path, f"cannot be read as a zip: {error}") from error
+    if any(info.flag_bits & 1 for info in infos):
         raise UserError(f"data.source: {path} is encrypted; unpack it and give the folder")
-    entries = {}
-    for info in archive.infolist():
-        name = info.filename.replace("\\", "/")
-        outside = re.match("/|[A-Za-z]:", name)
-        parts = [part for part in name.split("/") if part not in ("", ".")]
-        # A ".." counts as hidden, so no entry can name a place outside either.
-        if not outside and parts and all(map(_shown, parts)) and _is_image(parts[-1]):
-            entries["/".join(parts)] = info
-    common = os.path.commonpath([os.path.dirname(name) for name in entries]) if entries else ""
-    names = sorted(entries)
-    lock = threading.Lock()
-
-    def read_bytes(i: int) -> bytes:
-        with lock:  # opening and closing change the archive's own state, reading does not
-            file = archive.open(entries[names[i]])
-        try:
-            return file.read()
-        finally:
-            with lock:
-                file.close()
-
-    inner = [name[len(common) :].lstrip("/") for name in names]
-    stamps = [(name, f"{entries[name].file_size} {entries[name].CRC}") for name in names]
-    return _files(path, inner, stamps, read_bytes, labels)
+    places = {}
+    for info in infos:
+        kind = stat.S_IFMT(info.external_attr >> 16)
+        if kind in (0, stat.S_IFREG) and (name := _inner(info.filename)):
+            place = info.header_offset, info.compress_size, info.file_size
+            places[name] = *place, info.CRC, info.compress_type
+    names = sorted(places)
+    table = np.array([places[name] for name in names], np.uint64).reshape(-1, 5)
+    # Sizes and checksums, not places: a zip made anew of the same files is the same.
+    return _source(path, names, ZipFiles(path, table), table[:, 2:4], labels, classes)
 
 
-def _stamp(path: str) -> str | None:
-    """What changes when a file does; None for a pipe, a device or a folder."""
+def _from_tar(path: Path, labels: bool, classes: ClassesOf) -> Source:
+    """Members that point outside of the tar, and links, are ignored."""
+    places = {}
+    status = path.stat()
     try:
-        status = os.stat(path)
-    except OSError as error:  # a dangling link, say: reading it will tell
-        return str(error.errno)
-    regular = stat.S_ISREG(status.st_mode)
-    return f"{status.st_size} {status.st_mtime_ns}" if regular else None
+        file, compressed = open_tar(path)
+        with file:
+            for name, *place in members(file, 2**62 if compressed else status.st_size):
+                if name := _inner(name):
+                    places.pop(name, None)  # of two members of one name the later one counts
+                    places[name] = place
+    except BadTar as error:
+        raise _unreadable(path, str(error)) from error
+    except (EOFError, zlib.error, lzma.LZMAError) as error:
+        raise _unreadable(path, f"is cut off or damaged: {error}") from error
+    stamp = status.st_size, status.st_mtime_ns
+    table = np.array(list(places.values()), np.int64).reshape(-1, 2)
+    files = TarFiles(path, compressed, table, stamp)
+    return _source(path, list(places), files, np.tile(stamp, (len(table), 1)), labels, classes)
+
+
+def _unreadable(path: Path, why: str) -> UserError:
+    return UserError(
+        f"data.source: {path} {why}; get or make it anew, or unpack it and give the folder"
+    )
+
+
+def _inner(name: str) -> str | None:
+    """The plain name of an archive's entry, if it is of interest and lies inside the archive."""
+    name = name.replace("\\", "/")
+    parts = [part for part in name.split("/") if part not in ("", ".")]
+    if re.match("/|[A-Za-z]:", name) or name.endswith("/"):
+        return None
+    # A ".." counts as hidden, so no entry can name a place outside.
+    shown = parts and all(map(_shown, parts)) and _wanted(parts[-1])
+    return "/".join(parts) if shown else None
 
 
 def _shown(name: str) -> bool:
@@ -151,58 +145,66 @@ def _shown(name: str) -> bool:
     return not name.startswith(".") and name != "__MACOSX"
 
 
-def _is_image(name: str) -> bool:
-    return _shown(name) and os.path.splitext(name)[1].lower() in SUFFIXES
+def _wanted(name: str) -> bool:
+    """Whether a file of this name is an image or a table of labels."""
+    return (name.lower().endswith(SUFFIXES) and _shown(name)) or name in TABLES
 
 
-def _files(
+def _source(
     path: Path,
     names: list[str],
-    stamps: list[tuple[str, str]],
-    read_bytes: Callable[[int], bytes],
+    files: FolderFiles | ZipFiles | TarFiles,
+    stamps: np.ndarray,
     labels: bool,
+    classes: ClassesOf,
 ) -> Source:
-    """A source of image files, their names relative to the folder or zip at `path`."""
+    """A source of the images among `files`; their names and stamps, one a file, make its key."""
+    content = files
+    tables = {name: i for i, name in enumerate(names) if posixpath.basename(name) in TABLES}
+    if tables:
+        images = [i for i, name in enumerate(names) if name not in tables]
+        content, stamps, names = files.pick(images), stamps[images], [names[i] for i in images]
     if not names:
         raise UserError(
             f"data.source: no images in {path}: files ending in {' '.join(SUFFIXES)} count, "
             "except hidden ones"
         )
+    around = common_folder(names)
+    inner = names
+    if around and not path.is_dir():  # the folder that most archives have around everything
+        inner = [name.removeprefix(around) for name in names]
+    key = content_key("\0".join(inner).encode(errors="surrogatepass"), stamps.tobytes())
+    found, numbers = (), None
+    if labels:
+        above = {name: i for name, i in tables.items() if around.startswith(_folder(name))}
+        if above:
+            found, numbers = _from_tables(path, names, above, files)
+        else:
+            found, numbers = classes(path, names)
+        key = content_key(key, found, numbers.dtype, numbers.tobytes())
+    return Source(short_name(path), key, inner, content, found, numbers)
 
-    def load(i: int) -> Image.Image:
-        data = read_bytes(i)
-        if not data:
-            raise BadImage("empty file")
-        image = Image.open(io.BytesIO(data), formats=FORMATS)
-        if image.width * image.height > (Image.MAX_IMAGE_PIXELS or math.inf):
-            raise BadImage(f"{image.width}x{image.height} pixels: taken for a decompression bomb")
-        return image
 
-    classes, numbers = _class_folders(path, names) if labels else ((), None)
-    stem = os.path.basename(os.path.abspath(path)).removesuffix(".zip")
-    name = re.sub(r"\W+", "-", stem).strip("-")[:40] or "images"
-    return Source(name, content_key(labels, *stamps), names, load, classes, numbers)
-
-
-def _class_folders(path: Path, names: list[str]) -> tuple[tuple[str, ...], np.ndarray]:
-    """Class names and labels out of the first folder of every name."""
-    common = os.path.commonpath([os.path.dirname(name) for name in names])  # a folder around all
-    names = [name[len(common) :].lstrip("/") for name in names]
-    loose = [name for name in names if "/" not in name]
-    if loose:
+def _from_tables(
+    path: Path, names: list[str], tables: dict[str, int], files: Callable[[int], bytes]
+) -> Labels:
+    """Labels from the only one of `tables`, whose content `files` has."""
+    if len(tables) > 1:
         raise UserError(
-            f"data.labels: {len(loose)} of {len(names)} images of {path} lie in no class folder "
-            f"({loose[0]}); lay them out as <class>/<image>, two or more folders, or set "
-            "data.labels=false"
+            f"data.labels: {path} has several tables of labels, {' and '.join(sorted(tables))}; "
+            "leave one"
         )
-    folders = [name.split("/")[0] for name in names]
-    classes = sorted(set(folders))
-    number = {name: k for k, name in enumerate(classes)}
-    return tuple(classes), np.array([number[folder] for folder in folders], np.int64)
+    ((name, i),) = tables.items()
+    try:
+        data = files(i)
+    except BadImage as error:
+        raise UserError(f"data.labels: cannot read {path / name}: {error}") from error
+    if len(data) > TABLE_BYTES:
+        raise UserError(f"data.labels: {path / name} is larger than {TABLE_BYTES} bytes")
+    start = len(_folder(name))
+    return from_table(str(path / name), data, [name[start:] for name in names])
 
 
-def content_key(*parts: object) -> str:
-    digest = hashlib.sha256()
-    for part in parts:
-        digest.update(part if isinstance(part, bytes) else repr(part).encode())
-    return digest.hexdigest()
+def _folder(name: str) -> str:
+    """`a/b/` of `a/b/c`, nothing of `c`."""
+    return name[: name.rfind("/") + 1]

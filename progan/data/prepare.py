@@ -1,269 +1,249 @@
-"""From a source to a pyramid."""
+"""From a source to a pyramid, once."""
 
-import hashlib
 import logging
-import os
-import shutil
 import sys
 import time
-import warnings
-from collections import Counter, deque
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
-import torch
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from tqdm import tqdm
 
-from progan.data.files import Source
-from progan.data.images import BadImage, TooSmall
-from progan.data.pyramid import VERSION, Pyramid, PyramidWriter, size_in_bytes
+from progan.data.bad_images import BadImages
+from progan.data.cache import cache_folder
+from progan.data.images import BadImage, Square, TooSmall, box_levels
+from progan.data.plan import check_space, free_space, make_plan
+from progan.data.pyramid import BAD_FILES, VERSION, Pyramid, is_pyramid, to_png
+from progan.data.source import Source, content_key
+from progan.data.workers import Workers, cores
+from progan.data.writer import (
+    Layout,
+    Piece,
+    PyramidWriter,
+    read_journal,
+    unfinished_files,
+    write_lines,
+)
 from progan.errors import UserError
-from progan.layers import downsample2x
-from progan.schedule import resolutions_to
 
-BAD_FILES = "bad-files.txt"
-BATCH_BYTES = 2**22  # of images that a thread reads before it hands them on
+log = logging.getLogger("progan")
+
+LOCK = ".lock"
+PIECE_BYTES = 2**22  # of images that a worker reads before it reports
+AT_ONCE_BYTES = 2**19  # of images whose levels are made together, while a core's cache holds them
+FEW = 200  # pixels as of so many images of 64x64 are done here before workers have even started
 
 
-def cached(
-    source: Source,
-    *,
-    resolution: int,
-    channels: int,
-    max_bad: int = 100,
-    cache: Path | None = None,
-    progress: bool = True,
-) -> Pyramid:
+def cached(source: Source, square: Square, *, cache: Path | None = None, **options) -> Pyramid:
     """The pyramid of `source`, made on first use; processes that start together make it once.
 
     cache: folder to keep it in; None: $PROGAN_CACHE, else $XDG_CACHE_HOME/progan, else
     ~/.cache/progan. The rest, and the errors: see `prepare`.
     """
-    parts = (source.key, resolution, channels, VERSION)
-    digest = hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
-    folder = Path(os.path.expanduser(cache or default_cache()))
-    dest = folder / "pyramids" / f"{source.name}-{digest}"
-    if not dest.exists():
-        with _writing(dest), lock(f"pyramids/{dest.name}", folder):
-            if not dest.exists():
-                prepare(
-                    source,
-                    dest,
-                    resolution=resolution,
-                    channels=channels,
-                    max_bad=max_bad,
-                    progress=progress,
-                )
-    pyramid = Pyramid.open(dest)
-    if pyramid.bad > max_bad:
-        raise UserError(
-            f"{source.name}: {pyramid.bad} images are bad, and data.max_bad is {max_bad}; see "
-            f"{dest / 'bad-files.txt'}; mend or remove them, or raise data.max_bad"
-        )
-    return pyramid
+    storage = options.get("storage", "auto")
+    digest = content_key(made_from(source, square), storage)[:16]
+    return prepare(
+        source, cache_folder(cache) / "pyramids" / f"{source.name}-{digest}", square, **options
+    )
 
 
-def lock(name: str, cache: Path | None) -> FileLock:
-    """One process at a time, of all that use the same cache folder."""
-    path = Path(os.path.expanduser(cache or default_cache())) / f"{name}.lock"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return FileLock(path)
-
-
-def default_cache() -> Path:
-    """$PROGAN_CACHE, else $XDG_CACHE_HOME/progan, else ~/.cache/progan."""
-    if chosen := os.environ.get("PROGAN_CACHE"):
-        return Path(chosen)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "progan"
+def made_from(source: Source, square: Square) -> str:
+    """Changes with whatever a pyramid depends on, but for how it is kept."""
+    return content_key(source.key, square, VERSION)
 
 
 def prepare(
     source: Source,
     dest: Path,
+    square: Square,
     *,
-    resolution: int,
-    channels: int,
+    storage: str = "auto",
     max_bad: int = 100,
-    progress: bool = True,
+    workers: int | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> Pyramid:
-    """Make the pyramid of `source` in the new folder `dest`, which appears only when it is whole.
+    """The pyramid of `source` in the folder `dest`, made unless it is there already.
 
-    resolution: of the largest level, a power of two from 4. channels: 1 or 3. max_bad: images
-    that may be unreadable or too small; they are left out and named in `bad-files.txt`. UserError
-    if there are more, if no image is left, or if the folder cannot be written.
+    An interrupted preparation goes on where it stopped. Nothing is written outside of `dest`.
+
+    Args:
+        square: what every image is made into, at the largest level.
+        storage: `raw` arrays, `png` records from 256x256 up, or `auto` by size and free space.
+        max_bad: images that may be unreadable or too small; they are left out and named in
+            `bad-files.txt`.
+        workers: processes that decode; None: one a core.
+        say: shows lines to the user, a progress bar with them; None: silence.
+
+    Raises:
+        UserError: more images are bad, none is left, they will not fit on the disk, the folder
+            cannot be written or holds something else.
     """
-    if resolution not in resolutions_to(resolution) or channels not in (1, 3):
-        raise UserError(
-            f"network.resolution must be a power of two from 4 and network.channels 1 or 3, not "
-            f"{resolution} and {channels}"
-        )
     dest = Path(dest)
-    if dest.exists():
-        raise UserError(f"{dest} exists; delete it or choose another folder")
-    part = dest.with_name(f".{dest.name}.part")
+    made = made_from(source, square)
     with _writing(dest):
-        shutil.rmtree(part, ignore_errors=True)  # of a process that was killed
-        part.mkdir(parents=True)
-        try:
-            _fill(part, source, resolution, channels, max_bad, progress)
-            part.rename(dest)
-        finally:
-            shutil.rmtree(part, ignore_errors=True)
-    pyramid = Pyramid.open(dest)
-    if pyramid.bad:
-        logging.getLogger("progan").warning(
-            "%s: left out %d bad images, named in %s", source.name, pyramid.bad, dest / BAD_FILES
+        if not (dest / "meta.json").exists():
+            _check_folder(dest, [file.name for file in unfinished_files(dest)])
+            dest.mkdir(parents=True, exist_ok=True)
+            with _alone(dest, say):
+                if not (dest / "meta.json").exists():
+                    _check_folder(dest, ())
+                    _make(source, dest, square, made, storage, max_bad, workers, say)
+            (dest / LOCK).unlink(missing_ok=True)  # whoever waits for it sees the pyramid first
+    pyramid = Pyramid.open(dest, workers=workers)
+    if pyramid.meta.made_from != made:
+        raise UserError(
+            f"{dest} holds a pyramid of other images or options ({pyramid.meta.source}, "
+            f"{pyramid.count} images at {pyramid.resolution}x{pyramid.resolution}); delete it or "
+            "choose another folder"
+        )
+    if pyramid.meta.bad > max_bad:
+        raise UserError(
+            f"{source.name}: {pyramid.meta.bad} images are bad, and data.max_bad is {max_bad}; "
+            f"see {dest / BAD_FILES}; mend or remove them, or raise data.max_bad"
         )
     return pyramid
 
 
-def _fill(
-    path: Path, source: Source, resolution: int, channels: int, max_bad: int, progress: bool
-) -> None:
-    """Write all files of a pyramid into the empty folder `path`."""
-    needed, free = size_in_bytes(len(source), channels, resolution), shutil.disk_usage(path).free
-    if needed > free:
-        raise OSError(f"it takes {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free")
-    bad = _BadImages(source, resolution, max_bad, path / BAD_FILES)
-    title = f"{source.name} at {resolution}x{resolution}"
-    with (
-        PyramidWriter(path, source.name, channels, resolution) as writer,
-        _progress_bar(title, len(source), progress) as bar,
-    ):
-        for batch in _read(source, resolution, channels):
-            for i, error in batch.bad:
-                bad.add(i, error)
-            if bad.count > max_bad:
-                raise bad.error(seen=batch.indices.stop)
-            if batch.good:
-                labels = None if source.labels is None else source.labels[batch.good]
-                writer.append(batch.levels, labels)
-            bar.update(len(batch.indices))
-        if not writer.count:
-            raise bad.error(seen=len(source))
-        writer.finish(source.classes, bad.count)
+@contextmanager
+def _alone(dest: Path, say: Callable[[str], None] | None) -> Iterator[None]:
+    """One process at a time in the folder; the others wait, and say so."""
+    lock = FileLock(dest / LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        if say:
+            say(f"{dest.name}: waiting for another process that prepares it")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
-class _Batch(NamedTuple):
-    indices: range
-    good: list[int]
-    levels: dict[int, np.ndarray]  # of the good ones
-    bad: list[tuple[int, BadImage]]
-
-
-def _read(source: Source, resolution: int, channels: int) -> Iterator[_Batch]:
-    """The images in order, a batch at a time, with threads that work a bounded way ahead."""
-
-    def work(indices: range) -> _Batch:
-        images = source.read_batch(indices, resolution, channels)
-        pairs = list(zip(indices, images, strict=True))
-        bad = [(i, x) for i, x in pairs if isinstance(x, BadImage)]
-        good = [i for i, x in pairs if not isinstance(x, BadImage)]
-        levels = _levels(np.stack([images[i - indices.start] for i in good])) if good else {}
-        return _Batch(indices, good, levels, bad)
-
-    size = min(max(BATCH_BYTES // (channels * resolution**2), 1), 64)
-    threads, torch_threads = os.cpu_count() or 1, torch.get_num_threads()
-    ahead: deque[Future[_Batch]] = deque()
-    # PIL's warnings concern single files and end as BadImage or do no harm. The filters belong to
-    # the process, so they are set around all threads. Torch's own threads would fight with ours.
-    with warnings.catch_warnings(), ThreadPoolExecutor(threads) as pool:
-        warnings.filterwarnings("ignore", module="PIL")
-        torch.set_num_threads(1)
-        try:
-            for start in range(0, len(source), size):
-                ahead.append(pool.submit(work, range(start, min(start + size, len(source)))))
-                if len(ahead) > 2 * threads:
-                    yield ahead.popleft().result()
-            while ahead:
-                yield ahead.popleft().result()
-        finally:
-            torch.set_num_threads(torch_threads)
-            pool.shutdown(cancel_futures=True)
-
-
-def _levels(images: np.ndarray) -> dict[int, np.ndarray]:
-    """All levels of uint8 [n, C, R, R]: each the average of the un-rounded level above, rounded.
-
-    Exact in float32 up to R = 1024, whose sums at 4x4 take 24 bits. Ties go to the even value.
-    """
-    levels = {images.shape[-1]: images}
-    x = torch.from_numpy(images).float()
-    while x.shape[-1] > 4:
-        x = downsample2x(x)
-        levels[x.shape[-1]] = x.round().to(torch.uint8).numpy()
-    return levels
-
-
-class _BadImages:
-    """The images that are left out: counted, listed in a file, explained if they are too many."""
-
-    def __init__(self, source: Source, resolution: int, max_bad: int, path: Path):
-        self._source, self._resolution, self._max_bad = source, resolution, max_bad
-        self._path, self.count = path, 0
-        self._sizes: Counter[tuple[int, int]] = Counter()
-        self._first: list[str] = []
-
-    def add(self, i: int, error: BadImage) -> None:
-        line = f"{self._source.item_name(i)}: {error}"
-        with open(self._path, "a", encoding="utf-8", errors="backslashreplace") as file:
-            file.write(line + "\n")
-        self.count += 1
-        if isinstance(error, TooSmall):
-            self._sizes[error.size] += 1
-        elif len(self._first) < 3:
-            self._first.append(line)
-
-    def error(self, seen: int) -> UserError:
-        """What went wrong in the first `seen` images, and what would help."""
-        small, source, limit = self._sizes.total(), self._source, self._max_bad
-        causes, remedies = [], []
-        if small:
-            sizes = [f"{w}x{h} ({n})" for (w, h), n in self._sizes.most_common(8)]
-            sizes[0] = sizes[0].replace(")", " images)").replace("(1 images", "(1 image")
-            causes.append(f"{small} too small: {', '.join(sizes)}")
-            if best := self._largest_that_would_do():
-                remedies.append(f"-o network.resolution={best}, the largest that would do")
-        if self.count > small:
-            more = "; …" if self.count - small > len(self._first) else ""
-            causes.append(f"{self.count - small} unreadable: {'; '.join(self._first)}{more}")
-            remedies.append("mending or removing the files")
-        if self.count < seen:
-            remedies.append("-o data.max_bad=N to leave out more of them")
-        of = f"the first {seen}" if seen < len(source) else f"the {seen}"
-        return UserError(
-            f"{source.name}: {self.count} of {of} images cannot be used at resolution "
-            f"{self._resolution}, and data.max_bad is {limit}: {', and '.join(causes)}. "
-            f"What helps: {'; or '.join(remedies)}"
+def _check_folder(dest: Path, ours: Collection[str]) -> None:
+    """A folder with anything of the user's is left alone."""
+    names = {file.name for file in dest.iterdir()} if dest.exists() else set()
+    others = sorted(names - {LOCK, BAD_FILES} - set(ours))
+    if others and not is_pyramid(dest):
+        raise UserError(
+            f"{dest} holds other files ({', '.join(others[:3])}); give an empty or a new folder"
         )
 
-    def _largest_that_would_do(self) -> int | None:
-        """The largest resolution at which all but one in a hundred of the sizes suffice."""
-        for resolution in reversed(resolutions_to(self._resolution // 2)):
-            short = sum(n for size, n in self._sizes.items() if min(size) < resolution)
-            if short <= self._sizes.total() // 100:
-                return resolution
-        return None
+
+def _make(
+    source: Source,
+    dest: Path,
+    square: Square,
+    made: str,
+    storage: str,
+    max_bad: int,
+    workers: int | None,
+    say: Callable[[str], None] | None,
+) -> None:
+    """Fill the folder, or go on with that."""
+    begun = (read_journal(dest) or [{}])[0]
+    if begun.get("made_from") == made:  # it goes on as it began, however the disk is now
+        storage = "png" if begun["png"] else "raw"
+    plan = make_plan(source, square, storage, free_space(dest))
+    title = f"{source.name} at {square.resolution}x{square.resolution}"
+    if say:
+        say(f"{title}: {len(source):,} images; disk: {plan}")
+    check_space(plan, dest, storage)
+    layout = Layout(dest, len(source), square.channels, square.resolution, plan.png)
+    bad = BadImages(source, square.resolution, max_bad)
+    with PyramidWriter(layout, made) as writer:
+        if writer.done and say:
+            say(f"{title}: going on after {writer.done:,} images")
+        bad.add(writer.bad)
+        try:
+            with progress_bar(title, len(source), writer.done, say) as bar:
+                for piece in _pieces(source, square, layout, writer.done, workers):
+                    writer.add(piece)
+                    bad.add(piece.bad)
+                    bar.update(piece.stop - piece.start)
+                    bad.check(piece.stop)
+            bad.check(len(source))
+            bad.check_classes()
+        except UserError:
+            write_lines(dest / BAD_FILES, bad.lines)
+            raise
+        finally:
+            writer.sync()
+        writer.finish(source.name, source.classes, source.labels, bad.lines)
+    if bad.count:
+        log.warning(
+            "%s: left out %d bad images, named in %s", source.name, bad.count, dest / BAD_FILES
+        )
+
+
+def _pieces(
+    source: Source, square: Square, layout: Layout, done: int, workers: int | None
+) -> Iterator[Piece]:
+    """From the first image that is not done, in order."""
+    pixels = square.channels * square.resolution**2
+    size = min(max(PIECE_BYTES // pixels, 1), 64)
+    ranges = [
+        range(start, min(start + size, len(source))) for start in range(done, len(source), size)
+    ]
+    if workers is None:
+        few = len(source) * square.resolution**2 <= FEW * 64**2
+        workers = 0 if few else min(cores(), len(ranges))
+    job = Maker(replace(source, labels=None), square, layout)
+    with Workers(job, workers) as pool:
+        yield from pool.map(ranges)
+
+
+@dataclass(frozen=True)
+class Maker:
+    """A worker's job: read a range of images, write all their levels, report."""
+
+    source: Source
+    square: Square
+    layout: Layout
+
+    def __call__(self, indices: range) -> Piece:
+        images = self.source.read_batch(indices, self.square)
+        bad = [
+            (i, str(x), x.size if isinstance(x, TooSmall) else None)
+            for i, x in zip(indices, images, strict=True)
+            if isinstance(x, BadImage)
+        ]
+        r, channels = self.square.resolution, self.square.channels
+        blank = np.zeros((channels, r, r), np.uint8)  # keeps a bad image's place
+        images = [blank if isinstance(x, BadImage) else x for x in images]
+        step = max(1, AT_ONCE_BYTES // blank.size)
+        levels = [
+            box_levels(np.stack(images[k : k + step]), 4) for k in range(0, len(images), step)
+        ]
+        for r in self.layout.raw:
+            self.layout.write(r, indices.start, np.concatenate([level[r] for level in levels]))
+        left_out = {i - indices.start for i, _, _ in bad}
+        records = {
+            r: [
+                b"" if k in left_out else to_png(image)
+                for k, image in enumerate(x for level in levels for x in level[r])
+            ]
+            for r in self.layout.png
+        }
+        return Piece(indices.start, indices.stop, bad, records)
 
 
 @contextmanager
-def _progress_bar(title: str, total: int, progress: bool) -> Iterator[tqdm]:
-    """A bar on a terminal; elsewhere one line at the start and one at the end."""
+def progress_bar(
+    title: str, total: int, done: int, say: Callable[[str], None] | None
+) -> Iterator[tqdm]:
+    """A bar with images/s and time left on a terminal; elsewhere one line at the end."""
     terminal, start = sys.stderr.isatty(), time.monotonic()
-    plain = progress and not terminal
-    if plain:
-        print(f"{title}: preparing {total} images", file=sys.stderr, flush=True)
-    with tqdm(total=total, desc=title, unit=" images", disable=not progress or plain) as bar:
+    hide = not (say and terminal)
+    with tqdm(total=total, initial=done, desc=title, unit=" images", disable=hide) as bar:
         yield bar
-    if plain:
+    if say and not terminal:
         seconds = time.monotonic() - start
-        rate = total / max(seconds, 1e-3)
-        print(f"{title}: done in {seconds:.1f} s, {rate:.0f} images/s", file=sys.stderr, flush=True)
+        rate = (total - done) / max(seconds, 1e-3)
+        say(f"{title}: done in {seconds:.1f} s, {rate:.0f} images/s")
 
 
 @contextmanager
@@ -273,6 +253,6 @@ def _writing(dest: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise UserError(
-            f"cannot write the prepared data {dest} ({error}); set data.cache or $PROGAN_CACHE to "
-            "a folder that can be written and has room"
+            f"cannot write the prepared data {dest} ({error}); give a folder that can be written "
+            "and has room (data.cache and $PROGAN_CACHE say where train keeps it)"
         ) from error

@@ -1,124 +1,194 @@
-"""Where images come from: what a user names, a known data set or a path, to a source."""
+"""From what a user names, a known data set or a path, to a source."""
 
 import os
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
-from progan.data import demo
-from progan.data.files import Source, content_key, from_folder, from_zip
-from progan.data.images import BadImage, to_square
+from progan.data import named
+from progan.data.arrays import from_array_file
+from progan.data.files import ARCHIVES, from_path
+from progan.data.lsun import from_lmdb, is_lmdb
+from progan.data.source import Source, content_key
 from progan.errors import UserError, nearest
 
 
-def find(
-    data: str, *, root: Path | None = None, labels: bool = False, download: bool = False
-) -> Source:
-    """The source that `data` names: demo, celeba, cifar10, mnist, or the path of a folder or zip.
+@dataclass(frozen=True)
+class Known:
+    """A data set that has a name.
 
-    root: where named data sets are kept; None: $PROGAN_DATA, else ./data. labels: with classes
-    (of a folder or zip: its first level of folders). download: fetch a named set that is absent.
+    find: its source, from the folder of data sets, whether with labels, whether to download.
+    what: is in it. needs: what files. where: the places that are looked at. preset: the config it
+    takes. labels: what it is labelled with. downloads: whether torchvision can fetch it.
+    """
+
+    find: named.Find
+    what: str
+    needs: str
+    where: Callable[[Path], list[Path]]
+    preset: str
+    labels: str
+    downloads: bool = False
+
+
+def _in(*folders: str) -> Callable[[Path], list[Path]]:
+    return lambda root: [root / folder for folder in folders]
+
+
+NAMED = {
+    "demo": Known(
+        named.demo_set,
+        "cartoon faces, drawn here",
+        "nothing: it is drawn",
+        lambda root: [],
+        "demo",
+        "6 classes: the hair's style",
+    ),
+    "celeba": Known(
+        named.celeba,
+        "202,599 faces, 178x218, cropped to 128x128",
+        "img_align_celeba.zip or its folder; for labels list_attr_celeba.txt",
+        named.celeba_places,
+        "celeba",
+        "40 attributes",
+        downloads=True,
+    ),
+    "celeba-hq": Known(
+        named.celeba_hq,
+        "30,000 faces, 1024x1024",
+        "a folder or zip of the 30,000 images",
+        named.celeba_hq_places,
+        "celeba-hq",
+        "40 attributes, from CelebAMask-HQ, or a labels.csv or dataset.json among the images",
+    ),
+    "ffhq": Known(
+        named.ffhq,
+        "70,000 faces, 1024x1024",
+        "a folder or zip of the 70,000 images",
+        named.ffhq_places,
+        "celeba-hq",
+        "from a labels.csv or dataset.json among the images",
+    ),
+    "lsun": Known(
+        named.lsun,
+        "photographs by scene, millions in a category",
+        "a folder with data.mdb for each category",
+        named.lsun_places,
+        "lsun",
+        "the categories, if two or more are there",
+    ),
+    "cifar10": Known(
+        named.cifar("cifar10", "cifar-10-batches-py"),
+        "50,000 small photographs, 32x32",
+        "cifar-10-python.tar.gz, unpacked",
+        _in("cifar-10-batches-py"),
+        "cifar10",
+        "10 classes",
+        downloads=True,
+    ),
+    "cifar100": Known(
+        named.cifar("cifar100", "cifar-100-python"),
+        "50,000 small photographs, 32x32",
+        "cifar-100-python.tar.gz, unpacked",
+        _in("cifar-100-python"),
+        "cifar10",
+        "100 classes",
+        downloads=True,
+    ),
+    "mnist": Known(
+        named.mnist("mnist", "MNIST"),
+        "60,000 handwritten digits, 28x28, with a border 32x32",
+        "the four idx files, unpacked",
+        _in("MNIST/raw"),
+        "mnist",
+        "10 classes: the digits",
+        downloads=True,
+    ),
+    "fashion-mnist": Known(
+        named.mnist("fashion-mnist", "FashionMNIST"),
+        "60,000 pieces of clothing, 28x28, with a border 32x32",
+        "the four idx files, unpacked",
+        _in("FashionMNIST/raw"),
+        "mnist",
+        "10 classes: pieces of clothing",
+        downloads=True,
+    ),
+    "svhn": Known(
+        named.svhn,
+        "73,257 house numbers, 32x32",
+        "train_32x32.mat, and the package scipy",
+        named.svhn_places,
+        "cifar10",
+        "10 classes: the digits",
+        downloads=True,
+    ),
+}
+
+ARRAYS = (".npy", ".npz")
+KINDS = f"a folder of images, of {', '.join(ARCHIVES + ARRAYS)}, or of an LMDB"
+
+
+def find(
+    data: str,
+    *,
+    root: Path | None = None,
+    labels: bool = False,
+    download: bool = False,
+    limit: int | None = None,
+) -> Source:
+    """The source that `data` names: a known data set (NAMED), or a path.
+
+    A path is that of a folder of images (or of an LMDB's data.mdb), a zip, a tar, a .npy or .npz.
+
+    Args:
+        root: where known data sets are kept; None: $PROGAN_DATA, else ./data.
+        labels: with classes or attributes: from a table beside the images, labels.csv or
+            dataset.json, else from their first level of folders.
+        download: fetch a known set that is absent.
+        limit: only the first images.
     """
     root = Path(root or os.environ.get("PROGAN_DATA") or "data")
-    path = Path(os.path.expanduser(data))  # leaves an unknown ~user as it is
     try:
         if data in NAMED:
-            return NAMED[data](root, labels, download)
-        if path.is_dir():
-            return from_folder(path, labels)
-        if path.exists():
-            return from_zip(path, labels)
+            source = NAMED[data].find(root, labels, download)
+        else:
+            source = _from_path(data, labels)
     except OSError as error:
         raise UserError(f"data.source: cannot read {data} ({error})") from error
-    raise UserError(
-        f"data.source: '{data}' is no known data set{nearest(data, NAMED)}, and no such path "
-        f"exists; give one of {', '.join(NAMED)} or the path of a folder or a .zip of images"
-    )
+    return source if limit is None else first(source, limit)
 
 
-class _Demo(Source):
-    """The embedded data set, drawn at the wanted resolution and many at a time."""
-
-    def read(self, i: int, resolution: int, channels: int) -> np.ndarray:
-        return self.read_batch([i], resolution, channels)[0]
-
-    def read_batch(self, indices, resolution, channels):
-        drawn = demo.draw(0, indices, resolution).transpose(0, 2, 3, 1)
-        return [to_square(Image.fromarray(x), resolution, channels) for x in drawn]
-
-
-def _demo(root: Path, labels: bool, download: bool) -> Source:
-    names = [f"demo image {i}" for i in range(demo.SIZE)]
-    key = content_key(demo.SIZE, labels, demo.draw(0, range(16), 32).tobytes())
-    classes = tuple(demo.CLASSES) if labels else ()
-    numbers = demo.labels(0, range(demo.SIZE)) if labels else None
-    return _Demo("demo", key, names, None, classes, numbers)
+def _from_path(data: str, labels: bool) -> Source:
+    path = Path(os.path.expanduser(data))  # leaves an unknown ~user as it is
+    if not path.exists():
+        raise UserError(
+            f"data.source: '{data}' is no known data set{nearest(data, NAMED)}, and no such path "
+            f"exists; give one of {', '.join(NAMED)}, or the path of {KINDS}"
+        )
+    if is_lmdb(path):
+        return from_lmdb([path], labels)
+    name = path.name.lower()
+    if path.is_dir() or name.endswith(ARCHIVES):
+        return from_path(path, labels)
+    if name.endswith(ARRAYS):
+        return from_array_file(path, labels)
+    raise UserError(f"data.source: {path} is of no kind that can be read; give the path of {KINDS}")
 
 
-def _celeba(root: Path, labels: bool, download: bool) -> Source:
-    """CelebA as its authors ship it: aligned 178x218 images, cropped to 128x128 at (89, 121)."""
-    if labels:
-        raise UserError("data.labels: celeba has attributes, not classes; set data.labels=false")
-    folder = root / "celeba"
-    paths = [folder / "img_align_celeba.zip", folder / "img_align_celeba"]
-    if not any(path.exists() for path in paths):
-        page = "https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html"
-        manual = f"get img_align_celeba.zip from {page} and put it, or its folder, into {folder}"
-        _torchvision("CelebA", root, manual, download)
-    # The zip goes first: the folder beside it may have been unpacked in part.
-    path = next(filter(Path.exists, paths), folder)
-    files = from_folder(path, False) if path.is_dir() else from_zip(path, False)
-
-    def load(i: int) -> Image.Image:
-        image = files.load(i)
-        if image.size != (178, 218):
-            raise BadImage(f"{image.width}x{image.height} is not CelebA's 178x218")
-        return image.crop((89 - 64, 121 - 64, 89 + 64, 121 + 64))
-
-    return Source("celeba", content_key("celeba", files.key), files.names, load)
-
-
-def _cifar10(root: Path, labels: bool, download: bool) -> Source:
-    manual = f"unpack cifar-10-python.tar.gz, giving {root / 'cifar-10-batches-py'}"
-    data = _torchvision("CIFAR10", root, manual, download)
-    return _arrays("cifar10", data.data, data, labels)
-
-
-def _mnist(root: Path, labels: bool, download: bool) -> Source:
-    """MNIST's digits of 28x28, with a border of two black pixels: 32x32, a power of two."""
-    manual = f"unpack its four idx files into {root / 'MNIST' / 'raw'}"
-    data = _torchvision("MNIST", root, manual, download)
-    return _arrays("mnist", np.pad(data.data.numpy(), ((0, 0), (2, 2), (2, 2))), data, labels)
-
-
-def _torchvision(name: str, root: Path, manual: str, download: bool):
-    """Torchvision's data set `name`, training images; a UserError with the `manual` way if not."""
-    try:
-        from torchvision import datasets
-
-        return getattr(datasets, name)(str(root), download=download)
-    except Exception as error:  # no gdown, no network, a spent quota, a half file: any type
-        said = str(error).removesuffix(" You can use download=True to download it")
-        said = f"{type(error).__name__}: {said}"
-    if download:
-        raise UserError(f"{name.lower()}: the download failed ({said}); {manual}")
-    raise UserError(
-        f"{name.lower()}: not found in {root} ({said}); {manual}, set data.root or $PROGAN_DATA "
-        "to where it lies, or add --download to let torchvision try"
-    )
-
-
-def _arrays(name: str, images: np.ndarray, data, labels: bool) -> Source:
-    """A source of images in memory: uint8 [N, H, W] or [N, H, W, 3]."""
-    return Source(
-        name,
-        content_key(name, labels, images.shape, images.tobytes()),
-        [f"{name} image {i}" for i in range(len(images))],
-        lambda i: Image.fromarray(images[i]),
-        tuple(data.classes) if labels else (),
-        np.asarray(data.targets, np.int64) if labels else None,
-    )
-
-
-NAMED = {"demo": _demo, "celeba": _celeba, "cifar10": _cifar10, "mnist": _mnist}
+def first(source: Source, limit: int) -> Source:
+    """The first `limit` images. UserError if a class has none of them."""
+    if limit >= len(source):
+        return source
+    numbers = source.labels
+    if numbers is not None:
+        numbers = numbers[:limit]
+        if numbers.ndim == 1 and len(seen := np.unique(numbers)) < len(source.classes):
+            lost = [name for k, name in enumerate(source.classes) if k not in seen]
+            raise UserError(
+                f"data.max_images: the first {limit} images of {source.name} have none of class "
+                f"{', '.join(lost[:10])}; raise it, or set data.labels=false"
+            )
+    key = content_key(source.key, limit)
+    return replace(source, key=key, names=source.names[:limit], labels=numbers)

@@ -1,0 +1,79 @@
+"""A source: images by index, with names and labels, before anything is done to them."""
+
+import hashlib
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from progan.data.images import BadImage, Content, Square, read_square
+from progan.errors import UserError
+
+
+@dataclass
+class Source:
+    """Images by index. It can be pickled and then read in another process.
+
+    name: short, fit for a file name. key: hex, changes with the content. names: one an image.
+    content: index to a file's bytes, an array or an image; it opens what it reads from when it is
+    first called in a process. classes: names, () if unlabelled. labels: int64 [N], each an index
+    into classes; or uint8 [N, K] of 0 and 1, where the K classes are attributes; or None.
+    """
+
+    name: str
+    key: str
+    names: Sequence[str]
+    content: Callable[[int], Content]
+    classes: tuple[str, ...] = ()
+    labels: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def item_name(self, i: int) -> str:
+        """The name of image `i`, printable whatever bytes it has on disk."""
+        return self.names[i].encode(errors="backslashreplace").decode()
+
+    def load(self, i: int) -> Content:
+        """What image `i` is made of. Raises BadImage; UserError if it is not the image's fault."""
+        try:
+            return self.content(i)
+        except (BadImage, UserError):
+            raise
+        except OSError as error:
+            raise BadImage(error.strerror or str(error)) from error
+        except Exception as error:  # damaged archives make their readers raise anything
+            raise BadImage(f"{type(error).__name__}: {error}") from error
+
+    def read(self, i: int, square: Square) -> np.ndarray:
+        """Image `i` as uint8 [channels, resolution, resolution].
+
+        Raises BadImage or TooSmall. PIL's warnings pass.
+        """
+        return read_square(self.load(i), square)
+
+    def read_batch(self, indices: Sequence[int], square: Square) -> list[np.ndarray | BadImage]:
+        """For each index the image as from `read`, or the error that `read` raises."""
+        found: list[np.ndarray | BadImage] = []
+        for i in indices:
+            try:
+                found.append(self.read(i, square))
+            except BadImage as error:
+                found.append(error)
+        return found
+
+
+def content_key(*parts: object) -> str:
+    """A hash of bytes and of whatever has a stable `repr`."""
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part if isinstance(part, bytes) else repr(part).encode())
+    return digest.hexdigest()
+
+
+def short_name(path: Path) -> str:
+    """What a source at `path` is called: its name without the suffixes of archives and arrays."""
+    stem = re.sub(r"\.(zip|npy|npz|t[gbx]z2?|tar(\.\w+)?)$", "", path.resolve().name, flags=re.I)
+    return re.sub(r"\W+", "-", stem).strip("-")[:40] or "images"

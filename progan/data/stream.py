@@ -1,0 +1,208 @@
+"""An endless, resumable stream of reals: a pure function of seed and images shown."""
+
+import time
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from progan.distributed import random, share
+from progan.errors import UserError
+
+AHEAD = 2  # batches read while the device works on the one before
+COPY_BYTES = 2**26  # of a level, copied to the device at a time
+CACHE_SHARE = 4  # `auto` keeps a level on the device that takes a quarter of its free memory
+
+
+class Images(Protocol):
+    """What can be streamed: a prepared `Pyramid`, or `Live` images.
+
+    title: for messages. labels: int64 [N] (indices into classes), uint8 [N, K] of 0 and 1 (the
+    classes are attributes), or None. identity: changes with images and labels.
+    """
+
+    title: str
+    count: int
+    channels: int
+    resolution: int
+    classes: tuple[str, ...]
+    labels: np.ndarray | None
+    identity: str
+
+    def level(self, resolution: int) -> np.ndarray | None:
+        """All images as uint8 [N, C, r, r], if they are at hand as one array."""
+
+    def read(self, indices: np.ndarray, resolution: int) -> np.ndarray:
+        """Some images: uint8 [n, C, r, r]. Called from several threads."""
+
+    def close(self) -> None:
+        """End what was started for reading."""
+
+
+class Reals(NamedTuple):
+    images: Tensor  # [n, C, r, r] float32 in [-1, 1], on the device
+    labels: Tensor | None  # [n] int64, or of attributes [n, K] uint8, on the device
+
+
+class _Read(NamedTuple):
+    indices: np.ndarray
+    flips: np.ndarray
+    pixels: Tensor | None  # uint8 in the host's memory; None if the device has them
+
+
+class Stream:
+    """Batches of a data set, every image once an epoch in an order of its own.
+
+    Position `nimg` of the stream is the same image, flipped or not, however the stream is cut into
+    batches of a schedule, spread over processes, or restarted.
+
+    Args:
+        seed: of order and flips.
+        mirror: flip half of the images left to right.
+        rank, processes: this process reads only its contiguous share of each batch.
+        device_cache: keep the current level on the device; None: on a GPU if it takes at most a
+            quarter of the memory that is free. Otherwise batches are read ahead of the step.
+    """
+
+    def __init__(
+        self,
+        data: Images,
+        *,
+        seed: int,
+        mirror: bool = False,
+        device: torch.device | str = "cpu",
+        rank: int = 0,
+        processes: int = 1,
+        device_cache: bool | None = None,
+    ):
+        self.data = data
+        self.seed = seed
+        self.mirror = mirror
+        self.device = torch.device(device)
+        self.rank = rank
+        self.processes = processes
+        self.device_cache = device_cache
+        self.waited = 0.0  # seconds that callers of `batch` have spent in it
+        self._plan_of = (-1, np.empty(0, np.int64), np.empty(0, bool))
+        self._held: tuple[int, Tensor | None] = (0, None)  # resolution, its level on the device
+        self._ahead: deque[tuple[tuple[int, int, int], Future]] = deque()
+        self._threads = ThreadPoolExecutor(AHEAD, "reading-ahead")
+
+    def plan(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+        """One epoch: its permutation int64 [count], and which of its places are flipped [count]."""
+        plan = self._plan_of
+        if plan[0] != epoch:
+            count = self.data.count
+            order = random(self.seed, "order", epoch).permutation(count)
+            flips = random(self.seed, "flips", epoch).random(count) < (0.5 if self.mirror else 0)
+            plan = self._plan_of = (epoch, order, flips)  # at once, for threads
+        return plan[1:]
+
+    def at(self, nimg: int, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
+        """Image indices and flips at positions `nimg … nimg + batch_size - 1`."""
+        epochs, places = np.divmod(np.arange(nimg, nimg + batch_size), self.data.count)
+        parts = []
+        for epoch in np.unique(epochs):
+            order, flips = self.plan(int(epoch))
+            mine = places[epochs == epoch]
+            parts.append((order[mine], flips[mine]))
+        indices, flips = zip(*parts, strict=True)
+        return np.concatenate(indices), np.concatenate(flips)
+
+    def batch(self, nimg: int, batch_size: int, resolution: int) -> Reals:
+        """This process's share of the global batch at `nimg`."""
+        start = time.perf_counter()
+        held = self._hold(resolution)
+        indices, flips, pixels = self._take(nimg, batch_size, resolution)
+        if held is None:
+            pixels = pixels.to(self.device, non_blocking=True)
+        else:
+            pixels = held[torch.from_numpy(indices).to(self.device)]
+        images = pixels.float().div_(127.5).sub_(1)
+        if self.mirror:
+            flipped = torch.from_numpy(flips).to(self.device)[:, None, None, None]
+            images = torch.where(flipped, images.flip(3), images)
+        labels = self.data.labels
+        if labels is not None:
+            labels = torch.from_numpy(labels[indices]).to(self.device)
+        self.waited += time.perf_counter() - start
+        return Reals(images, labels)
+
+    def _take(self, *key: int) -> _Read:
+        """What `_read` gives. What follows on is read meanwhile; a new phase drops it."""
+        while self._ahead and self._ahead[0][0] != key:
+            self._ahead.popleft()[1].cancel()
+        first = self._ahead.popleft()[1] if self._ahead else None
+        nimg, batch_size, resolution = key
+        for k in range(len(self._ahead) + 1, AHEAD + 1):
+            following = (nimg + k * batch_size, batch_size, resolution)
+            self._ahead.append((following, self._threads.submit(self._read, *following)))
+        return first.result() if first else self._read(*key)
+
+    def _read(self, nimg: int, batch_size: int, resolution: int) -> _Read:
+        mine = share(batch_size, self.rank, self.processes)
+        indices, flips = (a[mine] for a in self.at(nimg, batch_size))
+        if self._held[1] is not None and self._held[0] == resolution:
+            return _Read(indices, flips, None)
+        pixels = torch.from_numpy(self.data.read(indices, resolution))
+        if self.device.type == "cuda":
+            pixels = pixels.pin_memory()  # so that the copy need not be waited for
+        return _Read(indices, flips, pixels)
+
+    def _hold(self, resolution: int) -> Tensor | None:
+        """The level on the device, if it is to be kept there; decided at its first batch."""
+        if self._held[0] != resolution:
+            self._held = (0, None)  # frees the one before
+            level = self.data.level(resolution)
+            keep = level is not None and self._wants_on_device(level.nbytes)
+            self._held = (resolution, to_device(level, self.device) if keep else None)
+        return self._held[1]
+
+    def _wants_on_device(self, size: int) -> bool:
+        if self.device_cache is not None or self.device.type != "cuda":
+            return bool(self.device_cache)
+        return size <= torch.cuda.mem_get_info(self.device)[0] / CACHE_SHARE
+
+    def examples(self, count: int, labels: list[int] | None, resolution: int) -> np.ndarray:
+        """The first images of the data, or those of the classes asked for: uint8 [n, C, r, r].
+
+        As they are, without flips. A class with too few images repeats them.
+        """
+        if labels is None:
+            return self.data.read(np.arange(min(count, self.data.count)), resolution)
+        seen: dict[int, int] = {}
+        chosen = []
+        for label in labels:
+            of_class = np.flatnonzero(self.data.labels == label)
+            chosen.append(of_class[seen.get(label, 0) % len(of_class)])
+            seen[label] = seen.get(label, 0) + 1
+        return self.data.read(np.array(chosen), resolution)
+
+    def state_dict(self) -> dict[str, str]:
+        """What identifies the data, wherever it is kept: images at 4x4, classes and labels."""
+        return {"data": self.data.identity}
+
+    def load_state_dict(self, state: dict[str, str]) -> None:
+        """Raises UserError if the run was trained on other images."""
+        if state != self.state_dict():
+            raise UserError(
+                f"the data ({self.data.count} images, '{self.data.title}') are not those "
+                "that this run has been trained on; give the same --data, or another --run-dir"
+            )
+
+    def close(self) -> None:
+        """Stop reading ahead."""
+        self._threads.shutdown(cancel_futures=True)
+        self.data.close()
+
+
+def to_device(level: np.ndarray, device: torch.device) -> Tensor:
+    """A copy of a level, read from its file in order, a piece at a time."""
+    copy = torch.empty(level.shape, dtype=torch.uint8, device=device)
+    step = max(1, COPY_BYTES // level[0].nbytes)
+    for start in range(0, len(level), step):
+        copy[start : start + step] = torch.from_numpy(np.array(level[start : start + step]))
+    return copy

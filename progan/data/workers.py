@@ -1,0 +1,127 @@
+"""Worker processes that read and decode images. What they import must not import torch."""
+
+import multiprocessing
+import os
+import signal
+import threading
+import warnings
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import ExitStack, contextmanager
+from multiprocessing.connection import wait
+from typing import Any, Self
+
+from progan.launch import processes_here
+
+
+def cores() -> int:
+    """Processor cores for each of the processes that train on this machine."""
+    here = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return max(1, (here or 1) // processes_here())
+
+
+class Workers:
+    """`job(item)` in `count` processes; with 0 of them here and now. None: one a core.
+
+    job: can be pickled; each process gets its copy once.
+    """
+
+    def __init__(self, job: Callable[[Any], Any], count: int | None):
+        self.count = count = cores() if count is None else count
+        self._job = job
+        self._pool: ProcessPoolExecutor | None = None
+        self._stack = ExitStack()
+        if count:
+            # Spawned, not forked: torch's threads and CUDA do not survive a fork.
+            context = multiprocessing.get_context("spawn")
+            self._pool = ProcessPoolExecutor(count, context, initializer=_begin, initargs=(job,))
+
+    def __enter__(self) -> Self:
+        self._stack.enter_context(without_pil_warnings())
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Drop what has not begun, wait for the rest."""
+        self._stack.close()
+        if self._pool:
+            self._pool.shutdown(cancel_futures=True)
+
+    def submit(self, item: Any) -> Future:
+        if self._pool:
+            with _interrupts_wait():  # it may start a process
+                return self._pool.submit(_work, item)
+        done: Future = Future()
+        try:
+            done.set_result(self._job(item))
+        except Exception as error:
+            done.set_exception(error)
+        return done
+
+    def map(self, items: Iterable[Any]) -> Iterator[Any]:
+        """Results in the order of the items, worked out a bounded way ahead."""
+        ahead: deque[Future] = deque()
+        for item in items:
+            ahead.append(self.submit(item))
+            if len(ahead) > 3 * self.count:
+                yield ahead.popleft().result()
+        while ahead:
+            yield ahead.popleft().result()
+
+
+@contextmanager
+def _interrupts_wait() -> Iterator[None]:
+    """Ctrl-C waits, and for good in processes that start meanwhile: they inherit the mask.
+
+    An executor that is interrupted while it starts a process does not know of it, and waits for
+    ever when it shuts down.
+    """
+    seen: list[tuple] = []
+    main = threading.current_thread() is threading.main_thread()  # handlers run nowhere else
+    before = signal.signal(signal.SIGINT, lambda *arguments: seen.append(arguments)) if main else 0
+    masks = hasattr(signal, "pthread_sigmask")  # not on Windows
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT}) if masks else set()
+    try:
+        yield
+    finally:
+        if masks:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        if main:
+            signal.signal(signal.SIGINT, before)
+        if seen and callable(before):
+            before(*seen[0])
+
+
+_job: Callable[[Any], Any] | None = None  # of a worker process
+
+
+def _begin(job: Callable[[Any], Any]) -> None:
+    """At the start of a worker process."""
+    global _job
+    _job = job
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the main process's business
+    warnings.filterwarnings("ignore", module="PIL")  # see without_pil_warnings
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """A killed main process cannot tell its workers, who would wait for work for ever."""
+    parent = multiprocessing.parent_process()
+    if parent:
+        wait([parent.sentinel])
+        os._exit(1)
+
+
+def _work(item: Any) -> Any:
+    return _job(item)
+
+
+@contextmanager
+def without_pil_warnings() -> Iterator[None]:
+    """They concern single files, and end as BadImage or do no harm."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="PIL")
+        yield

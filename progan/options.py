@@ -1,0 +1,49 @@
+"""The types of values that the commands take."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import click
+
+from progan.schedule import MAX_RESOLUTION, START_RESOLUTION
+
+
+class PathOption(click.Path):
+    """A path that is not empty: an unset variable of a script would mean the current folder."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path)
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        if value == "":
+            self.fail("is empty; give a path", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+class ResolutionOption(click.ParamType):
+    """A power of two."""
+
+    name = "resolution"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> int:
+        r = int(value) if re.fullmatch(r"\d{1,4}", str(value)) else 0
+        if not START_RESOLUTION <= r <= MAX_RESOLUTION or r & (r - 1):
+            allowed = f"a power of two, {START_RESOLUTION}, 8, 16, … {MAX_RESOLUTION}"
+            self.fail(f"'{value}' is no resolution; give {allowed}", param, ctx)
+        return r
+
+
+class BoxOption(click.ParamType):
+    """X,Y,SIZE of a square, in pixels."""
+
+    name = "box"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[int, int, int]:
+        match = re.fullmatch(r"(\d{1,6}),(\d{1,6}),(\d{1,6})", str(value).replace(" ", ""))
+        if not match:
+            self.fail(f"'{value}' is not X,Y,SIZE in pixels, such as 25,57,128", param, ctx)
+        x, y, size = map(int, match.groups())
+        if size < START_RESOLUTION:
+            self.fail(f"SIZE is {size}; give {START_RESOLUTION} pixels or more", param, ctx)
+        return x, y, size

@@ -1,0 +1,459 @@
+"""`progan data`: what it says of sources, what it prepares, and every mistake with its message."""
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from conftest import command
+from PIL import Image
+
+from progan.build import open_data
+from progan.cli import main, resolve
+from progan.data.images import box_levels
+from progan.data.info import Survey, label_shares, largest_resolution, survey, survey_headers
+from progan.data.pyramid import Pyramid
+from progan.data.sources import NAMED, find
+
+
+def run(*arguments: object, code: int = 0) -> str:
+    """What `progan data` with these arguments prints; its exit code must be `code`."""
+    words = ["data", *map(str, arguments)]
+    result = CliRunner().invoke(main, words, catch_exceptions=False)
+    assert result.exit_code == code, result.output
+    return result.output
+
+
+def flat(text: str) -> str:
+    """Without the line breaks of wrapping."""
+    return " ".join(text.split())
+
+
+def refused(*arguments: object) -> str:
+    return flat(run(*arguments, code=2))
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("PROGAN_DATA", raising=False)
+    return tmp_path
+
+
+def picture(width: int, height: int, mode: str = "RGB", seed: int = 0) -> Image.Image:
+    pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+    return Image.fromarray(pixels).convert(mode)
+
+
+def fill(folder: Path, count: int, size: tuple[int, int] = (16, 16), mode: str = "RGB") -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    for i in range(count):
+        picture(*size, mode, i).save(folder / f"{i:03d}.png")
+    return folder
+
+
+@pytest.fixture
+def odd(here) -> Path:
+    """Eight good images of many kinds in two class folders, and four that cannot be used."""
+    cats, dogs = here / "odd" / "cats", here / "odd" / "dogs"
+    for folder in (cats, dogs):
+        folder.mkdir(parents=True)
+    picture(20, 16).save(cats / "a.jpg")
+    picture(16, 40, "L").save(cats / "b.png")
+    picture(16, 16, "RGBA").save(cats / "c.png")
+    picture(16, 16, "P").save(cats / "d.gif")
+    picture(16, 16, "CMYK").save(cats / "e.jpg")
+    Image.fromarray(np.full((16, 16), 40000, np.uint16)).save(dogs / "f.png")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    picture(64, 16).save(dogs / "g.jpg", exif=exif)
+    picture(16, 16).save(dogs / "h.webp")
+    (dogs / "empty.png").write_bytes(b"")
+    (dogs / "text.png").write_text("no image")
+    (dogs / "cut.jpg").write_bytes((cats / "a.jpg").read_bytes()[:-200])
+    (dogs / "gone.png").symlink_to("/nowhere/at/all.png")
+    return here / "odd"
+
+
+# --- info ---
+
+
+def test_info_counts_what_was_put_there(odd):
+    """Reference: the files as they were made; a rotated image counts upright."""
+    text = run("info", odd)
+    said = flat(text)
+    assert f"{odd}: 12 images" in text
+    assert "smallest 16x16, largest 16x64" in said
+    assert "3 (37.5 %) are not square" in said
+    assert "16x16 is the largest resolution that all have" in said
+    for kind in ("JPEG RGB (2)", "PNG L (1)", "PNG RGBA (1)", "GIF", "JPEG CMYK (1)", "I;16 (1)"):
+        assert kind in said, kind
+    assert "EXIF 1 are turned" in said
+    assert "bad 4, which are left out: dogs/cut.jpg: image file is truncated" in said
+    assert "dogs/empty.png: empty file" in said and "dogs/gone.png: No such file" in said
+    assert "labels 2 classes, of 5 … 7 images cats 5 41.7 %" in said
+    assert "progan train --data" in said and "-o data.labels=true" in said
+    assert max(map(len, text.splitlines())) <= 100 + len(str(odd)), "fits 100 columns"
+
+
+def test_survey_is_the_same_for_any_number_of_workers(odd):
+    """Reference: this process alone, without a worker."""
+    source = find(str(odd), labels=True)
+    assert survey(source, 0) == survey(source, 2)
+    headers = survey_headers(source)
+    assert headers.bad.keys() < survey(source, 0).bad.keys(), "a cut file has a good header"
+
+
+def test_disk_use_is_what_preparing_takes(here):
+    """Reference: the arrays that prepare then writes, less their headers."""
+    fill(here / "photos", 5)
+    said = flat(run("info", "photos"))
+    run("prepare", "photos", "made")
+    for r in (4, 8, 16):
+        size = (here / f"made/{r:04d}.npy").stat().st_size - 128
+        assert size == 5 * 3 * r * r
+        shown = f"{size} B" if size < 1000 else f"{size / 1000:.1f} kB"
+        assert f"{r}x{r} {shown}" in said
+
+
+@pytest.mark.parametrize(
+    ("sides", "expected"),
+    [
+        ([16] * 99 + [15], 16),
+        ([16] * 98 + [15] * 2, 8),
+        ([3] * 10, None),
+        ([5000], 1024),
+        ([], None),
+    ],
+)
+def test_largest_resolution(sides, expected):
+    """Reference: all but one in a hundred have it, counted by hand."""
+    seen = Survey(len(sides), Counter((side, side + 7) for side in sides), Counter(), 0, {})
+    assert largest_resolution(seen) == expected
+
+
+def test_largest_resolution_of_each_fit():
+    """Reference: the side of the square that is taken of 100x40, by hand."""
+    seen = Survey(1, Counter({(100, 40): 1}), Counter(), 0, {})
+    assert largest_resolution(seen, "crop") == 32
+    assert largest_resolution(seen, "pad") == 64
+    assert largest_resolution(seen, (0, 0, 20)) == 16
+    assert largest_resolution(seen, (90, 0, 20)) is None, "the image does not hold it"
+
+
+def test_shares_of_classes_and_attributes():
+    """Reference: counted by hand; a class without images counts 0."""
+    classes = label_shares(("a", "b", "c"), np.array([0, 0, 2, 0]))
+    assert [(s.name, s.count, s.share) for s in classes] == [
+        ("a", 3, 0.75),
+        ("b", 0, 0),
+        ("c", 1, 0.25),
+    ]
+    attributes = label_shares(("x", "y"), np.array([[1, 1], [0, 1]], np.uint8))
+    assert [(s.count, s.share) for s in attributes] == [(1, 0.5), (2, 1.0)]
+    assert label_shares((), None) == []
+
+
+def test_info_without_labels_says_why(here):
+    """Reference: a flat folder has no classes; with --labels that is an error."""
+    fill(here / "photos", 3)
+    assert "labels none (3 of 3 images of photos lie in no class folder" in flat(
+        run("info", "photos")
+    )
+    assert "lie in no class folder" in refused("info", "photos", "--labels")
+
+
+def test_info_of_grey_images_trains_with_one_channel(here):
+    """Reference: files of mode L only; the command must say channels=1."""
+    fill(here / "grey", 3, mode="L")
+    assert "-o network.resolution=16 -o network.channels=1" in run("info", "grey")
+
+
+def test_info_of_a_pyramid(odd):
+    """Reference: the pyramid itself: count, shares, sizes on disk, the list of bad files."""
+    run("prepare", odd, "made", "--labels")
+    said = flat(run("info", "made"))
+    assert "made: 8 images of odd, prepared" in said and "4x4 to 16x16, colour" in said
+    assert "bad 4, which are left out: dogs/cut.jpg" in said
+    assert "cats 5 62.5 %" in said and "dogs 3 37.5 %" in said
+    total = sum(os.path.getsize(f"made/{r:04d}.npy") for r in (4, 8, 16))
+    assert f"disk {total / 1000:.1f} kB: 4x4 512 B array" in said
+    assert "progan train --data made -o network.resolution=16" in said
+
+
+def test_info_of_png_levels(here):
+    """Reference: the files of a level that is kept as records."""
+    fill(here / "photos", 2, (256, 256))
+    run("prepare", "photos", "made", "--storage", "png")
+    assert (here / "made" / "0256.records").exists()
+    assert "kB png" in flat(run("info", "made"))
+    assert "arrays and PNG" in run("info", "photos")
+
+
+def test_info_of_shards(here):
+    """Reference: a WebDataset tar with two classes, named by a pattern."""
+    with tarfile.open("s-0.tar", "w") as archive:
+        for i in range(4):
+            data = io.BytesIO()
+            picture(16, 16, seed=i).save(data, "PNG")
+            for name, content in ((f"{i}.png", data.getvalue()), (f"{i}.cls", b"%d" % (i % 2))):
+                entry = tarfile.TarInfo(name)
+                entry.size = len(content)
+                archive.addfile(entry, io.BytesIO(content))
+    said = flat(run("info", "s-{0..0}.tar"))
+    assert "4 images" in said and "labels 2 classes, each of 2 images 0 2 50.0 %" in said
+    assert "--max-images" in refused("prepare", "s-{0..0}.tar", "made", "--max-images", 2)
+    assert "is prepared: 4 images" in run("prepare", "s-{0..0}.tar", "made", "--labels")
+
+
+@pytest.mark.parametrize("name", ["", "nowhere", "nowhere.tar", "empty"])
+def test_info_refuses_what_holds_no_images(here, name):
+    """Reference: exit code 2, and a message that names the value."""
+    (here / "empty").mkdir()
+    assert f"{name or 'SOURCE is empty'}" in refused("info", name)
+
+
+def test_info_of_damaged_pyramids(here):
+    """Reference: a truncated array, and a folder with nothing but a torn journal."""
+    fill(here / "photos", 2)
+    run("prepare", "photos", "made")
+    os.truncate("made/0004.npy", 200)
+    assert "damaged" in refused("info", "made")
+    (here / "torn").mkdir()
+    (here / "torn" / "unfinished.jsonl").write_text('{"version"')
+    assert "cannot be seen how far it came" in flat(run("info", "torn"))
+
+
+def test_info_of_an_unfinished_pyramid(here):
+    """Reference: a journal as the writer leaves it, counted by hand."""
+    (here / "made").mkdir()
+    first = {"version": 2, "made_from": "x", "total": 1000, "resolution": 64, "png": []}
+    entries = [{"stop": 64, "bad": [[3, "empty file", None]]}, {"stop": 128, "bad": []}]
+    lines = [json.dumps(entry) + "\n" for entry in [first, *entries]]
+    (here / "made" / "unfinished.jsonl").write_text("".join(lines) + '{"stop": 1')
+    said = flat(run("info", "made"))
+    assert "made: not finished: 128 of 1,000 images (12.8 %) levels 4x4 to 64x64 bad 1" in said
+    assert "progan data prepare SOURCE made" in said
+
+
+# --- contact sheets ---
+
+
+def test_sheet_shows_the_images(here):
+    """Reference: plain colours at the places where a row a class must put them."""
+    for name, colour in (("cats", (250, 0, 0)), ("dogs", (0, 0, 250))):
+        (here / "photos" / name).mkdir(parents=True)
+        for i in range(3):
+            Image.new("RGB", (30, 20), colour).save(here / "photos" / name / f"{i}.png")
+    assert "a row a class" in run("info", "photos", "--sheet", "sheet.png")
+    pixels = np.asarray(Image.open("sheet.png"))
+    assert pixels.shape == (2 * 132 + 4, 8 * 132 + 4, 3)
+    centres = pixels[4 + 64 :: 132, 4 + 64 :: 132]
+    assert (centres[0, :3] == (250, 0, 0)).all() and (centres[1, :3] == (0, 0, 250)).all()
+    assert (centres[:, 3:] == 255).all(), "white where a class has no more images"
+
+    run("prepare", "photos", "made", "--max-resolution", 8, "--channels", 1)
+    run("info", "made", "--sheet", "sheet.png")  # over the one we made
+    pixels = np.asarray(Image.open("sheet.png"))
+    luma = [int(Pyramid.open("made").level(8)[i, 0, 4, 4]) for i in range(6)]
+    assert pixels[4 + 64, 4 + 64 :: 132][:6, 0].tolist() == luma
+
+
+def test_sheet_overwrites_nothing_else(here):
+    """Reference: the bytes of other files, which must stay."""
+    fill(here / "photos", 2)
+    Path("mine.png").write_bytes((here / "photos/000.png").read_bytes())
+    Path("text.png").write_text("dear diary")
+    (here / "folder.png").mkdir()
+    for name, why in (
+        ("mine.png", "is no sheet of an earlier"),
+        ("text.png", "is no sheet of an earlier"),
+        ("folder.png", "is no sheet of an earlier"),
+        ("sheet.jpg", "ending in .png"),
+        ("nowhere/sheet.png", "there is no folder nowhere"),
+        ("photos/sheet.png", "would become one of them"),
+        ("", "is empty"),
+    ):
+        assert why in refused("info", "photos", "--sheet", name), name
+    assert Path("text.png").read_text() == "dear diary"
+    assert Path("mine.png").read_bytes() == (here / "photos/000.png").read_bytes()
+    assert sorted(path.name for path in here.iterdir()) == [
+        "folder.png",
+        "mine.png",
+        "photos",
+        "text.png",
+    ]
+
+
+# --- list ---
+
+
+def test_list_tells_of_every_known_set(here, monkeypatch):
+    """Reference: NAMED itself; a set is found once its folder is there."""
+    text = run("list")
+    for name, known in NAMED.items():
+        assert f"\n{name}: {known.what}\n" in text
+        assert f"progan train --data {name}\n" in text
+    assert "(found)" not in text and str(here / "data") in text
+    assert max(map(len, text.splitlines()[1:])) <= 100
+    (here / "mine" / "MNIST" / "raw").mkdir(parents=True)
+    monkeypatch.setenv("PROGAN_DATA", "mine")
+    assert "mine/MNIST/raw (found)" in run("list")
+    text = run("list", "--root", "mine")
+    assert "progan train --data mnist -o data.root=mine" in text
+    assert "(found)" not in run("list", "--root", "elsewhere")
+
+
+# --- prepare ---
+
+
+def test_prepare_finds_the_resolution_and_says_what_next(here):
+    """Reference: images of 40x50 have 32x32; the pyramid equals that of the library."""
+    fill(here / "photos", 6, (40, 50))
+    said = run("prepare", "photos", "made", "--workers", 0)
+    assert "32x32 is the largest resolution that nearly all images have (6 of 6 looked at)" in said
+    assert "4: 288 B" in said and "free" in said, "what it takes is said before"
+    assert said.endswith("train on it with: progan train --data made -o network.resolution=32\n")
+    pyramid = Pyramid.open("made")
+    assert (pyramid.count, pyramid.resolution, pyramid.channels) == (6, 32, 3)
+
+    before = {path: path.stat().st_mtime_ns for path in (here / "made").glob("*.npy")}
+    assert "has been prepared already: 6 images" in run("prepare", "photos", "made")
+    assert before == {path: path.stat().st_mtime_ns for path in (here / "made").glob("*.npy")}
+
+
+def test_prepare_options_reach_the_pyramid(odd):
+    """Reference: each option's effect on the pyramid that is made."""
+    run("prepare", odd, "a", "--channels", 1, "--labels", "--max-resolution", 8, "--pad")
+    pyramid = Pyramid.open("a")
+    assert (pyramid.channels, pyramid.resolution, pyramid.classes) == (1, 8, ("cats", "dogs"))
+    assert pyramid.level(8)[1, 0, :, 0].max() < 8, "b.png is tall, its left side a black bar"
+    run("prepare", odd, "b", "--crop", "0,0,8", "--max-images", 3)
+    assert Pyramid.open("b").count == 3 and Pyramid.open("b").resolution == 8
+    run("prepare", odd, "c", "--max-resolution", 32, "--allow-upscale")
+    assert Pyramid.open("c").resolution == 32
+
+
+def test_the_command_it_prints_takes_the_folder(here):
+    """Reference: what `progan train` opens for exactly that command."""
+    fill(here / "photos", 4)
+    said = run("prepare", "photos", "made", "--channels", 1)
+    assert said.splitlines()[-1].startswith("train on it with: progan train --data made -o ")
+    overrides = [word for word in said.splitlines()[-1].split() if "=" in word]
+    opened = open_data(resolve("made", None, overrides), False, print)
+    assert (opened.count, opened.resolution, opened.channels) == (4, 16, 1)
+
+
+def test_prepare_refusals(odd, here):
+    """Reference: exit code 2, the value and what to do; and DEST is not made."""
+    fill(here / "tiny", 2, (3, 3))
+    (here / "broken").mkdir()
+    (here / "broken" / "a.png").write_text("no image")
+    for arguments, why in (
+        (["nowhere", "made"], "'nowhere' is no known data set"),
+        (["", "made"], "SOURCE is empty"),
+        ([odd, ""], "is empty; give a path"),
+        ([odd, "made", "--pad", "--crop", "0,0,8"], "give one"),
+        ([odd, "made", "--crop", "0,0"], "'0,0' is not X,Y,SIZE"),
+        ([odd, "made", "--crop", "-1,0,8"], "is not X,Y,SIZE"),
+        ([odd, "made", "--crop", "0,0,2"], "give 4 pixels or more"),
+        ([odd, "made", "--crop", "9,0,16"], "do not hold the crop 9,0,16"),
+        ([odd, "made", "--crop", "0,0,8", "--max-resolution", 16], "or --allow-upscale"),
+        ([odd, "made", "--max-resolution", 12], "'12' is no resolution; give a power of two"),
+        ([odd, "made", "--max-resolution", 2048], "is no resolution"),
+        ([odd, "made", "--max-resolution", "big"], "is no resolution"),
+        ([odd, "made", "--channels", 4], "'4' is not one of '1', '3'"),
+        ([odd, "made", "--storage", "zip"], "'zip' is not one of"),
+        ([odd, "made", "--max-bad", -1], "'--max-bad'"),
+        ([odd, "made", "--max-images", 0], "'--max-images'"),
+        ([odd, "made", "--workers", -1], "'--workers'"),
+        (["tiny", "made"], "smaller than 4x4 (one has 3x3)"),
+        (["tiny", "made", "--labels"], "lie in no class folder"),
+        (["broken", "made"], "none of 1 images looked at can be read (a.png: not an image"),
+    ):
+        assert why in refused("prepare", *arguments), arguments
+        assert not (here / "made").exists(), arguments
+
+
+def test_prepare_leaves_other_folders_alone(odd, here):
+    """Reference: a folder of the user's, another pyramid, too many bad images, no folder at all."""
+    assert "holds other files" in refused("prepare", odd, odd)
+    run("prepare", odd, "made")
+    assert "other images or options" in refused("prepare", odd, "made", "--channels", 1)
+    assert "is a prepared folder, no source" in refused("prepare", "made", "again")
+    message = refused("prepare", odd, "few", "--max-bad", 3)
+    assert "4 of the 12 images cannot be used" in message and "--max-bad" in message
+    assert "cut.jpg" in (here / "few" / "bad-files.txt").read_text()
+    assert "is prepared: 8 images" in run("prepare", odd, "few", "--max-bad", 4)
+    (here / "file").write_text("mine")
+    assert "cannot write" in refused("prepare", odd, "file")
+    assert (here / "file").read_text() == "mine"
+
+
+def test_default_resolution_leaves_out_no_more_than_max_bad(here):
+    """Reference: 2 of 200 are small, one in a hundred; --max-bad 1 forbids to lose both."""
+    fill(here / "photos", 198)
+    for i in range(2):
+        picture(9, 9).save(here / "photos" / f"small{i}.png")
+    assert "16x16 is the largest" in run("prepare", "photos", "a", "--workers", 0)
+    assert "8x8 is the largest" in run("prepare", "photos", "b", "--workers", 0, "--max-bad", 1)
+
+
+def test_ctrl_c_loses_nothing(here):
+    """Reference: the journal it leaves; exit code 130; the same command then finishes."""
+    fill(here / "photos", 40, (64, 64))
+    words = ["data", "prepare", "photos", "made", "--workers", 2]
+    words += ["--max-resolution", 1024, "--allow-upscale", "--storage", "png"]
+    process = subprocess.Popen(
+        command(*words), cwd=here, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    deadline = time.monotonic() + 60
+    while not (here / "made" / "0256.records").exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    time.sleep(0.4)  # workers start and make some images
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: workers get it too
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130, said
+    assert "nothing is lost; the same command goes on" in said and "Traceback" not in said
+    done = json.loads(Path("made/unfinished.jsonl").read_text().splitlines()[-1]).get("stop", 0)
+    assert f"not finished: {done:,} of 40 images" in flat(run("info", "made"))
+    said = run(*words[1:])
+    assert f"going on after {done} images" in said or not done
+    assert "is prepared: 40 images" in said and Pyramid.open("made").count == 40
+
+
+# --- the page of documentation, and what loads ---
+
+
+def test_documented_format_can_be_written_by_others(here):
+    """Reference: the program in docs/data.md, run as it stands; its images come back."""
+    page = (Path(__file__).parent.parent / "docs" / "data.md").read_text(encoding="utf-8")
+    program = page.split("```python\n")[1].split("```")[0]
+    subprocess.run([sys.executable, "-c", program], check=True)
+    pyramid = Pyramid.open("made")
+    images = np.random.default_rng(0).integers(0, 256, (100, 3, 32, 32), np.uint8)
+    assert np.array_equal(pyramid.level(32), images)
+    assert np.array_equal(pyramid.level(4), box_levels(images, 4)[4])
+    assert "made: 100 images of noise, prepared" in run("info", "made")
+
+
+def test_no_torch_is_loaded():
+    """Reference: a new interpreter's loaded modules, with all that the three commands import."""
+    names = "cli_data, progan.data.report, progan.data.sheet, progan.data.shards"
+    code = f"import sys, progan.{names}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+@pytest.mark.parametrize("words", [[], ["prepare"], ["list"], ["info"]])
+def test_help(words):
+    """Reference: every command explains itself."""
+    assert "Usage:" in run(*words, "--help")

@@ -1,0 +1,254 @@
+"""Labels from tables beside the images, from arrays, and from folders."""
+
+import json
+
+import numpy as np
+import pytest
+from pictures import folder, names, noise, tarred, zipped
+
+from progan.data import files
+from progan.data.labels import from_array
+from progan.data.sources import find
+from progan.errors import UserError
+
+PICTURE = noise((8, 8))
+THREE = dict.fromkeys(["a/1.png", "a/2.png", "b/3.png"], PICTURE)
+CSV = "file,kind\nb/3.png,dog\na/1.png,cat\na\\2.png,dog\nabsent.png,mouse\n"
+ONES = [["a/1.png", 7], ["b/3.png", 12], ["a/2.png", 7], ["absent.png", 3]]
+
+
+def labelled(tmp_path, table, content, pictures=THREE):
+    if not isinstance(content, str | bytes):
+        content = json.dumps({"labels": content})
+    return find(str(folder(tmp_path / "in", pictures | {table: content})), labels=True)
+
+
+# --- tables ---
+
+
+def test_csv_of_classes(tmp_path):
+    """Reference: the table by hand: any order, `\\` for `/`, lines for absent files ignored."""
+    source = labelled(tmp_path, "labels.csv", CSV)
+    assert names(source) == ["a/1.png", "a/2.png", "b/3.png"]
+    assert source.classes == ("cat", "dog") and source.labels.tolist() == [0, 1, 1]
+    assert source.labels.dtype == np.int64
+
+
+@pytest.mark.parametrize("off", ["0", "-1"])
+def test_csv_of_attributes(tmp_path, off):
+    """Reference: the table by hand, uint8 0 and 1, named by the header; a BOM, quotes, spaces."""
+    text = f'\ufefffile,"Smiling, wide", glasses \na/1.png,1,{off}\n"a/2.png",{off},{off}\n\n'
+    source = labelled(tmp_path, "labels.csv", text + "./b/3.png, 1 ,1\n")
+    assert source.classes == ("Smiling, wide", "glasses")
+    assert source.labels.tolist() == [[1, 0], [0, 0], [1, 1]] and source.labels.dtype == np.uint8
+
+
+def test_numbers_are_sorted_as_such(tmp_path):
+    """Reference: 2 < 10, where both are classes."""
+    text = "file,digit\na/1.png,10\na/2.png,2\nb/3.png,10\n"
+    source = labelled(tmp_path, "labels.csv", text)
+    assert source.classes == ("2", "10") and source.labels.tolist() == [1, 0, 1]
+
+
+def test_json_of_numbers(tmp_path):
+    """Reference: StyleGAN's format; classes are the numbers that occur, by name."""
+    source = labelled(tmp_path, "dataset.json", ONES)
+    assert source.classes == ("7", "12") and source.labels.tolist() == [0, 0, 1]
+
+
+def test_json_of_lists(tmp_path):
+    """Lists with exactly one 1 everywhere are classes, all others attributes."""
+    one_hot = [["a/1.png", [0, 1, 0]], ["a/2.png", [0, 1, 0]], ["b/3.png", [1, 0, 0]]]
+    source = labelled(tmp_path, "dataset.json", one_hot)
+    assert source.classes == ("0", "1") and source.labels.tolist() == [1, 1, 0]
+    one_hot[0][1] = [0, 1.0, 1]
+    source = labelled(tmp_path, "dataset.json", one_hot)
+    assert source.classes == ("0", "1", "2") and source.labels.dtype == np.uint8
+    assert source.labels.tolist() == [[0, 1, 1], [0, 1, 0], [1, 0, 0]]
+
+
+@pytest.mark.parametrize("kind", ["folder", "zip", "tar"])
+@pytest.mark.parametrize("around", ["", "set/images/"])
+def test_tables_win_over_folders_at_the_top_or_beside(tmp_path, kind, around):
+    """The same labels in a folder, zip and tar, with a folder around all images or not."""
+    pictures = {around + name: picture for name, picture in THREE.items()}
+    make = {"folder": folder, "zip": zipped, "tar": tarred}[kind]
+    for table, content in (
+        (around + "labels.csv", CSV),
+        ("dataset.json", json.dumps({"labels": [[around + name, n] for name, n in ONES]})),
+    ):
+        path = tmp_path / table.replace("/", "-") / f"in.{kind}"
+        source = find(str(make(path, {table: content} | pictures)), labels=True)
+        assert len(source.classes) == 2
+        expected = [0, 1, 1] if table.endswith("csv") else [0, 0, 1]
+        assert source.labels.tolist() == expected and len(source) == 3
+        assert len(find(str(path))) == 3 and find(str(path)).labels is None
+
+
+def test_tables_in_a_class_folder_do_not_count(tmp_path):
+    """Reference: a table below the folder of all images cannot speak of all of them."""
+    source = labelled(tmp_path, "a/labels.csv", "nonsense")
+    assert source.classes == ("a", "b") and source.labels.tolist() == [0, 0, 1]
+
+
+def test_two_tables_are_refused(tmp_path):
+    folder(tmp_path / "in", {"labels.csv": CSV})
+    with pytest.raises(UserError, match="several tables of labels, dataset.json and labels.csv"):
+        labelled(tmp_path, "dataset.json", ONES)
+
+
+def test_names_in_any_alphabet(tmp_path):
+    """An accent is one letter or two, as macOS writes it; both are the same name."""
+    pictures = dict.fromkeys(["e\u0301.png", "рис.png", "絵 1.png"], PICTURE)
+    text = "file,kind\n\u00e9.png,ö\nрис.png,日\n絵 1.png,日\n"
+    source = labelled(tmp_path, "labels.csv", text, pictures)
+    assert dict(zip(names(source), source.labels.tolist(), strict=True)) == {
+        "e\u0301.png": 0,
+        "рис.png": 1,
+        "絵 1.png": 1,
+    }
+    assert source.classes == ("ö", "日")
+
+
+HEAD = "file,kind\n"
+REST = "a/2.png,x\nb/3.png,y\n"
+BAD_TABLES = {
+    "labels.csv": {
+        "": "must open with a line of column names",
+        "file\na\n": "must open with a line of column names.*it has 'file'",
+        "file,a,a\n": "column names that differ",
+        HEAD + REST: r"labels.csv: 1 of 3 images have no line in it \(a/1.png\)",
+        HEAD: r"3 of 3 images have no line in it \(a/1.png, a/2.png, b/3.png\)",
+        HEAD + "a/1.png,x\n./a/1.png,x\n" + REST: r"1 images are in it more than once \(a/1.png\)",
+        HEAD + "a/1.png, \n" + REST: r"1 of 3 images have an empty class \(a/1.png\)",
+        HEAD + "a/1.png,x,y\n" + REST: r"1 of 4 lines do not have the header's 2 columns",
+        HEAD + "a/1.png,x\na/2.png,x\nb/3.png,x": "only one class, x",
+        "file,p,q\na/1.png,1,yes\na/2.png,1,0\nb/3.png,1,2": (
+            r"2 of 3 images have attributes other than 0 and 1 \(a/1.png, b/3.png\)"
+        ),
+        "file,p,q\na/1.png,1,-1\na/2.png,1,0\nb/3.png,1,1": "other than -1 and 1 .a/2.png",
+        HEAD.encode() + b"a/1.png,\xff\n": "is not UTF-8",
+        HEAD + 'a/1.png,"' + "x" * 200000 + '"\n': "no table that can be read",
+    },
+    "dataset.json": {
+        "{": "no JSON that can be read",
+        "[" * 100000: "no JSON that can be read",
+        "[]": "has no labels",
+        '{"labels": null}': "has no labels.*data.labels=false",
+        '{"labels": {"a": 1}}': "must be a list of",
+        '{"labels": [["a/1.png"]]}': "must be a list of",
+        '{"labels": [[["a"], 1]]}': "must be a list of",
+        '{"labels": [["a/1.png", 0]]}': "2 of 3 images have no line in it",
+    },
+}
+BAD_JSON = {
+    "no class number such as 0 or 7.*a/1.png": [-1, 0, 0],
+    "2 of 3 images have no class number": [1, None, True],
+    "3 of 3 images have neither a class number nor some 0/1": ["x", 1, 1],
+    "neither a class number nor 2 0/1.*b/3.png": [[0, 1], [1, 0], [0, 1, 0]],
+    r"neither a class number nor 2 0/1 \(a/2.png, b/3.png\)": [[0, 1], [1, 2], [1, "1"]],
+    "only one class, 3": [3, 3, 3],
+}
+
+
+@pytest.mark.parametrize(
+    ("table", "content"), [(table, text) for table, cases in BAD_TABLES.items() for text in cases]
+)
+def test_bad_tables(tmp_path, table, content):
+    """Each says what is wrong in which file, and names the first that are wrong."""
+    with pytest.raises(UserError, match=f"data.labels: .*{BAD_TABLES[table][content]}"):
+        labelled(tmp_path, table, content)
+
+
+@pytest.mark.parametrize("message", BAD_JSON)
+def test_bad_values(tmp_path, message):
+    with pytest.raises(UserError, match=message):
+        pairs = zip(THREE, BAD_JSON[message], strict=True)
+        labelled(tmp_path, "dataset.json", [list(pair) for pair in pairs])
+
+
+def test_many_faults_are_counted(tmp_path):
+    """Three are named, all are counted."""
+    pictures = {f"{i}.png": PICTURE for i in range(9)}
+    with pytest.raises(UserError, match=r"7 of 9 images .*\(2.png, 3.png, 4.png, …\)"):
+        labelled(tmp_path, "labels.csv", "file,kind\n0.png,a\n1.png,b\n", pictures)
+
+
+def test_tables_that_cannot_be_read(tmp_path, monkeypatch):
+    """Too large a table is not parsed, and one that a link leads nowhere from is an error."""
+    monkeypatch.setattr(files, "TABLE_BYTES", len(CSV) - 1)
+    with pytest.raises(UserError, match="labels.csv is larger than"):
+        labelled(tmp_path, "labels.csv", CSV)
+    (tmp_path / "in" / "labels.csv").unlink()
+    (tmp_path / "in" / "labels.csv").symlink_to("nowhere")
+    with pytest.raises(UserError, match="cannot read .*No such file.*labels.csv"):
+        find(str(tmp_path / "in"), labels=True)
+
+
+def test_key_follows_the_labels(tmp_path):
+    """Another label, another class name, or none: another key. Another order of lines: the same."""
+    path = folder(tmp_path / "in", THREE)
+
+    def key(text):
+        (path / "labels.csv").write_text(text)
+        return find(str(path), labels=True).key
+
+    swapped = CSV.replace("cat", "?").replace("dog", "cat").replace("?", "dog")
+    keys = [key(CSV), key(swapped), key(CSV.replace("cat", "cow")), find(str(path)).key]
+    assert len(set(keys)) == 4
+    lines = CSV.splitlines()
+    assert key("\n".join(lines[:1] + lines[:0:-1])) == keys[0]
+
+
+# --- folders ---
+
+
+def test_class_folders(tmp_path):
+    """Labels need a folder a class: a message that says so names the first loose image."""
+    path = folder(tmp_path / "in", THREE)
+    assert find(str(path)).key != find(str(path), labels=True).key
+    folder(path, {"loose.png": PICTURE})
+    expected = r"1 of 4 .*\(loose.png\).*<class>/<image>.*labels.csv.*labels=false"
+    with pytest.raises(UserError, match=expected):
+        find(str(path), labels=True)
+    assert len(find(str(path))) == 4
+
+
+def test_a_folder_around_the_classes_is_no_class(tmp_path):
+    """Reference: the same tree without it, in a folder, a zip and a tar."""
+    pictures = {f"all/{name}/{i}.png": PICTURE for i in range(2) for name in ("ab", "ac")}
+    for make in (folder, zipped, tarred):
+        path = make(tmp_path / f"tree.{make.__name__[:3]}", pictures)
+        source = find(str(path), labels=True)
+        assert source.classes == ("ab", "ac")
+        by_name = [source.classes.index(name.split("/")[-2]) for name in names(source)]
+        assert source.labels.tolist() == by_name
+    one = {name: picture for name, picture in pictures.items() if "/ab/" in name}
+    with pytest.raises(UserError, match="two or more folders"):
+        find(str(folder(tmp_path / "one", one)), labels=True)
+
+
+# --- arrays ---
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int64, bool])
+def test_arrays_of_labels(dtype):
+    """Reference: by hand. [N] and [N, 1] are class numbers; [N, K] one-hot or attributes."""
+    numbers = np.array([1, 0, 1], dtype)
+    for array in (numbers, numbers[:, None]):
+        classes, labels = from_array(array, "x")
+        assert classes == ("0", "1") and labels.tolist() == [1, 0, 1]
+    classes, labels = from_array(np.eye(3).astype(dtype), "x")
+    assert classes == ("0", "1", "2") and labels.tolist() == [0, 1, 2]
+    attributes = np.array([[1, 1], [0, 1], [0, 0]], dtype)
+    classes, labels = from_array(attributes, "x")
+    assert classes == ("0", "1") and labels.dtype == np.uint8
+    assert labels.tolist() == attributes.astype(int).tolist()
+
+
+@pytest.mark.parametrize(
+    "array", [np.array([-1, 0]), np.array([0.5, 1]), np.ones((2, 3)) * 2, np.ones((2, 2, 2))]
+)
+def test_arrays_that_are_no_labels(array):
+    with pytest.raises(UserError, match=r"the labels of x are .*class numbers from 0, integers \["):
+        from_array(array, "x")

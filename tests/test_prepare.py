@@ -1,0 +1,509 @@
+"""From a source to a pyramid on disk, and back: whole, exact, once, whatever happens on the way."""
+
+import io
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from progan.data import plan, prepare, writer
+from progan.data.cache import default_cache
+from progan.data.files import from_path
+from progan.data.images import Square, box_levels
+from progan.data.plan import make_plan
+from progan.data.pyramid import JOURNAL, Pyramid
+from progan.data.source import Source
+from progan.errors import UserError
+from progan.layers import downsample2x
+from tests.drawn import Drawn, drawn, pixels
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    """No test may touch the user's cache."""
+    monkeypatch.setenv("PROGAN_CACHE", str(tmp_path / "cache"))
+
+
+def make(source, dest, resolution=16, channels=3, **options) -> Pyramid:
+    return prepare.prepare(source, dest, Square(resolution, channels), **options)
+
+
+def expected(i: int, size: int, resolution: int) -> np.ndarray:
+    """Reference: float64 mean over blocks, rounded once, ties to even."""
+    k = size // resolution
+    x = pixels(i, size).reshape(resolution, k, resolution, k, 3).mean(axis=(1, 3), dtype=float)
+    return np.rint(x).transpose(2, 0, 1)
+
+
+def contents(folder) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+# --- levels ---
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("resolution", [4, 8, 128, 1024])
+def test_levels_are_box_averages(resolution, channels):
+    """Reference: each level the float64 mean over blocks of the image, rounded once, ties to even:
+    so to half a grey level the box average of the un-rounded level above."""
+    draw = np.random.default_rng(resolution)
+    images = draw.integers(0, 256, (3, channels, resolution, resolution), np.uint8)
+    images[1] = draw.integers(254, 256, images[1].shape)  # sums near the largest
+    for r, level in box_levels(images, 4).items():
+        k = resolution // r
+        exact = images.reshape(3, channels, r, k, r, k).mean(axis=(3, 5), dtype=float)
+        assert level.dtype == np.uint8 and np.abs(level - exact).max() <= 0.5
+        np.testing.assert_array_equal(level, np.rint(exact))
+
+
+def test_levels_are_those_of_the_networks_filter():
+    """Reference: `layers.downsample2x`, the one filter of both networks, un-rounded all the way."""
+    images = np.random.default_rng(0).integers(0, 256, (4, 3, 64, 64), np.uint8)
+    x = torch.from_numpy(images).double()
+    for r in (32, 16, 8, 4):
+        x = downsample2x(x)
+        np.testing.assert_array_equal(box_levels(images, 4)[r], x.round().numpy())
+
+
+def test_every_level_holds_every_image(tmp_path):
+    """Reference: the images, averaged in float64."""
+    pyramid = make(drawn(70), tmp_path / "out")
+    for r in (4, 8, 16):
+        level = pyramid.read(np.arange(70), r)
+        for i in range(70):
+            np.testing.assert_array_equal(level[i], expected(i, 16, r))
+
+
+# --- storage ---
+
+
+@pytest.fixture
+def small_png(monkeypatch):
+    """PNG records from 8x8 up, so that tests need no large images."""
+    monkeypatch.setattr(plan, "FIRST_PNG", 8)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_png_records_equal_arrays(tmp_path, small_png, channels):
+    """Reference: the same source kept as arrays. Order and repeats are the caller's."""
+    source = drawn(40, bad=(3, 39))
+    raw = make(source, tmp_path / "raw", channels=channels, storage="raw")
+    png = make(source, tmp_path / "png", channels=channels, storage="png")
+    assert png.meta.png == (8, 16) and raw.meta.png == ()
+    assert png.identity == raw.identity and png.level(16) is None
+    some = np.array([37, 0, 3, 3, 12])
+    for r in (4, 8, 16):
+        np.testing.assert_array_equal(png.read(some, r), raw.read(some, r))
+    png.close()
+
+
+def test_large_levels_are_png_by_name_or_when_disk_is_short():
+    """Reference: the rule of docs/data.md: all arrays if they take a quarter of what is free."""
+    source, square = drawn(3, size=512), Square(512)
+    whole = 3 * 3 * sum(4**k for k in range(2, 10))
+    assert make_plan(source, square, "raw", 10).png == ()
+    assert make_plan(source, square, "png", 10**9).png == (256, 512)
+    assert make_plan(source, square, "auto", 4 * whole).png == ()
+    assert make_plan(source, square, "auto", 4 * whole - 1).png == (256, 512)
+    assert make_plan(drawn(3), Square(16), "png", 0).png == ()
+
+
+@pytest.mark.parametrize("storage", ["raw", "png"])
+def test_plan_says_what_it_will_take(tmp_path, small_png, storage):
+    """Reference: the files, of which PNG records are only estimated, from eight images."""
+    source = drawn(50)
+    levels = make_plan(source, Square(16), storage, 10**9).levels
+    pyramid = make(source, tmp_path / "out", storage=storage)
+    for r, size in levels.items():
+        suffix, header = ("records", 0) if r in pyramid.meta.png else ("npy", 128)
+        real = (pyramid.path / f"{r:04d}.{suffix}").stat().st_size - header
+        assert real == size if header else 0.8 * real < size < 1.3 * real
+
+
+def test_what_does_not_fit_is_not_begun(tmp_path, monkeypatch):
+    """Said with each level's size, what is free and what would fit; nothing is written."""
+    usage = type("Usage", (), {"free": 40_000})
+    monkeypatch.setattr(plan.shutil, "disk_usage", lambda path: usage)
+    said = []
+    message = r"8: 9.6 kB, 16: 38 kB; 50 kB of 40 kB free.*a resolution of 8 would fit"
+    with pytest.raises(UserError, match=message):
+        make(drawn(50), tmp_path / "out", say=said.append)
+    assert "4: 2.4 kB, 8: 9.6 kB, 16: 38 kB; 50 kB of 40 kB free" in said[0]
+    assert os.listdir(tmp_path / "out") == [".lock"]
+
+
+def test_a_disk_that_fills_up(tmp_path, monkeypatch):
+    """A write that fails ends in a message with the remedy; later it goes on."""
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(writer.Layout, "write", full)
+        with pytest.raises(UserError, match=r"No space left.*\$PROGAN_CACHE"):
+            make(drawn(5), tmp_path / "out")
+    assert make(drawn(5), tmp_path / "out").count == 5
+
+
+# --- workers, interruptions, gaps ---
+
+
+def test_any_number_of_workers_makes_the_same(tmp_path, small_png):
+    """Reference: this process alone; byte for byte, in every file."""
+    source = drawn(300, bad=(7, 64, 299), labels=np.arange(300) % 3, classes=("a", "b", "c"))
+    alone = make(source, tmp_path / "alone", workers=0, storage="png")
+    many = make(source, tmp_path / "many", workers=3, storage="png")
+    assert contents(alone.path) == contents(many.path)
+
+
+BITS = (np.arange(50)[:, None] >> np.arange(6) & 1).astype(np.uint8)  # of each image's number
+BAD = [(), (0,), (49,), (3, 4, 5), (40, 47, 48, 49), tuple(range(0, 50, 2)), tuple(range(1, 50))]
+
+
+@pytest.mark.parametrize("bad", BAD)
+@pytest.mark.parametrize("storage", ["raw", "png"])
+def test_gaps_are_closed_and_labels_stay_with_their_images(tmp_path, small_png, bad, storage):
+    """Reference: every good image once, each with its own label; only gaps are refilled."""
+    source = drawn(50, bad=bad, labels=BITS, classes=tuple("abcdef"))
+    pyramid = make(source, tmp_path / "out", storage=storage)
+    good = [i for i in range(50) if i not in bad]
+    images = pyramid.labels @ 2 ** np.arange(6)  # which image each place says it holds
+    assert pyramid.count == len(good) and sorted(images) == good
+    for r in (4, 16):
+        for place, image in enumerate(pyramid.read(np.arange(len(good)), r)):
+            np.testing.assert_array_equal(image, expected(images[place], 16, r))
+    kept = [i for i in good if i < len(good)]
+    assert [images[i] for i in kept] == kept
+    pyramid.close()
+    lines = [f"{i}.png: not an image, or of a kind that is not supported" for i in bad]
+    file = pyramid.path / "bad-files.txt"
+    assert (file.read_text().splitlines() if bad else not file.exists()) == (lines or True)
+
+
+def test_attributes_are_kept(tmp_path):
+    """Reference: rows of 0 and 1 given with the source."""
+    rows = np.random.default_rng(0).integers(0, 2, (20, 4), np.uint8)
+    source = drawn(20, bad=(2,), labels=rows, classes=("a", "b", "c", "d"))
+    pyramid = make(source, tmp_path / "out")
+    assert pyramid.labels.dtype == np.uint8 and pyramid.classes == ("a", "b", "c", "d")
+    np.testing.assert_array_equal(pyramid.labels, rows[[0, 1, 19, *range(3, 19)]])
+    bare = Pyramid.open(pyramid.path, labels=False)
+    assert bare.labels is None and bare.classes == () and bare.identity != pyramid.identity
+
+
+SCRIPT = """
+import sys
+from pathlib import Path
+from progan.data import plan, prepare, writer
+from progan.data.images import Square
+from tests.drawn import drawn
+if __name__ == "__main__":
+    plan.FIRST_PNG, writer.SYNC_SECONDS = 8, 0
+    source = drawn(1500, bad=(1, 700, 1400), log=sys.argv[2], delay=0.001)
+    prepare.prepare(source, Path(sys.argv[1]), Square(16), storage="png", max_bad=5, workers=2)
+"""
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_interrupted_at_any_moment_it_goes_on(tmp_path, monkeypatch, small_png, how):
+    """Reference: the files of an undisturbed preparation. What was done is not decoded again, but
+    for what the workers had under way; the unfinished folder is never taken for a pyramid; no
+    worker outlives its main process."""
+    log, dest = tmp_path / "log", tmp_path / "out"
+    (tmp_path / "script.py").write_text(SCRIPT)
+    arguments = [sys.executable, tmp_path / "script.py", dest, log]
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    decoded = 0
+    for portion in (20, 400, 900):  # the plan has looked at eight
+        process = subprocess.Popen(arguments, stderr=subprocess.DEVNULL)
+        while not (log.exists() and len(log.read_text().splitlines()) >= decoded + portion):
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.send_signal(how)
+        process.wait(20)
+        time.sleep(0.3)
+        decoded = len(log.read_text().splitlines())
+        with pytest.raises(UserError, match="not finished.*run it again"):
+            Pyramid.open(dest)
+    time.sleep(0.3)
+    assert len(log.read_text().splitlines()) == decoded, "a worker goes on by itself"
+    subprocess.run(arguments, check=True)
+    whole = make(drawn(1500, bad=(1, 700, 1400)), tmp_path / "whole", storage="png")
+    assert contents(dest) == contents(whole.path)
+    again = len(log.read_text().splitlines()) - 1500 - 4 * 8
+    assert 0 <= again < 3 * 10 * 64, "work was done again that had been finished"
+
+
+def test_an_interrupted_finish_is_done_again(tmp_path, monkeypatch):
+    """Reference: an undisturbed preparation. The end may be interrupted before and after each of
+    its steps: moving images into gaps, cutting files, writing headers, labels, meta.json."""
+    source = drawn(50, bad=(3, 20, 48), labels=BITS, classes=tuple("abcdef"))
+    whole = contents(make(source, tmp_path / "whole").path)
+    steps = 0
+    while True:
+        steps += 1
+        left = [steps]
+
+        def counted(real, left=left):
+            def call(*args, **options):
+                if left[0] == 0:
+                    raise KeyboardInterrupt
+                left[0] -= 1
+                return real(*args, **options)
+
+            return call
+
+        dest = tmp_path / f"out{steps}"
+        with monkeypatch.context() as patch:
+            patch.setattr(writer.PyramidWriter, "_move", counted(writer.PyramidWriter._move))
+            for name in ("_write_header", "write_lines", "write_atomically"):
+                patch.setattr(writer, name, counted(getattr(writer, name)))
+            patch.setattr(writer.os, "truncate", counted(os.truncate))
+            try:
+                make(source, dest)
+                break
+            except KeyboardInterrupt:
+                assert not (dest / "meta.json").exists()
+        assert contents(make(source, dest).path) == whole
+    assert steps > 10
+
+
+def test_another_source_does_not_go_on(tmp_path):
+    """What was begun with other images or options is begun anew."""
+    dest = tmp_path / "out"
+
+    class Stop(Drawn):
+        def __call__(self, i):
+            if i == 100:
+                raise KeyboardInterrupt
+            return super().__call__(i)
+
+    with pytest.raises(KeyboardInterrupt):
+        make(Source("drawn", "200", [""] * 200, Stop()), dest)
+    assert len(writer.read_journal(dest)) > 1
+    other = drawn(90)
+    pyramid = make(other, dest)
+    assert contents(pyramid.path) == contents(make(other, tmp_path / "whole").path)
+
+
+def test_nothing_outside_the_destination_is_written(tmp_path):
+    """Reference: every other file below the parent, before and after."""
+    (tmp_path / "beside").write_text("x")
+    make(drawn(10, bad=(2,)), tmp_path / "out")
+    assert sorted(os.listdir(tmp_path)) == ["beside", "out"]
+    names = {"0004.npy", "0008.npy", "0016.npy", "bad-files.txt", "meta.json"}
+    assert set(os.listdir(tmp_path / "out")) == names
+
+
+def test_a_folder_of_the_users_is_left_alone(tmp_path):
+    """A destination with other files, or with another pyramid, is refused and not changed."""
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "a.txt").write_text("mine")
+    with pytest.raises(UserError, match="holds other files .a.txt."):
+        make(drawn(3), tmp_path / "photos")
+    assert contents(tmp_path / "photos") == {"a.txt": b"mine"}
+    make(drawn(3), tmp_path / "out")
+    with pytest.raises(UserError, match="holds a pyramid of other images.*3 images at 16x16"):
+        make(drawn(4), tmp_path / "out")
+    with pytest.raises(UserError, match="cannot write.*Not a directory|File exists"):
+        make(drawn(3), tmp_path / "photos" / "a.txt")
+
+
+# --- bad images ---
+
+
+def test_bad_images_are_left_out_and_named(tmp_path, caplog):
+    """Reference: the list in `bad-files.txt`, one line each, and one warning."""
+    with caplog.at_level(logging.WARNING, "progan"):
+        pyramid = make(drawn(20, bad=(1, 5), small=(7,)), tmp_path / "out", max_bad=3)
+    assert (pyramid.count, pyramid.meta.bad) == (17, 3)
+    lines = (pyramid.path / "bad-files.txt").read_text().splitlines()
+    assert [line.split(":")[0] for line in lines] == ["1.png", "5.png", "7.png"]
+    assert lines[2] == "7.png: 3x3 is too small for resolution 16"
+    assert len(caplog.records) == 1 and "left out 3 bad images" in caplog.text
+
+
+def test_too_many_bad_images(tmp_path):
+    """How many, the first of them with reasons, and the key; all are named in a file, and a larger
+    max_bad goes on without decoding again."""
+    log = tmp_path / "log"
+    source = drawn(20, bad=(1, 5), small=(7,), log=log)
+    message = r"3 of the 20 images.*max_bad is 2.*1 too small: 3x3 \(1 image\).*2 unreadable: 1.png"
+    with pytest.raises(UserError, match=message + ".*data.max_bad, --max-bad"):
+        make(source, tmp_path / "out", max_bad=2)
+    assert len((tmp_path / "out" / "bad-files.txt").read_text().splitlines()) == 3
+    assert not (tmp_path / "out" / "meta.json").exists()
+    assert make(source, tmp_path / "out", max_bad=3).count == 17
+    assert len(log.read_text().splitlines()) == 20
+
+
+def test_a_collection_that_is_too_small_is_an_error(tmp_path):
+    """Names the sizes found and what would do, even where `max_bad` is not reached; enlarging them
+    is another way. Reference: PIL's Lanczos."""
+    files = tmp_path / "in"
+    files.mkdir()
+    for i, size in enumerate([(64, 64)] * 12 + [(100, 80)]):
+        Image.new("RGB", size, (i, 0, 0)).save(files / f"{i}.png")
+    source = from_path(files, False)
+    sizes = r"13 of the 13.*13 too small: 64x64 \(12 images\), 100x80 \(1\)"
+    for max_bad in (5, 100):
+        with pytest.raises(UserError, match=sizes + ".*resolution 64.*allow_upscale"):
+            make(source, tmp_path / "out", 128, max_bad=max_bad)
+    assert make(source, tmp_path / "at64", 64, max_bad=0).count == 13
+    large = prepare.prepare(source, tmp_path / "large", Square(128, upscale=True))
+    assert large.count == 13
+    with pytest.raises(UserError, match="10 of the 20.*10 too small: 3x3"):
+        make(drawn(20, small=range(10)), tmp_path / "half")
+
+
+def test_no_image_is_left(tmp_path):
+    """Zero good images are an error, whatever `max_bad` is."""
+    with pytest.raises(UserError, match="5 of the 5 images cannot be used"):
+        make(drawn(5, bad=range(5)), tmp_path / "out")
+
+
+def test_a_class_without_a_usable_image(tmp_path):
+    """Named, since a model could never make it."""
+    source = drawn(6, bad=(0, 1), labels=np.array([0, 0, 1, 1, 1, 1]), classes=("cats", "dogs"))
+    with pytest.raises(UserError, match="no image of class cats can be used"):
+        make(source, tmp_path / "out")
+
+
+# --- opening ---
+
+DAMAGES = {
+    "no data pyramid": lambda p: (p / "meta.json").unlink(),
+    "not finished": lambda p: (p / "meta.json").rename(p / JOURNAL),
+    "format version 99": lambda p: change(p, version=99),
+    "0016.npy.*delete the folder": lambda p: (p / "0016.npy").unlink(),
+    "wrong length": lambda p: os.truncate(p / "0008.npy", 200),
+    "meta.json says": lambda p: change(p, count=19),
+    "0016.records is shorter": lambda p: os.truncate(p / "0016.records", 50),
+    "labels outside of 0..1": lambda p: np.save(p / "labels.npy", np.full(20, 2)),
+    "labels.npy holds": lambda p: np.save(p / "labels.npy", np.zeros(3, np.int64)),
+    "damaged or unreadable": lambda p: (p / "meta.json").write_text("{"),
+    "Python objects": lambda p: np.save(p / "labels.npy", np.array([{}] * 20), allow_pickle=True),
+}
+
+
+def change(path, **values):
+    meta = json.loads((path / "meta.json").read_text()) | values
+    (path / "meta.json").write_text(json.dumps(meta))
+
+
+@pytest.mark.parametrize("message", DAMAGES)
+def test_damaged_pyramids_are_refused(tmp_path, monkeypatch, message):
+    """One message for each kind of damage, with what to do."""
+    if "records" in message:
+        monkeypatch.setattr(plan, "FIRST_PNG", 16)
+    source = drawn(20, labels=np.arange(20) % 2, classes=("a", "b"))
+    path = make(source, tmp_path / "out", storage="png").path
+    if "wrong length" in message:
+        with open(path / "0008.npy", "ab") as file:
+            file.write(b"more")
+    else:
+        DAMAGES[message](path)
+    with pytest.raises(UserError, match=message):
+        Pyramid.open(path)
+
+
+def test_png_records_of_another_kind_are_refused(tmp_path, monkeypatch):
+    """A record that is no PNG of this size is an error, not a picture."""
+    monkeypatch.setattr(plan, "FIRST_PNG", 16)
+    pyramid = make(drawn(4), tmp_path / "out", storage="png")
+    file = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(file, "PNG")
+    places = np.array([[0, len(file.getvalue())]] * 4)
+    (pyramid.path / "0016.records").write_bytes(file.getvalue())
+    np.save(pyramid.path / "0016.index.npy", places)
+    pyramid = Pyramid.open(pyramid.path)
+    with pytest.raises(ValueError, match=r"a record is RGB \(8, 8\)"):
+        pyramid.read(np.array([0]), 16)
+    pyramid.close()
+
+
+def test_pyramids_are_read_only(tmp_path):
+    """Nobody can change the data by accident; an absent level is named."""
+    pyramid = make(drawn(4), tmp_path / "out")
+    with pytest.raises(ValueError, match="read-only"):
+        pyramid.level(4)[0] = 0
+    with pytest.raises(ValueError, match="has no level 32, only 4, 8, 16"):
+        pyramid.read(np.array([0]), 32)
+
+
+# --- the cache ---
+
+
+def cached(source, resolution=16, **options):
+    return prepare.cached(source, Square(resolution), **options)
+
+
+def test_the_cache_is_used_again(tmp_path):
+    """The second call decodes nothing; other options or a changed source are prepared anew."""
+    log = tmp_path / "log"
+    first = cached(drawn(10, log=log))
+    assert first.path.parent == tmp_path / "cache" / "pyramids"
+    assert cached(drawn(10, log=log)).path == first.path
+    assert len(log.read_text().splitlines()) == 10
+    others = [
+        cached(drawn(10), resolution=8),
+        cached(drawn(11)),
+        cached(drawn(10), storage="raw"),
+        prepare.cached(drawn(10), Square(16, channels=1)),
+        prepare.cached(drawn(10), Square(8, fit=(2, 2, 8))),
+    ]
+    assert len({pyramid.path for pyramid in [first, *others]}) == 6
+
+
+def test_the_cache_does_not_hide_bad_images():
+    """A stricter data.max_bad counts for a pyramid that was made under a laxer one."""
+    source = drawn(20, bad=(1, 2, 3))
+    assert cached(source, max_bad=3).count == 17
+    with pytest.raises(UserError, match="3 images are bad, and data.max_bad is 2.*bad-files.txt"):
+        cached(source, max_bad=2)
+
+
+def test_places_of_the_cache(tmp_path, monkeypatch):
+    """The argument, $PROGAN_CACHE, $XDG_CACHE_HOME/progan, ~/.cache/progan, in this order."""
+    made = cached(drawn(3), cache=tmp_path / "mine")
+    assert made.path.parent == tmp_path / "mine" / "pyramids"
+    monkeypatch.delenv("PROGAN_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    assert default_cache() == tmp_path / "xdg" / "progan"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert default_cache() == tmp_path / ".cache" / "progan"
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(UserError, match=r"cannot write .*data.cache and \$PROGAN_CACHE"):
+        cached(drawn(3), cache=tmp_path / "file")
+
+
+def test_those_who_start_together_make_it_once(tmp_path):
+    """Reference: each image is decoded once, however many ask at the same time."""
+    source = drawn(100, log=tmp_path / "log", delay=0.002)
+    with ThreadPoolExecutor(3) as pool:
+        paths = {job.result().path for job in [pool.submit(cached, source) for _ in range(3)]}
+    assert len(paths) == 1 and len((tmp_path / "log").read_text().splitlines()) == 100
+
+
+def test_lines_without_a_terminal(tmp_path, capsys):
+    """What is to be taken and what is free, then the rate; silence if nobody listens."""
+    lines = []
+    make(drawn(6), tmp_path / "out", say=lines.append)
+    assert len(lines) == 2 and "6 images; disk: 4: 288 B, 8: 1.2 kB, 16: 4.6 kB" in lines[0]
+    assert "done in" in lines[1] and "images/s" in lines[1]
+    make(drawn(6), tmp_path / "quiet")
+    assert capsys.readouterr() == ("", "")

@@ -1,0 +1,181 @@
+"""The stream of reals: the same images whatever is read ahead, kept on the device or stored."""
+
+import threading
+
+import numpy as np
+import pytest
+import torch
+
+from progan.data import plan
+from progan.data.images import Square
+from progan.data.prepare import prepare
+from progan.data.pyramid import Pyramid
+from progan.data.stream import Stream, to_device
+from progan.errors import UserError
+from tests.drawn import drawn
+
+SIZE = 40
+
+
+@pytest.fixture(scope="module")
+def pyramid(tmp_path_factory) -> Pyramid:
+    labels, classes = np.arange(SIZE) % 3, ("a", "b", "c")
+    source = drawn(SIZE, labels=labels, classes=classes)
+    return prepare(source, tmp_path_factory.mktemp("pyramid") / "raw", Square(16))
+
+
+@pytest.fixture(scope="module")
+def png(tmp_path_factory) -> Pyramid:
+    """The same, its 16x16 images PNG records that worker processes decode."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plan, "FIRST_PNG", 16)
+        source = drawn(SIZE, labels=np.arange(SIZE) % 3, classes=("a", "b", "c"))
+        made = prepare(
+            source, tmp_path_factory.mktemp("pyramid") / "png", Square(16), storage="png"
+        )
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def stream(pyramid):
+    """Makes streams and closes them."""
+    made = []
+
+    def make(data=pyramid, **settings) -> Stream:
+        made.append(Stream(data, **{"seed": 3, "mirror": True} | settings))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.close()
+
+
+def reference(pyramid: Pyramid, plan_of: Stream, nimg: int, n: int, r: int) -> torch.Tensor:
+    """The level's images by NumPy: pixel / 127.5 - 1, turned where the stream says so."""
+    indices, flips = plan_of.at(nimg, n)
+    x = np.asarray(pyramid.level(r))[indices].astype(np.float32) / np.float32(127.5) - 1
+    x[flips] = x[flips][..., ::-1]
+    return torch.from_numpy(x)
+
+
+# A run's batches: two batch sizes and resolutions, a jump as of a restart, another back.
+CALLS = [(0, 8, 8), (8, 8, 8), (16, 8, 8), (24, 4, 16), (28, 4, 16), (100, 4, 16), (0, 8, 8)]
+
+
+@pytest.mark.parametrize("device_cache", [False, True])
+@pytest.mark.parametrize("stored", ["raw", "png"])
+def test_what_is_read_ahead_is_what_is_asked_for(pyramid, png, stream, stored, device_cache):
+    """Reference: the level indexed by NumPy. Changed sizes, resolutions and jumps included."""
+    reader = stream(png if stored == "png" else pyramid, device_cache=device_cache)
+    for nimg, n, r in CALLS:
+        images, labels = reader.batch(nimg, n, r)
+        assert torch.equal(images, reference(pyramid, reader, nimg, n, r)), (nimg, n, r)
+        np.testing.assert_array_equal(labels, pyramid.labels[reader.at(nimg, n)[0]])
+
+
+@pytest.mark.parametrize("processes", [1, 2, 4])
+@pytest.mark.parametrize("stored", ["raw", "png"])
+def test_the_same_for_any_number_of_processes_and_workers(
+    pyramid, png, stream, stored, processes, monkeypatch
+):
+    """Reference: one process's batches, joined in order of rank; workers from none to three."""
+    monkeypatch.setattr("progan.data.workers.cores", lambda: processes - 1 or 3)
+    data = Pyramid.open(png.path) if stored == "png" else pyramid
+    readers = [stream(data, rank=rank, processes=processes) for rank in range(processes)]
+    whole = stream()
+    for nimg in range(0, 2 * SIZE, 16):
+        parts = [reader.batch(nimg, 16, 16).images for reader in readers]
+        assert torch.equal(torch.cat(parts), whole.batch(nimg, 16, 16).images)
+
+
+@pytest.mark.parametrize("stored", ["raw", "png"])
+def test_every_image_once_an_epoch_from_any_start(pyramid, png, stream, stored):
+    """Reference: the set of all images; of every window of one epoch, wherever a run restarts."""
+    data = png if stored == "png" else pyramid
+    level = {image.tobytes(): i for i, image in enumerate(np.asarray(pyramid.level(16)))}
+    everything = np.concatenate([stream().at(nimg, 8)[0] for nimg in range(0, 3 * SIZE, 8)])
+    for start in (0, SIZE, 2 * SIZE):
+        assert sorted(everything[start : start + SIZE]) == list(range(SIZE))
+    for start in (0, 24, 56):
+        reader, seen = stream(data, mirror=False), []
+        for nimg in range(start, 3 * SIZE, 8):
+            pixels = reader.batch(nimg, 8, 16).images.add(1).mul(127.5).round().byte()
+            seen += [level[image.numpy().tobytes()] for image in pixels]
+        assert seen == everything[start:].tolist()
+
+
+def test_reading_goes_on_while_the_caller_computes(pyramid, stream, monkeypatch):
+    """Reference: the order of events. The next batches are read before they are asked for."""
+    read, third = [], threading.Event()
+    real = Pyramid.read
+
+    def noted(self, indices, resolution):
+        read.append(indices.tolist())
+        if len(read) == 3:
+            third.set()
+        return real(self, indices, resolution)
+
+    monkeypatch.setattr(Pyramid, "read", noted)
+    reader = stream()
+    reader.batch(0, 4, 8)
+    assert third.wait(5), "nothing was read ahead"
+    assert sorted(read) == sorted(reader.at(4 * k, 4)[0].tolist() for k in range(3))
+
+
+def test_a_failure_while_reading_ahead_reaches_the_caller(stream, monkeypatch):
+    """It comes with the batch it belongs to, and not later than that."""
+
+    def broken(self, indices, resolution):
+        raise OSError(5, "Input/output error")
+
+    reader = stream()
+    reader.batch(0, 4, 8)
+    monkeypatch.setattr(Pyramid, "read", broken)
+    with pytest.raises(OSError, match="Input/output error"):
+        for nimg in range(4, 40, 4):
+            reader.batch(nimg, 4, 8)
+
+
+def test_device_copies_are_whole(pyramid, monkeypatch):
+    """Reference: the level; in pieces of three images, too."""
+    monkeypatch.setattr("progan.data.stream.COPY_BYTES", 3 * 3 * 8 * 8)
+    level = pyramid.level(8)
+    np.testing.assert_array_equal(to_device(level, torch.device("cpu")), level)
+
+
+def test_what_is_kept_on_the_device(stream, monkeypatch):
+    """Reference: the rule: on a GPU what takes a quarter of its free memory; as told elsewhere."""
+    assert not stream()._wants_on_device(1)
+    assert stream(device_cache=True)._wants_on_device(10**15)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (4000, 9000))
+    reader = stream(device=torch.device("cuda"))
+    assert reader._wants_on_device(1000) and not reader._wants_on_device(1001)
+    assert not stream(device=torch.device("cuda"), device_cache=False)._wants_on_device(1)
+
+
+def test_time_spent_waiting_is_counted(stream, monkeypatch):
+    """Reference: a read that takes 0.2 s, which the first batch must wait for."""
+    real = Pyramid.read
+
+    def slow(self, indices, resolution):
+        threading.Event().wait(0.2)
+        return real(self, indices, resolution)
+
+    monkeypatch.setattr(Pyramid, "read", slow)
+    reader = stream()
+    reader.batch(0, 4, 8)
+    assert 0.2 <= reader.waited < 5
+
+
+def test_other_data_are_refused(pyramid, tmp_path, stream):
+    """Reference: the same images prepared elsewhere are the same data; others are not."""
+    state = stream().state_dict()
+    again = prepare(
+        drawn(SIZE, labels=np.arange(SIZE) % 3, classes=("a", "b", "c")), tmp_path / "a", Square(16)
+    )
+    stream(again).load_state_dict(state)
+    for other in (drawn(SIZE), drawn(SIZE - 1)):
+        made = prepare(other, tmp_path / f"{other.key}-{other.classes}", Square(16))
+        with pytest.raises(UserError, match="are not those that this run has been trained on"):
+            stream(made).load_state_dict(state)

@@ -1,0 +1,61 @@
+"""Worker processes: results in order, and Ctrl-C that breaks nothing."""
+
+import os
+import signal
+import threading
+
+import pytest
+
+from progan.data.workers import Workers
+
+
+def double(x: int) -> int:
+    return 2 * x
+
+
+def fail(x: int) -> int:
+    raise ValueError(f"not {x}")
+
+
+def mask(_: int) -> set:
+    return signal.pthread_sigmask(signal.SIG_BLOCK, set())
+
+
+@pytest.mark.parametrize("count", [0, 2])
+def test_results_in_the_order_of_the_items(count):
+    """Reference: the built-in map; an error comes out where its result would."""
+    with Workers(double, count) as workers:
+        assert list(workers.map(range(20))) == list(map(double, range(20)))
+    with Workers(fail, count) as workers, pytest.raises(ValueError, match="not 3"):
+        workers.submit(3).result()
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="no such masks on Windows")
+def test_ctrl_c_is_not_for_workers_that_are_starting():
+    """Reference: the mask that a worker has from its first moment; ours stays as it was."""
+    before = mask(0)
+    with Workers(mask, 1) as workers:
+        assert signal.SIGINT in workers.submit(0).result()
+    assert mask(0) == before
+
+
+def test_ctrl_c_waits_for_a_process_that_is_being_started(monkeypatch):
+    """Reference: a signal in the middle of `submit`: it comes out once that is done, not sooner."""
+    done = []
+
+    def submit(*_: object) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        for _ in range(1000):  # an interrupt that does not wait would end this
+            done.append(len(done))
+
+    end = threading.Event()
+    threading.Thread(
+        target=end.wait, daemon=True
+    ).start()  # the system may give it the signal, masked here
+    with Workers(double, 1) as workers:
+        monkeypatch.setattr(workers._pool, "submit", submit)
+        handler = signal.getsignal(signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            workers.submit(0)
+    end.set()
+    assert len(done) == 1000 and signal.getsignal(signal.SIGINT) is handler
