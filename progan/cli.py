@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 import shlex
 import signal
 import sys
@@ -17,7 +18,7 @@ from progan.config import Config
 from progan.errors import UserError
 from progan.launch import is_main, let_threads_sleep, processes, speaks
 from progan.options import PathOption
-from progan.settings import load_config, presets
+from progan.settings import load_config
 
 OVERRIDES = click.option(
     "-o",
@@ -135,10 +136,6 @@ def resolve(data: str | None, config_name: str | None, overrides: list[str]) -> 
 
     if data == "":
         raise UserError("--data is empty; give a name, or the path of a folder or zip of images")
-    if data in presets() and data not in NAMED and not Path(data).exists():
-        raise UserError(
-            f"'{data}' is a preset for images you have: progan train --data FOLDER --config {data}"
-        )
     if data in NAMED and config_name is None:
         config_name = NAMED[data].preset
     if data is not None:
@@ -155,7 +152,8 @@ def resolve(data: str | None, config_name: str | None, overrides: list[str]) -> 
 
 def base_name(path: str | Path) -> str:
     """What a run or its samples are called by default."""
-    return Path(path).name.removesuffix(".zip").removesuffix(".safetensors")
+    name = re.sub(r"-*[{}*?]+", "-", Path(path).name)  # of shards' patterns
+    return re.sub(r"\.(zip|tar|tgz|tar\.\w+|np[yz]|safetensors)$", "", name).strip("-") or "run"
 
 
 def check_start(config: Config, run_dir: Path) -> None:

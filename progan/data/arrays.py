@@ -4,8 +4,9 @@ import functools
 import math
 import zipfile
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import psutil
@@ -29,6 +30,9 @@ class MemoryImages:
 
     def __call__(self, i: int) -> np.ndarray:
         return self.images[i]
+
+    def pick(self, indices: list[int]) -> Self:
+        return replace(self, images=self.images[indices])
 
 
 @dataclass

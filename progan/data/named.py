@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from PIL import Image
@@ -58,6 +58,9 @@ class CelebaCrop:
         if image.size != (178, 218):
             raise BadImage(f"{image.width}x{image.height} is not CelebA's 178x218")
         return image.crop((89 - 64, 121 - 64, 89 + 64, 121 + 64))
+
+    def pick(self, indices: list[int]) -> Self:
+        return replace(self, files=self.files.pick(indices))
 
 
 def celeba_places(root: Path) -> list[Path]:

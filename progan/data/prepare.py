@@ -5,7 +5,7 @@ import sys
 import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +32,7 @@ from progan.errors import UserError
 log = logging.getLogger("progan")
 
 LOCK = ".lock"
-PIECE_BYTES = 2**22  # of images that a worker reads before it reports
+PIECE_BYTES = 2**20  # of images that a worker reads before it reports; more would take new memory
 AT_ONCE_BYTES = 2**19  # of images whose levels are made together, while a core's cache holds them
 FEW = 200  # pixels as of so many images of 64x64 are done here before workers have even started
 
@@ -191,9 +191,8 @@ def _pieces(
     if workers is None:
         few = len(source) * square.resolution**2 <= FEW * 64**2
         workers = 0 if few else min(cores(), len(ranges))
-    job = Maker(replace(source, labels=None), square, layout)
-    with Workers(job, workers) as pool:
-        yield from pool.map(ranges)
+    with Workers(Maker(source.without_lists(), square, layout), workers) as pool:
+        yield from pool.map((indices, source.pick(indices)) for indices in ranges)
 
 
 @dataclass(frozen=True)
@@ -204,8 +203,9 @@ class Maker:
     square: Square
     layout: Layout
 
-    def __call__(self, indices: range) -> Piece:
-        images = self.source.read_batch(indices, self.square)
+    def __call__(self, item: tuple[range, Source]) -> Piece:
+        indices, content = item
+        images = self.source.read_picked(indices, content, self.square)
         bad = [
             (i, str(x), x.size if isinstance(x, TooSmall) else None)
             for i, x in zip(indices, images, strict=True)

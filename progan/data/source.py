@@ -3,8 +3,9 @@
 import hashlib
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 
@@ -31,6 +32,27 @@ class Source:
 
     def __len__(self) -> int:
         return len(self.names)
+
+    def pick(self, indices: range) -> Callable[[int], Content] | None:
+        """The content of some images, to send to a process that has the rest of the source.
+
+        None if all of it is small enough to have been sent at once.
+        """
+        pick = getattr(self.content, "pick", None)
+        return pick and pick(list(indices))
+
+    def without_lists(self) -> Self:
+        """What a process needs beside what `pick` gives it."""
+        content = None if hasattr(self.content, "pick") else self.content
+        return replace(self, names=(), labels=None, content=content)
+
+    def read_picked(
+        self, indices: range, picked: Callable[[int], Content] | None, square: Square
+    ) -> list[np.ndarray | BadImage]:
+        """`read_batch`, in a process that was sent `without_lists` and then `pick`."""
+        if picked is None:
+            return self.read_batch(indices, square)
+        return replace(self, content=picked).read_batch(range(len(indices)), square)
 
     def item_name(self, i: int) -> str:
         """The name of image `i`, printable whatever bytes it has on disk."""

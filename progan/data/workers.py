@@ -54,22 +54,32 @@ class Workers:
         if self._pool:
             with _interrupts_wait():  # it may start a process
                 return self._pool.submit(_work, item)
-        done: Future = Future()
-        try:
-            done.set_result(self._job(item))
-        except Exception as error:
-            done.set_exception(error)
-        return done
+        return done(self._job, item)
 
     def map(self, items: Iterable[Any]) -> Iterator[Any]:
-        """Results in the order of the items, worked out a bounded way ahead."""
+        """Results in the order of the items, worked out a bounded way ahead.
+
+        Until the workers have started, this process does their work.
+        """
         ahead: deque[Future] = deque()
+        most, started = 3 * self.count, False
         for item in items:
-            ahead.append(self.submit(item))
-            if len(ahead) > 3 * self.count:
+            while len(ahead) > most and (started or ahead[0].done()):
                 yield ahead.popleft().result()
+                started = True
+            ahead.append(self.submit(item) if len(ahead) <= most else done(self._job, item))
         while ahead:
             yield ahead.popleft().result()
+
+
+def done(job: Callable[[Any], Any], item: Any) -> Future:
+    """As if a worker had done it."""
+    future: Future = Future()
+    try:
+        future.set_result(job(item))
+    except Exception as error:
+        future.set_exception(error)
+    return future
 
 
 @contextmanager
