@@ -41,6 +41,17 @@ def share(batch_size: int, rank: int, processes: int) -> slice:
     return slice(rank * size, (rank + 1) * size)
 
 
+def pinned(values: np.ndarray, device: torch.device) -> Tensor:
+    """Where a copy to a GPU starts without waiting for what the GPU is doing."""
+    tensor = torch.from_numpy(values)
+    return tensor.pin_memory() if device.type == "cuda" else tensor
+
+
+def upload(values: np.ndarray, device: torch.device) -> Tensor:
+    """Values on the device; nothing is waited for."""
+    return pinned(values, device).to(device, non_blocking=True)
+
+
 def average(accelerator: Accelerator, tensors: Sequence[Tensor]) -> list[Tensor]:
     """The mean of each tensor over all processes, by one flat reduction."""
     if accelerator.num_processes == 1:

@@ -214,7 +214,7 @@ class Trainer:
         nimg, r = self.progress.nimg, phase.resolution
         alpha = phase.alpha(nimg)
         if alpha is not None:
-            alpha = torch.tensor(alpha, dtype=torch.float32, device=self.accelerator.device)
+            alpha = torch.full((), alpha, device=self.accelerator.device)
         for optimizer in (self.G_opt, self.D_opt):
             optimizer.param_groups[0]["lr"] = phase.learning_rate(nimg)
 

@@ -1,6 +1,7 @@
 """Small real runs: a folder of images, a tiny config, the command line in a process of its own."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -36,6 +37,12 @@ def own_cache(tmp_path_factory):
     os.environ["PROGAN_CACHE"] = str(tmp_path_factory.mktemp("cache"))
     os.environ["OMP_NUM_THREADS"] = "1"  # tiny networks only wait for each other's threads
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def interruptible():
+    """A shell that runs the tests in the background has them ignore Ctrl-C; some send it."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

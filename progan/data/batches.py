@@ -6,12 +6,11 @@ Everything is drawn for the global batch and sliced by rank, so one process and 
 from dataclasses import dataclass, fields
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from progan.augment import DRAWS
 from progan.data.stream import Stream
-from progan.distributed import random, share
+from progan.distributed import random, share, upload
 from progan.networks import conditions
 
 
@@ -89,4 +88,4 @@ class Feed:
     def mine(self, values: np.ndarray) -> Tensor:
         """This process's share of a global draw, on the device."""
         part = share(len(values), self.stream.rank, self.stream.processes)
-        return torch.from_numpy(values[part]).to(self.stream.device)
+        return upload(values[part], self.stream.device)

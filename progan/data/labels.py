@@ -114,14 +114,13 @@ def from_attributes(file: str, data: bytes, names: Sequence[str]) -> Labels:
     """From CelebA's own list: a count, the attributes' names, then file name and -1/1 for each."""
     lines = data.decode(errors="replace").splitlines()
     header = tuple(lines[1].split()) if len(lines) > 1 else ()
-    rows = [line.split() for line in lines[2:]]
-    uneven = [row[0] for row in rows if row and len(row) != 1 + len(header)]
+    rows = [line.strip().partition(" ") for line in lines[2:] if line.strip()]
+    uneven = [name for name, _, rest in rows if len(rest.split()) != len(header)]
     if not header or not rows:
         raise UserError(f"data.labels: {file} is no list of attributes: get it anew")
     _refuse(file, uneven, f"of {len(rows)} lines do not have {len(header)} attributes")
-    rows = [row for row in rows if row]
-    found = _match(file, [row[0] for row in rows], names)
-    return _attributes(file, header, names, [rows[k][1:] for k in found])
+    found = _match(file, [name for name, _, _ in rows], names)
+    return _attributes(file, header, names, (rows[k][2].split() for k in found))
 
 
 def from_folders(where: object, names: Sequence[str]) -> Labels:
@@ -161,16 +160,22 @@ def classes(texts: Sequence[str], where: object, names: Sequence[str] = ()) -> L
 
 
 def _attributes(
-    file: str, columns: tuple[str, ...], names: Sequence[str], values: list[list[str]]
+    file: str, columns: tuple[str, ...], names: Sequence[str], values: Iterable[list[str]]
 ) -> Labels:
     """Rows of 0/1, or of -1/1, as text."""
-    table = np.array(values, "U3")  # one letter more than values have, so that longer ones differ
-    off = "-1" if (table == "-1").any() else "0"
-    on = table == "1"
-    right = (on | (table == off)).all(axis=1)
-    wrong = [name for name, good in zip(names, right, strict=True) if not good]
+    texts, odd, zeros, off = [], [], [], "0"
+    for name, row in zip(names, values, strict=True):
+        found = set(row)
+        if not found <= {"0", "-1", "1"}:
+            odd.append(name)
+        elif "0" in found:
+            zeros.append(name)
+        off = "-1" if "-1" in found else off
+        texts.append("".join(row))  # millions of strings for long would keep the collector busy
+    wrong = odd + (zeros if off == "-1" else [])
     _refuse(file, wrong, f"of {len(names)} images have attributes other than {off} and 1")
-    return columns, on.astype(np.uint8)
+    digits = "".join(texts).replace("-1", "0").encode()
+    return columns, np.frombuffer(digits, np.uint8).reshape(len(names), len(columns)) - ord("0")
 
 
 def _match(file: str, paths: Sequence[str], names: Sequence[str]) -> list[int]:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from progan.distributed import random, share
+from progan.distributed import pinned, random, share, upload
 from progan.errors import UserError
 
 AHEAD = 2  # batches read while the device works on the one before
@@ -120,14 +120,14 @@ class Stream:
         if held is None:
             pixels = pixels.to(self.device, non_blocking=True)
         else:
-            pixels = held[torch.from_numpy(indices).to(self.device)]
+            pixels = held[upload(indices, self.device)]
         images = pixels.float().div_(127.5).sub_(1)
         if self.mirror:
-            flipped = torch.from_numpy(flips).to(self.device)[:, None, None, None]
+            flipped = upload(flips, self.device)[:, None, None, None]
             images = torch.where(flipped, images.flip(3), images)
         labels = self.data.labels
         if labels is not None:
-            labels = torch.from_numpy(labels[indices]).to(self.device)
+            labels = upload(labels[indices], self.device)
         self.waited += time.perf_counter() - start
         return Reals(images, labels)
 
@@ -147,10 +147,7 @@ class Stream:
         indices, flips = (a[mine] for a in self.at(nimg, batch_size))
         if self._held[1] is not None and self._held[0] == resolution:
             return _Read(indices, flips, None)
-        pixels = torch.from_numpy(self.data.read(indices, resolution))
-        if self.device.type == "cuda":
-            pixels = pixels.pin_memory()  # so that the copy need not be waited for
-        return _Read(indices, flips, pixels)
+        return _Read(indices, flips, pinned(self.data.read(indices, resolution), self.device))
 
     def _hold(self, resolution: int) -> Tensor | None:
         """The level on the device, if it is to be kept there; decided at its first batch."""
