@@ -11,6 +11,7 @@ from accelerate import Accelerator
 
 from progan.config import Config, DataConfig
 from progan.costs import CostModel, count_gflops, measure
+from progan.data.batches import Feed
 from progan.data.cache import lock
 from progan.data.images import Square
 from progan.data.live import Live
@@ -18,7 +19,7 @@ from progan.data.prepare import cached
 from progan.data.pyramid import Pyramid, is_pyramid
 from progan.data.shards import from_shards, is_shards
 from progan.data.sources import NAMED, find, first
-from progan.data.stream import Images
+from progan.data.stream import Images, Stream
 from progan.distributed import computing_in, random
 from progan.errors import UserError
 from progan.networks import Critic, Generator
@@ -100,6 +101,26 @@ def refuse(config: Config, keys: list[str], why: str) -> None:
     for key in keys:
         if getattr(config.data, key) != getattr(DataConfig(), key):
             raise UserError(f"data.{key} has no effect, as {why}; leave it out")
+
+
+def make_feed(config: Config, data: Images, accelerator: Accelerator) -> Feed:
+    """What this process's updates consume."""
+    stream = Stream(
+        data,
+        seed=config.run.seed,
+        mirror=config.data.mirror,
+        device=accelerator.device,
+        rank=accelerator.process_index,
+        processes=accelerator.num_processes,
+        device_cache=config.data.device_cache,
+    )
+    return Feed(
+        stream,
+        seed=config.run.seed,
+        z_dim=config.network.z_dim,
+        c_dim=len(data.classes) if config.data.labels else 0,
+        augmented=bool(config.data.augment),
+    )
 
 
 def make_loss(config: Config, labels: str = "classes") -> Loss:

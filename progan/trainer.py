@@ -14,11 +14,11 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from progan import ema
-from progan.build import make_costs, make_loss, make_networks
+from progan.build import make_costs, make_feed, make_loss, make_networks
 from progan.checkpoint import Checkpoint
 from progan.config import Config
-from progan.data.batches import Batch, Feed
-from progan.data.stream import Images, Stream
+from progan.data.batches import Batch
+from progan.data.stream import Images
 from progan.distributed import average, computing_in, on_any, same_everywhere
 from progan.errors import UserError, brief
 from progan.outputs import Outputs
@@ -68,24 +68,9 @@ class Trainer:
         self.schedule = config.make_schedule()
         of_attributes = config.data.labels and data.labels.ndim == 2
         self.loss = make_loss(config, "attributes" if of_attributes else "classes")
-        self.stream = Stream(
-            data,
-            seed=config.run.seed,
-            mirror=config.data.mirror,
-            device=accelerator.device,
-            rank=accelerator.process_index,
-            processes=accelerator.num_processes,
-            device_cache=config.data.device_cache,
-        )
-        c_dim = len(data.classes) if config.data.labels else 0
-        self.feed = Feed(
-            self.stream,
-            seed=config.run.seed,
-            z_dim=config.network.z_dim,
-            c_dim=c_dim,
-            augmented=bool(config.data.augment),
-        )
-        self.G, self.D = make_networks(config, c_dim, accelerator.device)
+        self.feed = make_feed(config, data, accelerator)
+        self.stream = self.feed.stream
+        self.G, self.D = make_networks(config, self.feed.c_dim, accelerator.device)
         self.G_ema = copy.deepcopy(self.G).requires_grad_(False)
         self.G_opt, self.D_opt = (
             torch.optim.Adam(network.parameters(), fused=True) for network in (self.G, self.D)

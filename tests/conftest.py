@@ -84,6 +84,14 @@ def progan(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedP
     return subprocess.run(command(*arguments), capture_output=True, text=True, cwd=cwd, timeout=120)
 
 
+def torchrun(processes: int, port: int, *arguments: object) -> None:
+    """The real command line as several processes that train together."""
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", str(processes)]
+    launch += ["--master_port", str(port), "-m", "progan", *map(str, arguments)]
+    result = subprocess.run(launch, capture_output=True, text=True, timeout=240)
+    assert result.returncode == 0, result.stderr
+
+
 def load_checkpoint(run_dir: Path) -> dict:
     newest = sorted((run_dir / "checkpoints").glob("checkpoint-*.pt"))[-1]
     return torch.load(newest, weights_only=True)

@@ -4,14 +4,12 @@ import io
 import json
 import re
 import shutil
-import subprocess
-import sys
 import tarfile
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import options, progan
+from conftest import options, progan, torchrun
 from PIL import Image
 from test_train import assert_identical, state, stop_after, train
 
@@ -112,13 +110,8 @@ def test_two_processes_equal_one_on_shards(squares, tmp_path):
     settings = {"data__labels": "true", "schedule__batch_size": 16, "schedule__total_kimg": 0.192}
     settings |= {"schedule__stable_kimg": 0.064, "schedule__fade_kimg": 0.064}
     data = shards(squares, tmp_path / "shards")
-    arguments = ["train", "--data", data, *options(**settings)]
-    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2"]
-    launch += ["--master_port", "29547", "-m", "progan", *map(str, arguments)]
-    result = subprocess.run(
-        [*launch, "--run-dir", str(tmp_path / "two")], capture_output=True, text=True, timeout=240
-    )
-    assert result.returncode == 0, result.stderr
+    more = options(**settings)
+    torchrun(2, 29547, "train", "--data", data, "--run-dir", tmp_path / "two", *more)
     train(data, tmp_path / "one", **settings)
     one, two = state(tmp_path / "one"), state(tmp_path / "two")
     for name, value in one.items():

@@ -5,7 +5,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -13,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
-from conftest import command, flat, load_checkpoint, options, progan
+from conftest import command, flat, load_checkpoint, options, progan, torchrun
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -217,17 +216,14 @@ def test_two_processes_equal_one(photos, tmp_path):
     """Reference: one process, weights to rounding after 12 updates over both phase boundaries.
 
     With labels and two passes a process, so wrong slices of data, latents, labels or mixing
-    factors, a forgotten average, or statistics over part of a group would all show.
+    factors, draws of the augmentation, a forgotten average, or statistics over part of a group
+    would all show.
     """
     settings = {"data__labels": "true", "schedule__batch_size": 16, "schedule__total_kimg": 0.192}
     settings |= {"schedule__stable_kimg": 0.064, "schedule__fade_kimg": 0.064}
-    arguments = ["train", "--data", photos, *options(**settings, schedule__batch_gpu=4)]
-    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2"]
-    launch += ["--master_port", "29533", "-m", "progan", *map(str, arguments)]
-    result = subprocess.run(
-        [*launch, "--run-dir", str(tmp_path / "two")], capture_output=True, text=True, timeout=240
-    )
-    assert result.returncode == 0, result.stderr
+    settings |= {"data__augment": "[color, translation, cutout]"}
+    more = options(**settings, schedule__batch_gpu=4)
+    torchrun(2, 29533, "train", "--data", photos, "--run-dir", tmp_path / "two", *more)
     train(photos, tmp_path / "one", **settings)
     one, two = state(tmp_path / "one"), state(tmp_path / "two")
     assert one.keys() == two.keys()
