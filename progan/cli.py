@@ -119,6 +119,7 @@ def train(
         config, run_dir = read_config(resume, list(overrides)), resume
     else:
         config = resolve(data, config_name, list(overrides))
+    config = with_absolute_source(config, resume)
     if config.data.source is None:
         raise UserError("what to train on? give --data demo, or --data with a folder of images")
     run_dir = run_dir or Path("runs") / base_name(config.data.source)
@@ -131,7 +132,6 @@ def train(
 
 def resolve(data: str | None, config_name: str | None, overrides: list[str]) -> Config:
     """Preset or file, then `--data`, then `-o`."""
-    from progan.data.shards import is_shards
     from progan.data.sources import NAMED
 
     if data == "":
@@ -140,12 +140,24 @@ def resolve(data: str | None, config_name: str | None, overrides: list[str]) -> 
         config_name = NAMED[data].preset
     if data is not None:
         overrides = [f"data.source={json.dumps(data, ensure_ascii=False)}", *overrides]
-    config = load_config(config_name, overrides)
+    return load_config(config_name, overrides)
+
+
+def with_absolute_source(config: Config, resume: Path | None) -> Config:
+    """A path is kept absolute, so that the run can be resumed from any folder."""
+    from progan.data.shards import is_shards
+    from progan.data.sources import NAMED
+
     source = config.data.source
-    local = source is not None and (Path(source).exists() or is_shards(source))
-    if not local or source in NAMED or "://" in source:
+    if source is None or source in NAMED or "://" in source:
         return config
-    # A path is kept absolute, so that the run can be resumed from any folder.
+    if not Path(source).exists() and not is_shards(source):
+        if resume:
+            raise UserError(
+                f"the data of this run, {source}, is not there; if it has moved, go on with "
+                f"--resume {resume} -o data.source=PATH"
+            )
+        return config  # what else it might be will be told where it is looked for
     absolute = config.data.model_copy(update={"source": str(Path(source).resolve())})
     return config.model_copy(update={"data": absolute})
 
@@ -187,10 +199,11 @@ def start(config: Config, run_dir: Path, download: bool) -> None:
     from progan.build import open_data
     from progan.distributed import make_accelerator
     from progan.runs import lock_run
-    from progan.stopping import StopRequest
+    from progan.stopping import StopRequest, ended_by_signals
     from progan.trainer import Trainer
 
-    data = open_data(config, download, lambda line: click.echo(line, err=True))
+    with ended_by_signals("stopped, nothing is lost; the same command goes on"):
+        data = open_data(config, download, lambda line: click.echo(line, err=True))
     with lock_run(run_dir) if is_main() else nullcontext(), StopRequest() as stop:
         accelerator = make_accelerator(run_dir, config.run.tracker)
         if is_main():

@@ -1,7 +1,6 @@
 """The commands of `progan data`: what there is, what it is like, and preparing it."""
 
 import os
-import sys
 import warnings
 from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
@@ -12,6 +11,7 @@ import click
 
 from progan.errors import UserError
 from progan.options import BoxOption, PathOption, ResolutionOption
+from progan.stopping import ended_by_signals
 
 if TYPE_CHECKING:
     from progan.data.pyramid import Pyramid
@@ -89,11 +89,8 @@ def prepare(source: str, dest: Path, **options: Any) -> None:
     """
     if options["crop"] and options["pad"]:
         raise UserError("--crop takes a square of every image and --pad all of it: give one")
-    try:
+    with ended_by_signals("stopped, nothing is lost; the same command goes on"):
         prepare_into(dest, source, **options)
-    except KeyboardInterrupt:
-        click.echo("\nstopped, nothing is lost; the same command goes on", err=True)
-        sys.exit(130)
 
 
 def prepare_into(

@@ -1,6 +1,7 @@
 """Files that are whole or not there."""
 
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
             os.fsync(folder)
             os.close(folder)
     except (OSError, RuntimeError) as error:  # torch.save raises the latter on a full disk
-        raise UserError(f"cannot write {path}: {brief(error)}") from error
+        full = shutil.disk_usage(path.parent).free < 2**20
+        why = "no space is left on the disk" if full else brief(error)
+        raise UserError(f"cannot write {path}: {why}") from error
     finally:
         temporary.unlink(missing_ok=True)

@@ -1,7 +1,10 @@
-"""Turns SIGTERM and Ctrl-C into a request that the training loop honours between two updates."""
+"""SIGTERM and Ctrl-C: a request that the training loop honours, or an orderly end of other work."""
 
 import signal
-from types import TracebackType
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType, TracebackType
 
 
 class StopRequest:
@@ -31,3 +34,20 @@ class StopRequest:
     def _restore(self, *numbers: int) -> None:
         for number in numbers:
             signal.signal(number, self._before[number])
+
+
+@contextmanager
+def ended_by_signals(line: str) -> Iterator[None]:
+    """SIGTERM interrupts the work inside as Ctrl-C does; then `line` and exit code 143 or 130."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt(number)
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        print(f"\n{line}", file=sys.stderr)
+        sys.exit(128 + (stop.args[0] if stop.args else signal.SIGINT))
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -408,8 +408,18 @@ def test_default_resolution_leaves_out_no_more_than_max_bad(here):
     assert "8x8 is the largest" in run("prepare", "photos", "b", "--workers", 0, "--max-bad", 1)
 
 
-def test_ctrl_c_loses_nothing(here):
-    """Reference: the journal it leaves; exit code 130; the same command then finishes."""
+@pytest.mark.parametrize(
+    ("send", "number", "code"),
+    [
+        (os.killpg, signal.SIGINT, 130),
+        (os.kill, signal.SIGTERM, 143),
+        (os.killpg, signal.SIGTERM, 143),
+    ],
+    ids=["Ctrl-C", "SIGTERM", "SIGTERM to all"],
+)
+def test_a_stop_loses_nothing(here, send, number, code):
+    """Reference: the journal it leaves; the exit code; the same command then finishes. A terminal
+    signals the workers too, a batch system often the main process alone."""
     fill(here / "photos", 40, (64, 64))
     words = ["data", "prepare", "photos", "made", "--workers", 2]
     words += ["--max-resolution", 1024, "--allow-upscale", "--storage", "png"]
@@ -420,9 +430,9 @@ def test_ctrl_c_loses_nothing(here):
     while not (here / "made" / "0256.records").exists() and time.monotonic() < deadline:
         time.sleep(0.02)
     time.sleep(0.4)  # workers start and make some images
-    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: workers get it too
+    send(process.pid, number)
     _, said = process.communicate(timeout=60)
-    assert process.returncode == 130, said
+    assert process.returncode == code, said
     assert "nothing is lost; the same command goes on" in said and "Traceback" not in said
     done = json.loads(Path("made/unfinished.jsonl").read_text().splitlines()[-1]).get("stop", 0)
     assert f"not finished: {done:,} of 40 images" in flat(run("info", "made"))

@@ -126,6 +126,19 @@ def test_the_share_of_time_spent_on_data_is_reported(whole):
     assert lines and all(0 < line["Timing/data_wait"] < 1 for line in lines)
 
 
+def test_a_run_whose_data_has_moved_is_told_how_to_go_on(squares, tmp_path):
+    """Reference: the message's own advice, followed."""
+    shutil.copytree(squares, tmp_path / "here")
+    train(tmp_path / "here", tmp_path / "run", data__labels="true")
+    (tmp_path / "here").rename(tmp_path / "there")
+    result = progan("train", "--resume", tmp_path / "run")
+    assert result.returncode == 2
+    assert f"--resume {tmp_path / 'run'} -o data.source=PATH" in result.stderr
+    moved = f"data.source={tmp_path / 'there'}"
+    result = progan("train", "--resume", tmp_path / "run", "-o", moved)
+    assert result.returncode == 0 and "already complete" in result.stdout, result.stderr
+
+
 MISTAKES = {
     "network.resolution is 16, and .* ends at 8; set -o network.resolution=8": {
         "network__resolution": 16

@@ -3,6 +3,7 @@
 import io
 import json
 import logging
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -21,6 +22,7 @@ from progan.data.cache import default_cache
 from progan.data.files import from_path
 from progan.data.images import Square, box_levels
 from progan.data.plan import make_plan
+from progan.data.progress import progress_bar
 from progan.data.pyramid import JOURNAL, Pyramid
 from progan.data.source import Source
 from progan.errors import UserError
@@ -142,7 +144,7 @@ def test_what_does_not_fit_is_not_begun(tmp_path, monkeypatch):
     with pytest.raises(UserError, match=message):
         make(drawn(50), tmp_path / "out", say=said.append)
     assert "4: 2.4 kB, 8: 9.6 kB, 16: 38 kB; 50 kB of 40 kB free" in said[0]
-    assert os.listdir(tmp_path / "out") == [".lock"]
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_disk_that_fills_up(tmp_path, monkeypatch):
@@ -247,6 +249,25 @@ def test_interrupted_at_any_moment_it_goes_on(tmp_path, monkeypatch, small_png, 
     assert 0 <= again < 3 * 10 * 64, "work was done again that had been finished"
 
 
+class Killed(Drawn):
+    """A worker that the system kills at image 100."""
+
+    def __call__(self, i):
+        if i == 100 and multiprocessing.parent_process():
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().__call__(i)
+
+
+def test_a_killed_worker_is_told_and_nothing_is_lost(tmp_path):
+    """Reference: the message, in time, and the files of an undisturbed preparation afterwards."""
+    source = Source("drawn", "200", [""] * 200, Killed())
+    with pytest.raises(UserError, match="worker process was killed.*goes on where it stopped"):
+        make(source, tmp_path / "out", workers=2)
+    assert contents(make(source, tmp_path / "out", workers=0).path) == contents(
+        make(source, tmp_path / "whole", workers=0).path
+    )
+
+
 def test_an_interrupted_finish_is_done_again(tmp_path, monkeypatch):
     """Reference: an undisturbed preparation. The end may be interrupted before and after each of
     its steps: moving images into gaps, cutting files, writing headers, labels, meta.json."""
@@ -282,7 +303,7 @@ def test_an_interrupted_finish_is_done_again(tmp_path, monkeypatch):
 
 
 def test_another_source_does_not_go_on(tmp_path):
-    """What was begun with other images or options is begun anew."""
+    """What was begun with other images or options is not thrown away; once deleted, it is anew."""
     dest = tmp_path / "out"
 
     class Stop(Drawn):
@@ -294,9 +315,11 @@ def test_another_source_does_not_go_on(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         make(Source("drawn", "200", [""] * 200, Stop()), dest)
     assert len(writer.read_journal(dest)) > 1
-    other = drawn(90)
-    pyramid = make(other, dest)
-    assert contents(pyramid.path) == contents(make(other, tmp_path / "whole").path)
+    begun = contents(dest)
+    message = "unfinished preparation of other images.* 64 images.*delete"
+    with pytest.raises(UserError, match=message):
+        make(drawn(90), dest)
+    assert contents(dest) == begun
 
 
 def test_nothing_outside_the_destination_is_written(tmp_path):
@@ -337,17 +360,15 @@ def test_bad_images_are_left_out_and_named(tmp_path, caplog):
 
 
 def test_too_many_bad_images(tmp_path):
-    """How many, the first of them with reasons, and the key; all are named in a file, and a larger
-    max_bad goes on without decoding again."""
-    log = tmp_path / "log"
-    source = drawn(20, bad=(1, 5), small=(7,), log=log)
+    """How many, the first of them with reasons, and the key; all are named in a file, which is all
+    that is left. Another try may have other options."""
+    source = drawn(20, bad=(1, 5), small=(7,))
     message = r"3 of the 20 images.*max_bad is 2.*1 too small: 3x3 \(1 image\).*2 unreadable: 1.png"
     with pytest.raises(UserError, match=message + ".*data.max_bad, --max-bad"):
         make(source, tmp_path / "out", max_bad=2)
     assert len((tmp_path / "out" / "bad-files.txt").read_text().splitlines()) == 3
-    assert not (tmp_path / "out" / "meta.json").exists()
-    assert make(source, tmp_path / "out", max_bad=3).count == 17
-    assert len(log.read_text().splitlines()) == 20
+    assert os.listdir(tmp_path / "out") == ["bad-files.txt"]
+    assert make(source, tmp_path / "out", max_bad=3, resolution=8).count == 17
 
 
 def test_a_collection_that_is_too_small_is_an_error(tmp_path):
@@ -394,6 +415,7 @@ DAMAGES = {
     "0016.records is shorter": lambda p: os.truncate(p / "0016.records", 50),
     "labels outside of 0..1": lambda p: np.save(p / "labels.npy", np.full(20, 2)),
     "labels.npy holds": lambda p: np.save(p / "labels.npy", np.zeros(3, np.int64)),
+    "says resolution 17, no power of two": lambda p: change(p, resolution=17),
     "damaged or unreadable": lambda p: (p / "meta.json").write_text("{"),
     "Python objects": lambda p: np.save(p / "labels.npy", np.array([{}] * 20), allow_pickle=True),
 }
@@ -430,8 +452,10 @@ def test_png_records_of_another_kind_are_refused(tmp_path, monkeypatch):
     (pyramid.path / "0016.records").write_bytes(file.getvalue())
     np.save(pyramid.path / "0016.index.npy", places)
     pyramid = Pyramid.open(pyramid.path)
-    with pytest.raises(ValueError, match=r"a record is RGB \(8, 8\)"):
-        pyramid.read(np.array([0]), 16)
+    for damaged in (r"a record is RGB \(8, 8\)", "byte 0 is no image of 16x16.*prepared again"):
+        with pytest.raises(UserError, match=damaged):
+            pyramid.read(np.array([0]), 16)
+        (pyramid.path / "0016.records").write_bytes(bytes(len(file.getvalue())))
     pyramid.close()
 
 
@@ -497,6 +521,23 @@ def test_those_who_start_together_make_it_once(tmp_path):
     with ThreadPoolExecutor(3) as pool:
         paths = {job.result().path for job in [pool.submit(cached, source) for _ in range(3)]}
     assert len(paths) == 1 and len((tmp_path / "log").read_text().splitlines()) == 100
+
+
+def test_lines_on_the_way(monkeypatch):
+    """Reference: a clock of our own: a line every 15 s at most, with rate and time left."""
+    now, lines = [100.0], []
+    monkeypatch.setattr("progan.data.progress.time.monotonic", lambda: now[0])
+    with progress_bar("x", 1000, 200, lines.append) as advance:
+        for _ in range(8):
+            now[0] += 10
+            advance(100)
+    assert lines == [
+        "x: 400 of 1,000 images, 10 images/s, 1m 00s left",
+        "x: 600 of 1,000 images, 10 images/s, 40s left",
+        "x: 800 of 1,000 images, 10 images/s, 20s left",
+        "x: 1,000 of 1,000 images, 10 images/s, 0s left",
+        "x: done in 80.0 s, 10 images/s",
+    ]
 
 
 def test_lines_without_a_terminal(tmp_path, capsys):

@@ -77,12 +77,15 @@ class BadImages:
             first = "; ".join(self._unreadable[:3])
             causes.append(f"{len(self._unreadable)} unreadable: {first}{more}")
             remedies.append("mending or removing the files")
+        if any("does not hold the crop" in line for line in self._unreadable):
+            remedies.append("another square to take (data.fit, --crop)")
         if self.count < seen:
             remedies.append("to leave out more of them (data.max_bad, --max-bad)")
         of = f"the first {seen}" if seen < len(source) else f"the {seen}"
+        limit = f", and data.max_bad is {self._max_bad}" if self.count > self._max_bad else ""
         return UserError(
             f"{source.name}: {self.count} of {of} images cannot be used at resolution "
-            f"{self._resolution}, and data.max_bad is {self._max_bad}: {', and '.join(causes)}. "
+            f"{self._resolution}{limit}: {', and '.join(causes)}. "
             f"What helps: {'; or '.join(remedies)}"
         )
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from progan.data.images import BadImage, Box, Content, Square, open_image, read_square, upright_size
 from progan.data.plan import Plan, make_plan
-from progan.data.prepare import progress_bar
+from progan.data.progress import progress_bar
 from progan.data.pyramid import BAD_FILES, Pyramid
 from progan.data.source import Source
 from progan.data.workers import Workers, cores
@@ -98,12 +98,12 @@ def survey(
         workers = 0 if len(source) <= FEW else min(cores(), len(ranges))
     looks: list[Look] = []
     with (
-        progress_bar(f"looking at {source.name}", len(source), 0, say) as bar,
+        progress_bar(f"looking at {source.name}", len(source), 0, say) as advance,
         Workers(Looker(replace(source, labels=None)), workers) as pool,
     ):
         for piece in pool.map(ranges):
             looks += piece
-            bar.update(len(piece))
+            advance(len(piece))
     return _sum_up(range(len(source)), looks)
 
 

@@ -1,22 +1,21 @@
 """From a source to a pyramid, once."""
 
 import logging
-import sys
-import time
 from collections.abc import Callable, Collection, Iterator
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from filelock import FileLock, Timeout
-from tqdm import tqdm
 
 from progan.data.bad_images import BadImages
 from progan.data.cache import cache_folder
 from progan.data.images import BadImage, Square, TooSmall, box_levels
 from progan.data.plan import check_space, free_space, make_plan
-from progan.data.pyramid import BAD_FILES, VERSION, Pyramid, is_pyramid, to_png
+from progan.data.progress import progress_bar
+from progan.data.pyramid import BAD_FILES, JOURNAL, VERSION, Pyramid, is_pyramid, to_png
 from progan.data.source import Source, content_key
 from progan.data.workers import Workers, cores
 from progan.data.writer import (
@@ -90,8 +89,8 @@ def prepare(
             with _alone(dest, say):
                 if not (dest / "meta.json").exists():
                     _check_folder(dest, ())
+                    _check_unfinished(dest, made)
                     _make(source, dest, square, made, storage, max_bad, workers, say)
-            (dest / LOCK).unlink(missing_ok=True)  # whoever waits for it sees the pyramid first
     pyramid = Pyramid.open(dest, workers=workers)
     if pyramid.meta.made_from != made:
         raise UserError(
@@ -120,6 +119,10 @@ def _alone(dest: Path, say: Callable[[str], None] | None) -> Iterator[None]:
     try:
         yield
     finally:
+        if not (dest / JOURNAL).exists():  # done, or nothing worth keeping
+            (dest / LOCK).unlink(missing_ok=True)
+            if not any(dest.iterdir()):
+                dest.rmdir()
         lock.release()
 
 
@@ -130,6 +133,17 @@ def _check_folder(dest: Path, ours: Collection[str]) -> None:
     if others and not is_pyramid(dest):
         raise UserError(
             f"{dest} holds other files ({', '.join(others[:3])}); give an empty or a new folder"
+        )
+
+
+def _check_unfinished(dest: Path, made: str) -> None:
+    """What may have taken hours is not thrown away."""
+    first, *entries = read_journal(dest) or [{}]
+    if entries and first.get("made_from") != made:
+        raise UserError(
+            f"{dest} holds an unfinished preparation of other images or options, with "
+            f"{entries[-1]['stop']:,} images done; go on with those, delete it, or choose another "
+            "folder"
         )
 
 
@@ -159,19 +173,28 @@ def _make(
             say(f"{title}: going on after {writer.done:,} images")
         bad.add(writer.bad)
         try:
-            with progress_bar(title, len(source), writer.done, say) as bar:
+            with progress_bar(title, len(source), writer.done, say) as advance:
                 for piece in _pieces(source, square, layout, writer.done, workers):
                     writer.add(piece)
                     bad.add(piece.bad)
-                    bar.update(piece.stop - piece.start)
+                    advance(piece.stop - piece.start)
                     bad.check(piece.stop)
             bad.check(len(source))
             bad.check_classes()
-        except UserError:
+        except BrokenProcessPool as error:
+            writer.sync()
+            raise UserError(
+                f"{title}: a worker process was killed, as the system does when memory is short; "
+                "with fewer (data.workers, --workers) it goes on where it stopped"
+            ) from error
+        except UserError:  # with other options it will be another pyramid
+            for file in unfinished_files(dest):
+                file.unlink()
             write_lines(dest / BAD_FILES, bad.lines)
             raise
-        finally:
+        except BaseException:
             writer.sync()
+            raise
         writer.finish(source.name, source.classes, source.labels, bad.lines)
     if bad.count:
         log.warning(
@@ -229,21 +252,6 @@ class Maker:
             for r in self.layout.png
         }
         return Piece(indices.start, indices.stop, bad, records)
-
-
-@contextmanager
-def progress_bar(
-    title: str, total: int, done: int, say: Callable[[str], None] | None
-) -> Iterator[tqdm]:
-    """A bar with images/s and time left on a terminal; elsewhere one line at the end."""
-    terminal, start = sys.stderr.isatty(), time.monotonic()
-    hide = not (say and terminal)
-    with tqdm(total=total, initial=done, desc=title, unit=" images", disable=hide) as bar:
-        yield bar
-    if say and not terminal:
-        seconds = time.monotonic() - start
-        rate = (total - done) / max(seconds, 1e-3)
-        say(f"{title}: done in {seconds:.1f} s, {rate:.0f} images/s")
 
 
 @contextmanager

@@ -20,7 +20,7 @@ import numpy as np
 from PIL import Image
 
 from progan.data.workers import Workers
-from progan.errors import UserError
+from progan.errors import UserError, brief
 from progan.schedule import resolutions_to
 
 VERSION = 2
@@ -61,7 +61,14 @@ class Records:
         with open(self.path, "rb") as file:
             for image, (offset, length) in zip(images, places.tolist(), strict=True):
                 file.seek(offset)
-                image[:] = from_png(file.read(length), self.shape)
+                try:
+                    image[:] = from_png(file.read(length), self.shape)
+                except Exception as error:  # PIL meets damage with errors of any type
+                    raise UserError(
+                        f"{self.path} is damaged: the record at byte {offset} is no image of "
+                        f"{self.shape[2]}x{self.shape[1]} ({brief(error)}); delete the folder and "
+                        "have it prepared again"
+                    ) from None
         return images
 
 
@@ -79,6 +86,8 @@ class Pyramid:
         self.count, self.channels, self.resolution = meta.count, meta.channels, meta.resolution
         self.classes = tuple(meta.classes) if labels else ()
         self.labels: np.ndarray | None = None
+        if self.resolution not in resolutions_to(self.resolution):
+            raise ValueError(f"meta.json says resolution {self.resolution}, no power of two")
         self._count = workers
         self._workers: dict[int, Workers] = {}
         self._levels = {

@@ -84,14 +84,16 @@ def done(job: Callable[[Any], Any], item: Any) -> Future:
 
 @contextmanager
 def _interrupts_wait() -> Iterator[None]:
-    """Ctrl-C waits, and for good in processes that start meanwhile: they inherit the mask.
+    """Ctrl-C and SIGTERM wait; the former for good in processes that start meanwhile, which
+    inherit the mask.
 
     An executor that is interrupted while it starts a process does not know of it, and waits for
     ever when it shuts down.
     """
     seen: list[tuple] = []
     main = threading.current_thread() is threading.main_thread()  # handlers run nowhere else
-    before = signal.signal(signal.SIGINT, lambda *arguments: seen.append(arguments)) if main else 0
+    numbers = (signal.SIGINT, signal.SIGTERM) if main else ()
+    before = {n: signal.signal(n, lambda *arguments: seen.append(arguments)) for n in numbers}
     masks = hasattr(signal, "pthread_sigmask")  # not on Windows
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT}) if masks else set()
     try:
@@ -99,10 +101,13 @@ def _interrupts_wait() -> Iterator[None]:
     finally:
         if masks:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        if main:
-            signal.signal(signal.SIGINT, before)
-        if seen and callable(before):
-            before(*seen[0])
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for number, frame in seen[:1]:
+            if callable(before[number]):
+                before[number](number, frame)
+            elif before[number] == signal.SIG_DFL:
+                signal.raise_signal(number)
 
 
 _job: Callable[[Any], Any] | None = None  # of a worker process

@@ -1,0 +1,44 @@
+"""How far a long work is: a bar on a terminal, a line now and then elsewhere."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from tqdm import tqdm
+
+from progan.words import human_time
+
+LINE_SECONDS = 15
+
+
+@contextmanager
+def progress_bar(
+    title: str, total: int, done: int, say: Callable[[str], None] | None
+) -> Iterator[Callable[[int], None]]:
+    """Gives a function to call with the number of images just done.
+
+    say: shows lines to the user; None: silence. A terminal has a bar with images/s and time left.
+    """
+    start = last = time.monotonic()
+    now = done
+
+    def line(n: int) -> None:
+        nonlocal now, last
+        now += n
+        seconds = time.monotonic() - start
+        if say and time.monotonic() - last >= LINE_SECONDS:
+            last = time.monotonic()
+            rate = (now - done) / seconds
+            left = human_time((total - now) / rate if rate else None)
+            say(f"{title}: {now:,} of {total:,} images, {rate:.0f} images/s, {left} left")
+
+    if say and sys.stderr.isatty():
+        with tqdm(total=total, initial=done, desc=title, unit=" images") as bar:
+            yield bar.update
+        return
+    yield line
+    if say:
+        seconds = time.monotonic() - start
+        rate = (total - done) / max(seconds, 1e-3)
+        say(f"{title}: done in {seconds:.1f} s, {rate:.0f} images/s")
