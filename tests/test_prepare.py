@@ -1,5 +1,6 @@
 """From a source to a pyramid on disk, and back: whole, exact, once, whatever happens on the way."""
 
+import errno
 import io
 import json
 import logging
@@ -261,11 +262,67 @@ class Killed(Drawn):
 def test_a_killed_worker_is_told_and_nothing_is_lost(tmp_path):
     """Reference: the message, in time, and the files of an undisturbed preparation afterwards."""
     source = Source("drawn", "200", [""] * 200, Killed())
-    with pytest.raises(UserError, match="worker process was killed.*goes on where it stopped"):
+    with pytest.raises(UserError, match="worker process was killed.*the same command goes on"):
         make(source, tmp_path / "out", workers=2)
     assert contents(make(source, tmp_path / "out", workers=0).path) == contents(
         make(source, tmp_path / "whole", workers=0).path
     )
+
+
+class Away(Drawn):
+    """Ten images are on a disk that is away until `back` exists."""
+
+    def __init__(self, back):
+        super().__init__()
+        self.back = back
+
+    def __call__(self, i):
+        if 100 <= i < 110 and not self.back.exists():
+            raise OSError(errno.ESTALE, "Stale file handle", f"/mnt/{i}.png")
+        return super().__call__(i)
+
+
+def test_a_disk_that_is_away_makes_no_image_bad(tmp_path):
+    """Reference: the preparation with the disk there. What failed is not counted as bad."""
+    source = Source("drawn", "200", [f"{i}" for i in range(200)], Away(tmp_path / "back"))
+    with pytest.raises(UserError, match="/mnt/100.png .Stale.*goes on"):
+        make(source, tmp_path / "out", workers=0)
+    (tmp_path / "back").touch()
+    said = []
+    pyramid = make(source, tmp_path / "out", workers=0, say=said.append)
+    assert pyramid.count == 200 and "going on after 64 images" in said[1]
+
+
+def test_a_line_that_stands_twice_in_the_journal_counts_once(tmp_path, small_png):
+    """Reference: an undisturbed preparation. An interrupt right after the write does this."""
+    dest, options = tmp_path / "out", {"workers": 0, "storage": "png"}
+    source = Source("drawn", "200", [f"{i}" for i in range(200)], Away(tmp_path / "back"))
+    with pytest.raises(UserError, match="Stale"):
+        make(source, dest, **options)
+    lines = (dest / JOURNAL).read_text().splitlines(keepends=True)
+    (dest / JOURNAL).write_text("".join([*lines, *lines[1:], '{"start": 64, "st']))
+    (tmp_path / "back").touch()
+    whole = contents(make(source, tmp_path / "whole", **options).path)
+    assert contents(make(source, dest, **options).path) == whole
+
+
+def test_killed_while_the_journal_is_begun(tmp_path):
+    """What is left by then, a temporary file and a lock, stands in nobody's way."""
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / f"{JOURNAL}.partial").write_text("{")
+    (tmp_path / "out" / ".lock").touch()
+    assert make(drawn(5), tmp_path / "out").count == 5
+
+
+def test_when_it_has_failed_no_worker_writes_any_more(tmp_path):
+    """Reference: the images decoded when the error arrives, and half a second later."""
+    log = tmp_path / "log"
+    source = drawn(2000, bad=range(500, 600), log=log, delay=0.002)
+    with pytest.raises(UserError, match="cannot be used"):
+        make(source, tmp_path / "out", max_bad=5, workers=2)
+    decoded = len(log.read_text().splitlines())
+    time.sleep(0.5)
+    assert decoded < 2000 and len(log.read_text().splitlines()) == decoded
 
 
 def test_an_interrupted_finish_is_done_again(tmp_path, monkeypatch):
@@ -517,10 +574,11 @@ def test_places_of_the_cache(tmp_path, monkeypatch):
 
 def test_those_who_start_together_make_it_once(tmp_path):
     """Reference: each image is decoded once, however many ask at the same time."""
-    source = drawn(100, log=tmp_path / "log", delay=0.002)
-    with ThreadPoolExecutor(3) as pool:
-        paths = {job.result().path for job in [pool.submit(cached, source) for _ in range(3)]}
-    assert len(paths) == 1 and len((tmp_path / "log").read_text().splitlines()) == 100
+    for k in range(20):
+        source, log = drawn(20 + k, log=tmp_path / f"log{k}"), tmp_path / f"log{k}"
+        with ThreadPoolExecutor(4) as pool:
+            paths = {job.result().path for job in [pool.submit(cached, source) for _ in range(4)]}
+        assert len(paths) == 1 and len(log.read_text().splitlines()) == 20 + k
 
 
 def test_lines_on_the_way(monkeypatch):

@@ -3,6 +3,7 @@
 import threading
 
 import numpy as np
+import psutil
 import pytest
 import torch
 
@@ -121,6 +122,24 @@ def test_reading_goes_on_while_the_caller_computes(pyramid, stream, monkeypatch)
     reader.batch(0, 4, 8)
     assert third.wait(5), "nothing was read ahead"
     assert sorted(read) == sorted(reader.at(4 * k, 4)[0].tolist() for k in range(3))
+
+
+def test_phases_over_png_levels_share_their_workers(tmp_path, stream, monkeypatch):
+    """Reference: the same levels kept as arrays; and the processes that the system knows of. What
+    is still read ahead of one phase must not end or double the workers of the next."""
+    monkeypatch.setattr(plan, "FIRST_PNG", 8)
+    source = drawn(24, size=32)
+    raw = prepare(source, tmp_path / "raw", Square(32), storage="raw")
+    made = prepare(source, tmp_path / "png", Square(32), storage="png", workers=0)
+    data = Pyramid.open(made.path, workers=1)
+    for seed in range(5):
+        reader = stream(data, seed=seed)
+        for nimg, r in enumerate([8, 8, 16, 16, 32, 32]):
+            images = reader.batch(8 * nimg, 8, r).images
+            assert torch.equal(images, reference(raw, reader, 8 * nimg, 8, r))
+    children = psutil.Process().children()
+    assert sum("spawn_main" in " ".join(child.cmdline()) for child in children) == 1
+    data.close()
 
 
 def test_a_failure_while_reading_ahead_reaches_the_caller(stream, monkeypatch):

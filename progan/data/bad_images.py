@@ -10,6 +10,10 @@ from progan.errors import UserError
 from progan.schedule import resolutions_to
 
 
+class TooManyBad(UserError):
+    """The images, or the options, must be others."""
+
+
 class BadImages:
     """Bad images of a source that is being prepared at `resolution`.
 
@@ -38,7 +42,7 @@ class BadImages:
                 self._unreadable.append(self.lines[-1])
 
     def check(self, seen: int) -> None:
-        """Of the first `seen` images. Raises UserError if the bad ones are too many."""
+        """Of the first `seen` images. Raises TooManyBad if the bad ones are too many."""
         whole = seen == len(self._source)
         if self.count > self._max_bad or (whole and 2 * self._sizes.total() >= seen):
             raise self._error(seen)
@@ -46,19 +50,19 @@ class BadImages:
             raise self._error(seen)
 
     def check_classes(self) -> None:
-        """Raises UserError if a class has no image left: no model could ever make it."""
+        """Raises TooManyBad if a class has no image left: no model could ever make it."""
         labels, classes = self._source.labels, self._source.classes
         if labels is None or labels.ndim == 2:
             return
         left = np.delete(labels, self._indices)
         empty = [name for k, name in enumerate(classes) if not (left == k).any()]
         if empty:
-            raise UserError(
+            raise TooManyBad(
                 f"data.labels: no image of class {', '.join(empty)} can be used; mend its images "
                 "or remove them"
             )
 
-    def _error(self, seen: int) -> UserError:
+    def _error(self, seen: int) -> TooManyBad:
         """What went wrong in the first `seen` images, and what would help."""
         small, source = self._sizes.total(), self._source
         causes, remedies = [], []
@@ -83,7 +87,7 @@ class BadImages:
             remedies.append("to leave out more of them (data.max_bad, --max-bad)")
         of = f"the first {seen}" if seen < len(source) else f"the {seen}"
         limit = f", and data.max_bad is {self._max_bad}" if self.count > self._max_bad else ""
-        return UserError(
+        return TooManyBad(
             f"{source.name}: {self.count} of {of} images cannot be used at resolution "
             f"{self._resolution}{limit}: {', and '.join(causes)}. "
             f"What helps: {'; or '.join(remedies)}"

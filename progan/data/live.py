@@ -11,7 +11,7 @@ import numpy as np
 
 from progan.data.images import BadImage, Content, Square, TooSmall, open_image, upright_size
 from progan.data.source import Source, content_key
-from progan.data.workers import Workers
+from progan.data.workers import KILLED, Workers
 from progan.errors import UserError
 
 log = logging.getLogger("progan")
@@ -97,10 +97,7 @@ class Live:
         try:
             return [image for job in jobs for image in job.result()]
         except BrokenProcessPool as error:
-            raise UserError(
-                "a process that decodes images was killed, as the system does when memory is "
-                "short; use fewer of them (data.workers)"
-            ) from error
+            raise UserError(KILLED) from error
 
     def _leave_out(self, i: int, why: str) -> None:
         with self._lock:

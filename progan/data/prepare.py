@@ -1,24 +1,27 @@
 """From a source to a pyramid, once."""
 
 import logging
+import os
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 
 import numpy as np
 from filelock import FileLock, Timeout
 
-from progan.data.bad_images import BadImages
+from progan.data.bad_images import BadImages, TooManyBad
 from progan.data.cache import cache_folder
 from progan.data.images import BadImage, Square, TooSmall, box_levels
 from progan.data.plan import check_space, free_space, make_plan
 from progan.data.progress import progress_bar
 from progan.data.pyramid import BAD_FILES, JOURNAL, VERSION, Pyramid, is_pyramid, to_png
 from progan.data.source import Source, content_key
-from progan.data.workers import Workers, cores
+from progan.data.workers import KILLED, Workers, cores
 from progan.data.writer import (
+    UNFINISHED,
     Layout,
     Piece,
     PyramidWriter,
@@ -84,7 +87,7 @@ def prepare(
     made = made_from(source, square)
     with _writing(dest):
         if not (dest / "meta.json").exists():
-            _check_folder(dest, [file.name for file in unfinished_files(dest)])
+            _check_folder(dest, UNFINISHED)
             dest.mkdir(parents=True, exist_ok=True)
             with _alone(dest, say):
                 if not (dest / "meta.json").exists():
@@ -127,9 +130,10 @@ def _alone(dest: Path, say: Callable[[str], None] | None) -> Iterator[None]:
 
 
 def _check_folder(dest: Path, ours: Collection[str]) -> None:
-    """A folder with anything of the user's is left alone."""
-    names = {file.name for file in dest.iterdir()} if dest.exists() else set()
-    others = sorted(names - {LOCK, BAD_FILES} - set(ours))
+    """A folder with anything of the user's is left alone; `ours` are patterns of file names."""
+    names = os.listdir(dest) if dest.exists() else []
+    patterns = (LOCK, BAD_FILES, "*.partial", *ours)
+    others = sorted(n for n in names if not any(fnmatch(n, pattern) for pattern in patterns))
     if others and not is_pyramid(dest):
         raise UserError(
             f"{dest} holds other files ({', '.join(others[:3])}); give an empty or a new folder"
@@ -173,8 +177,11 @@ def _make(
             say(f"{title}: going on after {writer.done:,} images")
         bad.add(writer.bad)
         try:
-            with progress_bar(title, len(source), writer.done, say) as advance:
-                for piece in _pieces(source, square, layout, writer.done, workers):
+            with (
+                progress_bar(title, len(source), writer.done, say) as advance,
+                closing(_pieces(source, square, layout, writer.done, workers)) as pieces,
+            ):
+                for piece in pieces:
                     writer.add(piece)
                     bad.add(piece.bad)
                     advance(piece.stop - piece.start)
@@ -183,11 +190,8 @@ def _make(
             bad.check_classes()
         except BrokenProcessPool as error:
             writer.sync()
-            raise UserError(
-                f"{title}: a worker process was killed, as the system does when memory is short; "
-                "with fewer (data.workers, --workers) it goes on where it stopped"
-            ) from error
-        except UserError:  # with other options it will be another pyramid
+            raise UserError(KILLED) from error
+        except TooManyBad:  # with other images or options it will be another pyramid
             for file in unfinished_files(dest):
                 file.unlink()
             write_lines(dest / BAD_FILES, bad.lines)

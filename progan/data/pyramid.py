@@ -11,7 +11,8 @@ import io
 import json
 import mmap
 import os
-from concurrent.futures import Future
+import threading
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -19,7 +20,7 @@ from typing import Self
 import numpy as np
 from PIL import Image
 
-from progan.data.workers import Workers
+from progan.data.workers import KILLED, Workers
 from progan.errors import UserError, brief
 from progan.schedule import resolutions_to
 
@@ -50,16 +51,20 @@ class Meta:
 
 @dataclass(frozen=True)
 class Records:
-    """PNG images in one file; it can be pickled, and is opened anew for each read."""
+    """PNG images in one file: what a worker is asked to decode.
+
+    shape: C, r, r. places: int64 [n, 2], offset and length of each.
+    """
 
     path: Path
-    shape: tuple[int, int, int]  # C, r, r
+    shape: tuple[int, int, int]
+    places: np.ndarray
 
-    def __call__(self, places: np.ndarray) -> np.ndarray:
-        """Images at int64 [n, 2] offsets and lengths: uint8 [n, C, r, r]."""
-        images = np.empty((len(places), *self.shape), np.uint8)
+    def decode(self) -> np.ndarray:
+        """The images: uint8 [n, C, r, r]."""
+        images = np.empty((len(self.places), *self.shape), np.uint8)
         with open(self.path, "rb") as file:
-            for image, (offset, length) in zip(images, places.tolist(), strict=True):
+            for image, (offset, length) in zip(images, self.places.tolist(), strict=True):
                 file.seek(offset)
                 try:
                     image[:] = from_png(file.read(length), self.shape)
@@ -89,7 +94,8 @@ class Pyramid:
         if self.resolution not in resolutions_to(self.resolution):
             raise ValueError(f"meta.json says resolution {self.resolution}, no power of two")
         self._count = workers
-        self._workers: dict[int, Workers] = {}
+        self._workers: Workers | None = None
+        self._lock = threading.Lock()
         self._levels = {
             r: _open_array(path / f"{r:04d}.npy", np.uint8, (self.count, self.channels, r, r))
             for r in resolutions_to(self.resolution)
@@ -157,21 +163,24 @@ class Pyramid:
         return images
 
     def _read_records(self, places: np.ndarray, resolution: int) -> np.ndarray:
-        if resolution not in self._workers:
-            self.close()  # a run looks at one resolution at a time
-            path = self.path / f"{resolution:04d}.records"
-            job = Records(path, (self.channels, resolution, resolution))
-            self._workers[resolution] = Workers(job, self._count)
-        workers = self._workers[resolution]
-        parts = [part for part in np.array_split(places, max(1, workers.count)) if len(part)]
-        results: list[Future] = [workers.submit(part) for part in parts]
-        return np.concatenate([result.result() for result in results])
+        with self._lock:  # several threads read
+            if self._workers is None:
+                self._workers = Workers(Records.decode, self._count)
+        path = self.path / f"{resolution:04d}.records"
+        shape = (self.channels, resolution, resolution)
+        parts = np.array_split(places, max(1, min(self._workers.count, len(places))))
+        results = [self._workers.submit(Records(path, shape, part)) for part in parts]
+        try:
+            return np.concatenate([result.result() for result in results])
+        except BrokenProcessPool as error:
+            raise UserError(KILLED) from error
 
     def close(self) -> None:
         """End the worker processes, if there are any."""
-        for workers in self._workers.values():
-            workers.close()
-        self._workers.clear()
+        with self._lock:
+            if self._workers:
+                self._workers.close()
+            self._workers = None
 
 
 def is_pyramid(path: Path) -> bool:

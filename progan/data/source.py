@@ -1,5 +1,6 @@
 """A source: images by index, with names and labels, before anything is done to them."""
 
+import errno
 import hashlib
 import re
 from collections.abc import Callable, Sequence
@@ -11,6 +12,15 @@ import numpy as np
 
 from progan.data.images import BadImage, Content, Square, read_square
 from progan.errors import UserError
+
+# Errors that say something of a disk, a network or this machine, not of a file.
+AWAY = {
+    getattr(errno, name, None)
+    for name in (
+        *("ESTALE", "ENOTCONN", "ETIMEDOUT", "EHOSTDOWN", "EHOSTUNREACH", "ENODEV"),
+        *("EMFILE", "ENFILE", "ENOMEM"),
+    )
+}
 
 
 @dataclass
@@ -65,6 +75,11 @@ class Source:
         except (BadImage, UserError):
             raise
         except OSError as error:
+            if error.errno in AWAY:
+                raise UserError(
+                    f"cannot read {error.filename or self.name} ({error.strerror}), which says "
+                    "nothing of the image; once it can be read, the same command goes on"
+                ) from error
             raise BadImage(error.strerror or str(error)) from error
         except Exception as error:  # damaged archives make their readers raise anything
             raise BadImage(f"{type(error).__name__}: {error}") from error

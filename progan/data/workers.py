@@ -14,6 +14,11 @@ from typing import Any, Self
 
 from progan.launch import processes_here
 
+KILLED = (
+    "a worker process was killed, as the system does when memory is short; use fewer of them "
+    "(data.workers, --workers): the same command goes on"
+)
+
 
 def cores() -> int:
     """Processor cores for each of the processes that train on this machine."""

@@ -15,6 +15,11 @@ from progan.disk import write_atomically
 from progan.schedule import resolutions_to
 
 HEADER_BYTES = 128
+NUMBER = "[0-9][0-9][0-9][0-9]"
+UNFINISHED = (
+    *(f"{NUMBER}.{suffix}" for suffix in ("npy", "index.npy", "records")),
+    *("labels.npy", BAD_FILES, JOURNAL, "*.partial"),
+)
 SYNC_SECONDS = 10  # at most this much work is done again
 
 Bad = tuple[int, str, tuple[int, int] | None]  # index, why, size if that is why
@@ -100,7 +105,8 @@ class PyramidWriter:
         for r, records in piece.records.items():
             self._files[r].write(b"".join(records))
         lengths = {r: [len(record) for record in records] for r, records in piece.records.items()}
-        self._note({"stop": piece.stop, "bad": piece.bad, "lengths": lengths})
+        entry = {"start": piece.start, "stop": piece.stop, "bad": piece.bad, "lengths": lengths}
+        self._note(entry)
         if time.monotonic() - self._synced > SYNC_SECONDS:
             self.sync()
 
@@ -157,10 +163,13 @@ class PyramidWriter:
         files += [self.layout.records(r) for r in self.layout.png]
         if first != self._first_entry() or not entries or not all(file.is_file() for file in files):
             return False
+        whole = [first]
         for entry in entries:
-            self._take(entry)
+            if entry["start"] == self.done:  # one that stands twice was interrupted in `sync`
+                self._take(entry)
+                whole.append(entry)
         # A torn last line goes, or the next one would be joined to it.
-        lines = "".join(json.dumps(entry) + "\n" for entry in [first, *entries]).encode()
+        lines = "".join(json.dumps(entry) + "\n" for entry in whole).encode()
         write_atomically(self.layout.path / JOURNAL, lambda part: part.write_bytes(lines))
         return True
 
@@ -241,9 +250,7 @@ def read_journal(path: Path) -> list[dict[str, Any]]:
 
 def unfinished_files(path: Path) -> list[Path]:
     """What an unfinished pyramid consists of."""
-    numbered = ("[0-9][0-9][0-9][0-9].npy", "[0-9][0-9][0-9][0-9].index.npy", "*.records")
-    patterns = (*numbered, "labels.npy", BAD_FILES, JOURNAL, "*.partial")
-    return [file for pattern in patterns for file in path.glob(pattern)]
+    return [file for pattern in UNFINISHED for file in path.glob(pattern)]
 
 
 def write_lines(path: Path, lines: list[str]) -> None:
