@@ -306,6 +306,42 @@ def test_a_line_that_stands_twice_in_the_journal_counts_once(tmp_path, small_png
     assert contents(make(source, dest, **options).path) == whole
 
 
+def test_it_goes_on_with_the_storage_it_began_with(tmp_path, small_png, monkeypatch):
+    """Reference: a preparation that asks for PNG. `auto` decided so while the disk was short; that
+    it is not any more, or that the unfinished files take space, must not begin it anew."""
+    usage = type("Usage", (), {"free": 300_000})
+    source = Source("drawn", "200", [f"{i}" for i in range(200)], Away(tmp_path / "back"))
+    with monkeypatch.context() as patch:
+        patch.setattr(plan.shutil, "disk_usage", lambda path: usage)
+        with pytest.raises(UserError, match="Stale"):
+            make(source, tmp_path / "out", workers=0)
+    (tmp_path / "back").touch()
+    said = []
+    pyramid = make(source, tmp_path / "out", workers=0, say=said.append)
+    assert pyramid.meta.png == (8, 16) and "going on after 64 images" in said[1]
+    whole = make(source, tmp_path / "whole", workers=0, storage="png")
+    assert contents(pyramid.path) == contents(whole.path)
+
+
+def test_a_lost_file_of_an_unfinished_pyramid_begins_it_anew(tmp_path):
+    """Reference: an undisturbed preparation."""
+    source = Source("drawn", "200", [f"{i}" for i in range(200)], Away(tmp_path / "back"))
+    with pytest.raises(UserError, match="Stale"):
+        make(source, tmp_path / "out", workers=0)
+    (tmp_path / "out" / "0008.npy").unlink()
+    (tmp_path / "back").touch()
+    whole = contents(make(source, tmp_path / "whole", workers=0).path)
+    assert contents(make(source, tmp_path / "out", workers=0).path) == whole
+
+
+def test_files_that_are_there_count_as_free(tmp_path, monkeypatch):
+    """Reference: the blocks of a file, as the system counts them, beside what is free."""
+    monkeypatch.setattr(plan.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 1000}))
+    (tmp_path / "a").write_bytes(os.urandom(50_000))
+    os.sync()
+    assert plan.free_space(tmp_path) == 1000 + 512 * (tmp_path / "a").stat().st_blocks > 51_000
+
+
 def test_killed_while_the_journal_is_begun(tmp_path):
     """What is left by then, a temporary file and a lock, stands in nobody's way."""
     (tmp_path / "out").mkdir()

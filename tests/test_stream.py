@@ -124,6 +124,21 @@ def test_reading_goes_on_while_the_caller_computes(pyramid, stream, monkeypatch)
     assert sorted(read) == sorted(reader.at(4 * k, 4)[0].tolist() for k in range(3))
 
 
+def workers() -> int:
+    """Worker processes that the system knows of."""
+    children = psutil.Process().children()
+    return sum("spawn_main" in " ".join(child.cmdline()) for child in children)
+
+
+def test_a_small_class_repeats_its_images(tmp_path, stream):
+    """Reference: a class of two images, of which five are asked for."""
+    labels = np.array([0, 1, 0, 1, 1, 1])
+    made = prepare(drawn(6, labels=labels, classes=("a", "b")), tmp_path / "p", Square(16))
+    images = stream(made).examples(5, [0] * 5, 16)
+    level = np.asarray(made.level(16))
+    np.testing.assert_array_equal(images, level[[0, 2, 0, 2, 0]])
+
+
 def test_phases_over_png_levels_share_their_workers(tmp_path, stream, monkeypatch):
     """Reference: the same levels kept as arrays; and the processes that the system knows of. What
     is still read ahead of one phase must not end or double the workers of the next."""
@@ -137,9 +152,9 @@ def test_phases_over_png_levels_share_their_workers(tmp_path, stream, monkeypatc
         for nimg, r in enumerate([8, 8, 16, 16, 32, 32]):
             images = reader.batch(8 * nimg, 8, r).images
             assert torch.equal(images, reference(raw, reader, 8 * nimg, 8, r))
-    children = psutil.Process().children()
-    assert sum("spawn_main" in " ".join(child.cmdline()) for child in children) == 1
-    data.close()
+    assert workers() == 1
+    reader.close()
+    assert workers() == 0
 
 
 def test_a_failure_while_reading_ahead_reaches_the_caller(stream, monkeypatch):
