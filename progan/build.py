@@ -13,6 +13,7 @@ from progan.config import Config, DataConfig
 from progan.costs import CostModel, count_gflops, measure
 from progan.data.batches import Feed
 from progan.data.cache import lock
+from progan.data.depth import warn_of_darkness
 from progan.data.images import Square
 from progan.data.live import Live
 from progan.data.prepare import cached
@@ -50,6 +51,7 @@ def open_data(config: Config, download: bool, say: Callable[[str], None]) -> Ima
             download=download,
             limit=data.max_images,
         )
+    warn_of_darkness(source)
     return cached(
         source,
         square,

@@ -145,6 +145,7 @@ def open_source(
 ) -> "Source":
     """The images that are no pyramid yet. UserError if there are none."""
     from progan.data.cache import lock
+    from progan.data.depth import warn_of_darkness
     from progan.data.pyramid import is_pyramid
     from progan.data.shards import from_shards, is_shards
     from progan.data.sources import NAMED, find
@@ -158,7 +159,9 @@ def open_source(
             raise UserError("--max-images is not for shards; name fewer of them")
         return from_shards(name, labels=labels, say=click.echo)
     with lock("download", None) if download else nullcontext():
-        return find(name, root=root, labels=labels, download=download, limit=limit)
+        found = find(name, root=root, labels=labels, download=download, limit=limit)
+    warn_of_darkness(found)
+    return found
 
 
 @data.command("list")

@@ -16,19 +16,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from drawn import Drawn, drawn, pixels
 from PIL import Image
 
 from progan.data import plan, prepare, writer
 from progan.data.cache import default_cache
+from progan.data.depth import warn_of_darkness
 from progan.data.files import from_path
 from progan.data.images import Square, box_levels
 from progan.data.plan import make_plan
 from progan.data.progress import progress_bar
 from progan.data.pyramid import JOURNAL, Pyramid
 from progan.data.source import Source
+from progan.data.sources import find
 from progan.errors import UserError
 from progan.layers import downsample2x
-from tests.drawn import Drawn, drawn, pixels
 
 ROOT = Path(__file__).parent.parent
 
@@ -212,7 +214,7 @@ import sys
 from pathlib import Path
 from progan.data import plan, prepare, writer
 from progan.data.images import Square
-from tests.drawn import drawn
+from drawn import drawn
 if __name__ == "__main__":
     plan.FIRST_PNG, writer.SYNC_SECONDS = 8, 0
     source = drawn(1500, bad=(1, 700, 1400), log=sys.argv[2], delay=0.001)
@@ -228,7 +230,7 @@ def test_interrupted_at_any_moment_it_goes_on(tmp_path, monkeypatch, small_png, 
     log, dest = tmp_path / "log", tmp_path / "out"
     (tmp_path / "script.py").write_text(SCRIPT)
     arguments = [sys.executable, tmp_path / "script.py", dest, log]
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), str(ROOT / "tests")]))
     decoded = 0
     for portion in (20, 400, 900):  # the plan has looked at eight
         process = subprocess.Popen(arguments, stderr=subprocess.DEVNULL)
@@ -615,6 +617,28 @@ def test_those_who_start_together_make_it_once(tmp_path):
         with ThreadPoolExecutor(4) as pool:
             paths = {job.result().path for job in [pool.submit(cached, source) for _ in range(4)]}
         assert len(paths) == 1 and len(log.read_text().splitlines()) == 20 + k
+
+
+@pytest.mark.parametrize("kind", ["array", "png"])
+def test_images_of_12_bits_are_told_to_be_dark(tmp_path, caplog, kind):
+    """Reference: their range. Those that use 16 bits, and 8-bit ones, are not spoken of."""
+    for top, name in ((4095, "dark"), (60_000, "bright")):
+        folder = tmp_path / name
+        folder.mkdir()
+        images = np.random.default_rng(0).integers(0, top + 1, (3, 16, 16)).astype(np.uint16)
+        images[:, 0, 0] = top
+        if kind == "array":
+            np.save(folder / "x.npy", images)
+        for i, image in enumerate(images if kind == "png" else []):
+            Image.fromarray(image).save(folder / f"{i}.png")
+        source = find(str(folder / "x.npy" if kind == "array" else folder))
+        caplog.clear()
+        with caplog.at_level(logging.WARNING, "progan"):
+            warn_of_darkness(source)
+        told = "4,095 of 65,535" in caplog.text and "x * (65535 // 4095)" in caplog.text
+        assert told if name == "dark" else not caplog.records
+    warn_of_darkness(drawn(3, bad=(1,)))
+    assert not caplog.records
 
 
 def test_lines_on_the_way(monkeypatch):

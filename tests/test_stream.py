@@ -6,6 +6,7 @@ import numpy as np
 import psutil
 import pytest
 import torch
+from drawn import drawn
 
 from progan.data import plan
 from progan.data.images import Square
@@ -13,7 +14,6 @@ from progan.data.prepare import prepare
 from progan.data.pyramid import Pyramid
 from progan.data.stream import Stream, to_device
 from progan.errors import UserError
-from tests.drawn import drawn
 
 SIZE = 40
 

@@ -146,10 +146,11 @@ def _check(where: str, shape: tuple[int, ...], dtype: np.dtype) -> bool:
             "with C 1, 3 or 4, or [N, C, H, W] with C 1 or 3"
         )
     if dtype.kind != "u" or dtype.itemsize > 2:
-        remedies = {"f": "(x * 255).round() if x is in 0…1, and then x", "i": "x", "u": "x"}
+        scaled = "((x - x.min()) * (65535 / (x.max() - x.min()))).round().astype('uint16')"
+        remedies = {"b": "x.astype('uint8') * 255", "c": "its absolute values, scaled"}
         raise UserError(
             f"data.source: {where} is of type {dtype}; it must be uint8 or uint16: save "
-            f"{remedies.get(dtype.kind, 'x')}.clip(0, 255).astype('uint8')"
+            f"{remedies.get(dtype.kind, scaled)}"
         )
     return first
 
