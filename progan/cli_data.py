@@ -113,11 +113,8 @@ def prepare_into(
     source = open_source(name, labels, options["root"], options["max_images"], options["download"])
     fit = crop or ("pad" if pad else "crop")
     if max_resolution is None:
-        max_resolution, seen = choose_resolution(source, fit, max_bad)
-        click.echo(
-            f"{max_resolution}x{max_resolution} is the largest resolution that nearly all images "
-            f"have ({seen:,} of {len(source):,} looked at)"
-        )
+        max_resolution, why = choose_resolution(source, fit, max_bad)
+        click.echo(why)
     elif crop and crop[2] < max_resolution and not allow_upscale:
         raise UserError(
             f"--crop takes squares of {crop[2]} pixels, and --max-resolution is {max_resolution}; "

@@ -176,7 +176,7 @@ def test_places_that_cannot_be_written(here, arguments, message):
         (["--data", "demo", "-o", "network.z_dim=1000000000"], "network.z_dim: 1000000000"),
         (["--data", "small"], "-o network.resolution=16"),
         (["--data", "full/a.txt"], "is of no kind that can"),
-        (["--data", "broken", *options()], "data.max_bad"),
+        (["--data", "broken", *options()], "mending or removing the files"),
     ],
 )
 def test_mistakes(here, arguments, message):

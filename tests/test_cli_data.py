@@ -8,7 +8,6 @@ import subprocess
 import sys
 import tarfile
 import time
-from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +19,7 @@ from PIL import Image
 from progan.build import open_data
 from progan.cli import main, resolve
 from progan.data.images import box_levels
-from progan.data.info import Survey, label_shares, largest_resolution, survey, survey_headers
+from progan.data.info import choose, label_shares, survey, survey_headers
 from progan.data.pyramid import Pyramid
 from progan.data.sources import NAMED, find
 
@@ -130,24 +129,39 @@ def test_disk_use_is_what_preparing_takes(here):
     [
         ([16] * 99 + [15], 16),
         ([16] * 98 + [15] * 2, 8),
+        ([16] * 54 + [1], 16),
+        ([16] * 2 + [1], 16),
+        ([64, 16], 16),
         ([3] * 10, None),
         ([5000], 1024),
         ([], None),
     ],
 )
 def test_largest_resolution(sides, expected):
-    """Reference: all but one in a hundred have it, counted by hand."""
-    seen = Survey(len(sides), Counter((side, side + 7) for side in sides), Counter(), 0, {})
-    assert largest_resolution(seen) == expected
+    """Reference: all but one in a hundred, and always but one, have it, counted by hand."""
+    sizes = {i: (side, side + 7) for i, side in enumerate(sides)}
+    choice = choose(sizes, len(sides))
+    assert (choice and choice.resolution) == expected
+    if choice:
+        assert choice.too_small == [i for i, side in enumerate(sides) if side < expected]
+
+
+def test_images_that_may_be_left_out():
+    """Reference: by hand. `max_bad` is for all images, of which only some were looked at."""
+    sizes = dict(enumerate([(64, 64)] * 999 + [(8, 8)]))
+    assert choose(sizes, 1000, max_bad=1).resolution == 64
+    assert choose(sizes, 1000, max_bad=0).resolution == 8
+    assert choose(sizes, 10**5, max_bad=100).resolution == 64
+    assert choose(sizes, 10**6, max_bad=100).resolution == 8, "one stands for a thousand"
 
 
 def test_largest_resolution_of_each_fit():
     """Reference: the side of the square that is taken of 100x40, by hand."""
-    seen = Survey(1, Counter({(100, 40): 1}), Counter(), 0, {})
-    assert largest_resolution(seen, "crop") == 32
-    assert largest_resolution(seen, "pad") == 64
-    assert largest_resolution(seen, (0, 0, 20)) == 16
-    assert largest_resolution(seen, (90, 0, 20)) is None, "the image does not hold it"
+    sizes = {0: (100, 40)}
+    assert choose(sizes, 1, "crop").resolution == 32
+    assert choose(sizes, 1, "pad").resolution == 64
+    assert choose(sizes, 1, (0, 0, 20)).resolution == 16
+    assert choose(sizes, 1, (90, 0, 20)) is None, "the image does not hold it"
 
 
 def test_shares_of_classes_and_attributes():
@@ -172,10 +186,59 @@ def test_info_without_labels_says_why(here):
     assert "lie in no class folder" in refused("info", "photos", "--labels")
 
 
-def test_info_of_grey_images_trains_with_one_channel(here):
-    """Reference: files of mode L only; the command must say channels=1."""
+def test_info_of_grey_images_hints_at_one_channel(here):
+    """Reference: files of mode L only; what prepare makes of them without an option: 3 channels."""
     fill(here / "grey", 3, mode="L")
-    assert "-o network.resolution=16 -o network.channels=1" in run("info", "grey")
+    said = flat(run("info", "grey"))
+    assert "prepared in colour at 16x16" in said and "together 3.0 kB" in said
+    assert "all images are grey: a third of it with prepare --channels 1" in said
+    assert "-o network.channels=1" in said
+    run("prepare", "grey", "made")
+    assert Pyramid.open("made").channels == 3
+    fill(here / "colours", 1)
+    assert "all images are grey" not in flat(run("info", "colours"))
+
+
+@pytest.mark.parametrize("small", [(10, 200), (1, 1)])
+def test_one_odd_image_decides_nothing(here, small):
+    """Reference: 20 images of 40x50 have 32x32; info and prepare say so, and name the other."""
+    fill(here / "photos", 20, (40, 50))
+    picture(*small).save(here / "photos" / "odd.png")
+    named = f"1 smaller will be left out (odd.png, {small[0]}x{small[1]})"
+    told = flat(run("info", "photos"))
+    assert f"32x32 is the largest resolution that all but 1 have {named}" in told
+    assert "prepared in colour at 32x32: 4x4 1.0 kB" in told
+    said = run("prepare", "photos", "made", "--workers", 0)
+    assert "32x32 is the largest resolution that nearly all images have (21 of 21" in said
+    assert named in said and "is prepared: 20 images" in said
+
+
+def test_info_tells_kind_and_range_of_numbers(here):
+    """Reference: the arrays themselves, and a file of 16 bits."""
+    x = np.full((3, 16, 16), 7, np.uint16)
+    x[1, 2, 3] = 4095
+    np.save("scans.npy", x)
+    assert "kinds uint16 L (3) values 7 … 4,095, of 0 … 65,535" in flat(run("info", "scans.npy"))
+    np.save("masks.npy", np.eye(16, dtype=np.uint8)[None])
+    assert "kinds uint8 L (1) values 0 … 1, of 0 … 255" in flat(run("info", "masks.npy"))
+    (here / "deep").mkdir()
+    Image.fromarray(x[1]).save("deep/a.png")
+    assert "values 7 … 4,095, of 0 … 65,535" in flat(run("info", "deep"))
+    fill(here / "photos", 1)
+    assert "values" not in run("info", "photos")
+
+
+def test_info_warns_of_labels_without_use(here):
+    """Reference: counted by hand: constant attributes, and classes of one image."""
+    fill(here / "photos", 3)
+    table = here / "photos" / "labels.csv"
+    table.write_text("file,p,q,r\n000.png,1,0,1\n001.png,1,0,0\n002.png,1,0,0\n")
+    said = flat(run("info", "photos"))
+    assert "warning: 2 of 3 attributes are the same in all images (p, q)" in said
+    table.write_text("file,kind\n000.png,a\n001.png,b\n002.png,c\n")
+    assert "warning: 3 classes of 1 image" in flat(run("info", "photos"))
+    table.write_text("file,p,q\n000.png,1,0\n001.png,0,1\n002.png,1,1\n")
+    assert "warning" not in run("info", "photos")
 
 
 def test_info_of_a_pyramid(odd):

@@ -167,6 +167,27 @@ def test_bad_values(tmp_path, message):
         labelled(tmp_path, "dataset.json", [list(pair) for pair in pairs])
 
 
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        ("1.png,x\n2.png,y\n3.png,y", "the table has '1.png' where 'a/1.png' is expected"),
+        ("a/1,x\na/2,y\nb/3,y", "the table has 'a/1' where 'a/1.png' is expected"),
+        ("p,x\nq,y", "the table has 'q' where 'a/1.png' is expected"),
+        ("a/1.png,x\np,y", r"\(a/2.png, b/3.png\); mend that"),
+    ],
+)
+def test_names_that_do_not_match_are_shown_beside_each_other(tmp_path, lines, said):
+    """Reference: the line that is meant, by its name; of others any, if none at all fits."""
+    with pytest.raises(UserError, match=f"images have no line in it .*{said}"):
+        labelled(tmp_path, "labels.csv", f"file,kind\n{lines}\n")
+
+
+def test_a_table_without_header(tmp_path):
+    """Reference: its first line is that of an image."""
+    with pytest.raises(UserError, match="has no header: its first line is 'a/1.png,x'"):
+        labelled(tmp_path, "labels.csv", "a/1.png,x\na/2.png,y\nb/3.png,y\n")
+
+
 def test_many_faults_are_counted(tmp_path):
     """Three are named, all are counted."""
     pictures = {f"{i}.png": PICTURE for i in range(9)}

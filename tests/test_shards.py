@@ -498,11 +498,24 @@ def test_a_store_that_goes_away(store, live):
 
 @pytest.mark.parametrize("big", [False, True])
 def test_a_store_without_ranges(store, big):
-    """Reference: refused with the cause, before or while an image is read."""
+    """Reference: refused with the cause and the remedy before a shard is indexed."""
     write_shards(store.folder, [photos(4) | {"z.bin": bytes(2**23 if big else 1)}])
     store.ranges = False
-    with pytest.raises(UserError, match="byte ranges" if big else "bytes came instead of"):
-        from_shards(f"{store.url}/shard-000.tar").read(0, SQUARE)
+    with pytest.raises(UserError, match="does not serve byte ranges.*use another server"):
+        from_shards(f"{store.url}/shard-000.tar")
+    assert len(store.reads()) == 1
+
+
+def test_a_shard_cut_between_members(tmp_path, caplog):
+    """Reference: a tar of three images that ends after the second; it is read, and told of."""
+    pattern = write_shards(tmp_path, [photos(3), photos(3, start=3)])
+    path = tmp_path / "shard-001.tar"
+    with tarfile.open(path) as file:
+        third = file.getmembers()[4]
+    os.truncate(path, third.offset)
+    assert len(from_shards(pattern)) == 5
+    (said,) = caplog.messages
+    assert "1 may be cut off" in said and "(shard-001.tar)" in said
 
 
 def test_a_shard_changed_under_us(tmp_path):

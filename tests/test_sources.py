@@ -138,7 +138,7 @@ def test_archive_equals_folder(tmp_path, kind, prefix):
 
 
 @pytest.mark.parametrize("make", [zipped, tarred])
-def test_entries_outside_are_ignored(tmp_path, make):
+def test_entries_outside_are_ignored(tmp_path, caplog, make):
     """Absolute entries, drives and `..` are no images; nothing is extracted."""
     outside = dict.fromkeys(["/x.png", "../x.png", "a/../../x.png", "C:\\x.png"], noise((16, 16)))
     path = make(
@@ -148,6 +148,11 @@ def test_entries_outside_are_ignored(tmp_path, make):
     assert names(source) == ["good.png"]
     source.read(0, SIXTEEN)
     assert os.listdir(tmp_path / "in") == [path.name]
+    (said,) = caplog.messages
+    assert said == f"{path}: 4 entries with absolute paths or '..' are left out, as /x.png"
+    path = make(tmp_path / "in" / f"y.{make.__name__[:3]}", outside)
+    with pytest.raises(UserError, match="no images in .*; 4 entries with absolute paths"):
+        find(str(path))
 
 
 def test_links_and_devices_in_archives_are_ignored(tmp_path):
@@ -394,7 +399,7 @@ class Trap:
 
 BAD_ARRAYS = {
     r"the shape \[16, 16\]; it must be \[N, H, W\]": np.zeros((16, 16), np.uint8),
-    r"the shape \[0, 8, 8\]": np.zeros((0, 8, 8), np.uint8),
+    r"x.np.* holds no images: its shape is \[0, 8, 8\]": np.zeros((0, 8, 8), np.uint8),
     r"the shape \[2, 8, 8, 5\]": np.zeros((2, 8, 8, 5), np.uint8),
     r"float32; it must be uint8 or uint16: save \(\(x - x.min\(\)\)": np.zeros((2, 8, 8), "f"),
     r"int64; .*save .*x.max.*\.astype\('uint16'\)": np.zeros((2, 8, 8), np.int64),
@@ -456,6 +461,24 @@ def test_damaged_arrays_are_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(psutil, "virtual_memory", lambda: memory)
     with pytest.raises(UserError, match="would take 4.8 kB of memory in each .*numpy.save"):
         find(str(tmp_path / "x.npz"))
+
+
+def test_a_damaged_array_is_read_once(tmp_path, monkeypatch):
+    """Reference: calls of numpy's reader; every image is refused by one and the same error."""
+    path = tmp_path / "x.npz"
+    np.savez_compressed(path, images=COLOUR)
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 255
+    path.write_bytes(data)
+    source, calls = find(str(path)), []
+    read = np.lib.format.read_array
+    monkeypatch.setattr(
+        "progan.data.arrays.format.read_array", lambda *a, **k: calls.append(1) or read(*a, **k)
+    )
+    for i in range(3):
+        with pytest.raises(UserError, match=r"x.npz is damaged \(.+\); get or make it anew"):
+            source.read(i, SIXTEEN)
+    assert calls == [1]
 
 
 def test_a_large_array_is_mapped(tmp_path):
@@ -528,6 +551,17 @@ def test_what_cannot_be_found(tmp_path, monkeypatch):
     for data in ("empty", "empty.zip", "empty.tar"):
         with pytest.raises(UserError, match=r"no images in empty.*\.jpg \.jpeg \.png"):
             find(data)
+    for data in ("./celeba", "celeba.zip"):
+        with pytest.raises(UserError, match=f"no such path: '{data}'; .*shards") as told:
+            find(data)
+        assert "did you mean" not in str(told.value)
+    tarred(tmp_path / "sh" / "0.tar", {"a.png": b""})
+    with pytest.raises(UserError, match=r"no images in sh: .*may be shards: give 'sh/\*.tar'"):
+        find("sh")
+    (tmp_path / "lm").mkdir()
+    (tmp_path / "lm" / "data.mdb").write_bytes(b"")
+    with pytest.raises(UserError, match="data.mdb is part of an LMDB: give the folder, lm"):
+        find("lm/data.mdb")
     (tmp_path / "data.bin").write_bytes(b"bin" * 1000)
     with pytest.raises(UserError, match=r"data.bin is of no kind that .*\.tar\.gz.*\.npz.*LMDB"):
         find("data.bin")

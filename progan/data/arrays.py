@@ -20,6 +20,7 @@ from progan.words import human_bytes
 # Ours, and those of MedMNIST: the array of images, that of labels.
 NAMES = {"images": "labels", "train_images": "train_labels"}
 READ_HEADER = {(1, 0): format.read_array_header_1_0}
+DAMAGE = (ValueError, EOFError, zlib.error, zipfile.BadZipFile, NotImplementedError)
 
 
 @dataclass
@@ -45,18 +46,30 @@ class FileImages:
     stamp: tuple[int, int]
 
     def __call__(self, i: int) -> np.ndarray:
-        image = np.array(_open(self.path, self.name, self.stamp)[i])
+        array = _open(self.path, self.name, self.stamp)
+        if isinstance(array, str):
+            raise UserError(
+                f"data.source: {self.path} is damaged ({array}); get or make it anew, with "
+                "numpy.save or numpy.savez"
+            )
+        image = np.array(array[i])
         image = image.astype(image.dtype.newbyteorder("="), copy=False)
         return image.transpose(1, 2, 0) if self.channels_first else image
 
 
 @functools.lru_cache(1)
-def _open(path: Path, name: str | None, stamp: tuple[int, int]) -> np.ndarray:
-    """The array, once a process: mapped from a .npy, read from a .npz, which may be compressed."""
-    if name is None:
-        return format.open_memmap(path, mode="r")
-    with zipfile.ZipFile(path) as archive, archive.open(f"{name}.npy") as file:
-        return format.read_array(file, allow_pickle=False)
+def _open(path: Path, name: str | None, stamp: tuple[int, int]) -> np.ndarray | str:
+    """The array, once a process: mapped from a .npy, read from a .npz, which may be compressed.
+
+    Or why it is damaged: that, too, may take long to find out.
+    """
+    try:
+        if name is None:
+            return format.open_memmap(path, mode="r")
+        with zipfile.ZipFile(path) as archive, archive.open(f"{name}.npy") as file:
+            return format.read_array(file, allow_pickle=False)
+    except DAMAGE as error:
+        return str(error)
 
 
 def in_memory(name: str, images: np.ndarray) -> Source:
@@ -83,7 +96,7 @@ def from_array_file(path: Path, labels: bool) -> Source:
             shape, dtype = array.shape, array.dtype
     except UserError:
         raise
-    except (ValueError, EOFError, zlib.error, zipfile.BadZipFile, NotImplementedError) as error:
+    except DAMAGE as error:
         raise UserError(
             f"data.source: {path} cannot be read ({error}); it must be written by numpy.save or "
             "numpy.savez, and hold no Python objects: to load such may run code"
@@ -138,6 +151,8 @@ def _header(archive: zipfile.ZipFile, name: str) -> tuple[tuple[int, ...], np.dt
 
 def _check(where: str, shape: tuple[int, ...], dtype: np.dtype) -> bool:
     """Whether channels come first. UserError if these are no images."""
+    if len(shape) in (3, 4) and shape[0] == 0:
+        raise UserError(f"data.source: {where} holds no images: its shape is {list(shape)}")
     first = len(shape) == 4 and shape[1] in (1, 3)
     last = len(shape) == 4 and shape[3] in (1, 3, 4)
     if not (len(shape) == 3 or first or last) or min(shape) < 1:

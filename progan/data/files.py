@@ -5,6 +5,7 @@ their names, those of a tar in the order they have in it: a compressed tar can o
 beginning, and so each process that reads the images decompresses it once.
 """
 
+import logging
 import lzma
 import os
 import posixpath
@@ -12,7 +13,7 @@ import re
 import stat
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,8 @@ from progan.errors import UserError
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm")
 TARS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 ARCHIVES = (".zip", *TARS)
+log = logging.getLogger("progan")
+
 TABLE_BYTES = 2**28  # of labels: one of a million images with 40 attributes takes half of it
 
 ClassesOf = Callable[[Path, list[str]], Labels]
@@ -98,21 +101,24 @@ def _from_zip(path: Path, labels: bool, classes: ClassesOf) -> Source:
             places[name] = *place, info.CRC, info.compress_type
     names = sorted(places)
     table = np.array([places[name] for name in names], np.uint64).reshape(-1, 5)
+    outside = [info.filename for info in infos if _outside(info.filename)]
     # Sizes and checksums, not places: a zip made anew of the same files is the same.
-    return _source(path, names, ZipFiles(path, table), table[:, 2:4], labels, classes)
+    return _source(path, names, ZipFiles(path, table), table[:, 2:4], labels, classes, outside)
 
 
 def _from_tar(path: Path, labels: bool, classes: ClassesOf) -> Source:
     """Members that point outside of the tar, and links, are ignored."""
-    places = {}
+    places, outside = {}, []
     status = path.stat()
     try:
         file, compressed = open_tar(path)
         with file:
-            for name, *place in members(file, 2**62 if compressed else status.st_size):
-                if name := _inner(name):
+            for entry, *place in members(file, 2**62 if compressed else status.st_size):
+                if name := _inner(entry):
                     places.pop(name, None)  # of two members of one name the later one counts
                     places[name] = place
+                elif _outside(entry):
+                    outside.append(entry)
     except BadTar as error:
         raise _unreadable(path, str(error)) from error
     except (EOFError, zlib.error, lzma.LZMAError) as error:
@@ -120,7 +126,9 @@ def _from_tar(path: Path, labels: bool, classes: ClassesOf) -> Source:
     stamp = status.st_size, status.st_mtime_ns
     table = np.array(list(places.values()), np.int64).reshape(-1, 2)
     files = TarFiles(path, compressed, table, stamp)
-    return _source(path, list(places), files, np.tile(stamp, (len(table), 1)), labels, classes)
+    return _source(
+        path, list(places), files, np.tile(stamp, (len(table), 1)), labels, classes, outside
+    )
 
 
 def _unreadable(path: Path, why: str) -> UserError:
@@ -140,6 +148,12 @@ def _inner(name: str) -> str | None:
     return "/".join(parts) if shown else None
 
 
+def _outside(name: str) -> bool:
+    """Whether an archive's entry is an image by its name, and lies outside of the archive."""
+    parts = name.replace("\\", "/").split("/")
+    return _wanted(parts[-1]) and (".." in parts or not parts[0] or parts[0][1:2] == ":")
+
+
 def _shown(name: str) -> bool:
     """False for hidden files and folders and for macOS's bookkeeping in zips."""
     return not name.startswith(".") and name != "__MACOSX"
@@ -157,17 +171,22 @@ def _source(
     stamps: np.ndarray,
     labels: bool,
     classes: ClassesOf,
+    outside: Sequence[str] = (),
 ) -> Source:
-    """A source of the images among `files`; their names and stamps, one a file, make its key."""
+    """A source of the images among `files`; their names and stamps, one a file, make its key.
+
+    outside: entries of an archive that lead out of it, and are left out.
+    """
     content = files
     tables = {name: i for i, name in enumerate(names) if posixpath.basename(name) in TABLES}
     if tables:
         images = [i for i, name in enumerate(names) if name not in tables]
         content, stamps, names = files.pick(images), stamps[images], [names[i] for i in images]
+    ignored = _ignored(outside)
     if not names:
         raise UserError(
             f"data.source: no images in {path}: files ending in {' '.join(SUFFIXES)} count, "
-            "except hidden ones"
+            f"except hidden ones{ignored and f'; {ignored}'}{_shards_in(path)}"
         )
     around = common_folder(names)
     inner = names
@@ -182,7 +201,22 @@ def _source(
         else:
             found, numbers = classes(path, names)
         key = content_key(key, found, numbers.dtype, numbers.tobytes())
+    if ignored:
+        log.warning("%s: %s", path, ignored)
     return Source(short_name(path), key, inner, content, found, numbers)
+
+
+def _ignored(outside: Sequence[str]) -> str:
+    if not outside:
+        return ""
+    first = outside[0].encode(errors="backslashreplace").decode()
+    return f"{len(outside):,} entries with absolute paths or '..' are left out, as {first}"
+
+
+def _shards_in(path: Path) -> str:
+    """What to give instead of a folder that has tars."""
+    tars = path.is_dir() and any(path.glob("*.tar"))
+    return f"; its .tar files may be shards: give '{path}/*.tar', in quotes" if tars else ""
 
 
 def _from_tables(

@@ -1,12 +1,13 @@
 """What a source, a pyramid or an unfinished one holds. Nothing is printed or written here."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from PIL import Image
 
 from progan.data.images import BadImage, Box, Content, Square, open_image, read_square, upright_size
 from progan.data.plan import Plan, make_plan
@@ -20,6 +21,7 @@ from progan.schedule import MAX_RESOLUTION, resolutions_to
 
 HEADERS = 1000  # images whose size is looked at to choose a resolution
 NEARLY_ALL = 100  # all but one in so many
+MAX_BAD = 100  # images that prepare leaves out unless --max-bad says otherwise
 PIECE = 16  # images that a worker looks at before it reports
 FEW = 64  # images are looked at here before workers have even started
 ANY_SIZE = Square(4, 3, "crop", upscale=True)  # what any image that can be used can be made into
@@ -27,12 +29,16 @@ ORIENTATION = 0x0112  # in EXIF
 
 
 class Look(NamedTuple):
-    """One image: why it is bad, if it is; upright size and kind (`JPEG RGB`) if it has them."""
+    """One image: why it is bad, if it is; upright size and kind (`JPEG RGB`) if it has them.
+
+    values: smallest, largest and possible, of arrays and of images of 16 bits that were decoded.
+    """
 
     bad: str
     size: tuple[int, int] | None = None
     kind: str = ""
     turned: bool = False
+    values: tuple[int, int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -57,23 +63,34 @@ def look_at(content: Content, decode: bool) -> Look:
     try:
         image = open_image(content)
         turned = image.getexif().get(ORIENTATION, 1) > 1
-        look = Look("", upright_size(image), f"{image.format or 'array'} {image.mode}", turned)
+        maker = content.dtype.name if isinstance(content, np.ndarray) else image.format
+        look = Look("", upright_size(image), f"{maker or 'image'} {image.mode}", turned)
     except Exception:  # as broken files have it; what follows says it in words
         read_square(content, ANY_SIZE)
         raise
     try:
         if decode:
             read_square(image, ANY_SIZE)
+            look = look._replace(values=_range(content, image))
     except BadImage as error:
         return look._replace(bad=str(error))
     return look
+
+
+def _range(content: Content, image: Image.Image) -> tuple[int, int, int] | None:
+    array = isinstance(content, np.ndarray)
+    if not array and not image.mode.startswith("I"):
+        return None
+    x = content if array else np.asarray(image)
+    return int(x.min()), int(x.max()), 255 if x.dtype == np.uint8 else 65535
 
 
 @dataclass(frozen=True)
 class Survey:
     """What was seen of images: counts of (width, height) and of kinds, of those that are good.
 
-    turned: images that EXIF turns. bad: why, by index.
+    turned: images that EXIF turns. bad: why, by index. headers: the sizes, by index, that preparing
+    looks at to choose a resolution. values: smallest, largest and possible; see `Look`.
     """
 
     seen: int
@@ -81,6 +98,8 @@ class Survey:
     kinds: Counter[str]
     turned: int
     bad: dict[int, str]
+    headers: dict[int, tuple[int, int]] = field(default_factory=dict)
+    values: tuple[int, int, int] | None = None
 
     @property
     def not_square(self) -> int:
@@ -118,12 +137,16 @@ def survey_headers(source: Source, limit: int = HEADERS) -> Survey:
 
 def _sum_up(indices: Sequence[int], looks: list[Look]) -> Survey:
     good = [look for look in looks if not look.bad]
+    chosen = evenly(len(looks), HEADERS)  # of a bad file's body nothing can be seen in its header
+    values = list(zip(*(look.values for look in good if look.values), strict=True))
     return Survey(
         len(looks),
         Counter(look.size for look in good),
         Counter(look.kind for look in good),
         sum(look.turned for look in good),
         {i: look.bad for i, look in zip(indices, looks, strict=True) if look.bad},
+        {indices[k]: looks[k].size for k in chosen if looks[k].size},
+        (min(values[0]), max(values[1]), max(values[2])) if values else None,
     )
 
 
@@ -140,35 +163,48 @@ def side_of(size: tuple[int, int], fit: str | Box) -> int:
     return side if x + side <= size[0] and y + side <= size[1] else 0
 
 
-def largest_resolution(
-    survey: Survey, fit: str | Box = "crop", most_small: int | None = None
-) -> int | None:
+class Choice(NamedTuple):
+    """A resolution, and which of the images looked at are too small for it, the smallest first."""
+
+    resolution: int
+    too_small: list[int]
+
+
+def choose(
+    sizes: Mapping[int, tuple[int, int]],
+    count: int,
+    fit: str | Box = "crop",
+    max_bad: int = MAX_BAD,
+) -> Choice | None:
     """The largest power of two up to 1024 that nearly all images have; None if even 4 is not.
 
-    most_small: images that may be smaller; None: one in NEARLY_ALL.
+    Too small may be one in NEARLY_ALL of those looked at, rounded up, so that one odd image decides
+    nothing; but never half of them, nor more than stand for `max_bad` of all.
+
+    Args:
+        sizes: of the images looked at, by index. count: of all images.
     """
-    sides: Counter[int] = Counter()
-    for size, n in survey.sizes.items():
-        sides[side_of(size, fit)] += n
-    total = sides.total()
-    most_small = total // NEARLY_ALL if most_small is None else most_small
+    sides = {i: side_of(size, fit) for i, size in sizes.items()}
+    most = min(-(-len(sides) // NEARLY_ALL), max_bad * len(sides) // max(count, 1))
     for resolution in reversed(resolutions_to(MAX_RESOLUTION)):
-        small = sum(n for side, n in sides.items() if side < resolution)
-        if small <= most_small and small < total:
-            return resolution
+        small = [i for i, side in sides.items() if side < resolution]
+        if len(small) <= most and 2 * len(small) < len(sides):
+            return Choice(resolution, sorted(small, key=lambda i: (sides[i], i)))
     return None
 
 
-def choose_resolution(source: Source, fit: str | Box, max_bad: int) -> tuple[int, int]:
-    """The largest that nearly all images have, such that no more than `max_bad` are left out.
+def choose_resolution(source: Source, fit: str | Box, max_bad: int) -> tuple[int, str]:
+    """The largest that nearly all images have, and what there is to say of it. See `choose`.
 
-    Also how many were looked at. UserError if there is none.
+    UserError if there is none.
     """
     seen = survey_headers(source)
-    share = min(1 / NEARLY_ALL, max_bad / len(source))
-    resolution = largest_resolution(seen, fit, int(share * seen.seen))
-    if resolution:
-        return resolution, seen.seen
+    choice = choose(seen.headers, len(source), fit, max_bad)
+    if choice:
+        r, left_out = choice.resolution, left_out_line(choice, source, seen)
+        looked_at = f"({seen.seen:,} of {len(source):,} looked at)"
+        said = f"{r}x{r} is the largest resolution that nearly all images have {looked_at}"
+        return r, f"{said}; {left_out}" if left_out else said
     if not seen.sizes:
         i, why = next(iter(seen.bad.items()))
         raise UserError(
@@ -184,6 +220,15 @@ def choose_resolution(source: Source, fit: str | Box, max_bad: int) -> tuple[int
         f"{source.name}: too many images {lacks} (one has {size[0]}x{size[1]}); remove them, or "
         f"{remedy}"
     )
+
+
+def left_out_line(choice: Choice, source: Source, seen: Survey) -> str:
+    """How many images looked at are too small, with the smallest two; nothing if none is."""
+    small = choice.too_small
+    if not small:
+        return ""
+    named = [f"{source.item_name(i)}, {'x'.join(map(str, seen.headers[i]))}" for i in small[:2]]
+    return f"{len(small):,} smaller will be left out ({'; '.join(named + ['…'][: len(small) > 2])})"
 
 
 def plans(source: Source, resolution: int, channels: int) -> tuple[Plan, Plan]:

@@ -44,6 +44,11 @@ def _from_csv(file: str, text: str, names: Sequence[str]) -> Labels:
             f"data.labels: {file} must open with a line of column names that differ, such as "
             f"file,class or file,smiling,glasses; it has '{','.join(header)}'"
         )
+    if header[0] and _plain(header[0]) in set(map(_plain, names)):
+        raise UserError(
+            f"data.labels: {file} has no header: its first line is '{','.join(header)}'; put a "
+            "line of column names above it, such as file,class"
+        )
     uneven = [row[0] for row in rows if len(row) != len(header)]
     _refuse(file, uneven, f"of {len(rows)} lines do not have the header's {len(header)} columns")
     found = _match(file, [row[0] for row in rows[1:]], names)
@@ -188,8 +193,23 @@ def _match(file: str, paths: Sequence[str], names: Sequence[str]) -> list[int]:
             twice.add(path)
     _refuse(file, [n for n in wanted if n in twice], "images are in it more than once")
     missing = [name for name, path in zip(names, wanted, strict=True) if path not in line]
-    _refuse(file, missing, f"of {len(names)} images have no line in it")
+    what = f"of {len(names)} images have no line in it"
+    _refuse(file, missing, what, _instead(missing, paths, set(wanted)) if missing else "")
     return [line[path] for path in wanted]
+
+
+def _instead(missing: Sequence[str], paths: Sequence[str], wanted: set[str]) -> str:
+    """A line of the table beside the image that it may be meant for."""
+
+    def stem(path: str) -> str:
+        return os.path.splitext(_plain(path).rpartition("/")[2])[0].lower()
+
+    unused = {stem(path): path for path in reversed(paths) if _plain(path) not in wanted}
+    pairs = ((unused[stem(name)], name) for name in missing if stem(name) in unused)
+    pair = next(pairs, None)
+    if pair is None and unused and len(missing) == len(wanted):
+        pair = next(reversed(unused.values())), missing[0]
+    return f"; the table has '{pair[0]}' where '{pair[1]}' is expected" if pair else ""
 
 
 def _plain(path: str) -> str:
@@ -198,13 +218,12 @@ def _plain(path: str) -> str:
     return path if path.isascii() else unicodedata.normalize("NFC", path)
 
 
-def _refuse(where: object, wrong: Iterable[str], what: str) -> None:
+def _refuse(where: object, wrong: Iterable[str], what: str, more: str = "") -> None:
     """A UserError that counts and names those that are `wrong`, if any."""
     wrong = list(wrong)
     if wrong:
         first = ", ".join(wrong[:3]) + (", …" if len(wrong) > 3 else "")
-        first = first.encode(errors="backslashreplace").decode()
+        said = f"({first}){more}".encode(errors="backslashreplace").decode()
         raise UserError(
-            f"data.labels: {where}: {len(wrong)} {what} ({first}); mend that, or set "
-            "data.labels=false"
+            f"data.labels: {where}: {len(wrong)} {what} {said}; mend that, or set data.labels=false"
         )

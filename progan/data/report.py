@@ -9,11 +9,13 @@ import numpy as np
 
 from progan.data.files import ARCHIVES, SUFFIXES
 from progan.data.info import (
+    Choice,
     ClassShare,
     Survey,
     bad_lines,
+    choose,
     label_shares,
-    largest_resolution,
+    left_out_line,
     levels_of,
     plans,
     unfinished,
@@ -31,6 +33,10 @@ MOST_BAD = 20  # bad images that are named
 MOST_SIZES = 5
 GREY = ("1", "L", "LA", "I", "I;16", "F")  # PIL's modes without colour
 COLOURS = {1: "grey", 3: "colour"}
+GREY_HINT = (
+    "all images are grey: a third of it with prepare --channels 1, and train with "
+    "-o network.channels=1"
+)
 
 
 def field(name: str, *texts: str) -> Iterator[str]:
@@ -59,29 +65,38 @@ def train_command(
 
 def source_report(name: str, source: Source, seen: Survey, no_labels: str = "") -> Iterator[str]:
     """Of a source that was looked at. name: by which the user calls it. no_labels: why not."""
-    resolution = largest_resolution(seen)
+    choice = choose(seen.headers, len(source))
     yield f"{name}: {len(source):,} images"
     if seen.sizes:
-        yield from field("sizes", *_sizes(seen))
+        yield from field("sizes", *_sizes(source, seen, choice))
         yield from field("kinds", _counted(seen.kinds.most_common()))
+        yield from _values(seen.values)
     if seen.turned:
         yield from field("EXIF", f"{seen.turned:,} are turned, and will be set upright")
     yield from _bad([f"{source.item_name(i)}: {why}" for i, why in seen.bad.items()])
     if no_labels:
         yield from field("labels", f"none ({no_labels})")
     yield from _labels(label_shares(source.classes, source.labels), source.labels)
-    if resolution is None:
+    if choice is None:
         yield from field("training", "needs images of 4x4 or more, or data.allow_upscale=true")
         return
-    channels = 1 if all(kind.split()[1] in GREY for kind in seen.kinds) else 3
-    yield from _disk(source, resolution, channels)
-    command = train_command(name, resolution, channels)
+    yield from _disk(source, choice.resolution, 3)
+    if all(kind.split()[1] in GREY for kind in seen.kinds):
+        yield from field("", GREY_HINT)
+    command = train_command(name, choice.resolution)
     yield from field("training", f"progan train --data {name}" if name in NAMED else command)
     if source.classes:
         yield from field("", "on the labels with -o data.labels=true")
 
 
-def _sizes(seen: Survey) -> Iterator[str]:
+def _values(values: tuple[int, int, int] | None) -> Iterator[str]:
+    """Of pixels that are numbers in an array, or of 16 bits."""
+    if values:
+        low, top, most = values
+        yield from field("values", f"{low:,} … {top:,}, of 0 … {most:,}")
+
+
+def _sizes(source: Source, seen: Survey, choice: Choice | None) -> Iterator[str]:
     sizes, total = seen.sizes, seen.sizes.total()
     common = [(f"{w}x{h}", n) for (w, h), n in sizes.most_common(MOST_SIZES) if n > 1 or total == 1]
     rest = len(sizes) - len(common)
@@ -92,10 +107,13 @@ def _sizes(seen: Survey) -> Iterator[str]:
         yield f"smallest {small[0]}x{small[1]}, largest {large[0]}x{large[1]}"
     if seen.not_square:
         yield f"{seen.not_square:,} ({_percent(seen.not_square / total)}) are not square"
-    if resolution := largest_resolution(seen):
+    if choice:
+        resolution = choice.resolution
         short = sum(n for size, n in sizes.items() if min(size) < resolution)
         but = f" all but {short:,}" if short else " all"
         yield f"{resolution}x{resolution} is the largest resolution that{but} have"
+        if choice.too_small:
+            yield left_out_line(choice, source, seen)
 
 
 def _counted(items: Iterable[tuple[str, int]]) -> str:
@@ -135,6 +153,21 @@ def _labels(shares: list[ClassShare], labels: np.ndarray | None) -> Iterator[str
         yield " " * INDENT + line.rstrip()
     if len(shares) > MOST_CLASSES:
         yield from field("", f"… and {len(shares) - MOST_CLASSES:,} more")
+    if warning := _no_use(shares, labels):
+        yield from field("", f"warning: {warning}")
+
+
+def _no_use(shares: list[ClassShare], labels: np.ndarray) -> str:
+    """What labels cannot teach, if there is anything."""
+    if labels.ndim == 1:
+        single = sum(share.count == 1 for share in shares)
+        classes = "1 class" if single == 1 else f"{single:,} classes"
+        return f"{classes} of 1 image: it would be learnt by heart" if single else ""
+    same = [share.name for share in shares if share.count in (0, len(labels))]
+    if not same:
+        return ""
+    names = ", ".join(same[:3]) + (", …" if len(same) > 3 else "")
+    return f"{len(same):,} of {len(shares):,} attributes are the same in all images ({names})"
 
 
 def _disk(source: Source, resolution: int, channels: int) -> Iterator[str]:

@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from progan.data.files import SUFFIXES
 from progan.data.shard_list import AT_ONCE, Shard, patiently, told
-from progan.data.tars import BadTar, Member, members
+from progan.data.tars import BLOCK, BadTar, Member, members
 from progan.errors import UserError
 
 log = logging.getLogger("progan")
@@ -43,6 +43,7 @@ def index_shards(
     """
     stop, start = threading.Event(), time.monotonic()
     hide = not (say and sys.stderr.isatty())
+    _check_ranges(fs, shards[0])
     if say:
         say(f"indexing {len(shards):,} shards, once")
     with (
@@ -65,9 +66,33 @@ def index_shards(
     _check(len(rows), [name for _, odd in found for name in odd.no_label], labels)
     if left_out := sum(odd.no_image for _, odd in found):
         log.warning("shards: %d samples without an image are left out", left_out)
+    if cut := [shard.title for shard, (_, odd) in zip(shards, found, strict=True) if odd.cut]:
+        named = ", ".join(cut[:3]) + (", …" if len(cut) > 3 else "")
+        log.warning(
+            "shards: %d may be cut off: they end without the zeros that end a tar (%s)",
+            len(cut),
+            named,
+        )
     if say:
         say(f"indexed {len(rows):,} images in {time.monotonic() - start:.1f} s")
     return rows
+
+
+def _check_ranges(fs: Any, shard: Shard) -> None:
+    """UserError if a web server answers with the whole of a shard where one byte is asked for."""
+    if not shard.path.startswith("http"):
+        return
+    try:
+        with fs.open(shard.path, "rb", block_size=BLOCK, cache_type="none") as file:
+            file.seek(1)
+            file.read(1)
+    except ValueError as error:  # of fsspec, before it fetches more
+        raise UserError(
+            f"data.source: this server does not serve byte ranges, which shards need "
+            f"({shard.title}); download them or use another server"
+        ) from error
+    except Exception:  # what else is wrong is told where a shard is read, after other tries
+        return
 
 
 def check_of(middle: bytes) -> int:
@@ -83,6 +108,7 @@ def middle_of(size: int) -> slice:
 class _Odd(NamedTuple):
     no_image: int  # samples
     no_label: list[str]  # names of images
+    cut: bool  # the shard has no end-of-archive block
 
 
 def _index_shard(
@@ -129,7 +155,9 @@ def _walk(
             file.seek(image.offset + middle.start)
             check = check_of(file.read(middle.stop - middle.start))
             rows.append((number, min(image.size, 2**32 - 1), image.offset, label, check))
-    return np.array(rows, ROW), _Odd(no_image, no_label)
+        file.seek(shard.size - BLOCK)
+        cut = any(file.read(BLOCK))
+    return np.array(rows, ROW), _Odd(no_image, no_label, cut)
 
 
 def _samples(files: Iterator[Member]) -> Iterator[dict[str, Member]]:

@@ -10,7 +10,7 @@ import numpy as np
 from progan.data import named
 from progan.data.arrays import from_array_file
 from progan.data.files import ARCHIVES, from_path
-from progan.data.lsun import from_lmdb, is_lmdb
+from progan.data.lsun import FILE, from_lmdb, is_lmdb
 from progan.data.source import Source, content_key
 from progan.errors import UserError, nearest
 
@@ -127,7 +127,10 @@ NAMED = {
 }
 
 ARRAYS = (".npy", ".npz")
-KINDS = f"a folder of images, of {', '.join(ARCHIVES + ARRAYS)}, or of an LMDB"
+KINDS = (
+    f"a folder of images, of {', '.join(ARCHIVES + ARRAYS)}, of an LMDB, or of shards "
+    "('shards/*.tar', s3://bucket/*.tar)"
+)
 
 
 def find(
@@ -163,6 +166,8 @@ def find(
 def _from_path(data: str, labels: bool) -> Source:
     path = Path(os.path.expanduser(data))  # leaves an unknown ~user as it is
     if not path.exists():
+        if "/" in data or "." in data or os.sep in data:
+            raise UserError(f"data.source: no such path: '{data}'; give the path of {KINDS}")
         raise UserError(
             f"data.source: '{data}' is no known data set{nearest(data, NAMED)}, and no such path "
             f"exists; give one of {', '.join(NAMED)}, or the path of {KINDS}"
@@ -174,6 +179,8 @@ def _from_path(data: str, labels: bool) -> Source:
         return from_path(path, labels)
     if name.endswith(ARRAYS):
         return from_array_file(path, labels)
+    if name == FILE:
+        raise UserError(f"data.source: {path} is part of an LMDB: give the folder, {path.parent}")
     raise UserError(f"data.source: {path} is of no kind that can be read; give the path of {KINDS}")
 
 
