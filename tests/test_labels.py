@@ -172,7 +172,7 @@ def test_bad_values(tmp_path, message):
     [
         ("1.png,x\n2.png,y\n3.png,y", "the table has '1.png' where 'a/1.png' is expected"),
         ("a/1,x\na/2,y\nb/3,y", "the table has 'a/1' where 'a/1.png' is expected"),
-        ("p,x\nq,y", "the table has 'q' where 'a/1.png' is expected"),
+        ("p,x\nq,y", "the table has 'p' where 'a/1.png' is expected"),
         ("a/1.png,x\np,y", r"\(a/2.png, b/3.png\); mend that"),
     ],
 )

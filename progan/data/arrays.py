@@ -161,7 +161,10 @@ def _check(where: str, shape: tuple[int, ...], dtype: np.dtype) -> bool:
             "with C 1, 3 or 4, or [N, C, H, W] with C 1 or 3"
         )
     if dtype.kind != "u" or dtype.itemsize > 2:
-        scaled = "((x - x.min()) * (65535 / (x.max() - x.min()))).round().astype('uint16')"
+        scaled = (
+            "((x - x.min()) * (65535 / (x.max() - x.min()))).round().astype('uint16'), with x as "
+            "float64"
+        )
         remedies = {"b": "x.astype('uint8') * 255", "c": "its absolute values, scaled"}
         raise UserError(
             f"data.source: {where} is of type {dtype}; it must be uint8 or uint16: save "

@@ -30,6 +30,7 @@ TARS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 ARCHIVES = (".zip", *TARS)
 log = logging.getLogger("progan")
 
+ABSOLUTE = "/|[A-Za-z]:"  # how a path begins that leads out of an archive
 TABLE_BYTES = 2**28  # of labels: one of a million images with 40 attributes takes half of it
 
 ClassesOf = Callable[[Path, list[str]], Labels]
@@ -141,7 +142,7 @@ def _inner(name: str) -> str | None:
     """The plain name of an archive's entry, if it is of interest and lies inside the archive."""
     name = name.replace("\\", "/")
     parts = [part for part in name.split("/") if part not in ("", ".")]
-    if re.match("/|[A-Za-z]:", name) or name.endswith("/"):
+    if re.match(ABSOLUTE, name) or name.endswith("/"):
         return None
     # A ".." counts as hidden, so no entry can name a place outside.
     shown = parts and all(map(_shown, parts)) and _wanted(parts[-1])
@@ -150,8 +151,9 @@ def _inner(name: str) -> str | None:
 
 def _outside(name: str) -> bool:
     """Whether an archive's entry is an image by its name, and lies outside of the archive."""
-    parts = name.replace("\\", "/").split("/")
-    return _wanted(parts[-1]) and (".." in parts or not parts[0] or parts[0][1:2] == ":")
+    name = name.replace("\\", "/")
+    parts = name.split("/")
+    return _wanted(parts[-1]) and (".." in parts or bool(re.match(ABSOLUTE, name)))
 
 
 def _shown(name: str) -> bool:
