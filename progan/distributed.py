@@ -49,7 +49,7 @@ def pinned(values: np.ndarray, device: torch.device) -> Tensor:
 
 def upload(values: np.ndarray, device: torch.device) -> Tensor:
     """Values on the device; nothing is waited for."""
-    return pinned(values, device).to(device, non_blocking=True)
+    return pinned(values, device).to(device, non_blocking=device.type == "cuda")
 
 
 def average(accelerator: Accelerator, tensors: Sequence[Tensor]) -> list[Tensor]:

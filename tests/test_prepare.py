@@ -26,7 +26,7 @@ from progan.data.files import from_path
 from progan.data.images import Square, box_levels
 from progan.data.plan import make_plan
 from progan.data.progress import progress_bar
-from progan.data.pyramid import JOURNAL, Pyramid
+from progan.data.pyramid import JOURNAL, Pyramid, is_pyramid
 from progan.data.source import Source
 from progan.data.sources import find
 from progan.errors import UserError
@@ -342,6 +342,18 @@ def test_files_that_are_there_count_as_free(tmp_path, monkeypatch):
     (tmp_path / "a").write_bytes(os.urandom(50_000))
     os.sync()
     assert plan.free_space(tmp_path) == 1000 + 512 * (tmp_path / "a").stat().st_blocks > 51_000
+
+
+def test_files_that_only_look_like_ours_are_left_alone(tmp_path):
+    """A user's own `.partial` file, or images with a meta.json of another program."""
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "download.partial").write_text("mine")
+    with pytest.raises(UserError, match="holds other files .download.partial."):
+        make(drawn(5), tmp_path / "out")
+    assert contents(tmp_path / "out") == {"download.partial": b"mine"}
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "meta.json").write_text("{}")
+    assert not is_pyramid(tmp_path / "photos") and is_pyramid(make(drawn(3), tmp_path / "p").path)
 
 
 def test_killed_while_the_journal_is_begun(tmp_path):

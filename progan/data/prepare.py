@@ -132,7 +132,7 @@ def _alone(dest: Path, say: Callable[[str], None] | None) -> Iterator[None]:
 def _check_folder(dest: Path, ours: Collection[str]) -> None:
     """A folder with anything of the user's is left alone; `ours` are patterns of file names."""
     names = os.listdir(dest) if dest.exists() else []
-    patterns = (LOCK, BAD_FILES, "*.partial", *ours)
+    patterns = (LOCK, BAD_FILES, f"{JOURNAL}.partial", *ours)
     others = sorted(n for n in names if not any(fnmatch(n, pattern) for pattern in patterns))
     if others and not is_pyramid(dest):
         raise UserError(

@@ -185,7 +185,8 @@ class Pyramid:
 
 def is_pyramid(path: Path) -> bool:
     """Whether a folder is a pyramid, or one that is being made."""
-    return (path / "meta.json").is_file() or (path / JOURNAL).is_file()
+    whole = (path / "meta.json").is_file() and (path / "0004.npy").is_file()  # not of the user's
+    return whole or (path / JOURNAL).is_file()
 
 
 def to_png(image: np.ndarray) -> bytes:

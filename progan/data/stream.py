@@ -118,7 +118,7 @@ class Stream:
         held = self._hold(resolution)
         indices, flips, pixels = self._take(nimg, batch_size, resolution)
         if held is None:
-            pixels = pixels.to(self.device, non_blocking=True)
+            pixels = pixels.to(self.device, non_blocking=self.device.type == "cuda")
         else:
             pixels = held[upload(indices, self.device)]
         images = pixels.float().div_(127.5).sub_(1)

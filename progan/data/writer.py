@@ -18,7 +18,7 @@ HEADER_BYTES = 128
 NUMBER = "[0-9][0-9][0-9][0-9]"
 UNFINISHED = (
     *(f"{NUMBER}.{suffix}" for suffix in ("npy", "index.npy", "records")),
-    *("labels.npy", BAD_FILES, JOURNAL, "*.partial"),
+    *("labels.npy", BAD_FILES, JOURNAL, f"{JOURNAL}.partial", "meta.json.partial"),
 )
 SYNC_SECONDS = 10  # at most this much work is done again
 
