@@ -3,6 +3,7 @@
 import os
 import signal
 import threading
+import time
 
 import pytest
 
@@ -59,3 +60,18 @@ def test_ctrl_c_waits_for_a_process_that_is_being_started(monkeypatch):
             workers.submit(0)
     end.set()
     assert len(done) == 1000 and signal.getsignal(signal.SIGINT) is handler
+
+
+def slow_pid(seconds: float) -> int:
+    time.sleep(seconds)
+    return os.getpid()
+
+
+def test_workers_go_on_for_a_while_after_sigterm():
+    """Reference: the same process answers before and after. A batch system that signals every
+    process of a run must not take from it what it needs to finish its update and save."""
+    with Workers(slow_pid, 1) as workers:
+        pid = workers.submit(0).result()
+        during = workers.submit(0.5)
+        os.kill(pid, signal.SIGTERM)
+        assert during.result() == workers.submit(0).result() == pid

@@ -20,6 +20,9 @@ KILLED = (
 )
 
 
+GRACE_SECONDS = 5  # that a worker goes on after SIGTERM: enough for the update under way
+
+
 def cores() -> int:
     """Processor cores for each of the processes that train on this machine."""
     here = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
@@ -123,8 +126,16 @@ def _begin(job: Callable[[Any], Any]) -> None:
     global _job
     _job = job
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the main process's business
+    signal.signal(signal.SIGTERM, _end_later)
     warnings.filterwarnings("ignore", module="PIL")  # see without_pil_warnings
     threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_later(*_: object) -> None:
+    """A batch system may signal all processes: the main one first finishes what it is at."""
+    timer = threading.Timer(GRACE_SECONDS, os._exit, (143,))
+    timer.daemon = True
+    timer.start()
 
 
 def _end_with_parent() -> None:
