@@ -1,32 +1,26 @@
 """When things happen: phases, steps, ticks, snapshots."""
 
-import copy
 import math
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
-from torch import Tensor
 
-from progan import ema
 from progan.build import make_costs, make_feed, make_loss, make_networks
 from progan.checkpoint import Checkpoint
 from progan.config import Config
-from progan.data.batches import Batch
 from progan.data.stream import Images
-from progan.distributed import average, computing_in, on_any, same_everywhere
+from progan.distributed import on_any, same_everywhere
 from progan.errors import UserError, brief
 from progan.outputs import Outputs
 from progan.runs import write_config
 from progan.schedule import Phase, at_resolution
+from progan.step import Step
 from progan.stopping import StopRequest
 from progan.tracking import Statistics
-from progan.updates import Gradients, accumulate, apply, critic_gradients, generator_gradients
 
 
 @dataclass
@@ -70,21 +64,23 @@ class Trainer:
         self.loss = make_loss(config, "attributes" if of_attributes else "classes")
         self.feed = make_feed(config, data, accelerator)
         self.stream = self.feed.stream
-        self.G, self.D = make_networks(config, self.feed.c_dim, accelerator.device)
-        self.G_ema = copy.deepcopy(self.G).requires_grad_(False)
-        self.G_opt, self.D_opt = (
-            torch.optim.Adam(network.parameters(), fused=True) for network in (self.G, self.D)
+        self.step = Step(
+            *make_networks(config, self.feed.c_dim, accelerator.device),
+            self.loss,
+            accelerator,
+            config.run.precision,
+            config.ema.half_life_kimg,
         )
         self.progress = Progress()
         self.statistics = Statistics()
         self.checkpoint = Checkpoint(
             run_dir,
             data=self.stream,  # first: other data explain what else would not fit
-            G=self.G,
-            D=self.D,
-            G_ema=self.G_ema,
-            G_opt=self.G_opt,
-            D_opt=self.D_opt,
+            G=self.step.G,
+            D=self.step.D,
+            G_ema=self.step.G_ema,
+            G_opt=self.step.G_opt,
+            D_opt=self.step.D_opt,
             progress=self.progress,
             statistics=self.statistics,
         )
@@ -143,7 +139,7 @@ class Trainer:
             write_config(self.run_dir, self.config)
         self.statistics.to(self.accelerator.device)
         self.costs = make_costs(
-            self.config, self.loss, self.schedule, self.G, self.D, self.accelerator
+            self.config, self.loss, self.schedule, self.step.G, self.step.D, self.accelerator
         )
         nimg = self.progress.nimg
         self.outputs = Outputs(
@@ -152,7 +148,7 @@ class Trainer:
             self.accelerator,
             self.schedule,
             self.costs,
-            self.G_ema,
+            self.step.G_ema,
             self.stream,
             nimg,
         )
@@ -180,54 +176,18 @@ class Trainer:
         self.outputs.close(self.progress.nimg)
 
     def begin_phase(self, phase: Phase) -> None:
-        """Pick the weights that take part; restart Adam at the phase's first image."""
         self.phase = phase
-        r = phase.resolution
-        active = [network.active_parameters(r, phase.fading) for network in (self.G, self.D)]
-        self.G_parameters, self.D_parameters = (list(named.values()) for named in active)
-        averages = dict(self.G_ema.named_parameters())
-        self.G_averages = [averages[name] for name in active[0]]
-        for optimizer in (self.G_opt, self.D_opt):
-            optimizer.zero_grad(set_to_none=True)  # what does not take part has no gradient
-            if self.progress.nimg == phase.start_nimg:
-                optimizer.state.clear()
-            betas = (float(phase.beta1), float(phase.beta2))
-            optimizer.param_groups[0].update(betas=betas, eps=phase.eps)
+        self.step.begin(phase, restart=self.progress.nimg == phase.start_nimg)
 
     def train_step(self, phase: Phase) -> None:
         """One update of the critic, one of the generator, one of the average."""
-        nimg, r = self.progress.nimg, phase.resolution
-        alpha = phase.alpha(nimg)
-        if alpha is not None:
-            alpha = torch.full((), alpha, device=self.accelerator.device)
-        for optimizer in (self.G_opt, self.D_opt):
-            optimizer.param_groups[0]["lr"] = phase.learning_rate(nimg)
-
-        batch = self.feed.critic(nimg, phase.batch_size, r)
-        gradients = partial(critic_gradients, self.G, self.D, self.D_parameters)
-        gradients = self.averaged(gradients, batch, alpha=alpha, loss=self.loss)
-        apply(self.D_opt, self.D_parameters, gradients)
-
-        batch = self.feed.generator(nimg, phase.batch_size)
-        gradients = partial(generator_gradients, self.G, self.D, self.G_parameters, resolution=r)
-        gradients = self.averaged(gradients, batch, alpha=alpha, loss=self.loss)
-        apply(self.G_opt, self.G_parameters, gradients)
-
-        half_life = at_resolution(self.config.ema.half_life_kimg, r)
-        ema.update(self.G_averages, self.G_parameters, ema.decay(phase.batch_size, half_life))
-        self.progress.nimg += phase.batch_size
-
-    def averaged(
-        self, gradients: Callable[..., Gradients], batch: Batch, **settings: Any
-    ) -> list[Tensor]:
-        """Gradients over the global batch; its statistics are noted on the way."""
-        passes = batch.split(self.phase.images_per_pass(self.accelerator.num_processes))
-        with computing_in(self.config.run.precision, self.accelerator.device):
-            grads, stats = accumulate(partial(gradients, **settings), passes)
-        tensors = average(self.accelerator, [*grads, *stats.values()])
-        means = dict(zip(stats, tensors[len(grads) :], strict=True))
-        self.statistics.add(means, self.phase.batch_size)
-        return tensors[: len(grads)]
+        nimg, batch_size = self.progress.nimg, phase.batch_size
+        self.step.at(nimg)
+        means = self.step.critic(self.feed.critic(nimg, batch_size, phase.resolution))
+        means |= self.step.generator(self.feed.generator(nimg, batch_size))
+        self.step.average()
+        self.statistics.add(means, batch_size)
+        self.progress.nimg += batch_size
 
     def maintain(self, phase: Phase) -> None:
         """A tick, if one is due: a pure function of `nimg`, so a resumed run keeps the rhythm.
