@@ -1,0 +1,202 @@
+"""How fast a training step is, beside the textbook's. Its last line is JSON.
+
+    python benchmarks/step.py                       # small widths, for CPUs
+    python benchmarks/step.py --paper               # the paper's widths and batches, 4 … 1024
+
+The reference is `plain.py`: eager, float32 (TF32 on GPUs), NCHW, unfused. Ours has the defaults of
+this machine. Both have the same widths, batch and loss; they take turns, and ratios of medians
+count. Peak memory is that of a process of its own for each side.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from accelerate import Accelerator
+from plain import PlainStep
+
+from progan import memory
+from progan.build import make_loss, make_networks
+from progan.config import Config
+from progan.data.batches import Batch
+from progan.networks import channels_at
+from progan.precision import computing_in
+from progan.schedule import Phase, resolutions_to
+from progan.settings import load_config
+from progan.step import Step
+
+SIDES = ("plain", "progan")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--resolutions", default=None, help="such as 8,16 [default: 8 … 128]")
+    parser.add_argument("--channel-base", type=int, default=2048)
+    parser.add_argument("--channel-max", type=int, default=128)
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--paper", action="store_true", help="the paper's widths and batches")
+    parser.add_argument("--fading", action="store_true", help="while the newest block fades in")
+    parser.add_argument("--seconds", type=float, default=20, help="for each resolution")
+    parser.add_argument("-o", dest="overrides", action="append", default=[], help="as of progan")
+    parser.add_argument("--memory-of", choices=SIDES, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.memory_of:
+        print(peak_memory(arguments.memory_of, arguments))
+        return
+    figures = {
+        "device": device_name(),
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+    }
+    for r in resolutions(arguments):
+        figures[r] = compare(r, arguments)
+    print(json.dumps(figures))
+
+
+def resolutions(arguments: argparse.Namespace) -> list[int]:
+    if arguments.resolutions:
+        return [int(r) for r in arguments.resolutions.split(",")]
+    return resolutions_to(1024) if arguments.paper else resolutions_to(128)[1:]
+
+
+def device_name() -> str:
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
+
+
+def compare(r: int, arguments: argparse.Namespace) -> dict[str, float]:
+    """Median images/s of both sides in turn, and peak memory; ratios to the plain step."""
+    steps, n = {}, 0
+    for side in SIDES:
+        steps[side], n = make(side, r, arguments)
+        for _ in range(3):  # finds memory and kernels, compiles
+            steps[side]()
+    seconds = {side: [] for side in SIDES}
+    end = time.perf_counter() + arguments.seconds
+    while time.perf_counter() < end or len(seconds["plain"]) < 5:
+        for side, step in steps.items():
+            seconds[side].append(timed(step))
+    rates = {side: n / statistics.median(times) for side, times in seconds.items()}
+    peaks = {side: memory_in_process(side, r, arguments) for side in SIDES}
+    figures = {
+        "batch": n,
+        **{f"{side} images/s": round(rate, 2) for side, rate in rates.items()},
+        "ratio": round(rates["progan"] / rates["plain"], 2),
+        **{f"{side} peak MiB": round(size) for side, size in peaks.items()},
+        "memory ratio": round(peaks["progan"] / peaks["plain"], 2),
+    }
+    print(
+        f"{r}x{r}: " + ", ".join(f"{name} {value}" for name, value in figures.items()), flush=True
+    )
+    return figures
+
+
+def make(side: str, r: int, arguments: argparse.Namespace) -> tuple[Callable[[], None], int]:
+    """A step to call again and again, on noise, and its batch size."""
+    widths = [] if arguments.paper else [
+        f"network.channel_base={arguments.channel_base}",
+        f"network.channel_max={arguments.channel_max}",
+        f"network.z_dim={arguments.channel_max}",
+        f"schedule.batch_size={arguments.batch}",
+    ]  # fmt: skip
+    config = load_config(None, [f"network.resolution={r}", *widths, *arguments.overrides])
+    phases = [p for p in config.make_schedule().phases if p.resolution == r]
+    phase = next(p for p in phases if p.fading == (arguments.fading and r > 4))
+    accelerator = Accelerator()
+    make_side = {"plain": make_plain, "progan": make_ours}[side]
+    return make_side(config, phase, accelerator, noise(config, phase, accelerator.device))
+
+
+def noise(config: Config, phase: Phase, device: torch.device) -> dict[str, torch.Tensor]:
+    n, r, z_dim = phase.batch_size, phase.resolution, config.network.z_dim
+    return {
+        "reals": torch.randn(n, 3, r, r, device=device),
+        "z": torch.randn(n, z_dim, device=device),
+        "mix": torch.rand(n, device=device),
+        "z2": torch.randn(n, z_dim, device=device),
+    }
+
+
+def make_plain(
+    config: Config, phase: Phase, accelerator: Accelerator, draws: dict[str, torch.Tensor]
+) -> tuple[Callable[[], None], int]:
+    width = partial(
+        channels_at,
+        channel_base=config.network.channel_base,
+        channel_max=config.network.channel_max,
+    )
+    step = PlainStep(phase.resolution, config.network.z_dim, width, accelerator.device)
+    precision = "tf32" if accelerator.device.type == "cuda" else "fp32"
+
+    def run() -> None:
+        with computing_in(precision, accelerator.device):
+            step(**draws, alpha=0.5 if phase.fading else None)
+
+    return run, phase.batch_size
+
+
+def make_ours(
+    config: Config, phase: Phase, accelerator: Accelerator, draws: dict[str, torch.Tensor]
+) -> tuple[Callable[[], None], int]:
+    step = Step(
+        *make_networks(config, 0, accelerator.device),
+        make_loss(config),
+        accelerator,
+        config.run.precision,
+        config.ema.half_life_kimg,
+    )
+    step.begin(phase, restart=True)
+    critic = Batch(draws["z"], None, draws["reals"], draws["mix"])
+    generator = Batch(draws["z2"], None)
+
+    def run() -> None:
+        step.at((phase.start_nimg + phase.end_nimg) // 2)
+        step.critic(critic)
+        step.generator(generator)
+        step.average()
+
+    return run, phase.batch_size
+
+
+def timed(step: Callable[[], None]) -> float:
+    synchronize()
+    start = time.perf_counter()
+    step()
+    synchronize()
+    return time.perf_counter() - start
+
+
+def synchronize() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def memory_in_process(side: str, r: int, arguments: argparse.Namespace) -> float:
+    """Of a process that does a few steps of one side, in MiB."""
+    command = [sys.executable, *sys.argv, "--memory-of", side, "--resolutions", str(r)]
+    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
+def peak_memory(side: str, arguments: argparse.Namespace) -> float:
+    """MiB that three steps need: of the GPU, or of the process beyond what it has at 4x4."""
+    (r,) = resolutions(arguments)
+    device = Accelerator().device
+    before = 0
+    if device.type == "cpu":
+        warm, _ = make(side, 4, arguments)  # what libraries take for themselves
+        warm()
+        before = memory.in_use()
+    memory.reset_peak(device)
+    step, _ = make(side, r, arguments)
+    for _ in range(3):
+        step()
+    return (memory.peak(device) - before) / 2**20
+
+
+if __name__ == "__main__":
+    main()
