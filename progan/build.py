@@ -21,9 +21,10 @@ from progan.data.pyramid import Pyramid, is_pyramid
 from progan.data.shards import from_shards, is_shards
 from progan.data.sources import NAMED, find, first
 from progan.data.stream import Images, Stream
-from progan.distributed import computing_in, random
+from progan.distributed import random
 from progan.errors import UserError
 from progan.networks import Critic, Generator
+from progan.precision import chosen, computing_in
 from progan.schedule import Schedule
 from progan.updates import Loss
 
@@ -165,7 +166,8 @@ def make_costs(
 ) -> CostModel:
     """What each phase costs on this machine, from a few seconds of trial updates."""
     costs = CostModel(schedule, count_gflops(G, D, loss, schedule))
-    with computing_in(config.run.precision, accelerator.device):
+    precision = chosen(config.run.precision, accelerator.device)
+    with computing_in(precision, accelerator.device):
         measure(costs, G, D, loss, accelerator, budget=5)
     if accelerator.device.type == "cuda":  # the trial's memory is not the run's
         torch.cuda.empty_cache()

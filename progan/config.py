@@ -161,8 +161,10 @@ class RunConfig(Section):
     seed: int = Field(
         0, ge=0, lt=2**63, description="of weights, data order, latents: of everything"
     )
-    precision: Literal["fp32", "tf32", "bf16"] = Field(
-        "fp32", description="of convolutions and dense layers; all else is float32"
+    precision: Literal["auto", "fp32", "tf32", "bf16"] = Field(
+        "auto",
+        description="of convolutions and dense layers (all else is float32); auto: bf16 where the "
+        "hardware multiplies it, else fp32",
     )
     tick_kimg: by_resolution(Positive) = Field(
         {4: 160, 8: 140, 16: 120, 32: 100, 64: 80, 128: 60, 256: 40, 512: 20, 1024: 10},

@@ -1,7 +1,6 @@
 """Counted randomness, devices, and averaging over processes."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -99,30 +98,3 @@ def make_accelerator(run_dir: Path, tracker: str | None) -> Accelerator:
             "launch with torchrun --nproc_per_node N -m progan train …"
         )
     return accelerator
-
-
-@contextmanager
-def float32_as(rounding: str) -> Iterator[None]:
-    """How float32 convolutions and products are done: `ieee`, exactly, or `tf32` on GPUs, faster.
-
-    torch's own default is tf32 for convolutions. Each backend is set by itself: before torch 2.12
-    the setting for all of them does not reach cuDNN's convolutions.
-    """
-    cuda, cudnn, mkldnn = torch.backends.cuda, torch.backends.cudnn, torch.backends.mkldnn
-    settings = (cuda.matmul, cudnn.conv, mkldnn.matmul, mkldnn.conv)
-    before = [setting.fp32_precision for setting in settings]
-    for setting in settings:
-        setting.fp32_precision = rounding
-    try:
-        yield
-    finally:
-        for setting, value in zip(settings, before, strict=True):
-            setting.fp32_precision = value
-
-
-@contextmanager
-def computing_in(precision: str, device: torch.device) -> Iterator[None]:
-    """`fp32`, `tf32` or `bf16` for convolutions and products; weights stay float32."""
-    bf16 = torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
-    with float32_as("tf32" if precision == "tf32" else "ieee"), bf16:
-        yield

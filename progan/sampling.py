@@ -14,9 +14,10 @@ from tqdm import tqdm
 
 from progan.checkpoint import Snapshot, stamp
 from progan.disk import write_atomically
-from progan.distributed import float32_as, random
+from progan.distributed import random
 from progan.errors import UserError, nearest
 from progan.networks import Generator, conditions
+from progan.precision import float32_as
 
 SMALLEST_CELL = 64  # grids show smaller images enlarged, pixel by pixel, so that one can see them
 WIDEST_GRID = 2048  # pixels

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from progan import ema
 from progan.data.batches import Batch
-from progan.distributed import average, computing_in
+from progan.distributed import average
 from progan.networks import Critic, Generator
+from progan.precision import chosen, computing_in
 from progan.schedule import ByResolution, Phase, at_resolution
 from progan.updates import (
     Gradients,
@@ -32,7 +33,7 @@ class Step:
     whenever the phase changes.
 
     Args:
-        precision: of convolutions and products, see `distributed.computing_in`.
+        precision: of convolutions and products, see `progan.precision`.
         half_life_kimg: of the average.
     """
 
@@ -52,7 +53,7 @@ class Step:
         )
         self.loss = loss
         self.accelerator = accelerator
-        self.precision = precision
+        self.precision = chosen(precision, accelerator.device)
         self.half_life_kimg = half_life_kimg
         self.phase: Phase | None = None
         self.alpha: Tensor | None = None

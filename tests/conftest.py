@@ -28,6 +28,7 @@ TINY = {
     "run.snapshot_ticks": 3,
     "run.checkpoint_ticks": 1,
     "run.tracker": "null",
+    "run.precision": "fp32",  # on every machine
 }
 
 

@@ -209,7 +209,7 @@ def test_unknown_key(override, path, nearest):
         ("loss.weights.penalty.x=3", "loss.weights.penalty: {'x': 3}", "number"),
         ("loss.weights.penalty=-1", "loss.weights.penalty: -1", "greater than or equal to 0"),
         ("loss.adversarial=wgann", "loss.adversarial: 'wgann'", "'wgan' or 'logistic'"),
-        ("run.precision=fp16", "run.precision: 'fp16'", "'fp32', 'tf32' or 'bf16'"),
+        ("run.precision=fp16", "run.precision: 'fp16'", "'auto', 'fp32', 'tf32' or 'bf16'"),
         ("run.seed=-1", "run.seed: -1", "greater than or equal to 0"),
         ("run.seed=9223372036854775808", "run.seed: 9223372036854775808", "less than"),
         ("data.mirror=1", "data.mirror: 1", "boolean"),

@@ -1,0 +1,48 @@
+"""What convolutions and products compute in; weights, norms, statistics and losses stay float32."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+
+def chosen(precision: str, device: torch.device) -> str:
+    """`precision`, with `auto` decided: bf16 where the hardware multiplies it, else fp32.
+
+    Of CPUs those with AMX or AVX-512 are known to gain by it; others are not asked.
+    """
+    if precision != "auto":
+        return precision
+    if device.type == "cuda":
+        fast = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        able = torch.cpu.get_capabilities() if device.type == "cpu" else {}
+        fast = any(able.get(name) for name in ("amx_bf16", "avx512_bf16"))
+    return "bf16" if fast else "fp32"
+
+
+@contextmanager
+def float32_as(rounding: str) -> Iterator[None]:
+    """How float32 convolutions and products are done: `ieee`, exactly, or `tf32` on GPUs, faster.
+
+    torch's own default is tf32 for convolutions. Each backend is set by itself: before torch 2.12
+    the setting for all of them does not reach cuDNN's convolutions.
+    """
+    cuda, cudnn, mkldnn = torch.backends.cuda, torch.backends.cudnn, torch.backends.mkldnn
+    settings = (cuda.matmul, cudnn.conv, mkldnn.matmul, mkldnn.conv)
+    before = [setting.fp32_precision for setting in settings]
+    for setting in settings:
+        setting.fp32_precision = rounding
+    try:
+        yield
+    finally:
+        for setting, value in zip(settings, before, strict=True):
+            setting.fp32_precision = value
+
+
+@contextmanager
+def computing_in(precision: str, device: torch.device) -> Iterator[None]:
+    """`fp32`, `tf32` or `bf16` for convolutions and products; weights stay float32."""
+    bf16 = torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
+    with float32_as("tf32" if precision == "tf32" else "ieee"), bf16:
+        yield
