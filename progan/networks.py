@@ -173,8 +173,9 @@ class CriticEnd(nn.Module):
         self.dense = EqualizedLinear(in_channels * START_RESOLUTION**2, hidden)
         self.out = EqualizedLinear(hidden, 1 + c_dim, gain=1)
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = leaky_relu(self.conv(minibatch_stddev(x, self.stddev_group)))
+    def forward(self, x: Tensor, batches: int = 1) -> Tensor:
+        group = min(self.stddev_group, len(x) // batches)
+        x = leaky_relu(self.conv(minibatch_stddev(x, group)))
         return self.out(leaky_relu(self.dense(x.flatten(1))))
 
 
@@ -207,20 +208,23 @@ class Critic(GrowingNetwork):
             )
             self.image_layers[str(r)] = EqualizedConv2d(channels, self.width(r), 1)
 
-    def forward(self, images: Tensor, alpha: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+    def forward(
+        self, images: Tensor, alpha: Tensor | None = None, batches: int = 1
+    ) -> tuple[Tensor, Tensor | None]:
         """[N, channels, r, r] -> scores [N] and label logits [N, c_dim] (`None` if unconditional).
 
-        The resolution is that of the images; `alpha` as in `Generator.forward`.
+        The resolution is that of the images; `alpha` as in `Generator.forward`. Several `batches`
+        of equal size may follow one another: minibatch stddev keeps them apart.
         """
         resolution = images.shape[-1]
         x = leaky_relu(self.image_layers[str(resolution)](images))
-        for r in reversed(resolutions_to(resolution)):
+        for r in reversed(resolutions_to(resolution)[1:]):
             x = self.blocks[str(r)](x)
             if r == resolution and alpha is not None:
                 # The fade is in feature space, before the next block (Sec. 2, Figure 2b).
                 below = leaky_relu(self.image_layers[str(r // 2)](downsample2x(images)))
                 x = fade(below, x, alpha)
-        out = x.float()
+        out = self.blocks[str(START_RESOLUTION)](x, batches).float()
         return out[:, 0], out[:, 1:] if self.c_dim else None
 
 

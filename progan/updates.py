@@ -53,24 +53,27 @@ def critic_gradients(
     with torch.no_grad():
         fakes = G(batch.z, batch.c, resolution=reals.shape[-1], alpha=alpha).float()
         fakes = augment(fakes, batch.fake_draws, loss.augment)
-    real_scores, real_logits = D(reals, alpha)
-    fake_scores, fake_logits = D(fakes, alpha)
-    adversarial = ADVERSARIAL[loss.adversarial].critic(real_scores, fake_scores)
+    scores, logits = D(torch.cat([reals, fakes]), alpha, batches=2)  # weights are prepared once
+    real_scores, fake_scores = scores.chunk(2)
+    total = ADVERSARIAL[loss.adversarial].critic(real_scores, fake_scores)
+    total = total + loss.drift * real_scores.square()
+    stats = {"Loss/scores/real": real_scores, "Loss/scores/fake": fake_scores}
+    if batch.c is not None:
+        labels = LABELS[loss.labels](logits, batch.c.repeat(2, 1)).reshape(2, -1).sum(dim=0)
+        total = total + loss.label * labels
+        stats["Loss/labels/D"] = labels
+    grads, stats = gradients(total, parameters, {"Loss/D": total, **stats})
+
+    # The penalty's graph is built when that of the scores is gone: memory holds one of them.
     penalty = PENALTIES[loss.penalty](
         lambda images: D(images, alpha)[0], reals, fakes, batch.mix, loss.target
     )
-    total = adversarial + loss.penalty_weight * penalty + loss.drift * real_scores.square()
-    stats = {
-        "Loss/scores/real": real_scores,
-        "Loss/scores/fake": fake_scores,
-        "Loss/gradient_penalty": penalty,
-    }
-    if batch.c is not None:
-        label_loss = LABELS[loss.labels]
-        labels = label_loss(real_logits, batch.c) + label_loss(fake_logits, batch.c)
-        total = total + loss.label * labels
-        stats["Loss/labels/D"] = labels
-    return gradients(total, parameters, {"Loss/D": total, **stats})
+    more, more_stats = gradients(
+        loss.penalty_weight * penalty, parameters, {"Loss/gradient_penalty": penalty}
+    )
+    torch._foreach_add_(grads, more)
+    stats["Loss/D"] = stats["Loss/D"] + loss.penalty_weight * more_stats["Loss/gradient_penalty"]
+    return grads, stats | more_stats
 
 
 def generator_gradients(
@@ -95,8 +98,11 @@ def generator_gradients(
 
 
 def gradients(total: Tensor, parameters: Sequence[Tensor], stats: Statistics) -> Gradients:
-    """Of the mean over the images; statistics likewise, cut off the graph."""
-    grads = torch.autograd.grad(total.mean(), parameters)
+    """Of the mean over the images; statistics likewise, cut off the graph.
+
+    Zero for a parameter that has no part in it, as the score's own bias has none in a penalty.
+    """
+    grads = torch.autograd.grad(total.mean(), parameters, materialize_grads=True)
     return list(grads), {name: values.detach().mean() for name, values in stats.items()}
 
 
