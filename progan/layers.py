@@ -103,9 +103,13 @@ class EqualizedConv2d(nn.Module):
 
 
 def smear(weight: Tensor) -> Tensor:
-    """A 3x3 kernel summed over a 2x2 box of pixels: A w Aᵀ, [O, I, 3, 3] -> [O, I, 4, 4]."""
+    """A 3x3 kernel summed over a 2x2 box of pixels: A w Aᵀ, [O, I, 3, 3] -> [O, I, 4, 4].
+
+    As one product, for each pair of channels 9 numbers by (A ⊗ A)ᵀ: on two CPU cores several
+    times as fast as two products or a pooling.
+    """
     a = weight.new_tensor([[1, 0, 0], [1, 1, 0], [0, 1, 1], [0, 0, 1]])
-    return torch.einsum("ax,oixy,by->oiab", a, weight, a)
+    return (weight.flatten(2) @ torch.kron(a, a).T).unflatten(2, (4, 4))
 
 
 class EqualizedLinear(nn.Module):
@@ -120,7 +124,7 @@ class EqualizedLinear(nn.Module):
         self.scale = gain / math.sqrt(in_features)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.linear(x, self.weight * self.scale, self.bias)
+        return F.linear(x * self.scale, self.weight, self.bias)  # fewer numbers than the weights
 
 
 def leaky_relu(x: Tensor) -> Tensor:

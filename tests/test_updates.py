@@ -420,7 +420,7 @@ def test_cost_of_an_update(paper_networks, resolution):
     at 4); and forward passes by hand. An update is 4 of G (forward twice, backward to its weights
     and features once) and 14 of D: 3 for reals, 3 for fakes, 6 for the penalty (forward, to the
     images, back through both), 2 in G's update (forward, to the images). Fused kernels are made
-    from the weights once a pass, which at 4 images adds up to 1.1 %. Fails if a part is not
+    from the weights once a pass, which at 4 images adds up to 1.6 %. Fails if a part is not
     counted or counted twice."""
     G, D, fused = paper_networks
     phase = Phase(resolution, False, 0, 4, 4, None, 0.001, 0.0, 0.99, 1e-8)
@@ -428,4 +428,4 @@ def test_cost_of_an_update(paper_networks, resolution):
     table = FUSED if fused else PLAIN
     assert gflops == pytest.approx(table[resolution], rel=0.01, abs=0.05 if resolution == 4 else 1)
     per_G, per_D = forward_gflops(resolution, fused)
-    assert gflops == pytest.approx(4 * per_G + 14 * per_D, rel=0.015)
+    assert gflops == pytest.approx(4 * per_G + 14 * per_D, rel=0.02)
