@@ -27,6 +27,11 @@ def channels_at(resolution: int, channel_base: int, channel_max: int) -> int:
     return min(channel_base // resolution, channel_max)
 
 
+def channels_last(x: Tensor) -> Tensor:
+    """[N, C, H, W] with the channels of a pixel side by side in memory; convolutions keep it so."""
+    return x.contiguous(memory_format=torch.channels_last)
+
+
 class GrowingNetwork(nn.Module):
     """What the generator and the critic share: blocks and 1x1 image layers, one a resolution."""
 
@@ -86,6 +91,7 @@ class GeneratorStart(nn.Module):
 
     def forward(self, z: Tensor) -> Tensor:
         x = self.dense(z).reshape(z.shape[0], -1, START_RESOLUTION, START_RESOLUTION)
+        x = channels_last(x)
         x = pixel_norm(leaky_relu(x + self.bias.to(x.dtype)[:, None, None]))
         return pixel_norm(leaky_relu(self.conv(x)))
 
@@ -217,15 +223,19 @@ class Critic(GrowingNetwork):
         of equal size may follow one another: minibatch stddev keeps them apart.
         """
         resolution = images.shape[-1]
-        x = leaky_relu(self.image_layers[str(resolution)](images))
+        x = self.seen(images)
         for r in reversed(resolutions_to(resolution)[1:]):
             x = self.blocks[str(r)](x)
             if r == resolution and alpha is not None:
                 # The fade is in feature space, before the next block (Sec. 2, Figure 2b).
-                below = leaky_relu(self.image_layers[str(r // 2)](downsample2x(images)))
-                x = fade(below, x, alpha)
+                x = fade(self.seen(downsample2x(images)), x, alpha)
         out = self.blocks[str(START_RESOLUTION)](x, batches).float()
         return out[:, 0], out[:, 1:] if self.c_dim else None
+
+    def seen(self, images: Tensor) -> Tensor:
+        """from_rgb: [N, channels, r, r] -> the first features [N, C, r, r]."""
+        x = leaky_relu(self.image_layers[str(images.shape[-1])](channels_last(images)))
+        return channels_last(x)  # is so already, unless images are grey: one channel has no order
 
 
 def conditions(labels: Tensor, c_dim: int) -> Tensor:
