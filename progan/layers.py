@@ -40,7 +40,9 @@ def crossfade_reals(reals: Tensor, alpha: Tensor | None) -> Tensor:
 
 def pixel_norm(x: Tensor, eps: float = 1e-8) -> Tensor:
     """Each pixel's feature vector (dim 1) to unit mean square, in float32 (Sec. 4.2)."""
-    scale = x.float().square().mean(dim=1, keepdim=True).add(eps).rsqrt()
+    exact = torch.promote_types(x.dtype, torch.float32)
+    norm = torch.linalg.vector_norm(x, dim=1, keepdim=True, dtype=exact)  # makes no copy of x
+    scale = (norm.square() / x.shape[1] + eps).rsqrt()
     return x * scale.to(x.dtype)
 
 
