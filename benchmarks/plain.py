@@ -125,7 +125,7 @@ class PlainStep:
         fakes = self.G(z, alpha).detach()
         loss_fake = self.D(fakes, alpha).mean()
         loss_fake.backward()
-        mixed = torch.lerp(reals, fakes, mix[:, None, None, None]).requires_grad_()
+        mixed = torch.lerp(reals, fakes, mix.detach()[:, None, None, None]).requires_grad_()
         scores = self.D(mixed, alpha)
         (slope,) = torch.autograd.grad(scores.sum(), mixed, create_graph=True)
         penalty = 10 * ((slope.flatten(1).norm(dim=1) - 1) ** 2).mean()

@@ -22,14 +22,13 @@ from accelerate import Accelerator
 from plain import PlainStep
 
 from progan import memory
-from progan.build import make_loss, make_networks
+from progan.build import make_loss, make_step
 from progan.config import Config
 from progan.data.batches import Batch
 from progan.networks import channels_at
 from progan.precision import computing_in
 from progan.schedule import Phase, resolutions_to
 from progan.settings import load_config
-from progan.step import Step
 
 SIDES = ("plain", "progan")
 
@@ -117,7 +116,7 @@ def noise(config: Config, phase: Phase, device: torch.device) -> dict[str, torch
     return {
         "reals": torch.randn(n, 3, r, r, device=device),
         "z": torch.randn(n, z_dim, device=device),
-        "mix": torch.rand(n, device=device),
+        "mix": torch.rand(n, device=device, requires_grad=True),
         "z2": torch.randn(n, z_dim, device=device),
     }
 
@@ -143,13 +142,7 @@ def make_plain(
 def make_ours(
     config: Config, phase: Phase, accelerator: Accelerator, draws: dict[str, torch.Tensor]
 ) -> tuple[Callable[[], None], int]:
-    step = Step(
-        *make_networks(config, 0, accelerator.device),
-        make_loss(config),
-        accelerator,
-        config.run.precision,
-        config.ema.half_life_kimg,
-    )
+    step = make_step(config, 0, make_loss(config), accelerator)
     step.begin(phase, restart=True)
     critic = Batch(draws["z"], None, draws["reals"], draws["mix"])
     generator = Batch(draws["z2"], None)

@@ -21,7 +21,7 @@ def augment(images: Tensor, draws: Tensor | None, policy: Sequence[str]) -> Tens
             has one use, so that one kind does not change what another does.
         policy: of `KINDS`, which are applied in the order they have there.
     """
-    assert KINDS.keys() >= set(policy)
+    assert all(name in KINDS for name in policy)
     for name, (kind, columns) in KINDS.items():
         if name in policy:
             images = kind(images, draws[:, columns])

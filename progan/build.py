@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 
+from progan.compiling import is_wanted
 from progan.config import Config, DataConfig
 from progan.costs import CostModel, count_gflops, measure
 from progan.data.batches import Feed
@@ -26,6 +27,7 @@ from progan.errors import UserError
 from progan.networks import Critic, Generator
 from progan.precision import chosen, computing_in
 from progan.schedule import Schedule
+from progan.step import Step
 from progan.updates import Loss
 
 
@@ -154,6 +156,19 @@ def make_networks(
                 values = draw.standard_normal(tuple(parameter.shape), dtype=np.float32)
                 parameter.data.copy_(torch.from_numpy(values))
     return G.to(device), D.to(device)
+
+
+def make_step(config: Config, c_dim: int, loss: Loss, accelerator: Accelerator) -> Step:
+    """The networks, and what trains them."""
+    return Step(
+        *make_networks(config, c_dim, accelerator.device),
+        loss,
+        accelerator,
+        config.run.precision,
+        config.ema.half_life_kimg,
+        config.loss.penalty_interval,
+        compile=is_wanted(config.run.compile, accelerator.device),
+    )
 
 
 def make_costs(

@@ -33,6 +33,7 @@ CHANGEABLE = {
     "data.storage",
     "data.device_cache",
     "data.workers",
+    "run.compile",
     "run.tick_kimg",
     "run.snapshot_ticks",
     "run.checkpoint_ticks",
@@ -141,6 +142,9 @@ class WeightsConfig(Section):
 class LossConfig(Section):
     adversarial: Literal["wgan", "logistic"] = Field("wgan", description="wgan or logistic")
     penalty: Literal["wgan_gp", "r1"] = Field("wgan_gp", description="wgan_gp or r1")
+    penalty_interval: Annotated[int, Field(ge=1, le=1000)] = Field(
+        1, description="r1 in one of so many critic updates, weighted by as much; usual: 16"
+    )
     weights: WeightsConfig = Field(WeightsConfig(), description="of the terms of the loss")
 
 
@@ -165,6 +169,10 @@ class RunConfig(Section):
         "auto",
         description="of convolutions and dense layers (all else is float32); auto: bf16 where the "
         "hardware multiplies it, else fp32",
+    )
+    compile: bool | None = Field(
+        None,
+        description="compile each phase's updates, a minute or less each; null: on CUDA GPUs",
     )
     tick_kimg: by_resolution(Positive) = Field(
         {4: 160, 8: 140, 16: 120, 32: 100, 64: 80, 128: 60, 256: 40, 512: 20, 1024: 10},
@@ -211,6 +219,16 @@ class Config(Section):
                         f"{section}.{key} ({value}) must have a value for {start}x{start}, where "
                         f"training starts; begin it with '{start}:'"
                     )
+        return self
+
+    @model_validator(mode="after")
+    def penalty_fits(self) -> "Config":
+        loss = self.loss
+        if loss.penalty_interval > 1 and loss.penalty != "r1":
+            raise ValueError(
+                f"loss.penalty_interval ({loss.penalty_interval}) is for the penalty r1; "
+                f"{loss.penalty} must be in every update: leave it at 1, or set loss.penalty=r1"
+            )
         return self
 
     def make_schedule(self) -> Schedule:

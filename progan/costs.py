@@ -9,8 +9,7 @@ from accelerate import Accelerator
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from progan.augment import DRAWS
-from progan.data.batches import Batch
+from progan.data.batches import noise
 from progan.networks import Critic, Generator
 from progan.schedule import Phase, Schedule
 from progan.updates import Loss, critic_gradients, generator_gradients
@@ -39,14 +38,10 @@ def random_update(G: Generator, D: Critic, loss: Loss, phase: Phase, n: int) -> 
     device = next(G.parameters()).device
     r = phase.resolution
     alpha = torch.tensor(0.5, device=device) if phase.fading else None
-    z = torch.randn(n, G.z_dim, device=device)
-    c = torch.full((n, G.c_dim), 1 / G.c_dim, device=device) if G.c_dim else None
-    reals = torch.randn(n, G.channels, r, r, device=device)
-    mix = torch.rand(n, device=device)
-    draws = torch.rand(n, DRAWS, device=device)
+    batch = noise(n, r, G.channels, G.z_dim, G.c_dim, bool(loss.augment), device)
     parameters = [list(net.active_parameters(r, phase.fading).values()) for net in (G, D)]
-    critic_gradients(G, D, parameters[1], Batch(z, c, reals, mix, draws, draws), alpha, loss)
-    generator_gradients(G, D, parameters[0], Batch(z, c, fake_draws=draws), alpha, loss, r)
+    critic_gradients(G, D, parameters[1], batch, alpha, loss)
+    generator_gradients(G, D, parameters[0], batch.of_fakes(), alpha, loss, r)
 
 
 def whole_groups(D: Critic, n: int) -> int:

@@ -36,8 +36,12 @@ ADVERSARIAL = {
 
 
 def squared_norm(scores_of: Scores, images: Tensor) -> Tensor:
-    """‖∇ score‖² at each image, over C, H and W, differentiable in the critic's weights: [N]."""
-    images = images.detach().requires_grad_(True)
+    """‖∇ score‖² at each image, over C, H and W, differentiable in the critic's weights: [N].
+
+    In a compiled graph the images must require a gradient already (see `Batch.mix`).
+    """
+    if not images.requires_grad:
+        images = images.detach().requires_grad_()
     (gradient,) = torch.autograd.grad(scores_of(images).sum(), images, create_graph=True)
     return gradient.float().square().sum(dim=(1, 2, 3))
 
@@ -52,8 +56,11 @@ def wgan_gp(scores_of: Scores, reals: Tensor, fakes: Tensor, mix: Tensor, target
 
 
 def r1(scores_of: Scores, reals: Tensor, fakes: Tensor, mix: Tensor, target: float) -> Tensor:
-    """‖∇‖² / 2 at the reals: [N] (Mescheder et al. 2018). The rest is unused."""
-    return squared_norm(scores_of, reals) / 2
+    """‖∇‖² / 2 at the reals: [N] (Mescheder et al. 2018). The rest is unused.
+
+    But for the gradient that `mix` may require, and the reals then do.
+    """
+    return squared_norm(scores_of, reals + 0 * mix[:, None, None, None]) / 2
 
 
 PENALTIES = {"wgan_gp": wgan_gp, "r1": r1}

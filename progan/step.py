@@ -1,7 +1,9 @@
 """One training step: an update of the critic, one of the generator, one of the average."""
 
 import copy
+import logging
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -10,7 +12,8 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from progan import ema
-from progan.data.batches import Batch
+from progan.compiling import compiled, reason
+from progan.data.batches import Batch, noise
 from progan.distributed import average
 from progan.networks import Critic, Generator
 from progan.precision import chosen, computing_in
@@ -25,6 +28,8 @@ from progan.updates import (
     generator_gradients,
 )
 
+log = logging.getLogger("progan")
+
 
 class Step:
     """The networks, their optimizers and average, and what one step does to them.
@@ -35,6 +40,8 @@ class Step:
     Args:
         precision: of convolutions and products, see `progan.precision`.
         half_life_kimg: of the average.
+        penalty_interval: the penalty takes part in one of so many updates, weighted by as much.
+        compile: whether to compile the gradients (see `progan.compiling`).
     """
 
     def __init__(
@@ -45,16 +52,21 @@ class Step:
         accelerator: Accelerator,
         precision: str,
         half_life_kimg: ByResolution[float],
+        penalty_interval: int = 1,
+        compile: bool = False,
     ):
         self.G, self.D = G, D
         self.G_ema = copy.deepcopy(G).requires_grad_(False)
         self.G_opt, self.D_opt = (
             torch.optim.Adam(network.parameters(), fused=True) for network in (G, D)
         )
-        self.loss = loss
+        self.loss = replace(loss, penalty_weight=loss.penalty_weight * penalty_interval)
+        self.without_penalty = replace(loss, penalty=None)
+        self.penalty_interval = penalty_interval
         self.accelerator = accelerator
         self.precision = chosen(precision, accelerator.device)
         self.half_life_kimg = half_life_kimg
+        self.compile = compile
         self.phase: Phase | None = None
         self.alpha: Tensor | None = None
 
@@ -73,27 +85,62 @@ class Step:
                 optimizer.state.clear()
             betas = (float(phase.beta1), float(phase.beta2))
             optimizer.param_groups[0].update(betas=betas, eps=phase.eps)
+        self.critic_gradients, self.generator_gradients = critic_gradients, generator_gradients
+        if self.compile:
+            self.compile_gradients()
+
+    def compile_gradients(self) -> None:
+        """Compile for the phase now, on noise; where that fails, say why and go on without."""
+        eager = critic_gradients, generator_gradients
+        try:
+            self.critic_gradients, self.generator_gradients = compiled(*eager)
+            self.try_out()
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:  # of any kind: compilers are other programs
+            self.critic_gradients, self.generator_gradients = eager
+            self.compile = False
+            if self.accelerator.is_local_main_process:
+                log.warning("the training step is not compiled, as that failed: %s", reason(error))
+
+    def try_out(self) -> None:
+        """All that the phase's updates compute, without effect."""
+        phase, G, D, device = self.phase, self.G, self.D, self.accelerator.device
+        n, r = phase.images_per_pass(self.accelerator.num_processes), phase.resolution
+        batch = noise(n, r, G.channels, G.z_dim, G.c_dim, bool(self.loss.augment), device)
+        self.at(phase.start_nimg)
+        losses = [self.loss, self.without_penalty] if self.penalty_interval > 1 else [self.loss]
+        with computing_in(self.precision, device):
+            for loss in losses:
+                self.critic_gradients(G, D, self.D_parameters, batch, self.alpha, loss)
+            self.generator_gradients(
+                G, D, self.G_parameters, batch.of_fakes(), self.alpha, self.loss, r
+            )
 
     def at(self, nimg: int) -> None:
-        """Set what varies within the phase: alpha and the learning rate."""
+        """Set what varies within the phase: alpha, the learning rate, if the penalty is due."""
         alpha = self.phase.alpha(nimg)
         if alpha is not None:
             alpha = torch.full((), alpha, device=self.accelerator.device)
         self.alpha = alpha
+        update = (nimg - self.phase.start_nimg) // self.phase.batch_size
+        self.penalty_due = update % self.penalty_interval == 0
         for optimizer in (self.G_opt, self.D_opt):
             optimizer.param_groups[0]["lr"] = self.phase.learning_rate(nimg)
 
     def critic(self, batch: Batch) -> Statistics:
         """Update the critic; returns the statistics of the global batch."""
-        gradients = partial(critic_gradients, self.G, self.D, self.D_parameters)
-        grads, stats = self.gradients(gradients, batch)
+        gradients = partial(self.critic_gradients, self.G, self.D, self.D_parameters)
+        loss = self.loss if self.penalty_due else self.without_penalty
+        grads, stats = self.averaged(gradients, batch, loss=loss)
         apply(self.D_opt, self.D_parameters, grads)
         return stats
 
     def generator(self, batch: Batch) -> Statistics:
         """Update the generator; returns the statistics of the global batch."""
-        gradients = partial(generator_gradients, self.G, self.D, self.G_parameters)
-        grads, stats = self.gradients(gradients, batch, resolution=self.phase.resolution)
+        gradients = partial(self.generator_gradients, self.G, self.D, self.G_parameters)
+        settings = {"loss": self.loss, "resolution": self.phase.resolution}
+        grads, stats = self.averaged(gradients, batch, **settings)
         apply(self.G_opt, self.G_parameters, grads)
         return stats
 
@@ -101,13 +148,11 @@ class Step:
         """Let the averaged generator follow."""
         ema.update(self.G_averages, self.G_parameters, self.decay)
 
-    def gradients(self, of: Callable[..., Gradients], batch: Batch, **settings: Any) -> Gradients:
+    def averaged(self, of: Callable[..., Gradients], batch: Batch, **settings: Any) -> Gradients:
         """Gradients and statistics over the global batch, of which `batch` is this process's."""
         passes = batch.split(self.phase.images_per_pass(self.accelerator.num_processes))
         with computing_in(self.precision, self.accelerator.device):
-            grads, stats = accumulate(
-                partial(of, alpha=self.alpha, loss=self.loss, **settings), passes
-            )
+            grads, stats = accumulate(partial(of, alpha=self.alpha, **settings), passes)
         tensors = average(self.accelerator, [*grads, *stats.values()])
         means = dict(zip(stats, tensors[len(grads) :], strict=True))
         return tensors[: len(grads)], means

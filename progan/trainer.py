@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
-from progan.build import make_costs, make_feed, make_loss, make_networks
+from progan.build import make_costs, make_feed, make_loss, make_step
 from progan.checkpoint import Checkpoint
 from progan.config import Config
 from progan.data.stream import Images
@@ -18,7 +18,6 @@ from progan.errors import UserError, brief
 from progan.outputs import Outputs
 from progan.runs import write_config
 from progan.schedule import Phase, at_resolution
-from progan.step import Step
 from progan.stopping import StopRequest
 from progan.tracking import Statistics
 
@@ -64,13 +63,7 @@ class Trainer:
         self.loss = make_loss(config, "attributes" if of_attributes else "classes")
         self.feed = make_feed(config, data, accelerator)
         self.stream = self.feed.stream
-        self.step = Step(
-            *make_networks(config, self.feed.c_dim, accelerator.device),
-            self.loss,
-            accelerator,
-            config.run.precision,
-            config.ema.half_life_kimg,
-        )
+        self.step = make_step(config, self.feed.c_dim, self.loss, accelerator)
         self.progress = Progress()
         self.statistics = Statistics()
         self.checkpoint = Checkpoint(
@@ -176,8 +169,10 @@ class Trainer:
         self.outputs.close(self.progress.nimg)
 
     def begin_phase(self, phase: Phase) -> None:
+        """A phase follows a tick, or a start: its clock starts when all is compiled."""
         self.phase = phase
         self.step.begin(phase, restart=self.progress.nimg == phase.start_nimg)
+        self.begin_tick()
 
     def train_step(self, phase: Phase) -> None:
         """One update of the critic, one of the generator, one of the average."""

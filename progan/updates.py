@@ -23,7 +23,7 @@ class Loss:
     """Which loss, and the weights of its terms (see `config.LossConfig`)."""
 
     adversarial: str = "wgan"
-    penalty: str = "wgan_gp"
+    penalty: str | None = "wgan_gp"
     penalty_weight: float = 10.0
     target: float = 1.0
     drift: float = 0.001
@@ -63,6 +63,9 @@ def critic_gradients(
         total = total + loss.label * labels
         stats["Loss/labels/D"] = labels
     grads, stats = gradients(total, parameters, {"Loss/D": total, **stats})
+
+    if loss.penalty is None:
+        return grads, stats
 
     # The penalty's graph is built when that of the scores is gone: memory holds one of them.
     penalty = PENALTIES[loss.penalty](

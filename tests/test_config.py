@@ -267,7 +267,7 @@ def test_null_where_not_allowed(path):
 NULLABLE = [
     *("data.source", "data.root", "data.cache"),
     *("data.max_images", "data.device_cache", "data.workers"),
-    *("schedule.total_kimg", "schedule.batch_gpu"),
+    *("schedule.total_kimg", "schedule.batch_gpu", "run.compile"),
 ]
 
 

@@ -108,11 +108,12 @@ def test_wgan_gp_looks_between_reals_and_fakes(all_float64, target):
 
 
 def test_r1_looks_at_the_reals(all_float64):
-    """Reference: ‖∇‖² / 2 of that critic at the reals, by loops; fakes, mix and target unused."""
+    """Reference: ‖∇‖² / 2 of that critic at the reals, by loops, whatever fakes, mix and
+    target are."""
     reals, q = noise(5, 2, 3, 3, seed=1) + 2, noise(2, 3, 3)
     norms = naive_norms([q * real for real in reals])
     nothing = torch.full_like(reals, math.nan)
-    penalty = r1(quadratic(q), reals, nothing, torch.full((5,), math.nan), math.nan)
+    penalty = r1(quadratic(q), reals, nothing, torch.rand(5).double(), math.nan)
     assert_same(penalty, [norm**2 / 2 for norm in norms])
 
 

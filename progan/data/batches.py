@@ -6,6 +6,7 @@ Everything is drawn for the global batch and sliced by rank, so one process and 
 from dataclasses import dataclass, fields
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from progan.augment import DRAWS
@@ -21,9 +22,15 @@ class Batch:
     z: Tensor  # [N, z_dim] latents
     c: Tensor | None  # [N, c_dim] labels, of reals and fakes alike
     reals: Tensor | None = None  # [N, C, r, r] in [-1, 1]; the critic's update only
-    mix: Tensor | None = None  # [N] in [0, 1], for the penalty; the critic's update only
+    # [N] in [0, 1], for the penalty; the critic's update only. It requires a gradient, so that
+    # the images made with it do: inside a compiled graph nothing can begin to (torch 2.11).
+    mix: Tensor | None = None
     real_draws: Tensor | None = None  # [N, DRAWS] in [0, 1), if they are augmented
     fake_draws: Tensor | None = None  # [N, DRAWS] in [0, 1), if they are augmented
+
+    def of_fakes(self) -> "Batch":
+        """The part that a generator's update consumes."""
+        return Batch(self.z, self.c, fake_draws=self.fake_draws)
 
     def split(self, size: int) -> "list[Batch]":
         """Batches of `size` images, in order."""
@@ -31,6 +38,21 @@ class Batch:
         starts = range(0, len(self.z), size)
         parts = ([None if x is None else x[i : i + size] for i in starts] for x in columns)
         return [Batch(*part) for part in zip(*parts, strict=True)]
+
+
+def noise(
+    n: int, r: int, channels: int, z_dim: int, c_dim: int, augmented: bool, device: torch.device
+) -> Batch:
+    """What a critic's update could consume, to try and measure one with: n images of r x r."""
+    draws = torch.rand(2, n, DRAWS, device=device) if augmented else (None, None)
+    return Batch(
+        z=torch.randn(n, z_dim, device=device),
+        c=torch.full((n, c_dim), 1 / c_dim, device=device) if c_dim else None,
+        reals=torch.randn(n, channels, r, r, device=device),
+        mix=torch.rand(n, device=device, requires_grad=True),
+        real_draws=draws[0],
+        fake_draws=draws[1],
+    )
 
 
 class Feed:
@@ -59,7 +81,9 @@ class Feed:
         mix = self.mine(draw.random(batch_size, dtype=np.float32))
         images, labels = self.stream.batch(nimg, batch_size, resolution)
         c = conditions(labels, self.c_dim) if self.c_dim else None
-        return Batch(z, c, images, mix, *self.augmentation(2 * nimg, batch_size, sets=2))
+        return Batch(
+            z, c, images, mix.requires_grad_(), *self.augmentation(2 * nimg, batch_size, sets=2)
+        )
 
     def generator(self, nimg: int, batch_size: int) -> Batch:
         """For the generator's update: new latents, with the labels of random images.
