@@ -5,7 +5,6 @@ import logging
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -103,19 +102,21 @@ class Step:
             if self.accelerator.is_local_main_process:
                 log.warning("the training step is not compiled, as that failed: %s", reason(error))
 
-    def try_out(self) -> None:
-        """All that the phase's updates compute, without effect."""
-        phase, G, D, device = self.phase, self.G, self.D, self.accelerator.device
-        n, r = phase.images_per_pass(self.accelerator.num_processes), phase.resolution
-        batch = noise(n, r, G.channels, G.z_dim, G.c_dim, bool(self.loss.augment), device)
+    def try_out(self, n: int | None = None) -> None:
+        """All that the phase's updates compute, without effect, on `n` images of noise.
+
+        `None`: as many as a forward pass of the phase has.
+        """
+        phase, G, device = self.phase, self.G, self.accelerator.device
+        n = n or phase.images_per_pass(self.accelerator.num_processes)
+        augmented = bool(self.loss.augment)
+        batch = noise(n, phase.resolution, G.channels, G.z_dim, G.c_dim, augmented, device)
         self.at(phase.start_nimg)
         losses = [self.loss, self.without_penalty] if self.penalty_interval > 1 else [self.loss]
         with computing_in(self.precision, device):
             for loss in losses:
-                self.critic_gradients(G, D, self.D_parameters, batch, self.alpha, loss)
-            self.generator_gradients(
-                G, D, self.G_parameters, batch.of_fakes(), self.alpha, self.loss, r
-            )
+                self.critic_pass(batch, loss)
+            self.generator_pass(batch.of_fakes())
 
     def at(self, nimg: int) -> None:
         """Set what varies within the phase: alpha, the learning rate, if the penalty is due."""
@@ -130,29 +131,48 @@ class Step:
 
     def critic(self, batch: Batch) -> Statistics:
         """Update the critic; returns the statistics of the global batch."""
-        gradients = partial(self.critic_gradients, self.G, self.D, self.D_parameters)
-        loss = self.loss if self.penalty_due else self.without_penalty
-        grads, stats = self.averaged(gradients, batch, loss=loss)
+        grads, stats = self.of_critic(batch)
         apply(self.D_opt, self.D_parameters, grads)
         return stats
 
     def generator(self, batch: Batch) -> Statistics:
         """Update the generator; returns the statistics of the global batch."""
-        gradients = partial(self.generator_gradients, self.G, self.D, self.G_parameters)
-        settings = {"loss": self.loss, "resolution": self.phase.resolution}
-        grads, stats = self.averaged(gradients, batch, **settings)
+        grads, stats = self.of_generator(batch)
         apply(self.G_opt, self.G_parameters, grads)
         return stats
+
+    def of_critic(self, batch: Batch) -> Gradients:
+        """The critic's gradients over the global batch, of which `batch` is this process's."""
+        loss = self.loss if self.penalty_due else self.without_penalty
+        return self.averaged(partial(self.critic_pass, loss=loss), batch)
+
+    def of_generator(self, batch: Batch) -> Gradients:
+        """The generator's, likewise."""
+        return self.averaged(self.generator_pass, batch)
+
+    def critic_pass(self, batch: Batch, loss: Loss) -> Gradients:
+        return self.critic_gradients(self.G, self.D, self.D_parameters, batch, self.alpha, loss)
+
+    def generator_pass(self, batch: Batch) -> Gradients:
+        return self.generator_gradients(
+            self.G,
+            self.D,
+            self.G_parameters,
+            batch,
+            self.alpha,
+            self.loss,
+            self.phase.resolution,
+        )
 
     def average(self) -> None:
         """Let the averaged generator follow."""
         ema.update(self.G_averages, self.G_parameters, self.decay)
 
-    def averaged(self, of: Callable[..., Gradients], batch: Batch, **settings: Any) -> Gradients:
-        """Gradients and statistics over the global batch, of which `batch` is this process's."""
+    def averaged(self, gradients_of: Callable[[Batch], Gradients], batch: Batch) -> Gradients:
+        """Over this process's passes, then over the processes."""
         passes = batch.split(self.phase.images_per_pass(self.accelerator.num_processes))
         with computing_in(self.precision, self.accelerator.device):
-            grads, stats = accumulate(partial(of, alpha=self.alpha, **settings), passes)
+            grads, stats = accumulate(gradients_of, passes)
         tensors = average(self.accelerator, [*grads, *stats.values()])
         means = dict(zip(stats, tensors[len(grads) :], strict=True))
         return tensors[: len(grads)], means
