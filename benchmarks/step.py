@@ -21,7 +21,8 @@ import torch
 from accelerate import Accelerator
 from plain import PlainStep
 
-from progan import memory
+from progan import machine, memory
+from progan.bench import timed
 from progan.build import make_loss, make_step
 from progan.config import Config
 from progan.data.batches import Batch
@@ -49,9 +50,9 @@ def main() -> None:
         print(peak_memory(arguments.memory_of, arguments))
         return
     figures = {
-        "device": device_name(),
-        "torch": torch.__version__,
-        "threads": torch.get_num_threads(),
+        **machine.describe(Accelerator().device),
+        **machine.versions(),
+        "commit": machine.commit(),
     }
     for r in resolutions(arguments):
         figures[r] = compare(r, arguments)
@@ -64,12 +65,9 @@ def resolutions(arguments: argparse.Namespace) -> list[int]:
     return resolutions_to(1024) if arguments.paper else resolutions_to(128)[1:]
 
 
-def device_name() -> str:
-    return torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
-
-
 def compare(r: int, arguments: argparse.Namespace) -> dict[str, float]:
     """Median images/s of both sides in turn, and peak memory; ratios to the plain step."""
+    device = Accelerator().device
     steps, n = {}, 0
     for side in SIDES:
         steps[side], n = make(side, r, arguments)
@@ -79,7 +77,7 @@ def compare(r: int, arguments: argparse.Namespace) -> dict[str, float]:
     end = time.perf_counter() + arguments.seconds
     while time.perf_counter() < end or len(seconds["plain"]) < 5:
         for side, step in steps.items():
-            seconds[side].append(timed(step))
+            seconds[side].append(timed(step, device))
     rates = {side: n / statistics.median(times) for side, times in seconds.items()}
     peaks = {side: memory_in_process(side, r, arguments) for side in SIDES}
     figures = {
@@ -154,19 +152,6 @@ def make_ours(
         step.average()
 
     return run, phase.batch_size
-
-
-def timed(step: Callable[[], None]) -> float:
-    synchronize()
-    start = time.perf_counter()
-    step()
-    synchronize()
-    return time.perf_counter() - start
-
-
-def synchronize() -> None:
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
 
 
 def memory_in_process(side: str, r: int, arguments: argparse.Namespace) -> float:

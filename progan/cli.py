@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from progan import __version__
+from progan.cli_bench import bench
 from progan.cli_data import data as data_commands
 from progan.config import Config
 from progan.errors import UserError
@@ -59,6 +60,7 @@ def main() -> None:
     progan sample runs/demo --grid       a grid of what it learned
     progan train --data FOLDER           train on your own images
     progan data info FOLDER              what is in it, and is it fit?
+    progan bench --config celeba         how fast is this machine?
     """
     let_threads_sleep()
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
@@ -66,6 +68,7 @@ def main() -> None:
 
 
 main.add_command(data_commands)
+main.add_command(bench)
 
 
 @main.command()

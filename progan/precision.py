@@ -43,6 +43,9 @@ def float32_as(rounding: str) -> Iterator[None]:
 @contextmanager
 def computing_in(precision: str, device: torch.device) -> Iterator[None]:
     """`fp32`, `tf32` or `bf16` for convolutions and products; weights stay float32."""
-    bf16 = torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
+    # Without autocast's cache: its casts would be parts of two graphs, which a compiler refuses.
+    bf16 = torch.autocast(
+        device.type, torch.bfloat16, enabled=precision == "bf16", cache_enabled=False
+    )
     with float32_as("tf32" if precision == "tf32" else "ieee"), bf16:
         yield

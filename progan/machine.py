@@ -1,0 +1,83 @@
+"""What this machine is: its devices, and the versions of what computes on them."""
+
+import os
+import platform
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+
+import psutil
+import torch
+
+from progan import __version__
+
+# TFLOP/s that vendors' data sheets give for dense products, by precision and a part of the name
+# that CUDA gives the device.
+PEAK_TFLOPS = {
+    "H200": {"bf16": 989, "tf32": 495, "fp32": 67},
+    "H100 80GB HBM3": {"bf16": 989, "tf32": 495, "fp32": 67},
+    "A100": {"bf16": 312, "tf32": 156, "fp32": 19.5},
+    "RTX 4090": {"bf16": 165, "tf32": 82.6, "fp32": 82.6},
+    "RTX 3090": {"bf16": 71, "tf32": 35.6, "fp32": 35.6},
+}
+
+
+def device_name(device: torch.device) -> str:
+    """As its vendor calls it."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    if device.type == "cpu" and (info := Path("/proc/cpuinfo")).exists():
+        lines = info.read_text().splitlines()
+        names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+        return names[0] if names else platform.machine()
+    return platform.processor() or platform.machine() if device.type == "cpu" else device.type
+
+
+def peak_tflops(device: torch.device, precision: str) -> float | None:
+    """What the device can do at most, where that is known."""
+    name = device_name(device)
+    return next((peaks[precision] for key, peaks in PEAK_TFLOPS.items() if key in name), None)
+
+
+def describe(device: torch.device) -> dict[str, str | int | float]:
+    """For the record of a measurement."""
+    return {
+        "device": device_name(device),
+        "device_memory_gb": round(memory_of(device) / 2**30, 1),
+        "cores": os.cpu_count() or 0,
+        "threads": torch.get_num_threads(),
+        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+    }
+
+
+def memory_of(device: torch.device) -> int:
+    """Bytes, all together."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_properties(device).total_memory
+    return psutil.virtual_memory().total
+
+
+def versions() -> dict[str, str | None]:
+    """Of what computes."""
+    found = {name: version(name) for name in ("torch", "torchvision", "accelerate", "numpy")}
+    return {"progan": __version__, "python": platform.python_version(), **found} | {
+        "cuda": torch.version.cuda if torch.cuda.is_available() else None,
+        "cudnn": str(torch.backends.cudnn.version()) if torch.cuda.is_available() else None,
+    }
+
+
+def commit() -> str | None:
+    """Of the source that runs, with a + if it has been changed since; `None` if not from git."""
+    folder = Path(__file__).parent.parent
+    if not (folder / ".git").exists():
+        return None
+    try:
+        name = git(folder, "rev-parse", "--short=12", "HEAD")
+        return name + ("+" if git(folder, "status", "--porcelain", "--", "progan") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def git(folder: Path, *arguments: str) -> str:
+    command = ["git", "-C", str(folder), *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
