@@ -1,0 +1,80 @@
+"""How much faster the whole demo is than in float32, unfused, NCHW. Its last line is JSON.
+
+    python benchmarks/demo.py                # about a quarter of an hour on two cores
+    python benchmarks/demo.py --share 0.2    # the same schedule, a fifth as long
+
+Both sides are `progan train --data demo` with all that belongs to a run: data, grids, statistics,
+snapshots, checkpoints. Images/s are those of the whole process, its start included.
+"""
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+
+from progan import machine
+from progan.settings import load_config
+
+PROGAN = "from progan.cli import main; main()"
+# There is no setting for it, as nobody would want it.
+NCHW = "import progan.networks; progan.networks.channels_last = lambda x: x; "
+SIDES = {
+    "plain": (NCHW + PROGAN, ["run.precision=fp32", "network.fused_scale=false"]),
+    "progan": (PROGAN, []),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--share", type=float, default=1.0, help="of the demo's length")
+    lengths = shortened(parser.parse_args().share)
+    images = load_config("demo", lengths).make_schedule().total_nimg
+    work = Path(tempfile.mkdtemp(prefix="progan-bench-"))
+    subprocess.run(
+        [sys.executable, "-m", "progan", "data", "prepare", "demo", str(work / "data")]
+        + ["--max-resolution", "32"],
+        check=True,
+        capture_output=True,
+    )
+    figures = {**machine.describe(torch.device("cpu")), **machine.versions()}
+    figures |= {"commit": machine.commit(), "images": images}
+    try:
+        for side, (code, settings) in SIDES.items():
+            seconds = train(code, work, work / side, [*lengths, *settings])
+            figures[f"{side} images/s"] = round(images / seconds, 1)
+            print(f"{side}: {images:,} images in {seconds:.0f} s", flush=True)
+    finally:
+        shutil.rmtree(work)
+    figures["ratio"] = round(figures["progan images/s"] / figures["plain images/s"], 2)
+    print(json.dumps(figures))
+
+
+def shortened(share: float) -> list[str]:
+    """Settings that make the demo's schedule so much as long."""
+    schedule = load_config("demo").schedule
+    scaled = {
+        "stable_kimg": {r: kimg * share for r, kimg in schedule.stable_kimg.items()},
+        "fade_kimg": {r: kimg * share for r, kimg in schedule.fade_kimg.items()},
+        "total_kimg": schedule.total_kimg * share,
+    }
+    return [f"schedule.{key}={value}" for key, value in scaled.items()]
+
+
+def train(code: str, work: Path, run: Path, settings: list[str]) -> float:
+    """Seconds of the whole process."""
+    command = [sys.executable, "-c", code, "train", "--config", "demo", "--run-dir", str(run)]
+    command += ["--data", str(work / "data")]
+    command += [part for setting in settings for part in ("-o", setting)]
+    start = time.perf_counter()
+    subprocess.run(command, check=True, capture_output=True)
+    return time.perf_counter() - start
+
+
+if __name__ == "__main__":
+    main()
