@@ -201,6 +201,7 @@ def start(config: Config, run_dir: Path, download: bool) -> None:
     """Prepare the data, train, say how to go on."""
     from progan.build import open_data
     from progan.distributed import make_accelerator
+    from progan.machine import device_name
     from progan.runs import lock_run
     from progan.stopping import StopRequest, ended_by_signals
     from progan.trainer import Trainer
@@ -217,7 +218,12 @@ def start(config: Config, run_dir: Path, download: bool) -> None:
             click.echo(f"samples while it trains: {run_dir / 'images'}")
             if config.run.tracker == "tensorboard":
                 click.echo(f"curves and samples: tensorboard --logdir {run_dir}")
-        complete = Trainer(config, data, run_dir, accelerator, stop).run()
+        trainer = Trainer(config, data, run_dir, accelerator, stop)
+        if is_main():
+            count = f"{processes()} x " if processes() > 1 else ""
+            name = device_name(accelerator.device)
+            click.echo(f"on {count}{name}, in {trainer.step.precision}")
+        complete = trainer.run()
     if is_main():
         where = shlex.quote(str(run_dir))
         if complete:

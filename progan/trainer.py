@@ -171,6 +171,8 @@ class Trainer:
     def begin_phase(self, phase: Phase) -> None:
         """A phase follows a tick, or a start: its clock starts when all is compiled."""
         self.phase = phase
+        if self.step.compile:
+            self.outputs.say(f"compiling for {phase}")
         self.step.begin(phase, restart=self.progress.nimg == phase.start_nimg)
         self.begin_tick()
 
