@@ -33,9 +33,11 @@ SIDES = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--share", type=float, default=1.0, help="of the demo's length")
-    lengths = shortened(parser.parse_args().share)
+    parser.add_argument("--work", type=Path, help="a folder to keep [default: a temporary one]")
+    arguments = parser.parse_args()
+    lengths = shortened(arguments.share)
     images = load_config("demo", lengths).make_schedule().total_nimg
-    work = Path(tempfile.mkdtemp(prefix="progan-bench-"))
+    work = arguments.work or Path(tempfile.mkdtemp(prefix="progan-bench-"))
     subprocess.run(
         [sys.executable, "-m", "progan", "data", "prepare", "demo", str(work / "data")]
         + ["--max-resolution", "32"],
@@ -50,7 +52,8 @@ def main() -> None:
             figures[f"{side} images/s"] = round(images / seconds, 1)
             print(f"{side}: {images:,} images in {seconds:.0f} s", flush=True)
     finally:
-        shutil.rmtree(work)
+        if not arguments.work:
+            shutil.rmtree(work)
     figures["ratio"] = round(figures["progan images/s"] / figures["plain images/s"], 2)
     print(json.dumps(figures))
 
