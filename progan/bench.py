@@ -20,7 +20,7 @@ from progan.costs import gflops_per_image, shell
 from progan.data.batches import Batch, Feed
 from progan.data.stream import Images
 from progan.distributed import on_any
-from progan.errors import UserError
+from progan.errors import UserError, brief
 from progan.schedule import Phase, fits
 from progan.step import Step
 from progan.updates import apply
@@ -86,6 +86,9 @@ def bench(
     Args:
         find_batch: let a forward pass have as many images as fit, instead of the phase's.
         peak_tflops: what the device can do at most.
+
+    Raises:
+        UserError: out of memory.
     """
     feed = make_feed(config, data, accelerator)
     labels = "attributes" if data.labels is not None and data.labels.ndim == 2 else "classes"
@@ -95,6 +98,11 @@ def bench(
             if find_batch:
                 phase = replace(phase, batch_gpu=largest_fit(step, phase))
             yield measure_phase(step, feed, phase, peak_tflops)
+    except torch.OutOfMemoryError as error:
+        raise UserError(
+            f"out of memory at {step.phase} ({brief(error)}); --find-batch finds how many images "
+            "fit into a forward pass"
+        ) from error
     finally:
         feed.stream.close()
 
