@@ -4,16 +4,19 @@
     python benchmarks/demo.py --share 0.2    # the same schedule, a fifth as long
 
 Both sides are `progan train --data demo` with all that belongs to a run: data, grids, statistics,
-snapshots, checkpoints. Images/s are those of the whole process, its start included.
+snapshots, checkpoints. They take turns of some seconds, one stopped while the other runs, so that a
+machine that slows down slows both. Images/s are those of the whole process, its start included.
 """
 
 import argparse
 import json
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -21,6 +24,7 @@ import torch
 from progan import machine
 from progan.settings import load_config
 
+TURN = 5  # seconds
 PROGAN = "from progan.cli import main; main()"
 # There is no setting for it, as nobody would want it.
 NCHW = "import progan.networks; progan.networks.channels_last = lambda x: x; "
@@ -47,8 +51,11 @@ def main() -> None:
     figures = {**machine.describe(torch.device("cpu")), **machine.versions()}
     figures |= {"commit": machine.commit(), "images": images}
     try:
-        for side, (code, settings) in SIDES.items():
-            seconds = train(code, work, work / side, [*lengths, *settings])
+        commands = {
+            side: train(code, work, work / side, [*lengths, *settings])
+            for side, (code, settings) in SIDES.items()
+        }
+        for side, seconds in in_turn(commands).items():
             figures[f"{side} images/s"] = round(images / seconds, 1)
             print(f"{side}: {images:,} images in {seconds:.0f} s", flush=True)
     finally:
@@ -69,14 +76,31 @@ def shortened(share: float) -> list[str]:
     return [f"schedule.{key}={value}" for key, value in scaled.items()]
 
 
-def train(code: str, work: Path, run: Path, settings: list[str]) -> float:
-    """Seconds of the whole process."""
+def train(code: str, work: Path, run: Path, settings: list[str]) -> list[str]:
+    """The command of one side."""
     command = [sys.executable, "-c", code, "train", "--config", "demo", "--run-dir", str(run)]
     command += ["--data", str(work / "data")]
-    command += [part for setting in settings for part in ("-o", setting)]
-    start = time.perf_counter()
-    subprocess.run(command, check=True, capture_output=True)
-    return time.perf_counter() - start
+    return command + [part for setting in settings for part in ("-o", setting)]
+
+
+def in_turn(commands: dict[str, list[str]]) -> dict[str, float]:
+    """Seconds that each process ran until its end."""
+    processes, seconds = {}, dict.fromkeys(commands, 0.0)
+    for name, command in commands.items():
+        processes[name] = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        processes[name].send_signal(signal.SIGSTOP)
+    while processes:
+        for name, process in list(processes.items()):
+            start = time.perf_counter()
+            process.send_signal(signal.SIGCONT)
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(TURN)
+                del processes[name]
+                assert process.returncode == 0, f"{name} failed"
+            if process.returncode is None:
+                process.send_signal(signal.SIGSTOP)
+            seconds[name] += time.perf_counter() - start
+    return seconds
 
 
 if __name__ == "__main__":
