@@ -1,0 +1,275 @@
+"""bf16 where it is chosen: what computes in it and what stays float32."""
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from accelerate import Accelerator
+from click.testing import CliRunner
+from conftest import flat, load_checkpoint, options
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from progan.cli import main
+from progan.data.batches import Batch
+from progan.layers import EqualizedConv2d, EqualizedLinear
+from progan.networks import Critic, Generator
+from progan.precision import chosen, computing_in
+from progan.schedule import Phase
+from progan.step import Step
+from progan.updates import Loss
+
+CPU = torch.device("cpu")
+LOSSES = {"paper": Loss(), "logistic-r1": Loss("logistic", "r1", penalty_weight=5.0)}
+
+# What is chosen ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("able", "expected"),
+    [
+        ({"amx_bf16": True, "avx512_bf16": True}, "bf16"),
+        ({"amx_bf16": True}, "bf16"),
+        ({"amx_bf16": False, "avx512_bf16": True}, "bf16"),
+        ({"amx_bf16": False, "avx512_bf16": False, "avx512_f": True, "avx2": True}, "fp32"),
+        ({"bf16": True, "sve_bf16": True, "neon": True}, "fp32"),  # ARM's names
+        ({}, "fp32"),
+    ],
+)
+def test_auto_on_cpus(monkeypatch, able, expected):
+    """Reference: the rule by hand: AMX or AVX-512 instructions for bf16, by torch's names of them;
+    other processors are not known to gain."""
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: able)
+    assert chosen("auto", CPU) == expected
+
+
+def test_torch_has_the_names():
+    """Reference: this machine's capabilities as torch tells them; with other names `auto` would be
+    fp32 on every CPU, without a word."""
+    able = torch.cpu.get_capabilities()
+    if able.get("architecture") == "x86_64":
+        assert {"amx_bf16", "avx512_bf16"} <= able.keys()
+
+
+@pytest.mark.parametrize(("native", "expected"), [(True, "bf16"), (False, "fp32")])
+def test_auto_on_gpus(monkeypatch, native, expected):
+    """Reference: what torch says of the GPU's own bf16; slow emulation on older ones does not
+    count. The CPU beside it is not asked."""
+
+    def supported(including_emulation=True):
+        return native or including_emulation
+
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", supported)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": not native})
+    assert chosen("auto", torch.device("cuda")) == expected
+
+
+@pytest.mark.parametrize("device", ["mps", "xpu"])
+def test_auto_elsewhere(monkeypatch, device):
+    """Reference: fp32, whatever the CPU beside the device can do."""
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": True})
+    assert chosen("auto", torch.device(device)) == "fp32"
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda", "mps"])
+@pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16"])
+def test_what_is_asked_for_is_done(monkeypatch, precision, device):
+    """Reference: the setting itself; the hardware is not asked."""
+    monkeypatch.delattr(torch.cpu, "get_capabilities")
+    monkeypatch.delattr(torch.cuda, "is_bf16_supported")
+    assert chosen(precision, torch.device(device)) == precision
+
+
+# How it is set ----------------------------------------------------------------------------------
+
+
+def settings() -> list[object]:
+    """All that `computing_in` sets for the process."""
+    backends = torch.backends
+    rounded = (backends.cuda.matmul, backends.cudnn.conv, backends.mkldnn.matmul)
+    return [
+        *(backend.fp32_precision for backend in (*rounded, backends.mkldnn.conv)),
+        torch.is_autocast_enabled("cpu"),
+        torch.get_autocast_dtype("cpu"),
+        torch.is_autocast_cache_enabled(),
+    ]
+
+
+@pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16"])
+@pytest.mark.parametrize("fails", [False, True])
+def test_settings_are_given_back(precision, fails):
+    """Reference: torch's settings from before, one of them not torch's default, after work that
+    ends well or in an error; inside, each backend rounds as the precision's name says."""
+    conv = torch.backends.cudnn.conv
+    default = conv.fp32_precision
+    try:
+        for outside in ("tf32", "ieee"):
+            conv.fp32_precision = outside
+            before = settings()
+            try:
+                with computing_in(precision, CPU):
+                    assert settings()[:4] == ["tf32" if precision == "tf32" else "ieee"] * 4
+                    assert torch.is_autocast_enabled("cpu") == (precision == "bf16")
+                    if fails:
+                        raise KeyError
+            except KeyError:
+                assert fails
+            assert settings() == before
+    finally:
+        conv.fp32_precision = default
+
+
+# What computes in it ----------------------------------------------------------------------------
+
+
+def make_step(precision, loss=None, c_dim=3, fused_scale=True) -> Step:
+    """Tiny networks, the same at every call, as a run begins with them."""
+    torch.manual_seed(0)
+    shape = {"channel_base": 128, "channel_max": 8, "fused_scale": fused_scale}
+    G = Generator(16, z_dim=8, c_dim=c_dim, **shape)
+    D = Critic(16, c_dim=c_dim, **shape)
+    step = Step(G, D, loss or Loss(), Accelerator(cpu=True), precision, 1.0)
+    step.begin(Phase(16, True, 0, 32, 8, None, 0.001, 0.0, 0.99, 1e-8), restart=True)
+    step.at(16)
+    return step
+
+
+def make_batch(c_dim=3) -> Batch:
+    draw = np.random.default_rng(0)
+    z, reals, mix = (
+        torch.from_numpy(values.astype(np.float32))
+        for values in (
+            draw.standard_normal((8, 8)),
+            draw.standard_normal((8, 3, 16, 16)),
+            draw.random(8),
+        )
+    )
+    return Batch(z, torch.eye(c_dim)[torch.arange(8) % c_dim], reals, mix.requires_grad_())
+
+
+class Results(TorchDispatchMode):
+    """Notes the types of floating-point numbers that each operator gives."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.types: dict[str, set[torch.dtype]] = {}
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        for x in out if isinstance(out, (tuple, list)) else [out]:
+            if isinstance(x, torch.Tensor) and x.is_floating_point():
+                self.types.setdefault(func._overloadpacket.__name__, set()).add(x.dtype)
+        return out
+
+
+@pytest.mark.parametrize("fused_scale", [True, False])
+def test_only_products_are_bf16(fused_scale):
+    """Reference: the types of what is computed, by hand. Convolutions and dense layers give bf16,
+    forwards and backwards; pixel norm's norms and scales, the averages and roots of minibatch
+    stddev, scores, label logits and images the critic sees are float32, as are losses."""
+    step, layers, outer = make_step("bf16", fused_scale=fused_scale), set(), {}
+
+    def of_layer(module, inputs, out):
+        layers.add(out.dtype)
+
+    def of_network(module, inputs, out):
+        outs = out if isinstance(out, tuple) else (out,)
+        outer.setdefault(type(module), []).append(([x.dtype for x in outs], inputs[0].dtype))
+
+    for network in (step.G, step.D):
+        network.register_forward_hook(of_network)
+        for module in network.modules():
+            if isinstance(module, (EqualizedConv2d, EqualizedLinear)):
+                module.register_forward_hook(of_layer)
+    batch = make_batch()
+    with Results() as results:
+        critic, critic_stats = step.of_critic(batch)
+        generator, generator_stats = step.of_generator(batch.of_fakes())
+    assert layers == {torch.bfloat16}
+    assert len(outer[Critic]) == 3, "reals and fakes, the penalty's, the generator's"
+    for types, images in outer[Critic]:
+        assert (types, images) == ([torch.float32] * 2, torch.float32)
+    products = {"convolution", "convolution_backward", "mm", "addmm"}
+    products = products & results.types.keys()
+    assert {"convolution", "convolution_backward", "mm"} <= products
+    for name in products:
+        assert results.types[name] == {torch.bfloat16}, name
+    for name in ("linalg_vector_norm", "rsqrt", "sqrt", "mean", "softplus", "_log_softmax"):
+        assert results.types.get(name, {torch.float32}) == {torch.float32}, name
+    assert {"linalg_vector_norm", "rsqrt", "sqrt", "mean"} <= results.types.keys()
+    values = [*critic, *generator, *critic_stats.values(), *generator_stats.values()]
+    assert {x.dtype for x in values} == {torch.float32}
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_gradients_are_near_those_of_fp32(loss):
+    """Reference: the same update in fp32. bf16 keeps 8 bits, so each product is off by up to 1/256;
+    weights wrong by as much change fp32's gradients alike. Measured, as a cosine: all gradients of
+    a network together 0.994, the worst parameter 0.975, so 0.99 and 0.95 are asked for."""
+    found = {}
+    for precision in ("fp32", "bf16"):
+        step, batch = make_step(precision, LOSSES[loss]), make_batch()
+        found[precision] = {}
+        for name, network, of, part in [
+            ("D", step.D, step.of_critic, batch),
+            ("G", step.G, step.of_generator, batch.of_fakes()),
+        ]:
+            grads = of(part)[0]
+            names = network.active_parameters(16, True)
+            found[precision][name] = dict(zip(names, grads, strict=True))
+    for name, exact in found["fp32"].items():
+        rough = found["bf16"][name]
+        assert not all(torch.equal(rough[key], exact[key]) for key in exact), "it is bf16"
+        whole = [torch.cat([g.flatten() for g in grads.values()]) for grads in (exact, rough)]
+        assert cosine(*whole) > 0.99
+        for key, grad in exact.items():
+            assert cosine(grad, rough[key]) > 0.95, f"{name} {key}"
+
+
+def cosine(a, b) -> float:
+    return torch.nn.functional.cosine_similarity(a.flatten(), b.flatten(), dim=0).item()
+
+
+def test_one_setting_serves_both_updates():
+    """Reference: each update's gradients alone. What the critic's update casts for fakes without a
+    graph must not be what the generator's is given, where one `computing_in` holds both, as in a
+    trial."""
+    step, batch = make_step("bf16"), make_batch()
+    alone, _ = step.of_generator(batch.of_fakes())
+    with computing_in("bf16", CPU):
+        step.critic_pass(batch, step.loss)
+        together, _ = step.generator_pass(batch.of_fakes())
+    assert all(grad.abs().max() > 0 for grad in alone)
+    assert all(torch.equal(a, b) for a, b in zip(alone, together, strict=True))
+
+
+# Runs -------------------------------------------------------------------------------------------
+
+
+def train(photos, run_dir, **settings) -> str:
+    """A run in this process, through the command line's own function; its output."""
+    arguments = ["train", "--data", str(photos), "--run-dir", str(run_dir), *options(**settings)]
+    result = CliRunner().invoke(main, arguments, catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+@pytest.mark.parametrize("able", [True, False])
+def test_auto_is_decided_where_it_runs(photos, tmp_path, monkeypatch, able):
+    """Reference: runs that name the precision, bit for bit, on a CPU with and without bf16. The
+    config keeps `auto`, so that a run may go on elsewhere; everything in a checkpoint is float32
+    (but for images counted, of what torch's Adam has)."""
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": able})
+    train(photos, tmp_path / "auto", run__precision="auto")
+    train(photos, tmp_path / "named", run__precision="bf16" if able else "fp32")
+    config = yaml.safe_load((tmp_path / "auto" / "config.yaml").read_text())
+    assert config["run"]["precision"] == "auto"
+    auto, named = (flat(load_checkpoint(tmp_path / name)) for name in ("auto", "named"))
+    auto, named = (
+        {name: value for name, value in state.items() if isinstance(value, torch.Tensor)}
+        for state in (auto, named)
+    )
+    for part in ("G", "D", "G_ema", "G_opt", "D_opt"):
+        assert any(name.startswith(f"/{part}/") for name in auto), part
+    assert {value.dtype for value in auto.values()} == {torch.float32}
+    assert auto.keys() == named.keys()
+    assert all(torch.equal(value, named[name]) for name, value in auto.items())
