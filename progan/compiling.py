@@ -36,7 +36,11 @@ def compiled(*functions: Callable[..., Any]) -> list[Callable[..., Any]]:
 
 
 def reason(error: Exception) -> str:
-    """Why something could not be compiled, in a line: Dynamo puts what it met further down."""
+    """Why something could not be compiled, in a line.
+
+    A compiler's own error is inside Dynamo's, and Dynamo puts what it met itself further down.
+    """
+    error = getattr(error, "inner_exception", error)
     lines = [line.strip() for line in str(error).splitlines()]
     context = [line for line in lines if line.startswith("Developer debug context:")]
     return ": ".join([type(error).__name__, brief(error), *context])

@@ -262,7 +262,6 @@ def test_failure_is_one_warning(photos, eager, tmp_path, monkeypatch, caplog):
     assert_same_weights(eager, tmp_path)
 
 
-@pytest.mark.xfail(strict=True, reason="Dynamo's first line names the backend, not its error")
 def test_reason_names_what_a_compiler_said():
     """Reference: the message that the compiler's error has."""
     with pytest.raises(torch._dynamo.exc.BackendCompilerFailed) as caught:
