@@ -144,6 +144,7 @@ def check_content(content: dict) -> None:
         assert 0.01 < figures["peak_memory_gb"] < 16  # of a process that has imported torch
 
 
+@pytest.mark.slow
 def test_two_processes_measure_together(tmp_path):
     """Reference: one process's output: one table, the batch once; a process's part of the rate by
     its definition (rates are of all processes, FLOP/s of one)."""
