@@ -18,9 +18,9 @@ from progan.build import make_feed, make_loss, make_step
 from progan.config import Config
 from progan.costs import gflops_per_image, shell
 from progan.data.batches import Batch, Feed
-from progan.data.stream import Images
 from progan.distributed import on_any
 from progan.errors import UserError, brief
+from progan.launch import processes_here
 from progan.schedule import Phase, fits
 from progan.step import Step
 from progan.updates import apply
@@ -28,6 +28,7 @@ from progan.updates import apply
 WARM_UP = 3  # updates before anything is timed: they compile, find memory and kernels
 REPEATS = {1.0: 3, 0.1: 10, 0.0: 50}  # by the seconds that an update takes at least
 SAFE_SHARE = 0.8  # of a host's free memory, which must not be used up
+SMALLER = "choose smaller networks (network.channel_base), or smaller groups (network.stddev_group)"
 
 
 @dataclass(frozen=True)
@@ -64,10 +65,11 @@ class Noise:
         return None
 
     def read(self, indices: np.ndarray, resolution: int) -> np.ndarray:
-        if self.block.shape[-1] != resolution:
+        block = self.block  # threads read at the same time
+        if block.shape[-1] != resolution:
             shape = (64, self.channels, resolution, resolution)
-            self.block = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
-        return self.block[indices % 64]
+            self.block = block = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+        return block[indices % 64]
 
     def close(self) -> None:
         pass
@@ -75,13 +77,12 @@ class Noise:
 
 def bench(
     config: Config,
-    data: Images,
     accelerator: Accelerator,
     phases: list[Phase],
     find_batch: bool,
     peak_tflops: float | None,
 ) -> Iterator[Figures]:
-    """Measure each of the phases with the config's networks, loss, precision and data stream.
+    """Measure each of the phases with the config's networks, loss and precision, on noise.
 
     Args:
         find_batch: let a forward pass have as many images as fit, instead of the phase's.
@@ -90,19 +91,18 @@ def bench(
     Raises:
         UserError: out of memory.
     """
-    feed = make_feed(config, data, accelerator)
-    labels = "attributes" if data.labels is not None and data.labels.ndim == 2 else "classes"
-    step = make_step(config, feed.c_dim, make_loss(config, labels), accelerator)
+    feed = make_feed(config, Noise(config), accelerator)
+    where = "the start"
     try:
+        step = make_step(config, feed.c_dim, make_loss(config), accelerator)
         for phase in phases:
+            where = str(phase)
             if find_batch:
                 phase = replace(phase, batch_gpu=largest_fit(step, phase))
             yield measure_phase(step, feed, phase, peak_tflops)
     except torch.OutOfMemoryError as error:
-        raise UserError(
-            f"out of memory at {step.phase} ({brief(error)}); --find-batch finds how many images "
-            "fit into a forward pass"
-        ) from error
+        remedy = SMALLER if find_batch else "--find-batch finds how many images fit into a pass"
+        raise UserError(f"out of memory at {where} ({brief(error)}); {remedy}") from error
     finally:
         feed.stream.close()
 
@@ -248,15 +248,14 @@ def largest_fit(step: Step, phase: Phase) -> int:
         return largest_by_reckoning(step, phase, sizes)
     for n in sizes:
         try:
-            step.begin(replace(phase, batch_gpu=n), restart=True)
-            step.try_out()
-            return n
+            failed = False
+            train_alone(step, replace(phase, batch_gpu=n))
         except torch.OutOfMemoryError:
-            torch.cuda.empty_cache()
-    raise UserError(
-        f"not even {sizes[-1]} images fit into the device's memory at {phase}; choose smaller "
-        "networks (network.channel_base), or smaller groups (network.stddev_group)"
-    )
+            failed = True
+        if not on_any(step.accelerator, failed):
+            return n
+        torch.cuda.empty_cache()
+    raise UserError(f"not even {sizes[-1]} images fit into memory at {phase}; {SMALLER}")
 
 
 def largest_by_reckoning(step: Step, phase: Phase, sizes: list[int]) -> int:
@@ -264,11 +263,19 @@ def largest_by_reckoning(step: Step, phase: Phase, sizes: list[int]) -> int:
     device, smallest = step.accelerator.device, sizes[-1]
     memory.reset_peak(device)
     before = memory.in_use()
-    step.begin(replace(phase, batch_gpu=smallest), restart=True)
-    step.try_out()
+    train_alone(step, replace(phase, batch_gpu=smallest))
     peak = memory.peak(device)
     if peak is None:
         raise UserError("--find-batch needs a GPU, or a CPU under Linux, which tells peak memory")
     each = max(peak - before, 1) / smallest
-    free = psutil.virtual_memory().available * SAFE_SHARE
+    free = psutil.virtual_memory().available * SAFE_SHARE / processes_here()
     return next((n for n in sizes if n * each < free), smallest)
+
+
+def train_alone(step: Step, phase: Phase) -> None:
+    """What a training step holds at once, without the other processes: one may be out of memory."""
+    step.begin(phase, restart=True)
+    D_grads, G_grads = step.try_out()
+    apply(step.D_opt, step.D_parameters, D_grads)
+    apply(step.G_opt, step.G_parameters, G_grads)
+    step.try_out()  # now beside Adam's state, and gradients that wait to be added to

@@ -1,6 +1,8 @@
 """The command `progan bench`: how fast this machine trains, and what the time goes into."""
 
 import json
+import math
+import os
 import re
 from dataclasses import asdict
 from pathlib import Path
@@ -67,16 +69,34 @@ def bench(
     schedule = config.make_schedule()
     check_batches(schedule, processes(), config.network.stddev_group)
     phases = chosen_phases(schedule, resolutions)
-    if json_file and not json_file.parent.is_dir():
-        raise UserError(f"--json {json_file}: there is no folder {json_file.parent}")
+    check_target(json_file)
+    if peak_tflops and not math.isfinite(peak_tflops):
+        raise UserError(f"--peak-tflops: {peak_tflops} is no number of TFLOP/s")
     content = measure(config, phases, find_batch, peak_tflops)
     if not is_main():
         return
-    for line in closing_lines(schedule, content["phases"], find_batch):
+    for line in closing_lines(schedule, content, find_batch):
         click.echo(line)
     if json_file:
-        json_file.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        text = json.dumps(content, indent=2, allow_nan=False)
+        json_file.write_text(text + "\n", encoding="utf-8")
         click.echo(f"all figures in {json_file}")
+
+
+def check_target(json_file: Path | None) -> None:
+    """Before minutes of measuring, not after them.
+
+    Raises:
+        UserError: for what cannot be written.
+    """
+    if json_file is None:
+        return
+    if json_file.is_dir():
+        raise UserError(f"--json {json_file}: is a folder; give a file's name")
+    if not json_file.parent.is_dir():
+        raise UserError(f"--json {json_file}: there is no folder {json_file.parent}")
+    if not os.access(json_file if json_file.exists() else json_file.parent, os.W_OK):
+        raise UserError(f"--json {json_file}: may not be written")
 
 
 def chosen_phases(schedule: Schedule, resolutions: str | None) -> list[Phase]:
@@ -108,7 +128,7 @@ def measure(
 ) -> dict[str, Any]:
     """All figures, each phase's printed when it has been measured."""
     from progan import machine
-    from progan.bench import Noise, bench
+    from progan.bench import bench
     from progan.distributed import make_accelerator
     from progan.precision import chosen
 
@@ -121,7 +141,7 @@ def measure(
         click.echo(f"{machine.device_name(device)}{count}, {precision}")
         click.echo(COLUMNS)
     measured = []
-    for figures in bench(config, Noise(config), accelerator, phases, find_batch, peak):
+    for figures in bench(config, accelerator, phases, find_batch, peak):
         measured.append(figures)
         if is_main():
             click.echo(row(figures))
@@ -150,11 +170,9 @@ def row(figures: "Figures") -> str:
     return f"{name:<18}{figures.batch_size:>6}" + "".join(f"{cell:>10}" for cell in cells)
 
 
-def closing_lines(
-    schedule: Schedule, measured: list[dict[str, Any]], find_batch: bool
-) -> list[str]:
+def closing_lines(schedule: Schedule, content: dict[str, Any], find_batch: bool) -> list[str]:
     """What follows from the figures: the time of the whole run, and the batches that fit."""
-    lines = []
+    lines, measured = [], content["phases"]
     if len(measured) == len(schedule.phases):
         seconds = sum(
             (schedule.end_of(phase) - phase.start_nimg) / figures["images_per_sec"]
@@ -163,10 +181,12 @@ def closing_lines(
         kimg = schedule.total_nimg / 1000
         lines.append(f"the whole run of {kimg:,.1f} kimg: about {human_time(seconds)}")
     if find_batch:
+        found = {(f["resolution"], f["fading"]): f["batch_gpu"] for f in measured}
         sizes: dict[int, int] = {}
-        for figures in measured:  # a fade may need more than what follows it
-            r, n = figures["resolution"], figures["batch_gpu"]
-            sizes[r] = min(n, sizes.get(r, n))
+        for phase in schedule.phases:  # those that were not measured keep what they have
+            as_it_is = phase.images_per_pass(content["processes"])
+            r, n = phase.resolution, found.get((phase.resolution, phase.fading), as_it_is)
+            sizes[r] = min(n, sizes.get(r, n))  # a fade may need more than what follows it
         text = ", ".join(f"{r}: {n}" for r, n in sizes.items())
         lines.append(f"what fits into a forward pass: -o 'schedule.batch_gpu={{{text}}}'")
     return lines

@@ -11,14 +11,19 @@ import torch
 
 from progan import __version__
 
-# TFLOP/s that vendors' data sheets give for dense products, by precision and a part of the name
-# that CUDA gives the device.
+# TFLOP/s that vendors' data sheets give for dense products, by precision and the device's whole
+# name: a part of it would take a slower relative for it.
+HOPPER = {"bf16": 989, "tf32": 495, "fp32": 67}
+A100 = {"bf16": 312, "tf32": 156, "fp32": 19.5}
 PEAK_TFLOPS = {
-    "H200": {"bf16": 989, "tf32": 495, "fp32": 67},
-    "H100 80GB HBM3": {"bf16": 989, "tf32": 495, "fp32": 67},
-    "A100": {"bf16": 312, "tf32": 156, "fp32": 19.5},
-    "RTX 4090": {"bf16": 165, "tf32": 82.6, "fp32": 82.6},
-    "RTX 3090": {"bf16": 71, "tf32": 35.6, "fp32": 35.6},
+    "NVIDIA H200": HOPPER,
+    "NVIDIA H100 80GB HBM3": HOPPER,
+    "NVIDIA A100-SXM4-40GB": A100,
+    "NVIDIA A100-SXM4-80GB": A100,
+    "NVIDIA A100-PCIE-40GB": A100,
+    "NVIDIA A100 80GB PCIe": A100,
+    "NVIDIA GeForce RTX 4090": {"bf16": 165, "tf32": 82.6, "fp32": 82.6},
+    "NVIDIA GeForce RTX 3090": {"bf16": 71, "tf32": 35.6, "fp32": 35.6},
 }
 
 
@@ -35,8 +40,7 @@ def device_name(device: torch.device) -> str:
 
 def peak_tflops(device: torch.device, precision: str) -> float | None:
     """What the device can do at most, where that is known."""
-    name = device_name(device)
-    return next((peaks[precision] for key, peaks in PEAK_TFLOPS.items() if key in name), None)
+    return PEAK_TFLOPS.get(device_name(device), {}).get(precision)
 
 
 def describe(device: torch.device) -> dict[str, str | int | float]:

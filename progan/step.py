@@ -102,8 +102,8 @@ class Step:
             if self.accelerator.is_local_main_process:
                 log.warning("the training step is not compiled, as that failed: %s", reason(error))
 
-    def try_out(self, n: int | None = None) -> None:
-        """All that the phase's updates compute, without effect, on `n` images of noise.
+    def try_out(self, n: int | None = None) -> tuple[list[Tensor], list[Tensor]]:
+        """Compute all that the phase computes, on `n` images of noise; the gradients of D and G.
 
         `None`: as many as a forward pass of the phase has.
         """
@@ -112,11 +112,12 @@ class Step:
         augmented = bool(self.loss.augment)
         batch = noise(n, phase.resolution, G.channels, G.z_dim, G.c_dim, augmented, device)
         self.at(phase.start_nimg)
-        losses = [self.loss, self.without_penalty] if self.penalty_interval > 1 else [self.loss]
         with computing_in(self.precision, device):
-            for loss in losses:
-                self.critic_pass(batch, loss)
-            self.generator_pass(batch.of_fakes())
+            D_grads, _ = self.critic_pass(batch, self.loss)
+            if self.penalty_interval > 1:
+                self.critic_pass(batch, self.without_penalty)
+            G_grads, _ = self.generator_pass(batch.of_fakes())
+        return D_grads, G_grads
 
     def at(self, nimg: int) -> None:
         """Set what varies within the phase: alpha, the learning rate, if the penalty is due."""

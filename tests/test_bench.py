@@ -16,11 +16,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from accelerate import Accelerator
 from click.testing import CliRunner
 from conftest import options, progan
 
 from progan import __version__, bench, machine, memory
-from progan.build import make_loss
+from progan.build import make_loss, make_step
 from progan.cli import main
 from progan.cli_bench import chosen_phases, closing_lines
 from progan.costs import count_gflops
@@ -212,8 +213,9 @@ def test_time_of_the_whole_run():
     ]
     figures = [{"images_per_sec": rate} for rate in (10, 5, 2.5)]
     schedule = Schedule(tuple(phases), 2500)
-    assert closing_lines(schedule, figures, False) == ["the whole run of 2.5 kimg: about 8m 20s"]
-    assert closing_lines(schedule, figures[1:], False) == []
+    line = "the whole run of 2.5 kimg: about 8m 20s"
+    assert closing_lines(schedule, {"phases": figures}, False) == [line]
+    assert closing_lines(schedule, {"phases": figures[1:]}, False) == []
 
 
 # What is measured: the config's networks and loss
@@ -517,23 +519,36 @@ def test_rates_are_of_all_processes(monkeypatch):
 
 
 class Device:
-    """A step on a device that holds `room` images; `tried` are the sizes of its forward passes."""
+    """A step on a device that holds `room` images; `tried` are the sizes of its forward passes.
 
-    def __init__(self, kind: str, room: int, processes: int = 1, stddev_group: int = 4):
+    What the optimizers keep takes the room of as many images as `state` says.
+    """
+
+    def __init__(
+        self, kind: str, room: int, processes: int = 1, stddev_group: int = 4, state: int = 0
+    ):
         self.accelerator = SimpleNamespace(device=torch.device(kind), num_processes=processes)
         self.D = SimpleNamespace(stddev_group=stddev_group)
-        self.room = room
+        self.room, self.state, self.kept = room, state, 0
         self.tried: list[int] = []
+        self.D_opt, self.G_opt, self.D_parameters, self.G_parameters = "D", "G", ["d"], ["g"]
 
     def begin(self, phase: Phase, restart: bool) -> None:
         assert restart
-        self.phase = phase
+        self.phase, self.kept = phase, 0
+        self.tried.append(phase.images_per_pass(self.accelerator.num_processes))
 
-    def try_out(self) -> None:
-        n = self.phase.images_per_pass(self.accelerator.num_processes)
-        self.tried.append(n)
-        if n > self.room:
+    def apply(self, optimizer: str, parameters: list[str], grads: list[str]) -> None:
+        assert (optimizer, parameters, grads) in [
+            ("D", ["d"], ["grads of D"]),
+            ("G", ["g"], ["grads of G"]),
+        ]
+        self.kept += self.state / 2
+
+    def try_out(self) -> tuple[list, list]:
+        if self.tried[-1] > self.room - self.kept:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
+        return ["grads of D"], ["grads of G"]
 
 
 SHARES = [(64, 1, 4), (64, 2, 4), (24, 2, 3), (24, 1, 4), (12, 1, 1), (4, 1, 16), (48, 1, 16)]
@@ -551,11 +566,14 @@ def largest(phase: Phase, processes: int, group: int, fitting: Callable[[int], b
 
 
 @pytest.mark.parametrize("batch_size, processes, group", SHARES)
-def test_largest_batch_by_trial(batch_size, processes, group):
-    """Reference: all sizes by brute force, on a device with room for every number of images."""
+def test_largest_batch_by_trial(batch_size, processes, group, monkeypatch):
+    """Reference: all sizes by brute force, on a device with room for every number of images beside
+    what the optimizers keep."""
     phase = replace(PHASE, batch_size=batch_size)
-    for room in range(0, batch_size + 2):
-        step = Device("cuda", room, processes, group)
+    monkeypatch.setattr(bench, "on_any", lambda accelerator, flag: flag)
+    for room, state in product(range(0, batch_size + 2), (0, 3)):
+        step = Device("cuda", room + state, processes, group, state)
+        monkeypatch.setattr(bench, "apply", step.apply)
         expected = largest(phase, processes, group, lambda n, room=room: n <= room)
         if expected is None:
             with pytest.raises(UserError, match="not even") as error:
@@ -584,6 +602,7 @@ def test_largest_batch_by_reckoning(batch_size, processes, group, monkeypatch):
         free = SimpleNamespace(available=room * 10_000_000 / 0.8)
         monkeypatch.setattr(bench.psutil, "virtual_memory", lambda free=free: free)
         step = Device("cpu", batch_size, processes, group)
+        monkeypatch.setattr(bench, "apply", step.apply)
         expected = largest(phase, processes, group, lambda n, room=room: n <= room)
         assert bench.largest_fit(step, phase) == (expected or smallest)
         assert step.tried == [smallest]
@@ -596,9 +615,62 @@ def test_memory_is_begun_anew_before_it_is_reckoned(monkeypatch):
     monkeypatch.setattr(memory, "reset_peak", lambda device: order.append("reset"))
     monkeypatch.setattr(memory, "in_use", lambda: order.append("before") or 0)
     monkeypatch.setattr(memory, "peak", lambda device: order.append("peak") or 1)
-    monkeypatch.setattr(step, "try_out", lambda: order.append("trial"))
+    monkeypatch.setattr(bench, "train_alone", lambda *_: order.append("trial"))
     bench.largest_fit(step, PHASE)
     assert order == ["reset", "before", "trial", "peak"]
+
+
+@pytest.mark.parametrize("sizes, expected", [((8, 64), 8), ((64, 16), 16), ((32, 32), 32)])
+def test_processes_agree_on_the_largest_batch(sizes, expected, monkeypatch):
+    """Reference: the smallest of what each finds by itself, as all must use the same."""
+    rooms = [Device("cuda", room, 1) for room in sizes]
+
+    def on_any(accelerator: object, failed: bool) -> bool:
+        tried = mine.tried[-1]
+        assert failed == (tried > mine.room)
+        return any(tried > other.room for other in rooms)
+
+    monkeypatch.setattr(bench, "on_any", on_any)
+    for mine in rooms:
+        monkeypatch.setattr(bench, "apply", mine.apply)
+        assert bench.largest_fit(mine, replace(PHASE, batch_size=64)) == expected
+
+
+def test_memory_is_shared_by_the_processes_of_a_machine(monkeypatch):
+    """Reference: half of the free memory for each of two."""
+    monkeypatch.setattr(memory, "reset_peak", lambda device: None)
+    monkeypatch.setattr(memory, "in_use", lambda: 0)
+    monkeypatch.setattr(memory, "peak", lambda device: 4_000)  # 1 kB an image
+    free = SimpleNamespace(available=33_000 / 0.8)
+    monkeypatch.setattr(bench.psutil, "virtual_memory", lambda: free)
+    step = Device("cpu", 64)
+    monkeypatch.setattr(bench, "apply", step.apply)
+    phase = replace(PHASE, batch_size=64)
+    assert bench.largest_fit(step, phase) == 32
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    assert bench.largest_fit(step, phase) == 16
+
+
+@pytest.mark.skipif(not memory.tells(), reason="peaks are told by Linux")
+def test_need_is_found_again_after_more_was_needed():
+    """Reference: the need of the same pass before a step of a larger batch, whose memory the
+    allocator keeps. Without giving it back, no need would be seen at all."""
+    wide = {"network__channel_base": 512, "network__channel_max": 16}
+    large = {"network__resolution": 32, "schedule__start_resolution": 32}
+    config = load_config(None, overrides(**large, **wide))
+    step = make_step(config, 0, make_loss(config), Accelerator())
+    phase = config.make_schedule().phases[-1]
+
+    def need(n: int) -> int:
+        memory.reset_peak(CPU)
+        before = memory.in_use()
+        bench.train_alone(step, replace(phase, batch_size=n))
+        return memory.peak(CPU) - before
+
+    need(8)
+    first = need(8)
+    assert need(64) > 2 * first > 10e6
+    assert need(8) > first / 2
 
 
 @pytest.mark.parametrize("room, expected", [(9, 8), (5, 4)])
@@ -623,9 +695,10 @@ def test_find_batch_on_a_device_that_runs_out(here, quick, monkeypatch):
     for both; and with one that takes none, which is told in a message."""
     real, room = bench.largest_fit, {"8x8 fading": 4}
 
-    def try_out(step: Step) -> None:
+    def try_out(step: Step) -> list[list[torch.Tensor]]:
         if step.phase.images_per_pass(1) > room.get(str(step.phase), 8):
             raise torch.OutOfMemoryError("CUDA out of memory.")
+        return [list(map(torch.zeros_like, of)) for of in (step.D_parameters, step.G_parameters)]
 
     def on_cuda(step: Step, phase: Phase) -> int:
         cpu = step.accelerator
@@ -640,9 +713,11 @@ def test_find_batch_on_a_device_that_runs_out(here, quick, monkeypatch):
     lines, content = measured(here, "--find-batch")
     assert [figures["batch_gpu"] for figures in content["phases"]] == [8, 4, 8]
     assert "-o 'schedule.batch_gpu={4: 8, 8: 4}'" in lines[-2]
+    lines, _ = measured(here, "--find-batch", "--resolutions", "8", schedule__batch_gpu=4)
+    assert "-o 'schedule.batch_gpu={4: 4, 8: 4}'" in lines[-2]  # 4x4 keeps what it has
     room["8x8 stable"] = 0
     message = refused(*options(), "--find-batch")
-    assert "Error: not even 4 images fit into the device's memory at 8x8 stable" in message
+    assert "Error: not even 4 images fit into memory at 8x8 stable" in message
 
 
 def test_a_system_that_does_not_tell_memory(here, quick, monkeypatch):
@@ -671,6 +746,15 @@ def test_out_of_memory_is_told(here, quick, monkeypatch):
     assert [cells[0] for cells in rows(message.splitlines())] == ["4x4 stable"]
     assert "Error: out of memory at 8x8 fading (CUDA out of memory" in message
     assert "--find-batch" in message and not list(here.iterdir())
+    message = refused(*options(), "--find-batch")
+    assert "Error: out of memory at 8x8 fading" in message
+    assert "; choose smaller networks (network.channel_base)" in message
+
+    def make_step(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
+
+    monkeypatch.setattr(bench, "make_step", make_step)
+    assert "Error: out of memory at the start (CUDA out of memory" in refused(*options())
     assert set(threading.enumerate()) <= before
 
 
@@ -710,7 +794,10 @@ def test_resolutions_that_the_schedule_lacks(value, wrong, here):
         (["--peak-tflops", "0"], "'--peak-tflops': 0.0 is not in the range x>0"),
         (["--peak-tflops", "-1"], "'--peak-tflops': -1.0 is not in the range x>0"),
         (["--peak-tflops", "x"], "'--peak-tflops': 'x' is not a valid float"),
+        (["--peak-tflops", "inf"], "--peak-tflops: inf is no number of TFLOP/s"),
+        (["--peak-tflops", "nan"], "--peak-tflops: nan is no number of TFLOP/s"),
         (["--json", "no/f.json"], "--json no/f.json: there is no folder no"),
+        (["--json", "."], "--json .: is a folder; give a file's name"),
         (["--json", ""], "'--json': is empty"),
         (["--config", "nope"], "cannot read config 'nope'"),
         (["--config", "nope"], "one of: celeba-hq, celeba"),
@@ -724,12 +811,22 @@ def test_mistakes(arguments, expected, here):
     assert not list(here.iterdir())
 
 
-def test_json_cannot_be_a_folder(here, quick):
-    """Reference: the path and the reason in one message."""
-    (here / "folder").mkdir()
-    message = refused(*options(network__resolution=4), "--json", "folder")
-    assert message.splitlines()[-1].startswith("Error: ") and "folder" in message
-    assert not list((here / "folder").iterdir())
+def test_json_that_may_not_be_written(here, monkeypatch):
+    """Reference: refused before anything is measured. The system's answer is given here, as a
+    superuser may write everywhere."""
+    (here / "f.json").write_text("kept")
+    for name in ("f.json", "new.json"):
+        asked = []
+
+        def access(path: Path, mode: int, asked: list = asked) -> bool:
+            asked.append(path)
+            return mode != os.W_OK
+
+        monkeypatch.setattr(os, "access", access)
+        message = refused(*options(), "--json", name)
+        assert f"Error: --json {name}: may not be written" in message
+        assert asked[-1] == (Path("f.json") if name == "f.json" else Path("."))
+    assert (here / "f.json").read_text() == "kept"
 
 
 def test_a_batch_for_other_processes(here, monkeypatch):
@@ -751,6 +848,12 @@ def test_a_batch_for_other_processes(here, monkeypatch):
         ("NVIDIA H100 PCIe", None, None, None),  # slower, and not in the table
         ("NVIDIA A100-SXM4-80GB", 312, 156, 19.5),
         ("NVIDIA A100 80GB PCIe", 312, 156, 19.5),
+        ("NVIDIA RTX A1000", None, None, None),
+        ("NVIDIA A100-SXM4-40GB MIG 1g.5gb", None, None, None),  # a part of one
+        ("NVIDIA H200 NVL", None, None, None),
+        ("NVIDIA GeForce RTX 4090 Laptop GPU", None, None, None),
+        ("NVIDIA GeForce RTX 4090 D", None, None, None),
+        ("NVIDIA GeForce RTX 3090 Ti", None, None, None),
         ("NVIDIA GeForce RTX 4090", 165, 82.6, 82.6),
         ("NVIDIA GeForce RTX 3090", 71, 35.6, 35.6),
         ("NVIDIA GeForce GTX 1080", None, None, None),
@@ -849,7 +952,7 @@ def test_commit(tmp_path, monkeypatch):
 # Memory
 
 
-@pytest.mark.skipif(not memory.PROCESS.exists(), reason="peaks are told by Linux")
+@pytest.mark.skipif(not memory.tells(), reason="peaks are told by Linux")
 def test_peak_of_a_process():
     """Reference: 200 MB that are held and given back: the peak rises by them and stays; begun anew,
     it falls to what is in use, and does not rise again by itself."""
@@ -867,11 +970,21 @@ def test_peak_of_a_process():
 
 
 def test_peak_where_the_system_is_silent(tmp_path, monkeypatch):
-    """Reference: `None` without /proc, and nothing is written there."""
-    monkeypatch.setattr(memory, "PROCESS", tmp_path / "self")
+    """Reference: `None` without /proc, and nothing is written there; nor where a sandbox's /proc
+    has no such line, or cannot begin anew."""
+    proc = tmp_path / "self"
+    monkeypatch.setattr(memory, "PROCESS", proc)
     memory.reset_peak(CPU)
     assert memory.peak(CPU) is None
     assert not list(tmp_path.iterdir())
+    proc.mkdir()
+    (proc / "status").write_text("VmHWM:\t  12 kB\n")
+    memory.reset_peak(CPU)
+    assert memory.peak(CPU) is None and len(list(proc.iterdir())) == 1
+    (proc / "clear_refs").write_text("")
+    assert memory.peak(CPU) == 12 * 1024
+    (proc / "status").write_text("VmRSS:\t  12 kB\n")
+    assert memory.peak(CPU) is None
 
 
 def test_peak_of_a_gpu_is_of_its_tensors(monkeypatch):
