@@ -85,6 +85,7 @@ def draw(rates: dict, path: Path) -> None:
 
     matplotlib.use("agg")
     from matplotlib import pyplot
+    from matplotlib.ticker import NullFormatter, StrMethodFormatter
 
     figure, axes = pyplot.subplots(1, 2, figsize=(9, 3.5), layout="constrained")
     titles = {"resolution": f"batch {BATCH}", "batch": f"{AT}x{AT}"}
@@ -96,7 +97,13 @@ def draw(rates: dict, path: Path) -> None:
         axis.set_yscale("log")
         ticks = list(rates[1][kind])
         axis.set_xticks(ticks, [str(t) for t in ticks])
-        axis.set(xlabel=kind, ylabel="images/s", title=title)
+        values = [rate for by_kind in rates.values() for rate in by_kind[kind].values()]
+        doubling = [5 * 2**i for i in range(9)]
+        axis.set_yticks([v for v in doubling if min(values) / 2 <= v <= max(values) * 2])
+        axis.yaxis.set_major_formatter(StrMethodFormatter("{x:.0f}"))
+        axis.yaxis.set_minor_formatter(NullFormatter())
+        name = {"resolution": "resolution", "batch": "batch size"}[kind]
+        axis.set(xlabel=name, ylabel="images/s", title=title)
         axis.grid(alpha=0.3)
         axis.legend()
     figure.savefig(path, dpi=120)
