@@ -10,6 +10,8 @@ from progan.data.cache import default_cache
 from progan.errors import brief
 
 BACKEND = "inductor"
+FOLDER = "TORCHINDUCTOR_CACHE_DIR"
+CHOSEN = FOLDER in os.environ  # by the user; later torch sets it to a folder for temporary files
 
 
 def is_wanted(setting: bool | None, device: torch.device) -> bool:
@@ -26,7 +28,8 @@ def compiled(*functions: Callable[..., Any]) -> list[Callable[..., Any]]:
     What is compiled is kept for later starts, always in the user's own cache: it is code that
     will be run, which nobody should find in a run or a config that somebody gave them.
     """
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(default_cache() / "compiled"))
+    if not CHOSEN:
+        os.environ[FOLDER] = str(default_cache() / "compiled")
     torch._dynamo.config.trace_autograd_ops = True
     torch._dynamo.reset()
     return [

@@ -229,10 +229,13 @@ def test_where_it_is_wanted(setting):
 
 
 def test_compiled_code_is_kept_in_the_users_cache(monkeypatch, tmp_path):
-    """Reference: PROGAN_CACHE, and a folder that the user chose for all of torch."""
+    """Reference: PROGAN_CACHE, also after torch has set its own; and a folder that the user chose
+    for all of torch."""
     monkeypatch.setenv("PROGAN_CACHE", str(tmp_path))
+    monkeypatch.setenv(CACHE_KEY, "/tmp/torchs-own")
     compiling.compiled(abs)
     assert os.environ[CACHE_KEY] == str(tmp_path / "compiled")
+    monkeypatch.setattr(compiling, "CHOSEN", True)
     monkeypatch.setenv(CACHE_KEY, "/mine")
     compiling.compiled(abs)
     assert os.environ[CACHE_KEY] == "/mine"
