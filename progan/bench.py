@@ -20,6 +20,7 @@ from progan.costs import gflops_per_image, shell
 from progan.data.batches import Batch, Feed
 from progan.distributed import on_any
 from progan.errors import UserError, brief
+from progan.fitting import SMALLER, rehearsed
 from progan.launch import processes_here
 from progan.schedule import Phase, fits
 from progan.step import Step
@@ -28,7 +29,6 @@ from progan.updates import apply
 WARM_UP = 3  # updates before anything is timed: they compile, find memory and kernels
 REPEATS = {1.0: 3, 0.1: 10, 0.0: 50}  # by the seconds that an update takes at least
 SAFE_SHARE = 0.8  # of a host's free memory, which must not be used up
-SMALLER = "choose smaller networks (network.channel_base), or smaller groups (network.stddev_group)"
 
 
 @dataclass(frozen=True)
@@ -247,14 +247,8 @@ def largest_fit(step: Step, phase: Phase) -> int:
     if step.accelerator.device.type == "cpu":
         return largest_by_reckoning(step, phase, sizes)
     for n in sizes:
-        try:
-            failed = False
-            train_alone(step, replace(phase, batch_gpu=n))
-        except torch.OutOfMemoryError:
-            failed = True
-        if not on_any(step.accelerator, failed):
+        if rehearsed(step, replace(phase, batch_gpu=n), restart=True):
             return n
-        torch.cuda.empty_cache()
     raise UserError(f"not even {sizes[-1]} images fit into memory at {phase}; {SMALLER}")
 
 
@@ -263,19 +257,11 @@ def largest_by_reckoning(step: Step, phase: Phase, sizes: list[int]) -> int:
     device, smallest = step.accelerator.device, sizes[-1]
     memory.reset_peak(device)
     before = memory.in_use()
-    train_alone(step, replace(phase, batch_gpu=smallest))
+    step.begin(replace(phase, batch_gpu=smallest), restart=True)
+    step.rehearse()
     peak = memory.peak(device)
     if peak is None:
         raise UserError("--find-batch needs a GPU, or a CPU under Linux, which tells peak memory")
     each = max(peak - before, 1) / smallest
     free = psutil.virtual_memory().available * SAFE_SHARE / processes_here()
     return next((n for n in sizes if n * each < free), smallest)
-
-
-def train_alone(step: Step, phase: Phase) -> None:
-    """What a training step holds at once, without the other processes: one may be out of memory."""
-    step.begin(phase, restart=True)
-    D_grads, G_grads = step.try_out()
-    apply(step.D_opt, step.D_parameters, D_grads)
-    apply(step.G_opt, step.G_parameters, G_grads)
-    step.try_out()  # now beside Adam's state, and gradients that wait to be added to

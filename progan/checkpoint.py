@@ -1,43 +1,22 @@
-"""Save and restore training state; export and load the averaged generator.
+"""Checkpoints: everything needed to go on, in files that cannot run code when they are loaded."""
 
-A *checkpoint* is everything needed to go on; a *snapshot* is the averaged generator and its config,
-to use. Neither can run code when it is loaded.
-"""
-
-import json
 import logging
-import re
 import zipfile
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 
-from progan import __version__
-from progan.config import Config
 from progan.disk import write_atomically
 from progan.errors import UserError, brief
-from progan.networks import Generator
-from progan.settings import validate
-from progan.yaml_io import parse_yaml
+from progan.words import stamp
 
 log = logging.getLogger("progan")
-
-MOST_EXAMPLES = 64  # label rows in a snapshot: as many as a grid has cells
 
 
 class Stateful(Protocol):
     def state_dict(self) -> dict[str, Any]: ...
     def load_state_dict(self, state: dict[str, Any]) -> Any: ...
-
-
-def stamp(nimg: int) -> str:
-    """`nimg` for file names, in kimg, so that names sort by progress: 60160 -> 000060.160."""
-    return f"{nimg / 1000:010.3f}"
 
 
 class Checkpoint:
@@ -47,12 +26,17 @@ class Checkpoint:
     """
 
     def __init__(self, run_dir: Path, **parts: Stateful):
+        self.run_dir = run_dir
         self.folder = run_dir / "checkpoints"
         self.parts = parts
 
     def files(self) -> list[Path]:
         """Oldest first."""
-        return sorted(self.folder.glob("checkpoint-*.pt"))
+        return checkpoints_of(self.run_dir)
+
+    def newest(self) -> Path | str:
+        """In words, where there is none."""
+        return max(self.files(), default="the beginning")
 
     def save(self, nimg: int, keep: int) -> Path:
         """Write atomically, then remove all but the newest `keep`.
@@ -80,10 +64,7 @@ class Checkpoint:
         files = self.files()
         for path in reversed(files):
             try:
-                with zipfile.ZipFile(path) as archive:  # torch itself does not compare checksums
-                    if damaged := archive.testzip():
-                        raise ValueError(f"the checksum of {damaged} is wrong")
-                state = torch.load(path, map_location="cpu", weights_only=True)
+                state = read(path)
                 missing = self.parts.keys() - state.keys()
                 if missing:
                     raise ValueError(f"it lacks {', '.join(sorted(missing))}")
@@ -114,95 +95,21 @@ class Checkpoint:
                 ) from None
 
 
-@dataclass(frozen=True)
-class Snapshot:
-    """The averaged generator as it was at `nimg`."""
-
-    G: Generator
-    config: Config
-    nimg: int
-    resolution: int
-    alpha: float | None
-    classes: tuple[str, ...]
-    examples: np.ndarray | None = None  # of attributes: label rows of the data, uint8 [n, K]
+def checkpoints_of(run_dir: Path) -> list[Path]:
+    """Oldest first."""
+    return sorted((run_dir / "checkpoints").glob("checkpoint-*.pt"))
 
 
-def snapshot_path(run_dir: Path, nimg: int) -> Path:
-    return run_dir / "snapshots" / f"snapshot-{stamp(nimg)}.safetensors"
-
-
-def save_snapshot(path: Path, snapshot: Snapshot) -> None:
-    """One `.safetensors` file with all that sampling needs in its metadata.
-
-    With `examples`, rows like "0110", `classes` are attributes.
-    """
-    metadata = {
-        "progan": __version__,
-        "config": snapshot.config.to_yaml(),
-        "progress": json.dumps([snapshot.nimg, snapshot.resolution, snapshot.alpha]),
-        "classes": json.dumps(snapshot.classes),
-    }
-    if snapshot.examples is not None:
-        rows = snapshot.examples.tolist()
-        metadata["examples"] = json.dumps(["".join(map(str, row)) for row in rows])
-    tensors = {name: t.contiguous() for name, t in snapshot.G.state_dict().items()}
-    write_atomically(path, lambda temporary: temporary.write_bytes(save(tensors, metadata)))
-
-
-def read_labels(metadata: dict[str, str]) -> tuple[tuple[str, ...], np.ndarray | None]:
-    """Names of classes or attributes, and of attributes the example rows.
+def read(path: Path) -> dict[str, Any]:
+    """The state in a checkpoint file, if it is whole.
 
     Raises:
-        ValueError: they are not what `save_snapshot` writes.
+        Exception: of whatever kind damage makes the readers raise.
     """
-    names = json.loads(metadata["classes"])
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise ValueError("its classes are no list of names")
-    if "examples" not in metadata:
-        return tuple(names), None
-    rows = json.loads(metadata["examples"])
-    if not (names and isinstance(rows, list) and 0 < len(rows) <= MOST_EXAMPLES):
-        raise ValueError(f"its examples are not 1 to {MOST_EXAMPLES} rows of attributes")
-    if not all(isinstance(row, str) and re.fullmatch("[01]+", row) for row in rows):
-        raise ValueError("its examples hold something else than 0 and 1")
-    if {len(row) for row in rows} != {len(names)}:
-        raise ValueError(f"its examples are not of {len(names)} attributes")
-    return tuple(names), np.array([list(row) for row in rows]).astype(np.uint8)
-
-
-def find_snapshot(path: Path) -> Path:
-    """The file itself, or the newest snapshot of a run."""
-    if path.is_dir():
-        files = sorted((path / "snapshots").glob("snapshot-*.safetensors"))
-        if not files:
-            raise UserError(
-                f"no snapshots in {path}: give a run that has trained, or a .safetensors file"
-            )
-        return files[-1]
-    if not path.exists():
-        raise UserError(f"no such run or snapshot: {path}")
-    return path
-
-
-def load_snapshot(path: Path) -> Snapshot:
-    """Read a snapshot file.
-
-    Raises:
-        UserError: it is not a snapshot of progan, or is damaged.
-    """
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        config = validate(parse_yaml(metadata["config"], "its config"), "its config")
-        nimg, resolution, alpha = json.loads(metadata["progress"])
-        classes, examples = read_labels(metadata)
-        G = Generator(**config.network.generator_settings(), c_dim=len(classes))
-        G.load_state_dict(tensors)
-    except (SafetensorError, KeyError, ValueError, TypeError, RuntimeError, OSError) as error:
-        raise UserError(
-            f"{path} is not a snapshot of progan ({brief(error)}); "
-            "snapshots are the .safetensors files in a run's snapshots/"
-        ) from None
-    G.eval().requires_grad_(False)
-    return Snapshot(G, config, nimg, resolution, alpha, classes, examples)
+    with zipfile.ZipFile(path) as archive:
+        # What is packed could unfold to more than memory holds; torch packs nothing.
+        if any(part.compress_type != zipfile.ZIP_STORED for part in archive.infolist()):
+            raise ValueError("it is compressed, so it was not written by progan")
+        if damaged := archive.testzip():  # torch itself does not compare checksums
+            raise ValueError(f"the checksum of {damaged} is wrong")
+    return torch.load(path, map_location="cpu", weights_only=True)

@@ -1,7 +1,6 @@
 """The command `progan bench`: how fast this machine trains, and what the time goes into."""
 
 import json
-import math
 import os
 import re
 from dataclasses import asdict
@@ -13,7 +12,7 @@ import click
 from progan.config import Config
 from progan.errors import UserError
 from progan.launch import is_main, processes
-from progan.options import PathOption
+from progan.options import CONFIG, OVERRIDES, PathOption, PositiveNumber
 from progan.schedule import Phase, Schedule, check_batches
 from progan.settings import load_config
 from progan.words import human_time
@@ -31,19 +30,15 @@ COLUMNS = f"{'phase':<18}{'batch':>6}{'images/s':>10}{'sec/kimg':>10}" + "".join
 @click.option(
     "--resolutions", metavar="4,8,…", help="Only these. [default: all of the config's schedule]"
 )
-@click.option(
-    "--config", "config_name", metavar="FILE|PRESET", help="A YAML file, or a preset's name."
-)
-@click.option(
-    "-o", "overrides", multiple=True, metavar="SECTION.KEY=VALUE", help="Change a setting."
-)
+@CONFIG
+@OVERRIDES
 @click.option("--json", "json_file", type=PathOption(), metavar="FILE", help="Write all figures.")
 @click.option(
     "--find-batch", is_flag=True, help="Find the largest schedule.batch_gpu that fits, and use it."
 )
 @click.option(
     "--peak-tflops",
-    type=click.FloatRange(min=0, min_open=True),
+    type=PositiveNumber(),
     metavar="X",
     help="What the device can do at most. [default: data sheets, for some GPUs]",
 )
@@ -70,8 +65,6 @@ def bench(
     check_batches(schedule, processes(), config.network.stddev_group)
     phases = chosen_phases(schedule, resolutions)
     check_target(json_file)
-    if peak_tflops and not math.isfinite(peak_tflops):
-        raise UserError(f"--peak-tflops: {peak_tflops} is no number of TFLOP/s")
     content = measure(config, phases, find_batch, peak_tflops)
     if not is_main():
         return

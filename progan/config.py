@@ -38,6 +38,7 @@ CHANGEABLE = {
     "run.snapshot_ticks",
     "run.checkpoint_ticks",
     "run.keep_checkpoints",
+    "run.timeout",
     "run.tracker",
 }
 
@@ -183,6 +184,12 @@ class RunConfig(Section):
     )
     checkpoint_ticks: Count = Field(5, description="ticks between checkpoints to resume from")
     keep_checkpoints: Count = Field(2, description="newest checkpoints kept")
+    timeout: Positive = Field(
+        10, description="minutes that processes wait for each other before they give up"
+    )
+    deterministic: bool = Field(
+        False, description="the same bits on every start, on GPUs too, which costs speed there"
+    )
     tracker: str | None = Field(
         "tensorboard", description="tensorboard, or another Accelerate tracker; null: none"
     )

@@ -1,6 +1,7 @@
 """Counted randomness, devices, and averaging over processes."""
 
 from collections.abc import Sequence
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,9 @@ from accelerate.utils import InitProcessGroupKwargs, ProjectConfiguration
 from torch import Tensor
 
 from progan.errors import UserError
-from progan.launch import processes
+from progan.launch import processes, restarts, should_be_more
+
+TORCHRUN = "launch with torchrun --nproc_per_node N -m progan train …"
 
 # Every use of chance has a number of its own, so that no two ever share draws. Never renumber:
 # it would change what a seed means.
@@ -71,30 +74,56 @@ def on_any(accelerator: Accelerator, flag: bool) -> bool:
 
 
 def same_everywhere(accelerator: Accelerator, number: int) -> bool:
-    """Whether all processes have the same number."""
+    """Whether all processes have the same number, an int64."""
+    if accelerator.num_processes == 1:
+        return True
     mine = torch.tensor([number], device=accelerator.device)
     return bool((accelerator.gather(mine) == number).all())
 
 
-def make_accelerator(run_dir: Path, tracker: str | None) -> Accelerator:
+def checksum(tensors: Sequence[Tensor]) -> int:
+    """Of float32 tensors bit by bit: the sum of their bits as integers, in whatever order."""
+    sums = [t.detach().contiguous().view(torch.int32).sum() for t in tensors]
+    factors = torch.arange(1, len(sums) + 1, device=sums[0].device)  # which tensor has them counts
+    return int((torch.stack(sums) * factors).sum())
+
+
+def make_accelerator(
+    run_dir: Path, tracker: str | None, timeout_minutes: float = 10
+) -> Accelerator:
     """Joins the other processes and picks the device.
+
+    Args:
+        timeout_minutes: how long a process waits for another before it gives up.
 
     Raises:
         UserError: the launcher started several processes and Accelerate joined fewer. (It would
             train each alone, without a word, into the same folder.)
     """
+    if should_be_more():
+        raise UserError(f"accelerate was asked for several processes and started one; {TORCHRUN}")
     where = ProjectConfiguration(project_dir=str(run_dir), logging_dir=str(run_dir))
     cpu = not torch.accelerator.is_available()  # else torchrun's CPU processes stay alone
     handlers = []
-    if torch.cuda.is_available() and processes() > 1:
+    if processes() > 1:
         # Gloo beside NCCL, so that `on_any` need not wait for the GPU.
-        handlers.append(InitProcessGroupKwargs(backend="cuda:nccl,cpu:gloo"))
+        backend = "cuda:nccl,cpu:gloo" if torch.cuda.is_available() else "gloo"
+        timeout = timedelta(minutes=timeout_minutes)
+        handlers.append(InitProcessGroupKwargs(backend=backend, timeout=timeout))
+        if restarts() and not torch.distributed.is_initialized():
+            # On one machine torchrun's store still has the addresses of the processes that have
+            # ended (pytorch#135712), so this start takes names of its own in it.
+            store, rank, count = next(torch.distributed.rendezvous("env://"))
+            store = torch.distributed.PrefixStore(f"start {restarts()}", store)
+            torch.distributed.init_process_group(
+                backend, timeout=timeout, store=store, rank=rank, world_size=count
+            )
     accelerator = Accelerator(
         cpu=cpu, log_with=tracker, project_config=where, kwargs_handlers=handlers
     )
     if accelerator.num_processes != processes():
         raise UserError(
             f"{processes()} processes were started, but {accelerator.num_processes} joined; "
-            "launch with torchrun --nproc_per_node N -m progan train …"
+            f"{TORCHRUN}"
         )
     return accelerator

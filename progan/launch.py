@@ -13,6 +13,21 @@ def processes_here() -> int:
     return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
+def restarts() -> int:
+    """How often torchrun has started the processes again, where it alone decides on that."""
+    alone = os.environ.get("GROUP_WORLD_SIZE", "1") == "1"
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) if alone else 0
+
+
+def should_be_more() -> bool:
+    """Whether `accelerate launch` was asked for several processes and started this one alone.
+
+    With --cpu it does so, and says nothing.
+    """
+    asked = "ACCELERATE_MIXED_PRECISION" in os.environ and "MASTER_PORT" in os.environ
+    return asked and "WORLD_SIZE" not in os.environ
+
+
 def speaks() -> bool:
     """Whether this is the process of its machine that tells of errors."""
     return int(os.environ.get("LOCAL_RANK", "0")) == 0

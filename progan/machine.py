@@ -70,6 +70,11 @@ def versions() -> dict[str, str | None]:
     }
 
 
+def environment(device: torch.device) -> dict[str, str | int | float | None]:
+    """What may change the last bits of what is computed."""
+    return {**describe(device), **versions(), "commit": commit()}
+
+
 def commit() -> str | None:
     """Of the source that runs, with a + if it has been changed since; `None` if not from git."""
     folder = Path(__file__).parent.parent

@@ -1,4 +1,4 @@
-"""The types of values that the commands take."""
+"""The options that several commands have, and the types of their values."""
 
 import re
 from pathlib import Path
@@ -19,6 +19,21 @@ class PathOption(click.Path):
         if value == "":
             self.fail("is empty; give a path", param, ctx)
         return super().convert(value, param, ctx)
+
+
+class PositiveNumber(click.ParamType):
+    """More than nothing, less than a million: neither infinity nor what is no number."""
+
+    name = "number"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> float:
+        try:
+            number = float(value)
+        except ValueError:
+            self.fail(f"'{value}' is no number", param, ctx)
+        if not 0 < number < 1e6:  # false for nan, too
+            self.fail(f"{number:g} must be more than 0 and less than a million", param, ctx)
+        return number
 
 
 class ResolutionOption(click.ParamType):
@@ -47,3 +62,15 @@ class BoxOption(click.ParamType):
         if size < START_RESOLUTION:
             self.fail(f"SIZE is {size}; give {START_RESOLUTION} pixels or more", param, ctx)
         return x, y, size
+
+
+OVERRIDES = click.option(
+    "-o",
+    "overrides",
+    multiple=True,
+    metavar="SECTION.KEY=VALUE",
+    help="Change a setting, for example -o network.resolution=64; may be repeated.",
+)
+CONFIG = click.option(
+    "--config", "config_name", metavar="FILE|PRESET", help="A YAML file, or a preset's name."
+)

@@ -1,18 +1,26 @@
 """What a run shows of itself: statistics, grids of samples and reals, snapshots."""
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 from accelerate import Accelerator
 
-from progan.checkpoint import MOST_EXAMPLES, Snapshot, save_snapshot, snapshot_path, stamp
 from progan.config import Config
 from progan.costs import CostModel
 from progan.data.stream import Stream
+from progan.disk import DiskError
+from progan.health import signs, variety
 from progan.networks import Generator
 from progan.sampling import generate, grid, grid_layout, save_png
 from progan.schedule import Phase, Schedule
+from progan.snapshot import MOST_EXAMPLES, Snapshot, save_snapshot, snapshot_path
 from progan.tracking import Console, Tracker, memory_in_use
-from progan.words import human_time
+from progan.words import human_time, stamp
+
+log = logging.getLogger("progan")
 
 
 class Outputs:
@@ -49,9 +57,13 @@ class Outputs:
         if self.active:
             for pattern in ("snapshots/snapshot-*", "images/fakes-*"):
                 remove_after(run_dir, pattern, nimg)
+            for path in run_dir.rglob("*.partial"):  # of a start that was killed
+                path.unlink()
         self.tracker = Tracker(accelerator, run_dir, nimg, config)
         self.console = Console(self.active, schedule.total_nimg, nimg)
         self.means: dict[str, float] = {}  # of the last tick, for the progress bar
+        self.signs: set[str] = set()  # of trouble, at the last tick
+        self.varieties: dict[int, float] = {}  # of the reals, at the resolution that is trained
 
     def update(self, phase: Phase, nimg: int) -> None:
         """After every update: moves the progress bar."""
@@ -79,9 +91,40 @@ class Outputs:
             "Timing/images_per_sec": 1 / seconds_per_image,
             **memory_in_use(self.device),
         }
-        self.tracker.log(statistics, nimg)
         self.console.tick(nimg, self.describe(phase, nimg))
-        self.fakes(nimg)
+        images, columns = self.samples(nimg)
+        statistics["Progress/variety"] = share = self.share_of_variety(images)
+        with self.patiently():
+            self.tracker.log(statistics, nimg)
+            self.show_fakes(images, columns, nimg)
+            if not self.path_of_reals(images.shape[-1]).exists():  # the disk was full, perhaps
+                self.reals(images.shape[-1], nimg)
+            # Before the end of the first phase no network can be expected to vary.
+            if nimg >= self.schedule.phases[0].end_nimg:
+                self.warn(signs(means, share, self.config.loss.weights.target), nimg)
+
+    @contextmanager
+    def patiently(self) -> Iterator[None]:
+        """A disk that refuses to be written does not end the run: each time it is said."""
+        try:
+            yield
+        except (DiskError, OSError) as error:
+            log.warning("%s; training goes on, and tries again at the next tick", error)
+
+    def warn(self, found: dict[str, str], nimg: int) -> None:
+        """In the log and in TensorBoard, once for each time that a sign appears."""
+        new = [text for name, text in found.items() if name not in self.signs]
+        self.signs = set(found)
+        for text in new:
+            log.warning("at %s kimg: %s", nimg / 1000, text)
+            self.tracker.log_text("warnings", text, nimg)
+
+    def share_of_variety(self, images: np.ndarray) -> float:
+        """Of fakes, beside as many reals."""
+        resolution = images.shape[-1]
+        if resolution not in self.varieties:
+            self.varieties = {resolution: variety(self.examples_of(resolution)[0])}
+        return variety(images) / max(self.varieties[resolution], 1e-6)
 
     def describe(self, phase: Phase, nimg: int) -> str:
         """Where training stands, in one line."""
@@ -99,11 +142,17 @@ class Outputs:
 
     def fakes(self, nimg: int) -> None:
         """The same seeds at every tick, at the resolution and alpha that have been reached."""
-        if not self.active:
-            return
+        if self.active:
+            self.show_fakes(*self.samples(nimg), nimg)
+
+    def samples(self, nimg: int) -> tuple[np.ndarray, int]:
+        """Images of the grid, uint8 [N, C, r, r], and how many make a row."""
         resolution, alpha = self.schedule.reached(nimg)
         seeds, labels, columns = grid_layout(resolution, self.G_ema.c_dim, self.examples)
-        picture = grid(generate(self.G_ema, seeds, labels, resolution, alpha), columns)
+        return generate(self.G_ema, seeds, labels, resolution, alpha), columns
+
+    def show_fakes(self, images: np.ndarray, columns: int, nimg: int) -> None:
+        picture = grid(images, columns)
         save_png(picture, self.run_dir / "images" / f"fakes-{stamp(nimg)}.png")
         self.tracker.log_image("fakes", picture, nimg)
 
@@ -111,7 +160,8 @@ class Outputs:
         """After a phase's first update: if its resolution is new, show the reals."""
         first = next(p for p in self.schedule.phases if p.resolution == phase.resolution)
         if phase == first:
-            self.reals(phase.resolution, nimg)
+            with self.patiently():
+                self.reals(phase.resolution, nimg)
 
     def reals(self, resolution: int, nimg: int) -> None:
         """Images of the data to compare with, laid out as the fakes.
@@ -120,11 +170,18 @@ class Outputs:
         """
         if not self.active:
             return
+        picture = grid(*self.examples_of(resolution))
+        save_png(picture, self.path_of_reals(resolution))
+        self.tracker.log_image("reals", picture, nimg)
+
+    def path_of_reals(self, resolution: int) -> Path:
+        return self.run_dir / "images" / f"reals-{resolution:04d}.png"
+
+    def examples_of(self, resolution: int) -> tuple[np.ndarray, int]:
+        """Reals as `samples` has fakes."""
         seeds, labels, columns = grid_layout(resolution, self.G_ema.c_dim, self.examples)
         classes = labels if self.examples is None else None
-        picture = grid(self.stream.examples(len(seeds), classes, resolution), columns)
-        save_png(picture, self.run_dir / "images" / f"reals-{resolution:04d}.png")
-        self.tracker.log_image("reals", picture, nimg)
+        return self.stream.examples(len(seeds), classes, resolution), columns
 
     def snapshot(self, nimg: int) -> None:
         """The averaged generator, to sample from; once for an `nimg`."""

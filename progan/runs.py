@@ -1,18 +1,25 @@
 """A run's folder: reading its config, and whether another config may go on there."""
 
+import json
 import os
+import re
+import shlex
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
 from progan.config import Config, differences
-from progan.disk import write_atomically
+from progan.disk import append, write_atomically
 from progan.errors import UserError
 from progan.settings import load_config
 
 LOCK = ".lock"
+STOP = "stop"
 
 
 @contextmanager
@@ -47,7 +54,7 @@ def check_run_dir(run_dir: Path, config: Config) -> None:
     parent = next(folder for folder in (run_dir, *run_dir.absolute().parents) if folder.exists())
     if not os.access(parent, os.W_OK):
         raise UserError(f"--run-dir {run_dir} cannot be written: no permission in {parent}")
-    if not run_dir.exists() or all(path.name == LOCK for path in run_dir.iterdir()):
+    if not run_dir.exists() or all(path.name in (LOCK, STOP) for path in run_dir.iterdir()):
         return
     if not (run_dir / "config.yaml").is_file():
         raise UserError(
@@ -66,9 +73,36 @@ def check_run_dir(run_dir: Path, config: Config) -> None:
         )
 
 
+def record_start(run_dir: Path, environment: dict[str, Any]) -> list[str]:
+    """Add a line to `starts.jsonl`; returns what differs from the start before, `key: old -> new`.
+
+    `environment` is a dictionary of plain values; the time and command line are added.
+    """
+    file = run_dir / "starts.jsonl"
+    lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
+    before = json.loads(lines[-1]) if lines else {}
+    record = {
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": shlex.join(sys.argv),
+        **environment,
+    }
+    append(file, json.dumps(record) + "\n")
+    return [
+        f"{key}: {before[key]} -> {value}"
+        for key, value in environment.items()
+        if key in before and before[key] != value
+    ]
+
+
 def write_config(run_dir: Path, config: Config) -> None:
     """The resolved config, beside what the run writes."""
     write_atomically(
         run_dir / "config.yaml",
         lambda temporary: temporary.write_text(config.to_yaml(), encoding="utf-8"),
     )
+
+
+def base_name(path: str | Path) -> str:
+    """What a run or its samples are called by default."""
+    name = re.sub(r"-*[{}*?]+", "-", Path(path).name)  # of shards' patterns
+    return re.sub(r"\.(zip|tar|tgz|tar\.\w+|np[yz]|safetensors)$", "", name).strip("-") or "run"

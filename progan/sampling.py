@@ -12,12 +12,13 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from progan.checkpoint import Snapshot, stamp
 from progan.disk import write_atomically
 from progan.distributed import random
 from progan.errors import UserError, nearest
 from progan.networks import Generator, conditions
 from progan.precision import float32_as
+from progan.snapshot import Snapshot
+from progan.words import stamp
 
 SMALLEST_CELL = 64  # grids show smaller images enlarged, pixel by pixel, so that one can see them
 WIDEST_GRID = 2048  # pixels
@@ -138,7 +139,7 @@ def label_index(name: str, snapshot: Snapshot) -> int:
         raise UserError("--class: this snapshot was trained without labels (data.labels)")
     if name in names:
         return names.index(name)
-    if name.isdecimal() and int(name) < len(names):
+    if re.fullmatch(r"\d{1,9}", name) and int(name) < len(names):
         return int(name)
     kind = "classes" if snapshot.examples is None else "attributes"
     listing = ", ".join(f"{i} {known}" for i, known in enumerate(names))

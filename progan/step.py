@@ -2,6 +2,7 @@
 
 import copy
 import logging
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -13,7 +14,7 @@ from torch import Tensor
 from progan import ema
 from progan.compiling import compiled, reason
 from progan.data.batches import Batch, noise
-from progan.distributed import average
+from progan.distributed import average, checksum
 from progan.networks import Critic, Generator
 from progan.precision import chosen, computing_in
 from progan.schedule import ByResolution, Phase, at_resolution
@@ -32,6 +33,8 @@ log = logging.getLogger("progan")
 
 class Step:
     """The networks, their optimizers and average, and what one step does to them.
+
+    An update whose gradients are not finite is skipped.
 
     For each step call `at`, `critic`, `generator` and `average`, in this order; `begin` first, and
     whenever the phase changes.
@@ -66,6 +69,7 @@ class Step:
         self.precision = chosen(precision, accelerator.device)
         self.half_life_kimg = half_life_kimg
         self.compile = compile
+        self.skipped = torch.zeros(2, device=accelerator.device)  # if the last D's and G's were
         self.phase: Phase | None = None
         self.alpha: Tensor | None = None
 
@@ -102,8 +106,17 @@ class Step:
             if self.accelerator.is_local_main_process:
                 log.warning("the training step is not compiled, as that failed: %s", reason(error))
 
-    def try_out(self, n: int | None = None) -> tuple[list[Tensor], list[Tensor]]:
-        """Compute all that the phase computes, on `n` images of noise; the gradients of D and G.
+    def rehearse(self) -> None:
+        """All that the phase's steps keep and compute at once, without effect."""
+        for optimizer, parameters in (
+            (self.D_opt, self.D_parameters),
+            (self.G_opt, self.G_parameters),
+        ):  # room for gradients and Adam's state, by a step that is skipped
+            apply(optimizer, parameters, [torch.full_like(p, math.nan) for p in parameters])
+        self.try_out()
+
+    def try_out(self, n: int | None = None) -> None:
+        """Compute all that the phase computes, without effect, on `n` images of noise.
 
         `None`: as many as a forward pass of the phase has.
         """
@@ -113,11 +126,10 @@ class Step:
         batch = noise(n, phase.resolution, G.channels, G.z_dim, G.c_dim, augmented, device)
         self.at(phase.start_nimg)
         with computing_in(self.precision, device):
-            D_grads, _ = self.critic_pass(batch, self.loss)
+            self.critic_pass(batch, self.loss)
             if self.penalty_interval > 1:
                 self.critic_pass(batch, self.without_penalty)
-            G_grads, _ = self.generator_pass(batch.of_fakes())
-        return D_grads, G_grads
+            self.generator_pass(batch.of_fakes())
 
     def at(self, nimg: int) -> None:
         """Set what varies within the phase: alpha, the learning rate, if the penalty is due."""
@@ -133,13 +145,13 @@ class Step:
     def critic(self, batch: Batch) -> Statistics:
         """Update the critic; returns the statistics of the global batch."""
         grads, stats = self.of_critic(batch)
-        apply(self.D_opt, self.D_parameters, grads)
+        self.skipped[0] = apply(self.D_opt, self.D_parameters, grads)
         return stats
 
     def generator(self, batch: Batch) -> Statistics:
         """Update the generator; returns the statistics of the global batch."""
         grads, stats = self.of_generator(batch)
-        apply(self.G_opt, self.G_parameters, grads)
+        self.skipped[1] = apply(self.G_opt, self.G_parameters, grads)
         return stats
 
     def of_critic(self, batch: Batch) -> Gradients:
@@ -168,6 +180,11 @@ class Step:
     def average(self) -> None:
         """Let the averaged generator follow."""
         ema.update(self.G_averages, self.G_parameters, self.decay)
+
+    def checksum(self) -> int:
+        """Of all weights, bit by bit."""
+        networks = (self.G, self.D, self.G_ema)
+        return checksum([p for network in networks for p in network.parameters()])
 
     def averaged(self, gradients_of: Callable[[Batch], Gradients], batch: Batch) -> Gradients:
         """Over this process's passes, then over the processes."""

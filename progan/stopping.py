@@ -1,20 +1,32 @@
-"""SIGTERM and Ctrl-C: a request that the training loop honours, or an orderly end of other work."""
+"""Requests to stop: signals, a time limit or a file, which the training loop honours; Ctrl-C."""
 
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType, TracebackType
+
+LOOK = 1.0  # seconds between two looks for the stop file, which may lie far away
 
 
 class StopRequest:
     """A context manager: while it is open, SIGTERM and the first SIGINT only set `signal`.
 
     After that SIGINT acts as usual, so an impatient second Ctrl-C ends the program at once.
+
+    Args:
+        file: stops when it appears; it is removed then, so that the next start goes on.
+        max_hours: stops so long after this object was made.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, file: Path | None = None, max_hours: float | None = None) -> None:
         self.signal: signal.Signals | None = None
+        self.file = file
+        self.max_hours = max_hours
+        self.start = self.looked = time.monotonic()
+        self.seen = False
         self._before: dict[int, object] = {}
 
     def __enter__(self) -> "StopRequest":
@@ -26,6 +38,20 @@ class StopRequest:
         self, kind: type | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._restore(*self._before)
+
+    def reason(self) -> str | None:
+        """Why to stop, if so: asked after every update, so it must be quick."""
+        if self.signal:
+            return self.signal.name
+        now = time.monotonic()
+        if self.max_hours is not None and now - self.start > 3600 * self.max_hours:
+            return f"--max-hours {self.max_hours:g}"
+        if self.file and not self.seen and now - self.looked > LOOK:
+            self.looked = now
+            if self.file.exists():
+                self.file.unlink(missing_ok=True)
+                self.seen = True
+        return f"the file {self.file}" if self.seen else None
 
     def _request(self, number: int, frame: object) -> None:
         self.signal = self.signal or signal.Signals(number)

@@ -1,10 +1,11 @@
 """Statistics to console, `stats.jsonl` and trackers (TensorBoard by default)."""
 
 import json
-import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -17,40 +18,73 @@ from torch import Tensor
 from tqdm import tqdm
 
 from progan.config import Config, flatten
-from progan.disk import write_atomically
+from progan.disk import append, write_atomically
 from progan.errors import UserError, nearest
 
 
 class Statistics:
-    """Means since the last tick, accumulated on the device: adding waits for nothing."""
+    """Means since the last tick, accumulated on the device: adding waits for nothing.
+
+    What is not finite is left out, so that a skipped update spoils no mean.
+    """
 
     def __init__(self) -> None:
-        self.sums: dict[str, Tensor] = {}
-        self.counts: dict[str, int] = {}
+        self.sums: dict[tuple[str, ...], Tensor] = {}  # of values, of images: [2, names]
 
     def add(self, values: dict[str, Tensor], images: int) -> None:
         """Batch means, each of `images` images."""
-        for name, value in values.items():
-            weighted = value.float() * images
-            self.sums[name] = self.sums[name] + weighted if name in self.sums else weighted
-            self.counts[name] = self.counts.get(name, 0) + images
+        names = tuple(values)
+        flat = torch.stack(list(values.values())).float()
+        finite = flat.isfinite()
+        both = torch.stack([flat.where(finite, 0.0), finite.float()]) * images
+        self.sums[names] = self.sums[names] + both if names in self.sums else both
 
     def means(self) -> dict[str, float]:
         """The means, copied to the host in one go, and a new beginning."""
-        sums, counts = self.sums, self.counts
+        sums = self.sums
         self.__init__()
-        values = torch.stack(list(sums.values())).tolist() if sums else []
-        return {name: value / counts[name] for name, value in zip(sums, values, strict=True)}
+        flat = torch.cat(list(sums.values()), dim=1).tolist() if sums else ([], [])
+        totals: dict[str, list[float]] = {}
+        for name, value, images in zip(chain(*sums), *flat, strict=True):
+            total = totals.setdefault(name, [0.0, 0.0])
+            total[0] += value
+            total[1] += images
+        return {name: value / images for name, (value, images) in totals.items() if images}
 
     def state_dict(self) -> dict[str, Any]:
-        sums = {name: value.cpu() for name, value in self.sums.items()}
-        return {"sums": sums, "counts": dict(self.counts)}
+        return {"sums": {names: value.cpu() for names, value in self.sums.items()}}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.sums, self.counts = dict(state["sums"]), dict(state["counts"])
+        self.sums = dict(state["sums"])
 
     def to(self, device: torch.device) -> None:
-        self.sums = {name: value.to(device) for name, value in self.sums.items()}
+        self.sums = {names: value.to(device) for names, value in self.sums.items()}
+
+
+class Skipped:
+    """Updates left out since the last tick and, up to now, in a row; counted on the device."""
+
+    def __init__(self) -> None:
+        self.counts = torch.zeros(2, 2)  # [since the last tick, in a row] of [critic, generator]
+
+    def add(self, flags: Tensor) -> None:
+        """Of one step: [critic, generator], 1 if its update was skipped."""
+        self.counts = (self.counts + flags) * torch.stack([torch.ones_like(flags), flags])
+
+    def take(self) -> tuple[int, int]:
+        """How many since the last tick, and how many in a row, by the network that has more."""
+        since, in_a_row = self.counts.tolist()
+        self.counts = self.counts * torch.tensor([[0.0], [1.0]], device=self.counts.device)
+        return int(sum(since)), int(max(in_a_row))
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"counts": self.counts.cpu()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.counts = state["counts"]
+
+    def to(self, device: torch.device) -> None:
+        self.counts = self.counts.to(device)
 
 
 def check_tracker(name: str | None) -> None:
@@ -79,6 +113,9 @@ class Tracker:
         self.accelerator = accelerator
         self.active = accelerator.is_main_process
         self.stats_file = run_dir / "stats.jsonl"
+        self.lines: list[str] = []  # that are not on the disk yet
+        self.scalars: list[tuple[int, dict[str, float]]] = []  # that no tracker has yet
+        self.lost = False  # whether TensorBoard's writer has failed
         if not self.active:
             return
         drop_lines_after(self.stats_file, nimg)
@@ -96,30 +133,65 @@ class Tracker:
                 tracker.log({"config": "\n".join(lines)}, step=0)
 
     def log(self, values: dict[str, float], nimg: int) -> None:
-        """One line of statistics, and the trackers' scalars."""
+        """One line of statistics, and the trackers' scalars.
+
+        Raises:
+            DiskError, OSError: they could not be written; the next call writes them too.
+        """
         if not self.active:
             return
-        with open(self.stats_file, "a", encoding="utf-8") as file:
-            file.write(json.dumps({"nimg": nimg, **values}) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        for tracker in self.accelerator.trackers:
-            tracker.log(values, step=nimg)
+        self.lines.append(json.dumps({"nimg": nimg, **values}) + "\n")
+        self.scalars.append((nimg, values))
+        append(self.stats_file, "".join(self.lines))
+        self.lines.clear()
+        with self.written():
+            for step, scalars in self.scalars:
+                for tracker in self.accelerator.trackers:
+                    tracker.log(scalars, step=step)
+        self.scalars.clear()
+
+    def log_text(self, name: str, text: str, nimg: int) -> None:
+        """To TensorBoard."""
+        with self.written():
+            for tracker in self.accelerator.trackers if self.active else ():
+                if tracker.name == "tensorboard":
+                    tracker.log({name: text}, step=nimg)
 
     def log_image(self, name: str, image: np.ndarray, nimg: int) -> None:
         """uint8 [C, H, W] to the trackers that take pictures."""
         if not self.active:
             return
         pixels = image.transpose(1, 2, 0)[None]
-        for tracker in self.accelerator.trackers:
-            if not hasattr(tracker, "log_images"):
-                continue
-            if tracker.name == "tensorboard":
-                tracker.log_images({name: pixels}, step=nimg, dataformats="NHWC")
-            elif tracker.name in ("aim", "clearml"):
-                tracker.log_images({name: pixels[0]}, step=nimg)
-            else:
-                tracker.log_images({name: [pixels[0]]}, step=nimg)
+        with self.written():
+            for tracker in self.accelerator.trackers:
+                if not hasattr(tracker, "log_images"):
+                    continue
+                if tracker.name == "tensorboard":
+                    tracker.log_images({name: pixels}, step=nimg, dataformats="NHWC")
+                elif tracker.name in ("aim", "clearml"):
+                    tracker.log_images({name: pixels[0]}, step=nimg)
+                else:
+                    tracker.log_images({name: [pixels[0]]}, step=nimg)
+
+    @contextmanager
+    def written(self) -> Iterator[None]:
+        """What TensorBoard is given inside is in its file afterwards, whatever happens then.
+
+        Its writer keeps events for minutes, and is of no use any more once its disk was full.
+        """
+        boards = [t for t in self.accelerator.trackers if t.name == "tensorboard"]
+        if self.lost:
+            again = self.scalars[0][0] if self.scalars else None
+            for board in boards:
+                board.writer = type(board.writer)(board.writer.log_dir, purge_step=again)
+            self.lost = False
+        try:
+            yield
+            for board in boards:
+                board.writer.flush()
+        except OSError:
+            self.lost = True
+            raise
 
 
 def drop_lines_after(path: Path, nimg: int) -> None:

@@ -1,7 +1,9 @@
 """When things happen: phases, steps, ticks, snapshots."""
 
-import math
+import logging
+import re
 import time
+import zlib
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,11 +17,18 @@ from progan.config import Config
 from progan.data.stream import Images
 from progan.distributed import on_any, same_everywhere
 from progan.errors import UserError, brief
+from progan.fitting import begin_what_fits
 from progan.outputs import Outputs
 from progan.runs import write_config
 from progan.schedule import Phase, at_resolution
 from progan.stopping import StopRequest
-from progan.tracking import Statistics
+from progan.tracking import Skipped, Statistics
+
+log = logging.getLogger("progan")
+
+MOST_SKIPPED = 50  # updates in a row: what is not over by then will not be
+# What torch says where another process does not answer.
+LOST = re.compile("timed? ?out|connection (closed|reset|refused)|broken pipe|peer", re.IGNORECASE)
 
 
 @dataclass
@@ -66,6 +75,7 @@ class Trainer:
         self.step = make_step(config, self.feed.c_dim, self.loss, accelerator)
         self.progress = Progress()
         self.statistics = Statistics()
+        self.skipped = Skipped()
         self.checkpoint = Checkpoint(
             run_dir,
             data=self.stream,  # first: other data explain what else would not fit
@@ -76,8 +86,10 @@ class Trainer:
             D_opt=self.step.D_opt,
             progress=self.progress,
             statistics=self.statistics,
+            skipped=self.skipped,
         )
         self.phase: Phase | None = None
+        self.due: set[str] = set()  # what a tick could not write
 
     def run(self) -> bool:
         """Train; returns whether the run is complete (else it was asked to stop).
@@ -92,21 +104,28 @@ class Trainer:
                 f"out of memory in {self.phase or 'a trial update'} ({brief(error)}); set "
                 "schedule.batch_gpu to a part of the batch: the update stays the same"
             ) from error
+        except RuntimeError as error:
+            if self.accelerator.num_processes > 1 and LOST.search(str(error)):
+                raise UserError(
+                    f"another process has ended or hangs ({brief(error)}); run.timeout is "
+                    f"{self.config.run.timeout:g} minutes. Start again to go on from "
+                    f"{self.checkpoint.newest()}"
+                ) from error
+            raise
         finally:
             self.stream.close()
 
     def train(self) -> bool:
         self.begin()
-        complete = True
         while self.progress.nimg < self.schedule.total_nimg:
             phase = self.schedule.at(self.progress.nimg)
             if phase != self.phase:
                 self.begin_phase(phase)
             self.train_step(phase)
             self.maintain(phase)
-            if on_any(self.accelerator, self.stop.signal is not None):
-                complete = self.progress.nimg >= self.schedule.total_nimg
+            if on_any(self.accelerator, self.stop.reason() is not None):
                 break
+        complete = self.progress.nimg >= self.schedule.total_nimg
         self.end(complete)
         return complete
 
@@ -128,9 +147,16 @@ class Trainer:
                 f"the processes do not see the same checkpoints in {self.run_dir}; on several "
                 "machines --run-dir must be a shared folder"
             )
+        seen = zlib.crc32(repr(self.stream.state_dict()).encode())
+        if not same_everywhere(self.accelerator, seen):
+            raise UserError(
+                "the processes do not see the same images; data that each machine prepares by "
+                "itself must come from the same files, or give a shared folder as data.cache"
+            )
         if self.accelerator.is_main_process:
             write_config(self.run_dir, self.config)
         self.statistics.to(self.accelerator.device)
+        self.skipped.to(self.accelerator.device)
         self.costs = make_costs(
             self.config, self.loss, self.schedule, self.step.G, self.step.D, self.accelerator
         )
@@ -163,6 +189,7 @@ class Trainer:
         """Keep what has been reached, where the last tick has not done so."""
         if not complete:
             self.progress.seconds += time.perf_counter() - self.tick_start
+        if not complete or "checkpoint" in self.due:
             self.save_checkpoint()
         self.outputs.snapshot(self.progress.nimg)
         self.accelerator.wait_for_everyone()
@@ -173,7 +200,12 @@ class Trainer:
         self.phase = phase
         if self.step.compile:
             self.outputs.say(f"compiling for {phase}")
-        self.step.begin(phase, restart=self.progress.nimg == phase.start_nimg)
+        begun = begin_what_fits(self.step, phase, restart=self.progress.nimg == phase.start_nimg)
+        if begun != phase:
+            self.outputs.say(
+                f"memory is short at {phase}: {begun.batch_gpu} images a forward pass, and "
+                "gradients accumulated; the update stays the same"
+            )
         self.begin_tick()
 
     def train_step(self, phase: Phase) -> None:
@@ -184,6 +216,7 @@ class Trainer:
         means |= self.step.generator(self.feed.generator(nimg, batch_size))
         self.step.average()
         self.statistics.add(means, batch_size)
+        self.skipped.add(self.step.skipped)
         self.progress.nimg += batch_size
 
     def maintain(self, phase: Phase) -> None:
@@ -200,34 +233,57 @@ class Trainer:
         due = shown // interval > (shown - phase.batch_size) // interval
         last = nimg == self.schedule.total_nimg
         if due or last or nimg == phase.end_nimg:
-            self.tick(phase, last)
+            self.tick(phase)
 
-    def tick(self, phase: Phase, last: bool) -> None:
+    def tick(self, phase: Phase) -> None:
         """Statistics, a grid of samples, and now and then a snapshot and a checkpoint."""
-        nimg, run = self.progress.nimg, self.config.run
+        nimg = self.progress.nimg
         means = self.statistics.means()  # waits for the device
-        if not all(map(math.isfinite, means.values())):
+        skipped, in_a_row = self.skipped.take()
+        if not same_everywhere(self.accelerator, self.step.checksum()):
             raise UserError(
-                f"training has diverged: {means} at {nimg / 1000:.1f} kimg. The checkpoints in "
-                f"{self.checkpoint.folder} are from before; a lower schedule.learning_rate in a "
-                "new --run-dir may help"
+                f"the processes' weights differ at {nimg / 1000} kimg, which must never be: a "
+                f"machine may be faulty. Start again to go on from {self.checkpoint.newest()}"
             )
         seconds = time.perf_counter() - self.tick_start
         self.costs.observe(phase, seconds / (nimg - self.tick_start_nimg))
         self.progress.tick += 1
         self.progress.seconds += seconds
         more = {
+            "Loss/skipped": skipped,
             "Progress/tick": self.progress.tick,
+            "Progress/batch_gpu": self.step.phase.images_per_pass(self.accelerator.num_processes),
             "Timing/total_hours": self.progress.seconds / 3600,
             "Timing/data_wait": self.stream.waited / seconds,
         }
+        if skipped and self.accelerator.is_main_process:
+            log.warning("%d updates of this tick were not finite and were skipped", skipped)
         self.outputs.tick(phase, nimg, means, more)
-        snapshot_due = last or self.progress.tick % run.snapshot_ticks == 0
-        if snapshot_due or self.progress.tick % run.checkpoint_ticks == 0:
+        self.keep(phase)
+        if in_a_row >= MOST_SKIPPED:
             self.save_checkpoint()
-        if snapshot_due:  # after the checkpoint: a run with snapshots can always go on
-            self.outputs.snapshot(nimg)
+            raise UserError(
+                f"the last {in_a_row} updates had gradients that are not finite and were skipped, "
+                f"up to {nimg / 1000} kimg; before them: {means}. What had been reached is in "
+                f"{self.checkpoint.newest()}. A lower schedule.learning_rate in a new --run-dir "
+                "may help, or run.precision=fp32"
+            )
         self.begin_tick()
+
+    def keep(self, phase: Phase) -> None:
+        """Now and then a checkpoint and a snapshot; at the next tick, if the disk refuses."""
+        nimg, tick, run = self.progress.nimg, self.progress.tick, self.config.run
+        if tick % run.checkpoint_ticks == 0:
+            self.due.add("checkpoint")
+        if tick % run.snapshot_ticks == 0 or nimg in (phase.end_nimg, self.schedule.total_nimg):
+            self.due |= {"checkpoint", "snapshot"}
+        with self.outputs.patiently():
+            if "checkpoint" in self.due:
+                self.save_checkpoint()
+                self.due.remove("checkpoint")
+            if "snapshot" in self.due:  # after it: a run with snapshots can always go on
+                self.outputs.snapshot(nimg)
+                self.due.remove("snapshot")
 
     def save_checkpoint(self) -> None:
         if self.accelerator.is_main_process:

@@ -122,8 +122,10 @@ def accumulate(gradients_of: Callable[[Batch], Gradients], batches: Sequence[Bat
     return grads, stats
 
 
-def apply(optimizer: Optimizer, parameters: Sequence[Tensor], grads: Sequence[Tensor]) -> None:
-    """One step of Adam.
+def apply(optimizer: Optimizer, parameters: Sequence[Tensor], grads: Sequence[Tensor]) -> Tensor:
+    """One step of Adam, or none where a gradient is not finite; the host does not wait to see.
+
+    Returns 1.0 if the step was skipped, else 0.0 (0-dim).
 
     Copies into `.grad` tensors that have their parameter's own strides: gradients of a double
     backward come transposed, and a fused Adam would update the wrong elements with those.
@@ -132,4 +134,7 @@ def apply(optimizer: Optimizer, parameters: Sequence[Tensor], grads: Sequence[Te
         if parameter.grad is None:
             parameter.grad = torch.empty_like(parameter)
     torch._foreach_copy_([parameter.grad for parameter in parameters], grads)
+    skipped = 1 - torch.stack(torch._foreach_norm(grads)).isfinite().all().float()
+    optimizer.found_inf = skipped  # as a gradient scaler does: the fused Adam reads it
     optimizer.step()
+    return skipped

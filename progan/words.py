@@ -22,3 +22,8 @@ def human_bytes(count: float) -> str:
         count, power = count / 1000, power + 1
     digits = 1 if power and count < 10 else 0
     return f"{count:.{digits}f} {('B', 'kB', 'MB', 'GB', 'TB')[power]}"
+
+
+def stamp(nimg: int) -> str:
+    """`nimg` for file names, in kimg, so that names sort by progress: 60160 -> 000060.160."""
+    return f"{nimg / 1000:010.3f}"

@@ -14,7 +14,6 @@ from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from progan.checkpoint import MOST_EXAMPLES, Snapshot, load_snapshot, save_snapshot
 from progan.cli import main
 from progan.data.batches import Feed
 from progan.data.pyramid import VERSION, Meta, Pyramid
@@ -23,6 +22,7 @@ from progan.distributed import make_accelerator
 from progan.networks import Generator
 from progan.sampling import generate, grid
 from progan.settings import load_config
+from progan.snapshot import MOST_EXAMPLES, Snapshot, load_snapshot, save_snapshot
 from progan.stopping import StopRequest
 from progan.trainer import Trainer
 
@@ -196,7 +196,7 @@ def test_rows_are_compact_in_the_file(tmp_path):
         ('[""]', "[]", "1 to 64 rows"),
         ('["01101"]', '["a", "b", "c", "d", 5]', "no list of names"),
         ('["01101"]', '"names"', "no list of names"),
-        ('["011"]', '["a", "b", "c"]', "size mismatch|loading state_dict"),
+        ('["011"]', '["a", "b", "c"]', "not those of the network"),
     ],
 )
 def test_hostile_rows_are_refused(tmp_path, examples, classes, complaint):
@@ -211,7 +211,7 @@ def test_hostile_rows_are_refused(tmp_path, examples, classes, complaint):
     result = CliRunner().invoke(main, ["sample", str(path)], catch_exceptions=False)
     assert result.exit_code == 2
     assert f"{path} is not a snapshot" in result.output
-    assert any(words in result.output for words in complaint.split("|"))
+    assert complaint in result.output
 
 
 # Samples ----------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from accelerate import Accelerator
 from click.testing import CliRunner
 from conftest import options, progan
 
-from progan import __version__, bench, machine, memory
+from progan import __version__, bench, fitting, machine, memory
 from progan.build import make_loss, make_step
 from progan.cli import main
 from progan.cli_bench import chosen_phases, closing_lines
@@ -519,36 +519,21 @@ def test_rates_are_of_all_processes(monkeypatch):
 
 
 class Device:
-    """A step on a device that holds `room` images; `tried` are the sizes of its forward passes.
+    """A step on a device that holds `room` images; `tried` are the sizes of its forward passes."""
 
-    What the optimizers keep takes the room of as many images as `state` says.
-    """
-
-    def __init__(
-        self, kind: str, room: int, processes: int = 1, stddev_group: int = 4, state: int = 0
-    ):
+    def __init__(self, kind: str, room: int, processes: int = 1, stddev_group: int = 4):
         self.accelerator = SimpleNamespace(device=torch.device(kind), num_processes=processes)
         self.D = SimpleNamespace(stddev_group=stddev_group)
-        self.room, self.state, self.kept = room, state, 0
+        self.room = room
         self.tried: list[int] = []
-        self.D_opt, self.G_opt, self.D_parameters, self.G_parameters = "D", "G", ["d"], ["g"]
 
     def begin(self, phase: Phase, restart: bool) -> None:
         assert restart
-        self.phase, self.kept = phase, 0
         self.tried.append(phase.images_per_pass(self.accelerator.num_processes))
 
-    def apply(self, optimizer: str, parameters: list[str], grads: list[str]) -> None:
-        assert (optimizer, parameters, grads) in [
-            ("D", ["d"], ["grads of D"]),
-            ("G", ["g"], ["grads of G"]),
-        ]
-        self.kept += self.state / 2
-
-    def try_out(self) -> tuple[list, list]:
-        if self.tried[-1] > self.room - self.kept:
+    def rehearse(self) -> None:
+        if self.tried[-1] > self.room:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
-        return ["grads of D"], ["grads of G"]
 
 
 SHARES = [(64, 1, 4), (64, 2, 4), (24, 2, 3), (24, 1, 4), (12, 1, 1), (4, 1, 16), (48, 1, 16)]
@@ -567,13 +552,11 @@ def largest(phase: Phase, processes: int, group: int, fitting: Callable[[int], b
 
 @pytest.mark.parametrize("batch_size, processes, group", SHARES)
 def test_largest_batch_by_trial(batch_size, processes, group, monkeypatch):
-    """Reference: all sizes by brute force, on a device with room for every number of images beside
-    what the optimizers keep."""
+    """Reference: all sizes by brute force, on a device with room for every number of images."""
     phase = replace(PHASE, batch_size=batch_size)
-    monkeypatch.setattr(bench, "on_any", lambda accelerator, flag: flag)
-    for room, state in product(range(0, batch_size + 2), (0, 3)):
-        step = Device("cuda", room + state, processes, group, state)
-        monkeypatch.setattr(bench, "apply", step.apply)
+    monkeypatch.setattr(fitting, "on_any", lambda accelerator, flag: flag)
+    for room in range(0, batch_size + 2):
+        step = Device("cuda", room, processes, group)
         expected = largest(phase, processes, group, lambda n, room=room: n <= room)
         if expected is None:
             with pytest.raises(UserError, match="not even") as error:
@@ -602,7 +585,6 @@ def test_largest_batch_by_reckoning(batch_size, processes, group, monkeypatch):
         free = SimpleNamespace(available=room * 10_000_000 / 0.8)
         monkeypatch.setattr(bench.psutil, "virtual_memory", lambda free=free: free)
         step = Device("cpu", batch_size, processes, group)
-        monkeypatch.setattr(bench, "apply", step.apply)
         expected = largest(phase, processes, group, lambda n, room=room: n <= room)
         assert bench.largest_fit(step, phase) == (expected or smallest)
         assert step.tried == [smallest]
@@ -615,7 +597,7 @@ def test_memory_is_begun_anew_before_it_is_reckoned(monkeypatch):
     monkeypatch.setattr(memory, "reset_peak", lambda device: order.append("reset"))
     monkeypatch.setattr(memory, "in_use", lambda: order.append("before") or 0)
     monkeypatch.setattr(memory, "peak", lambda device: order.append("peak") or 1)
-    monkeypatch.setattr(bench, "train_alone", lambda *_: order.append("trial"))
+    monkeypatch.setattr(step, "rehearse", lambda: order.append("trial"))
     bench.largest_fit(step, PHASE)
     assert order == ["reset", "before", "trial", "peak"]
 
@@ -630,9 +612,8 @@ def test_processes_agree_on_the_largest_batch(sizes, expected, monkeypatch):
         assert failed == (tried > mine.room)
         return any(tried > other.room for other in rooms)
 
-    monkeypatch.setattr(bench, "on_any", on_any)
+    monkeypatch.setattr(fitting, "on_any", on_any)
     for mine in rooms:
-        monkeypatch.setattr(bench, "apply", mine.apply)
         assert bench.largest_fit(mine, replace(PHASE, batch_size=64)) == expected
 
 
@@ -644,7 +625,6 @@ def test_memory_is_shared_by_the_processes_of_a_machine(monkeypatch):
     free = SimpleNamespace(available=33_000 / 0.8)
     monkeypatch.setattr(bench.psutil, "virtual_memory", lambda: free)
     step = Device("cpu", 64)
-    monkeypatch.setattr(bench, "apply", step.apply)
     phase = replace(PHASE, batch_size=64)
     assert bench.largest_fit(step, phase) == 32
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
@@ -664,7 +644,8 @@ def test_need_is_found_again_after_more_was_needed():
     def need(n: int) -> int:
         memory.reset_peak(CPU)
         before = memory.in_use()
-        bench.train_alone(step, replace(phase, batch_size=n))
+        step.begin(replace(phase, batch_size=n), restart=True)
+        step.rehearse()
         return memory.peak(CPU) - before
 
     need(8)
@@ -695,10 +676,9 @@ def test_find_batch_on_a_device_that_runs_out(here, quick, monkeypatch):
     for both; and with one that takes none, which is told in a message."""
     real, room = bench.largest_fit, {"8x8 fading": 4}
 
-    def try_out(step: Step) -> list[list[torch.Tensor]]:
+    def rehearse(step: Step) -> None:
         if step.phase.images_per_pass(1) > room.get(str(step.phase), 8):
             raise torch.OutOfMemoryError("CUDA out of memory.")
-        return [list(map(torch.zeros_like, of)) for of in (step.D_parameters, step.G_parameters)]
 
     def on_cuda(step: Step, phase: Phase) -> int:
         cpu = step.accelerator
@@ -708,7 +688,7 @@ def test_find_batch_on_a_device_that_runs_out(here, quick, monkeypatch):
         finally:
             step.accelerator = cpu
 
-    monkeypatch.setattr(Step, "try_out", try_out)
+    monkeypatch.setattr(Step, "rehearse", rehearse)
     monkeypatch.setattr(bench, "largest_fit", on_cuda)
     lines, content = measured(here, "--find-batch")
     assert [figures["batch_gpu"] for figures in content["phases"]] == [8, 4, 8]
@@ -791,11 +771,11 @@ def test_resolutions_that_the_schedule_lacks(value, wrong, here):
 @pytest.mark.parametrize(
     "arguments, expected",
     [
-        (["--peak-tflops", "0"], "'--peak-tflops': 0.0 is not in the range x>0"),
-        (["--peak-tflops", "-1"], "'--peak-tflops': -1.0 is not in the range x>0"),
-        (["--peak-tflops", "x"], "'--peak-tflops': 'x' is not a valid float"),
-        (["--peak-tflops", "inf"], "--peak-tflops: inf is no number of TFLOP/s"),
-        (["--peak-tflops", "nan"], "--peak-tflops: nan is no number of TFLOP/s"),
+        (["--peak-tflops", "0"], "'--peak-tflops': 0 must be more than 0"),
+        (["--peak-tflops", "-1"], "'--peak-tflops': -1 must be more than 0"),
+        (["--peak-tflops", "x"], "'--peak-tflops': 'x' is no number"),
+        (["--peak-tflops", "inf"], "'--peak-tflops': inf must be more than 0"),
+        (["--peak-tflops", "nan"], "'--peak-tflops': nan must be more than 0"),
         (["--json", "no/f.json"], "--json no/f.json: there is no folder no"),
         (["--json", "."], "--json .: is a folder; give a file's name"),
         (["--json", ""], "'--json': is empty"),

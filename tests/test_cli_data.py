@@ -17,7 +17,8 @@ from conftest import command
 from PIL import Image
 
 from progan.build import open_data
-from progan.cli import main, resolve
+from progan.cli import main
+from progan.cli_train import resolve
 from progan.data.images import box_levels
 from progan.data.info import choose, label_shares, survey, survey_headers
 from progan.data.pyramid import Pyramid

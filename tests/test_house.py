@@ -23,7 +23,7 @@ MODULES = {
 def layers() -> dict[str, int]:
     """Module to layer, read from the table in CONTRIBUTING.md."""
     text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
-    rows = re.findall(r"^(\d)  ([a-z_. ]+)$", text, re.MULTILINE)
+    rows = re.findall(r"^(\d+) +([a-z_. ]+)$", text, re.MULTILINE)
     return {module: int(layer) for layer, names in rows for module in names.split()}
 
 

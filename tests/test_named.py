@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from pictures import chw, database, encoded, folder, names, noise, zipped
 
-from progan.cli import resolve
+from progan.cli_train import resolve
 from progan.data import demo
 from progan.data.images import BadImage, Square, TooSmall
 from progan.data.sources import NAMED, find

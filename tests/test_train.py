@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
-from conftest import command, flat, load_checkpoint, options, progan, torchrun
+from conftest import command, flat, load_checkpoint, options, progan
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -212,27 +212,6 @@ def test_signals_finish_the_update_and_save(photos, tmp_path, number, code):
     assert list(run_dir.glob("snapshots/*.safetensors"))
 
 
-def test_two_processes_equal_one(photos, tmp_path):
-    """Reference: one process, weights to rounding after 12 updates over both phase boundaries.
-
-    With labels and two passes a process, so wrong slices of data, latents, labels or mixing
-    factors, draws of the augmentation, a forgotten average, or statistics over part of a group
-    would all show.
-    """
-    settings = {"data__labels": "true", "schedule__batch_size": 16, "schedule__total_kimg": 0.192}
-    settings |= {"schedule__stable_kimg": 0.064, "schedule__fade_kimg": 0.064}
-    settings |= {"data__augment": "[color, translation, cutout]"}
-    more = options(**settings, schedule__batch_gpu=4)
-    torchrun(2, 29533, "train", "--data", photos, "--run-dir", tmp_path / "two", *more)
-    train(photos, tmp_path / "one", **settings)
-    one, two = state(tmp_path / "one"), state(tmp_path / "two")
-    assert one.keys() == two.keys()
-    for name, value in one.items():
-        if isinstance(value, torch.Tensor):
-            torch.testing.assert_close(two[name], value, rtol=1e-4, atol=5e-6, msg=name)
-    assert len(statistics(tmp_path / "two")) == len(statistics(tmp_path / "one"))
-
-
 def test_what_a_run_writes(photos, tmp_path):
     """Reference: the README's list. A grid a tick and at the start, the reals once a resolution, a
     line a tick, TensorBoard scalars, pictures and config with nimg as their step."""
@@ -255,7 +234,8 @@ def test_what_a_run_writes(photos, tmp_path):
     assert [e.step for e in events.Images("reals")] == [8, 40]  # after a resolution's first update
     assert tags["tensors"] == ["config/text_summary"]
     names = sorted(p.name for p in run_dir.glob("snapshots/*"))
-    assert names == ["snapshot-000000.048.safetensors", "snapshot-000000.096.safetensors"]
+    # Each third tick, and the end of each phase.
+    assert names == [f"snapshot-000000.{n}.safetensors" for n in ("032", "048", "064", "096")]
     assert len(list(run_dir.glob("checkpoints/*"))) == 2  # run.keep_checkpoints
 
 
@@ -301,11 +281,14 @@ def test_a_total_below_what_was_shown_is_refused(photos, tmp_path):
     assert load_config(str(tmp_path / "config.yaml")).schedule.total_kimg == 0.096
 
 
-def test_damaged_checkpoint_is_reported_and_the_one_before_used(photos, whole, tmp_path, caplog):
-    """Reference: the undisturbed run; the newest file is cut in half."""
+@pytest.mark.parametrize("left", [0.5, 0.0])
+def test_damaged_checkpoint_is_reported_and_the_one_before_used(
+    photos, whole, tmp_path, caplog, left
+):
+    """Reference: the undisturbed run; the newest file is cut in half, or empty."""
     train(photos, tmp_path)
     newest = sorted((tmp_path / "checkpoints").iterdir())[-1]
-    newest.write_bytes(newest.read_bytes()[: newest.stat().st_size // 2])
+    newest.write_bytes(newest.read_bytes()[: int(newest.stat().st_size * left)])
     train(photos, tmp_path)
     assert newest.name in caplog.text
     assert_identical(state(whole), state(tmp_path))
@@ -476,13 +459,17 @@ def test_an_abandoned_branch_leaves_nothing_behind(photos, tmp_path):
 
 
 def test_divergence_stops_and_keeps_the_checkpoints(photos, tmp_path):
-    """Reference: a learning rate that must overflow. No later start may find a checkpoint of it."""
-    settings = options(schedule__learning_rate=1e9, run__tick_kimg=0.008)
+    """Reference: a learning rate that must overflow. What is not finite reaches no weight and no
+    checkpoint."""
+    settings = options(schedule__learning_rate=1e9, schedule__total_kimg=2)
     arguments = ["train", "--data", str(photos), "--run-dir", str(tmp_path), *settings]
     result = CliRunner().invoke(main, arguments)
-    assert result.exit_code == 2 and "training has diverged" in result.output
-    for path in (tmp_path / "checkpoints").glob("*.pt"):
-        tensors = flat(torch.load(path, weights_only=True)["statistics"])
+    assert result.exit_code == 2 and "gradients that are not finite" in result.output
+    assert "lower schedule.learning_rate" in result.output
+    files = list((tmp_path / "checkpoints").glob("*.pt"))
+    assert files
+    for path in files:
+        tensors = flat(torch.load(path, weights_only=True))
         assert all(torch.isfinite(t).all() for t in tensors.values() if torch.is_tensor(t))
 
 

@@ -287,8 +287,7 @@ LAYOUTS = {
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("optimizer", [{"fused": True}, {"foreach": True}, {"foreach": False}])
-def test_apply_is_adam_whatever_the_strides(layout, optimizer):
+def test_apply_is_adam_whatever_the_strides(layout):
     """Reference: Adam written out on Python floats, three steps.
 
     A fused Adam reads the memory of a gradient in the parameter's order. Were `.grad` the given
@@ -296,9 +295,9 @@ def test_apply_is_adam_whatever_the_strides(layout, optimizer):
     start = noise(3, 4, 3, 3)
     grads = [noise(3, 4, 3, 3, seed=seed) * 10.0**-seed for seed in (1, 2, 3)]
     parameter = torch.nn.Parameter(start.clone())
-    adam = torch.optim.Adam([parameter], lr=0.01, betas=(0.0, 0.99), eps=1e-8, **optimizer)
+    adam = torch.optim.Adam([parameter], lr=0.01, betas=(0.0, 0.99), eps=1e-8, fused=True)
     for grad in grads:
-        apply(adam, [parameter], [LAYOUTS[layout](grad)])
+        assert apply(adam, [parameter], [LAYOUTS[layout](grad)]) == 0
     flat = zip(*(grad.flatten().tolist() for grad in grads), strict=True)
     expected = [
         written_adam(value, history, 0.01)

@@ -1,0 +1,38 @@
+"""Signs that training goes wrong while all numbers are still finite."""
+
+import numpy as np
+
+RUNAWAY = 1000.0  # of scores, in units of the penalty's target; the paper's stay below some tens
+TOO_ALIKE = 0.1  # of the reals' variety
+
+
+def variety(images: np.ndarray) -> float:
+    """How much images differ from each other: the deviation of a pixel, on average.
+
+    uint8 [N, C, H, W] -> grey levels.
+    """
+    return float(images.std(axis=0, dtype=np.float64).mean())
+
+
+def signs(means: dict[str, float], share: float, target: float) -> dict[str, str]:
+    """What looks wrong, in words, by a short name.
+
+    Args:
+        means: a tick's statistics.
+        share: of the reals' variety that samples have.
+        target: of the gradient norm, which sets the scale of scores.
+    """
+    found = {}
+    scores = {name: means.get(f"Loss/scores/{name}", 0.0) for name in ("real", "fake")}
+    if max(map(abs, scores.values())) > RUNAWAY * target:
+        told = ", ".join(f"{name} {value:.4g}" for name, value in scores.items())
+        found["scores"] = (
+            f"scores run away ({told}): training may be about to diverge; a lower "
+            "schedule.learning_rate may help, in a new --run-dir"
+        )
+    if share < TOO_ALIKE:
+        found["variety"] = (
+            f"samples look alike (they vary {100 * share:.0f} % as much as the reals): the "
+            "generator may have collapsed; snapshots of before are kept"
+        )
+    return found

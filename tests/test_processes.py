@@ -1,0 +1,328 @@
+"""Many processes, on one machine or several: the same weights, no silence when one fails."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+import yaml
+from conftest import load_checkpoint, options, torchrun
+from test_train import assert_identical, images, state, statistics, train, wait_for
+
+from progan.cli import main
+from progan.distributed import checksum, make_accelerator
+from progan.errors import UserError
+from progan.settings import load_config
+
+ROOT = Path(__file__).parent.parent
+
+BATCH = {"schedule__batch_size": 16, "schedule__total_kimg": 0.192}
+BATCH |= {"schedule__stable_kimg": 0.064, "schedule__fade_kimg": 0.064}
+KINDS = {
+    "paper, labels, augmented": {
+        "data__labels": "true",
+        "data__augment": "[color, translation, cutout]",
+    },
+    "logistic, lazy r1, two passes": {
+        "loss__adversarial": "logistic",
+        "loss__penalty": "r1",
+        "loss__penalty_interval": 2,
+    },
+    "logistic, wgan_gp": {"loss__adversarial": "logistic"},
+    "wgan, r1": {"loss__penalty": "r1"},
+}
+
+
+def launch(port: int, *arguments: object, processes: int = 2, more: tuple = ()) -> subprocess.Popen:
+    """torchrun with a module or a script of ours, its output kept apart."""
+    words = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", str(processes)]
+    words += ["--master_port", str(port), *more, *map(str, arguments)]
+    return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def assert_equal_to_rounding(one: Path, many: Path) -> None:
+    """To a twentieth of one step of Adam, which makes much of rounding where gradients are small;
+    what is wrong in any update moves weights by whole steps."""
+    expected, found = state(one), state(many)
+    assert expected.keys() == found.keys()
+    for name, value in expected.items():
+        if isinstance(value, torch.Tensor):
+            torch.testing.assert_close(found[name], value, rtol=1e-4, atol=1e-4, msg=name)
+
+
+@pytest.mark.parametrize(
+    "kind, processes, passes",
+    [
+        ("paper, labels, augmented", 2, 2),
+        pytest.param("paper, labels, augmented", 4, 1, marks=pytest.mark.slow),
+        pytest.param("logistic, lazy r1, two passes", 2, 2, marks=pytest.mark.slow),
+        pytest.param("logistic, wgan_gp", 4, 1, marks=pytest.mark.slow),
+        pytest.param("wgan, r1", 2, 1, marks=pytest.mark.slow),
+    ],
+)
+def test_processes_equal_one(photos, tmp_path, kind, processes, passes):
+    """Reference: one process, weights and both Adams to rounding after 12 updates over both phase
+    boundaries; and as many lines of statistics and grids.
+
+    Wrong slices of data, latents, labels or mixing factors, draws of the augmentation, a forgotten
+    average, or statistics over part of a group would all show.
+    """
+    settings = BATCH | KINDS[kind]
+    more = {"schedule__batch_gpu": 16 // processes // passes}
+    arguments = ["train", "--data", photos, "--run-dir", tmp_path / "many"]
+    torchrun(processes, 29541, *arguments, *options(**settings | more))
+    train(photos, tmp_path / "one", **settings)
+    assert_equal_to_rounding(tmp_path / "one", tmp_path / "many")
+    assert len(statistics(tmp_path / "many")) == len(statistics(tmp_path / "one"))
+    assert images(tmp_path / "many").keys() == images(tmp_path / "one").keys()
+
+
+@pytest.mark.parametrize("then", [1, pytest.param(4, marks=pytest.mark.slow)])
+def test_a_run_goes_on_with_another_number_of_processes(photos, tmp_path, then):
+    """Reference: one process in one go, to rounding. Begun on two, stopped in mid-fade."""
+    settings = BATCH | {"schedule__learning_rate": 0.001}
+    arguments = ["train", "--data", photos, "--run-dir", tmp_path / "run"]
+    short = options(**settings | {"schedule__total_kimg": 0.096})
+    torchrun(2, 29543, *arguments, *short)
+    if then == 1:
+        train(photos, tmp_path / "run", **settings)
+    else:
+        torchrun(then, 29544, *arguments, *options(**settings))
+    train(photos, tmp_path / "one", **settings)
+    assert_equal_to_rounding(tmp_path / "one", tmp_path / "run")
+    assert [line["nimg"] for line in statistics(tmp_path / "run")] == [
+        line["nimg"] for line in statistics(tmp_path / "one")
+    ]
+
+
+@pytest.mark.slow
+def test_a_killed_worker_is_started_again(photos, tmp_path):
+    """Reference: the two processes undisturbed, bit for bit. One is killed with SIGKILL once there
+    is a checkpoint; torchrun --max-restarts brings both back, which go on from there."""
+    settings = options(**BATCH | {"schedule__total_kimg": 1.6, "schedule__learning_rate": 0.001})
+    run_dir = tmp_path / "run"
+    words = ["-m", "progan", "train", "--data", photos, "--run-dir"]
+    process = launch(29545, *words, run_dir, *settings, more=("--max-restarts", "1"))
+    wait_for(lambda: list(run_dir.glob("checkpoints/*.pt")), process)
+    workers = psutil.Process(process.pid).children()
+    assert len(workers) == 2
+    workers[1].kill()
+    output, errors = process.communicate(timeout=200)
+    assert process.returncode == 0, errors
+    assert "going on from checkpoint-" in output
+    torchrun(2, 29546, *words[2:], tmp_path / "whole", *settings)
+    assert_identical(state(tmp_path / "whole"), state(run_dir))
+    assert statistics(run_dir) == statistics(tmp_path / "whole")
+    assert images(run_dir) == images(tmp_path / "whole")
+
+
+def script(tmp_path: Path, code: str) -> Path:
+    """progan's command line, with something wrong on rank 1."""
+    file = tmp_path / "faulty.py"
+    file.write_text(f"import os\nif os.environ['RANK'] == '1':\n{code}\n" + MAIN)
+    return file
+
+
+MAIN = "from progan.cli import main\nmain()\n"
+DRIFTS = """
+    from progan.step import Step
+    real, calls = Step.average, iter(range(10**6))
+    def average(self):
+        real(self)
+        if next(calls) == 3:
+            self.D_parameters[0].data.view(-1)[0] += 1e-7
+    Step.average = average
+"""
+HANGS = """
+    import time
+    from progan.step import Step
+    real, calls = Step.average, iter(range(10**6))
+    def average(self):
+        real(self)
+        if next(calls) == 3:
+            time.sleep(9)
+            os._exit(1)
+    Step.average = average
+"""
+WRITES = """
+    import sys
+    folder = os.environ['RUN']
+    def watch(event, arguments):
+        if event in ('open', 'os.mkdir', 'os.rename', 'os.remove'):
+            writes = event != 'open' or arguments[2] & (os.O_WRONLY | os.O_RDWR)
+            if writes and os.path.abspath(str(arguments[0])).startswith(folder):
+                os.write(2, f'RANK 1 WROTE {arguments}'.encode())
+                os._exit(9)
+    sys.addaudithook(watch)
+"""
+
+
+@pytest.mark.slow
+def test_processes_that_drift_apart_are_noticed(photos, tmp_path):
+    """Reference: one weight of one process moved by the smallest step that shows, at the fourth
+    update: the tick that ends with it says so, and there is no checkpoint of it."""
+    settings = options(**BATCH | {"run__tick_kimg": 0.032, "run__checkpoint_ticks": 1})
+    words = ["train", "--data", photos, "--run-dir", tmp_path / "run", *settings]
+    process = launch(29547, script(tmp_path, DRIFTS), *words)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode != 0
+    assert "the processes' weights differ at 0.064 kimg" in errors
+    assert "checkpoint-000000.032.pt" in errors
+    assert load_checkpoint(tmp_path / "run")["progress"]["nimg"] == 32
+
+
+@pytest.mark.slow
+def test_a_process_that_hangs_ends_the_run(photos, tmp_path):
+    """Reference: run.timeout. The other one gives up with a message, not a traceback of ours."""
+    settings = options(**BATCH | {"run__timeout": 0.1, "run__checkpoint_ticks": 1})
+    words = ["train", "--data", photos, "--run-dir", tmp_path / "run", *settings]
+    process = launch(29548, script(tmp_path, HANGS), *words)
+    start = time.monotonic()
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode != 0
+    assert "another process has ended or hangs" in errors, errors
+    assert "run.timeout is 0.1 minutes" in errors
+    assert "Start again to go on from " in errors and "checkpoint-000000.0" in errors
+    assert time.monotonic() - start < 60
+
+
+@pytest.mark.slow
+def test_only_the_main_process_writes(photos, tmp_path, monkeypatch):
+    """Reference: Python's audit hook on rank 1, which ends it at the first file in the run's folder
+    that it opens for writing, makes, renames or removes. That it would is tried first."""
+    monkeypatch.setenv("RUN", str(tmp_path / "run"))
+    watched = script(tmp_path, WRITES + "    open(folder + 'x', 'w')\n")
+    monkeypatch.setenv("RANK", "1")
+    tried = subprocess.run([sys.executable, watched], capture_output=True, text=True)
+    assert tried.returncode == 9 and "RANK 1 WROTE" in tried.stderr
+    words = ["train", "--data", photos, "--run-dir", tmp_path / "run", *options(**BATCH)]
+    process = launch(29549, script(tmp_path, WRITES), *words)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+    assert len(statistics(tmp_path / "run")) == 12
+
+
+def test_accelerate_that_starts_one_of_two_is_noticed(photos, tmp_path):
+    """Reference: `accelerate launch --cpu --num_processes 2`, which starts one without a word."""
+    words = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2"]
+    words += ["-m", "progan", "train", "--data", str(photos), "--run-dir", str(tmp_path / "run")]
+    result = subprocess.run([*words, *options()], capture_output=True, text=True, timeout=120)
+    assert result.returncode != 0
+    assert "accelerate was asked for several processes and started one" in result.stderr
+    assert not list(tmp_path.rglob("checkpoint-*"))
+
+
+def test_alone_after_accelerate(monkeypatch):
+    """Reference: what `accelerate launch` sets for one process, and for several, in its source."""
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "no")
+    make_accelerator(Path("."), None)
+    monkeypatch.setenv("MASTER_PORT", "29500")
+    with pytest.raises(UserError, match="launch with torchrun"):
+        make_accelerator(Path("."), None)
+
+
+def test_two_machines_train_together(photos, tmp_path):
+    """Reference: one process, to rounding. Two agents of torchrun as on two machines, each with a
+    cache of its own, meet at an address and share the run's folder."""
+    words = [sys.executable, "-m", "torch.distributed.run", "--nnodes", "2"]
+    words += ["--nproc_per_node", "1", "--rdzv_backend", "c10d", "--rdzv_id", "progan"]
+    words += ["--rdzv_endpoint", "127.0.0.1:29551", "-m", "progan", "train"]
+    words += ["--data", str(photos), "--run-dir", str(tmp_path / "run"), *options(**BATCH)]
+    hosts = []
+    for name in ("a", "b"):
+        environment = os.environ | {"PROGAN_CACHE": str(tmp_path / f"cache-{name}")}
+        pipe = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        hosts.append(subprocess.Popen(words, env=environment, **pipe))
+    outputs = [host.communicate(timeout=200) for host in hosts]
+    assert [host.returncode for host in hosts] == [0, 0], outputs
+    assert sum("done; make images with" in output for output, _ in outputs) == 1
+    train(photos, tmp_path / "one", **BATCH)
+    assert_equal_to_rounding(tmp_path / "one", tmp_path / "run")
+
+
+@pytest.mark.slow
+def test_the_slurm_example_goes_on_by_itself(photos, tmp_path):
+    """Reference: SLURM's documented variables and commands, imitated: `srun` runs what it is given,
+    `scontrol` names the machines, and notes a requeue. Stopped by --max-hours it is put in the
+    queue again; complete, it is not."""
+    config = tmp_path / "tiny.yaml"
+    settings = [w for w in options(**BATCH | {"schedule__learning_rate": 0.001}) if w != "-o"]
+    config.write_text(load_config(None, settings).to_yaml())
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    (tools / "srun").write_text('#!/bin/sh\nexec "$@"\n')
+    (tools / "scontrol").write_text(
+        f'#!/bin/sh\n[ "$1" = show ] && echo 127.0.0.1 || echo "$@" >> {tmp_path}/asked\n'
+    )
+    for tool in tools.iterdir():
+        tool.chmod(0o755)
+    path = f"{tools}:{Path(sys.executable).parent}:{os.environ['PATH']}"
+    slurm = {"SLURM_JOB_NODELIST": "here", "SLURM_JOB_NUM_NODES": "1", "SLURM_JOB_ID": "7"}
+    ours = {"DATA": str(photos), "RUN": str(tmp_path / "run"), "PORT": "29555", "PROCESSES": "2"}
+
+    def submit(more: str, hours: str) -> subprocess.CompletedProcess[str]:
+        environment = os.environ | slurm | ours | {"PATH": path, "HOURS": hours}
+        environment["MORE"] = f"--config {config} {more}"
+        job = ["bash", str(ROOT / "examples" / "slurm.sbatch")]
+        return subprocess.run(job, capture_output=True, text=True, env=environment, timeout=200)
+
+    result = submit("-o schedule.total_kimg=1000", "0.002")
+    assert result.returncode == 0, result.stderr
+    assert (tmp_path / "asked").read_text() == "requeue 7\n"
+    shown = load_checkpoint(tmp_path / "run")["progress"]["nimg"] / 1000
+    result = submit(f"-o schedule.total_kimg={shown + 0.16}", "1")
+    assert result.returncode == 0, result.stderr
+    assert "done; make images with" in result.stdout
+    assert (tmp_path / "asked").read_text() == "requeue 7\n"
+    assert load_checkpoint(tmp_path / "run")["progress"]["nimg"] == round(1000 * shown) + 160
+
+
+def test_examples_are_whole():
+    """Reference: bash's and YAML's own parsers, and the options that `progan train` has."""
+    slurm = (ROOT / "examples" / "slurm.sbatch").read_text()
+    assert subprocess.run(["bash", "-n"], input=slurm, text=True).returncode == 0
+    service, job = yaml.safe_load_all((ROOT / "examples" / "kubernetes.yaml").read_text())
+    assert (service["kind"], job["kind"]) == ("Service", "Job")
+    words = job["spec"]["template"]["spec"]["containers"][0]["command"]
+    assert words[0] == "torchrun" and words[words.index("-m") + 1 :][:2] == ["progan", "train"]
+    known = {option for parameter in main.commands["train"].params for option in parameter.opts}
+    of_progan = slurm.partition("-m progan train")[2].partition("|")[0].split()
+    of_progan += [word.partition("=")[0] for word in words[words.index("train") :]]
+    used = {word for word in of_progan if word.startswith("--")}
+    assert len(used) >= 4 and used <= known
+
+
+def test_checksum_is_of_every_bit():
+    """Reference: by hand: any bit, any two elements of different tensors swapped, the sign of 0."""
+    draw = torch.Generator().manual_seed(0)
+    tensors = [torch.randn(3, 4, generator=draw), torch.randn(5, generator=draw)]
+    whole = checksum(tensors)
+    assert whole == checksum([t.clone() for t in tensors])
+    other = [t.clone() for t in tensors]
+    other[0][0, 0], other[1][0] = tensors[1][0], tensors[0][0, 0]
+    assert checksum(other) != whole
+    bits = tensors[1].clone()
+    bits.view(torch.int32)[2] ^= 1
+    assert checksum([tensors[0], bits]) != whole
+    assert checksum([torch.tensor([0.0])]) != checksum([torch.tensor([-0.0])])
+
+
+@pytest.mark.slow
+def test_signal_to_one_of_two_stops_both(photos, tmp_path):
+    """Reference: exit code 0 and a checkpoint: SIGTERM to the second process only, which writes
+    nothing itself."""
+    run_dir = tmp_path / "run"
+    settings = options(**BATCH | {"schedule__total_kimg": 1000, "schedule__learning_rate": 0.001})
+    words = ["-m", "progan", "train", "--data", photos, "--run-dir", run_dir, *settings]
+    process = launch(29553, *words)
+    wait_for(lambda: (run_dir / "stats.jsonl").exists(), process)
+    psutil.Process(process.pid).children()[1].send_signal(signal.SIGTERM)
+    output, errors = process.communicate(timeout=60)
+    assert process.returncode == 0, errors
+    assert "nothing is lost; go on with: progan train --resume" in output
+    assert load_checkpoint(run_dir)["progress"]["nimg"] > 0
