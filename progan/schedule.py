@@ -159,7 +159,8 @@ def make_schedule(
     if not phases:
         raise UserError(
             "the schedule has no images to train on: schedule.total_kimg "
-            f"({total_kimg}) and schedule.stable_kimg ({stable_kimg}) leave less than one batch"
+            f"({total_kimg}) and schedule.stable_kimg ({stable_kimg}) leave less than one batch "
+            f"(schedule.batch_size: {batch_size})"
         )
     return shorten(phases, total)
 

@@ -24,7 +24,7 @@ def read_file(name: str) -> dict[str, Any]:
     path = presets().get(name, Path(name))
     try:
         text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:  # not there, not text, no name of a file
         hint = nearest(name, presets())
         raise UserError(
             f"cannot read config '{name}'{hint}: {getattr(error, 'strerror', None) or error}; "

@@ -11,7 +11,8 @@ from progan.errors import UserError
 class Loader(yaml.SafeLoader):
     """Safe YAML that also reads `1e-3` as a number (YAML 1.1 wants `1.0e-3`), and no key twice."""
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        """Merge what `<<` names, each key once: maps merged twice at n levels would be 2^n keys."""
         seen = set()
         for key in (key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
             if key in seen:
@@ -19,7 +20,20 @@ class Loader(yaml.SafeLoader):
                     None, None, f"the key '{key}' is there twice", node.start_mark
                 )
             seen.add(key)
-        return super().construct_mapping(node, deep)
+        super().flatten_mapping(node)
+        last = {k.value if isinstance(k, yaml.ScalarNode) else k: (k, v) for k, v in node.value}
+        node.value = list(last.values())
+
+    def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
+        """Of a length that Python will print, too, and base 60 (`1:30:00`) takes no time."""
+        if len(node.value) > 1000:
+            raise yaml.constructor.ConstructorError(
+                None, None, f"a number of {len(node.value)} characters", node.start_mark
+            )
+        return super().construct_yaml_int(node)
+
+
+Loader.add_constructor("tag:yaml.org,2002:int", Loader.construct_yaml_int)
 
 
 class Dumper(yaml.SafeDumper):
