@@ -88,7 +88,7 @@ class Checkpoint:
                 part.load_state_dict(state[name])
             except UserError:
                 raise
-            except (RuntimeError, TypeError, KeyError, ValueError) as error:
+            except (RuntimeError, TypeError, LookupError, AttributeError, ValueError) as error:
                 raise UserError(
                     f"{path} does not fit this config or this version of progan: "
                     f"{name}: {brief(error)}; start anew with another --run-dir"

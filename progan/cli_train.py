@@ -3,7 +3,7 @@
 import shlex
 import signal
 import sys
-from contextlib import closing, nullcontext
+from contextlib import closing, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +11,7 @@ import click
 
 from progan.config import Config
 from progan.errors import UserError
-from progan.launch import is_main, processes
+from progan.launch import is_main, processes, started
 from progan.options import CONFIG, OVERRIDES, PathOption, PositiveNumber
 from progan.runs import base_name
 from progan.settings import load_config
@@ -163,15 +163,16 @@ def start(
     from progan.build import open_data
     from progan.determinism import deterministic
     from progan.distributed import make_accelerator
-    from progan.runs import STOP, lock_run
+    from progan.runs import COMPLETE, STOP, lock_run
     from progan.stopping import StopRequest, ended_by_signals
     from progan.trainer import Trainer
 
     with ended_by_signals("stopped, nothing is lost; the same command goes on"):
         data = open_data(config, download, lambda line: click.echo(line, err=True))
+    stop = StopRequest(run_dir / STOP if is_main() else None, max_hours, started())
     with (
         lock_run(run_dir) if is_main() and not check else nullcontext(),
-        StopRequest(run_dir / STOP if is_main() else None, max_hours) as stop,
+        ended_by_signals("stopped; a check writes nothing") if check else stop,
         deterministic(config.run.deterministic),
     ):
         accelerator = make_accelerator(run_dir, config.run.tracker, config.run.timeout)
@@ -186,11 +187,14 @@ def start(
     if is_main():
         where, reason = shlex.quote(str(run_dir)), stop.reason()
         if complete:
+            (run_dir / COMPLETE).touch()
             click.echo(f"done; make images with: progan sample {where} --grid")
         else:
             why = f" ({reason})" if reason else ""
             click.echo(f"stopped{why}, nothing is lost; go on with: progan train --resume {where}")
-    accelerator.end_training()
+    accelerator.wait_for_everyone()  # no process ends before it can be seen that all is done
+    with suppress(OSError):  # of a tracker whose disk was full, which has been said
+        accelerator.end_training()
     if not complete and stop.signal == signal.SIGINT:
         sys.exit(130)
 
@@ -205,8 +209,9 @@ def tell_data(config: Config, data: "Images") -> None:
 def tell_start(trainer: "Trainer") -> None:
     """Where the run is kept and what it runs on; recorded, and compared with the start before."""
     from progan import machine
-    from progan.runs import record_start
+    from progan.runs import COMPLETE, record_start
 
+    (trainer.run_dir / COMPLETE).unlink(missing_ok=True)
     run_dir, device = trainer.run_dir, trainer.accelerator.device
     click.echo(f"run folder {run_dir}; samples while it trains: {run_dir / 'images'}")
     if trainer.config.run.tracker == "tensorboard":

@@ -2,6 +2,8 @@
 
 import os
 
+import psutil
+
 
 def processes() -> int:
     """How many processes train together."""
@@ -11,6 +13,12 @@ def processes() -> int:
 def processes_here() -> int:
     """How many of them share this machine."""
     return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+
+
+def started() -> float:
+    """When this was started, by `time.time()`: torchrun's own start, if it starts it again."""
+    here = psutil.Process()
+    return (here.parent() if "TORCHELASTIC_RUN_ID" in os.environ else here).create_time()
 
 
 def restarts() -> int:

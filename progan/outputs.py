@@ -96,12 +96,22 @@ class Outputs:
         statistics["Progress/variety"] = share = self.share_of_variety(images)
         with self.patiently():
             self.tracker.log(statistics, nimg)
+        with self.patiently():
             self.show_fakes(images, columns, nimg)
             if not self.path_of_reals(images.shape[-1]).exists():  # the disk was full, perhaps
                 self.reals(images.shape[-1], nimg)
-            # Before the end of the first phase no network can be expected to vary.
-            if nimg >= self.schedule.phases[0].end_nimg:
+        # Before the end of the first phase no network can be expected to vary.
+        if nimg >= self.schedule.phases[0].end_nimg:
+            with self.patiently():
                 self.warn(signs(means, share, self.config.loss.weights.target), nimg)
+
+    def catch_up(self) -> None:
+        """Write the statistics that could not be written before.
+
+        Raises:
+            DiskError, OSError: they still cannot.
+        """
+        self.tracker.catch_up()
 
     @contextmanager
     def patiently(self) -> Iterator[None]:
@@ -114,10 +124,10 @@ class Outputs:
     def warn(self, found: dict[str, str], nimg: int) -> None:
         """In the log and in TensorBoard, once for each time that a sign appears."""
         new = [text for name, text in found.items() if name not in self.signs]
-        self.signs = set(found)
         for text in new:
             log.warning("at %s kimg: %s", nimg / 1000, text)
             self.tracker.log_text("warnings", text, nimg)
+        self.signs = set(found)
 
     def share_of_variety(self, images: np.ndarray) -> float:
         """Of fakes, beside as many reals."""

@@ -20,6 +20,9 @@ from progan.settings import load_config
 
 LOCK = ".lock"
 STOP = "stop"
+COMPLETE = "complete"
+STARTS = "starts.jsonl"
+BEFORE = {LOCK, STOP, STARTS, "config.yaml.partial"}  # all that a start may leave that failed
 
 
 @contextmanager
@@ -54,7 +57,7 @@ def check_run_dir(run_dir: Path, config: Config) -> None:
     parent = next(folder for folder in (run_dir, *run_dir.absolute().parents) if folder.exists())
     if not os.access(parent, os.W_OK):
         raise UserError(f"--run-dir {run_dir} cannot be written: no permission in {parent}")
-    if not run_dir.exists() or all(path.name in (LOCK, STOP) for path in run_dir.iterdir()):
+    if not run_dir.exists() or all(path.name in BEFORE for path in run_dir.iterdir()):
         return
     if not (run_dir / "config.yaml").is_file():
         raise UserError(
@@ -78,20 +81,32 @@ def record_start(run_dir: Path, environment: dict[str, Any]) -> list[str]:
 
     `environment` is a dictionary of plain values; the time and command line are added.
     """
-    file = run_dir / "starts.jsonl"
-    lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
-    before = json.loads(lines[-1]) if lines else {}
+    file = run_dir / STARTS
+    lines = file.read_text(errors="replace").splitlines() if file.exists() else []
+    before = last_record(lines)
     record = {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": shlex.join(sys.argv),
         **environment,
     }
-    append(file, json.dumps(record) + "\n")
+    append(file, "\n" * bool(lines) + json.dumps(record))  # a line may be torn by a power cut
     return [
         f"{key}: {before[key]} -> {value}"
         for key, value in environment.items()
         if key in before and before[key] != value
     ]
+
+
+def last_record(lines: list[str]) -> dict[str, Any]:
+    """The newest that is whole."""
+    for line in reversed(lines):
+        try:
+            record = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(record, dict):
+            return record
+    return {}
 
 
 def write_config(run_dir: Path, config: Config) -> None:

@@ -19,6 +19,7 @@ from progan.networks import Critic, Generator
 from progan.precision import chosen, computing_in
 from progan.schedule import ByResolution, Phase, at_resolution
 from progan.updates import (
+    Adam,
     Gradients,
     Loss,
     Statistics,
@@ -59,9 +60,7 @@ class Step:
     ):
         self.G, self.D = G, D
         self.G_ema = copy.deepcopy(G).requires_grad_(False)
-        self.G_opt, self.D_opt = (
-            torch.optim.Adam(network.parameters(), fused=True) for network in (G, D)
-        )
+        self.G_opt, self.D_opt = (Adam(network.parameters(), fused=True) for network in (G, D))
         self.loss = replace(loss, penalty_weight=loss.penalty_weight * penalty_interval)
         self.without_penalty = replace(loss, penalty=None)
         self.penalty_interval = penalty_interval
@@ -113,23 +112,25 @@ class Step:
             (self.G_opt, self.G_parameters),
         ):  # room for gradients and Adam's state, by a step that is skipped
             apply(optimizer, parameters, [torch.full_like(p, math.nan) for p in parameters])
-        self.try_out()
+        processes = self.accelerator.num_processes
+        self.try_out(self.phase.batch_size // processes)
 
     def try_out(self, n: int | None = None) -> None:
         """Compute all that the phase computes, without effect, on `n` images of noise.
 
-        `None`: as many as a forward pass of the phase has.
+        `None`: as many as a forward pass of the phase has. Of more, two passes are accumulated.
         """
         phase, G, device = self.phase, self.G, self.accelerator.device
-        n = n or phase.images_per_pass(self.accelerator.num_processes)
+        in_a_pass = phase.images_per_pass(self.accelerator.num_processes)
+        n = n or in_a_pass
         augmented = bool(self.loss.augment)
         batch = noise(n, phase.resolution, G.channels, G.z_dim, G.c_dim, augmented, device)
         self.at(phase.start_nimg)
         with computing_in(self.precision, device):
-            self.critic_pass(batch, self.loss)
-            if self.penalty_interval > 1:
-                self.critic_pass(batch, self.without_penalty)
-            self.generator_pass(batch.of_fakes())
+            losses = [self.loss, self.without_penalty][: min(self.penalty_interval, 2)]
+            for loss in losses:
+                accumulate(partial(self.critic_pass, loss=loss), batch.split(in_a_pass)[:2])
+            accumulate(self.generator_pass, batch.of_fakes().split(in_a_pass)[:2])
 
     def at(self, nimg: int) -> None:
         """Set what varies within the phase: alpha, the learning rate, if the penalty is due."""

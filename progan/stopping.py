@@ -4,7 +4,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType, TracebackType
 
@@ -18,14 +18,18 @@ class StopRequest:
 
     Args:
         file: stops when it appears; it is removed then, so that the next start goes on.
-        max_hours: stops so long after this object was made.
+        max_hours: stops so long after `start`.
+        start: a time of `time.time()`.
     """
 
-    def __init__(self, file: Path | None = None, max_hours: float | None = None) -> None:
+    def __init__(
+        self, file: Path | None = None, max_hours: float | None = None, start: float = 0.0
+    ) -> None:
         self.signal: signal.Signals | None = None
         self.file = file
         self.max_hours = max_hours
-        self.start = self.looked = time.monotonic()
+        self.start = start
+        self.looked = time.time()
         self.seen = False
         self._before: dict[int, object] = {}
 
@@ -43,14 +47,15 @@ class StopRequest:
         """Why to stop, if so: asked after every update, so it must be quick."""
         if self.signal:
             return self.signal.name
-        now = time.monotonic()
+        now = time.time()
         if self.max_hours is not None and now - self.start > 3600 * self.max_hours:
             return f"--max-hours {self.max_hours:g}"
         if self.file and not self.seen and now - self.looked > LOOK:
             self.looked = now
-            if self.file.exists():
-                self.file.unlink(missing_ok=True)
-                self.seen = True
+            with suppress(OSError):  # a far folder may be out of reach for a moment
+                self.seen = self.file.exists()
+                if self.seen:
+                    self.file.unlink(missing_ok=True)
         return f"the file {self.file}" if self.seen else None
 
     def _request(self, number: int, frame: object) -> None:

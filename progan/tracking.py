@@ -142,6 +142,12 @@ class Tracker:
             return
         self.lines.append(json.dumps({"nimg": nimg, **values}) + "\n")
         self.scalars.append((nimg, values))
+        self.catch_up()
+
+    def catch_up(self) -> None:
+        """Write what could not be written before; raises as `log`."""
+        if not self.scalars:
+            return
         append(self.stats_file, "".join(self.lines))
         self.lines.clear()
         with self.written():
@@ -199,7 +205,7 @@ def drop_lines_after(path: Path, nimg: int) -> None:
     if not path.exists():
         return
     kept = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
             if json.loads(line)["nimg"] <= nimg:
                 kept.append(line + "\n")

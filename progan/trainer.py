@@ -189,6 +189,8 @@ class Trainer:
         """Keep what has been reached, where the last tick has not done so."""
         if not complete:
             self.progress.seconds += time.perf_counter() - self.tick_start
+            self.compare_weights()
+        self.outputs.catch_up()
         if not complete or "checkpoint" in self.due:
             self.save_checkpoint()
         self.outputs.snapshot(self.progress.nimg)
@@ -200,6 +202,8 @@ class Trainer:
         self.phase = phase
         if self.step.compile:
             self.outputs.say(f"compiling for {phase}")
+        # First, as a level that is kept on the device takes memory, too.
+        self.feed.critic(self.progress.nimg, phase.batch_size, phase.resolution)
         begun = begin_what_fits(self.step, phase, restart=self.progress.nimg == phase.start_nimg)
         if begun != phase:
             self.outputs.say(
@@ -240,11 +244,7 @@ class Trainer:
         nimg = self.progress.nimg
         means = self.statistics.means()  # waits for the device
         skipped, in_a_row = self.skipped.take()
-        if not same_everywhere(self.accelerator, self.step.checksum()):
-            raise UserError(
-                f"the processes' weights differ at {nimg / 1000} kimg, which must never be: a "
-                f"machine may be faulty. Start again to go on from {self.checkpoint.newest()}"
-            )
+        self.compare_weights()
         seconds = time.perf_counter() - self.tick_start
         self.costs.observe(phase, seconds / (nimg - self.tick_start_nimg))
         self.progress.tick += 1
@@ -264,11 +264,24 @@ class Trainer:
             self.save_checkpoint()
             raise UserError(
                 f"the last {in_a_row} updates had gradients that are not finite and were skipped, "
-                f"up to {nimg / 1000} kimg; before them: {means}. What had been reached is in "
-                f"{self.checkpoint.newest()}. A lower schedule.learning_rate in a new --run-dir "
-                "may help, or run.precision=fp32"
+                f"up to {nimg / 1000} kimg; finite in this tick: {means}. What had been reached "
+                f"is in {self.checkpoint.newest()}. A lower schedule.learning_rate in a new "
+                "--run-dir may help, or run.precision=fp32"
             )
         self.begin_tick()
+
+    def compare_weights(self) -> None:
+        """Before anything of them is kept: all processes have the same.
+
+        Raises:
+            UserError: they have not.
+        """
+        if not same_everywhere(self.accelerator, self.step.checksum()):
+            raise UserError(
+                f"the processes' weights differ at {self.progress.nimg / 1000} kimg, which must "
+                "never be: a machine may be faulty. Start again to go on from "
+                f"{self.checkpoint.newest()}"
+            )
 
     def keep(self, phase: Phase) -> None:
         """Now and then a checkpoint and a snapshot; at the next tick, if the disk refuses."""
@@ -279,6 +292,7 @@ class Trainer:
             self.due |= {"checkpoint", "snapshot"}
         with self.outputs.patiently():
             if "checkpoint" in self.due:
+                self.outputs.catch_up()  # what a checkpoint follows must not be missing
                 self.save_checkpoint()
                 self.due.remove("checkpoint")
             if "snapshot" in self.due:  # after it: a run with snapshots can always go on

@@ -6,6 +6,7 @@ Gradients are values: `critic_gradients` and `generator_gradients` change nothin
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -120,6 +121,33 @@ def accumulate(gradients_of: Callable[[Batch], Gradients], batches: Sequence[Bat
         torch._foreach_div_(grads, len(batches))
         stats = {name: value / len(batches) for name, value in stats.items()}
     return grads, stats
+
+
+class Adam(torch.optim.Adam):
+    """Fused, and wary of what it loads: the fused kernels trust shapes and strides."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take the moments and counts of steps, laid out as the parameters; no settings.
+
+        Raises:
+            ValueError: they are not of these parameters.
+        """
+        parameters = self.param_groups[0]["params"]
+        mine = {}
+        for i, given in state["state"].items():
+            parameter, found = parameters[i], {}
+            for name, shape in MOMENTS.items():
+                value, expected = given[name], parameter.shape if shape is None else shape
+                if value.dtype != torch.float32 or value.shape != expected:
+                    raise ValueError(f"{name} of parameter {i} is not of its shape")
+                like = torch.empty(expected, device=parameter.device)
+                found[name] = (torch.empty_like(parameter) if shape is None else like).copy_(value)
+            mine[parameter] = found
+        self.state.clear()
+        self.state.update(mine)
+
+
+MOMENTS = {"exp_avg": None, "exp_avg_sq": None, "step": ()}  # shapes; None: the parameter's
 
 
 def apply(optimizer: Optimizer, parameters: Sequence[Tensor], grads: Sequence[Tensor]) -> Tensor:

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -85,10 +86,17 @@ def progan(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedP
     return subprocess.run(command(*arguments), capture_output=True, text=True, cwd=cwd, timeout=120)
 
 
-def torchrun(processes: int, port: int, *arguments: object) -> None:
+def free_port() -> int:
+    """That nothing listens at: tests run side by side."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def torchrun(processes: int, *arguments: object) -> None:
     """The real command line as several processes that train together."""
     launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", str(processes)]
-    launch += ["--master_port", str(port), "-m", "progan", *map(str, arguments)]
+    launch += ["--master_port", str(free_port()), "-m", "progan", *map(str, arguments)]
     result = subprocess.run(launch, capture_output=True, text=True, timeout=240)
     assert result.returncode == 0, result.stderr
 

@@ -18,7 +18,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 from click.testing import CliRunner
-from conftest import options, progan
+from conftest import free_port, options, progan
 
 from progan import __version__, bench, fitting, machine, memory
 from progan.build import make_loss, make_step
@@ -150,7 +150,14 @@ def test_two_processes_measure_together(tmp_path):
     """Reference: one process's output: one table, the batch once; a process's part of the rate by
     its definition (rates are of all processes, FLOP/s of one)."""
     launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2"]
-    launch += ["--master_port", "29571", "-m", "progan", "bench", *options(network__resolution=4)]
+    launch += [
+        "--master_port",
+        str(free_port()),
+        "-m",
+        "progan",
+        "bench",
+        *options(network__resolution=4),
+    ]
     result = subprocess.run(
         [*launch, "--json", "f.json"], capture_output=True, text=True, timeout=240, cwd=tmp_path
     )

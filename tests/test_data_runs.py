@@ -111,7 +111,7 @@ def test_two_processes_equal_one_on_shards(squares, tmp_path):
     settings |= {"schedule__stable_kimg": 0.064, "schedule__fade_kimg": 0.064}
     data = shards(squares, tmp_path / "shards")
     more = options(**settings)
-    torchrun(2, 29547, "train", "--data", data, "--run-dir", tmp_path / "two", *more)
+    torchrun(2, "train", "--data", data, "--run-dir", tmp_path / "two", *more)
     train(data, tmp_path / "one", **settings)
     one, two = state(tmp_path / "one"), state(tmp_path / "two")
     for name, value in one.items():

@@ -34,6 +34,7 @@ from progan.snapshot import digest, load_snapshot
 from progan.step import Step
 from progan.stopping import StopRequest
 from progan.tracking import Skipped, Statistics
+from progan.updates import Adam
 
 LONG = {"schedule__total_kimg": 1000, "schedule__learning_rate": 0.001}
 
@@ -94,21 +95,33 @@ def test_a_stop_file_may_wait_in_a_new_folder(photos, tmp_path, monkeypatch):
 
 def test_looks_for_the_stop_file_are_rare(tmp_path, monkeypatch):
     """Reference: a clock of our own. No look within a second of the last one; the first reason
-    counts, and the limit is of hours."""
+    counts, and the limit is of hours since the given start."""
     now = [100.0]
-    monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    stop = StopRequest(tmp_path / STOP, max_hours=1)
+    monkeypatch.setattr(time, "time", lambda: now[0])
+    stop = StopRequest(tmp_path / STOP, max_hours=1, start=100.0)
     (tmp_path / STOP).touch()
     now[0] += 0.9
     assert stop.reason() is None and (tmp_path / STOP).exists()
     now[0] += 0.2
     assert stop.reason() == f"the file {tmp_path / STOP}" and not (tmp_path / STOP).exists()
     assert stop.reason() is not None, "it holds"
-    other = StopRequest(None, max_hours=1)
-    now[0] += 3599
+    other = StopRequest(None, max_hours=1, start=now[0] - 1800)
+    now[0] += 1799
     assert other.reason() is None
     now[0] += 2
     assert other.reason() == "--max-hours 1"
+    far = StopRequest(tmp_path / STOP)
+    now[0] += 2
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "exists", lambda self: out_of_reach())
+        assert far.reason() is None, "a folder that is out of reach for a moment ends no run"
+    (tmp_path / STOP).touch()
+    now[0] += 2
+    assert far.reason() is not None
+
+
+def out_of_reach():
+    raise OSError(116, "Stale file handle")
 
 
 @pytest.mark.parametrize("value", ["0", "-1", "nan", "x", "1e9"])
@@ -332,6 +345,9 @@ def test_a_disk_that_is_full_at_the_start(photos, small_disk):
     assert result.returncode == 2, result.stderr
     assert "no space is left on the disk" in result.stderr or "No space left" in result.stderr
     assert not list(small_disk.rglob("*.partial"))
+    (small_disk / "filler").unlink()
+    train(photos, small_disk / "run")
+    assert (small_disk / "run" / "complete").exists()
 
 
 # Numbers
@@ -733,6 +749,52 @@ def test_starts_are_recorded_and_compared(kept, tmp_path, monkeypatch):
     result = CliRunner().invoke(main, more, catch_exceptions=False)
     assert f"not as at the last start: commit: {first[0]['commit']} -> abc" in result.output
     assert len((run_dir / "starts.jsonl").read_text().splitlines()) == 3
+
+
+@pytest.mark.parametrize("torn", ['{"torch": "1', "\0\0\0", "[1]", "\udcff"])
+def test_a_torn_record_of_starts_is_passed_over(kept, tmp_path, torn):
+    """Reference: the line before it. A power cut leaves what it likes at the end of a file."""
+    run_dir = copied(kept, tmp_path)
+    with open(run_dir / "starts.jsonl", "ab") as file:
+        file.write(b"\n" + torn.encode(errors="surrogateescape"))
+    result = CliRunner().invoke(main, ["train", "--resume", str(run_dir)], catch_exceptions=False)
+    assert result.exit_code == 0 and "not as at the last start" not in result.output
+    assert json.loads((run_dir / "starts.jsonl").read_bytes().splitlines()[-1])["processes"] == 1
+
+
+def test_moments_of_another_shape_are_refused(kept, tmp_path):
+    """Reference: the parameters' shapes. A fused kernel would write beyond a tensor that is too
+    small; strides and settings of the file are not taken over."""
+    run_dir = copied(kept, tmp_path)
+    files = sorted((run_dir / "checkpoints").iterdir())
+    whole = torch.load(files[-1], weights_only=True)
+
+    def refused_with(change) -> str:
+        state = torch.load(files[-1], weights_only=True)
+        change(state["D_opt"])
+        bad = Path(shutil.copytree(kept, tmp_path / "bad", dirs_exist_ok=True))
+        for path in (bad / "checkpoints").iterdir():
+            path.unlink()
+        torch.save(state, bad / "checkpoints" / files[-1].name)
+        return refused(bad)
+
+    i = next(iter(whole["D_opt"]["state"]))
+    for name, value in (
+        ("exp_avg", torch.zeros(1)),
+        ("exp_avg_sq", whole["D_opt"]["state"][i]["exp_avg_sq"].double()),
+        ("step", torch.zeros(3)),
+    ):
+        message = refused_with(lambda opt, n=name, v=value: opt["state"][i].update({n: v}))
+        assert f"{name} of parameter {i} is not of its shape" in message
+    assert "does not fit" in refused_with(lambda opt: opt["state"].update({10**6: {}}))
+    parameter = torch.nn.Parameter(torch.ones(2, 3, 4, 5))
+    adam = Adam([parameter], lr=0.5, fused=True)
+    moments = torch.rand(4, 2, 5, 3).permute(1, 3, 0, 2)  # another layout of the same shape
+    state = {"exp_avg": moments, "exp_avg_sq": moments, "step": torch.tensor(3.0)}
+    adam.load_state_dict({"state": {0: state}, "param_groups": [{"lr": 99.0, "maximize": True}]})
+    loaded = adam.state[parameter]
+    assert loaded["exp_avg"].is_contiguous() and torch.equal(loaded["exp_avg"], moments)
+    assert adam.param_groups[0]["lr"] == 0.5 and not adam.param_groups[0]["maximize"]
 
 
 def test_deterministic_runs_are_bit_equal(photos, kept, tmp_path, monkeypatch):

@@ -319,7 +319,7 @@ def command_lines(draw) -> list[str]:
 def shown(word: str) -> list[str]:
     """The forms a message may have of it: as it is, quoted, as a path, of letters that all have."""
     key = [named_by(word)] if "=" in word else []
-    return [word, repr(word), word.replace("//", "/"), ascii(word)[1:-1], *key]
+    return [word, repr(word), str(Path(word)), ascii(word)[1:-1], *key]
 
 
 @cases(500)

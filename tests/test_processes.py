@@ -11,12 +11,13 @@ import psutil
 import pytest
 import torch
 import yaml
-from conftest import load_checkpoint, options, torchrun
+from conftest import free_port, load_checkpoint, options, torchrun
 from test_train import assert_identical, images, state, statistics, train, wait_for
 
 from progan.cli import main
 from progan.distributed import checksum, make_accelerator
 from progan.errors import UserError
+from progan.launch import started
 from progan.settings import load_config
 
 ROOT = Path(__file__).parent.parent
@@ -38,10 +39,10 @@ KINDS = {
 }
 
 
-def launch(port: int, *arguments: object, processes: int = 2, more: tuple = ()) -> subprocess.Popen:
+def launch(*arguments: object, processes: int = 2, more: tuple = ()) -> subprocess.Popen:
     """torchrun with a module or a script of ours, its output kept apart."""
     words = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", str(processes)]
-    words += ["--master_port", str(port), *more, *map(str, arguments)]
+    words += ["--master_port", str(free_port()), *more, *map(str, arguments)]
     return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
@@ -75,7 +76,7 @@ def test_processes_equal_one(photos, tmp_path, kind, processes, passes):
     settings = BATCH | KINDS[kind]
     more = {"schedule__batch_gpu": 16 // processes // passes}
     arguments = ["train", "--data", photos, "--run-dir", tmp_path / "many"]
-    torchrun(processes, 29541, *arguments, *options(**settings | more))
+    torchrun(processes, *arguments, *options(**settings | more))
     train(photos, tmp_path / "one", **settings)
     assert_equal_to_rounding(tmp_path / "one", tmp_path / "many")
     assert len(statistics(tmp_path / "many")) == len(statistics(tmp_path / "one"))
@@ -88,11 +89,11 @@ def test_a_run_goes_on_with_another_number_of_processes(photos, tmp_path, then):
     settings = BATCH | {"schedule__learning_rate": 0.001}
     arguments = ["train", "--data", photos, "--run-dir", tmp_path / "run"]
     short = options(**settings | {"schedule__total_kimg": 0.096})
-    torchrun(2, 29543, *arguments, *short)
+    torchrun(2, *arguments, *short)
     if then == 1:
         train(photos, tmp_path / "run", **settings)
     else:
-        torchrun(then, 29544, *arguments, *options(**settings))
+        torchrun(then, *arguments, *options(**settings))
     train(photos, tmp_path / "one", **settings)
     assert_equal_to_rounding(tmp_path / "one", tmp_path / "run")
     assert [line["nimg"] for line in statistics(tmp_path / "run")] == [
@@ -107,7 +108,7 @@ def test_a_killed_worker_is_started_again(photos, tmp_path):
     settings = options(**BATCH | {"schedule__total_kimg": 1.6, "schedule__learning_rate": 0.001})
     run_dir = tmp_path / "run"
     words = ["-m", "progan", "train", "--data", photos, "--run-dir"]
-    process = launch(29545, *words, run_dir, *settings, more=("--max-restarts", "1"))
+    process = launch(*words, run_dir, *settings, more=("--max-restarts", "1"))
     wait_for(lambda: list(run_dir.glob("checkpoints/*.pt")), process)
     workers = psutil.Process(process.pid).children()
     assert len(workers) == 2
@@ -115,7 +116,7 @@ def test_a_killed_worker_is_started_again(photos, tmp_path):
     output, errors = process.communicate(timeout=200)
     assert process.returncode == 0, errors
     assert "going on from checkpoint-" in output
-    torchrun(2, 29546, *words[2:], tmp_path / "whole", *settings)
+    torchrun(2, *words[2:], tmp_path / "whole", *settings)
     assert_identical(state(tmp_path / "whole"), state(run_dir))
     assert statistics(run_dir) == statistics(tmp_path / "whole")
     assert images(run_dir) == images(tmp_path / "whole")
@@ -168,7 +169,7 @@ def test_processes_that_drift_apart_are_noticed(photos, tmp_path):
     update: the tick that ends with it says so, and there is no checkpoint of it."""
     settings = options(**BATCH | {"run__tick_kimg": 0.032, "run__checkpoint_ticks": 1})
     words = ["train", "--data", photos, "--run-dir", tmp_path / "run", *settings]
-    process = launch(29547, script(tmp_path, DRIFTS), *words)
+    process = launch(script(tmp_path, DRIFTS), *words)
     _, errors = process.communicate(timeout=120)
     assert process.returncode != 0
     assert "the processes' weights differ at 0.064 kimg" in errors
@@ -181,7 +182,7 @@ def test_a_process_that_hangs_ends_the_run(photos, tmp_path):
     """Reference: run.timeout. The other one gives up with a message, not a traceback of ours."""
     settings = options(**BATCH | {"run__timeout": 0.1, "run__checkpoint_ticks": 1})
     words = ["train", "--data", photos, "--run-dir", tmp_path / "run", *settings]
-    process = launch(29548, script(tmp_path, HANGS), *words)
+    process = launch(script(tmp_path, HANGS), *words)
     start = time.monotonic()
     _, errors = process.communicate(timeout=120)
     assert process.returncode != 0
@@ -201,7 +202,7 @@ def test_only_the_main_process_writes(photos, tmp_path, monkeypatch):
     tried = subprocess.run([sys.executable, watched], capture_output=True, text=True)
     assert tried.returncode == 9 and "RANK 1 WROTE" in tried.stderr
     words = ["train", "--data", photos, "--run-dir", tmp_path / "run", *options(**BATCH)]
-    process = launch(29549, script(tmp_path, WRITES), *words)
+    process = launch(script(tmp_path, WRITES), *words)
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors
     assert len(statistics(tmp_path / "run")) == 12
@@ -231,7 +232,7 @@ def test_two_machines_train_together(photos, tmp_path):
     cache of its own, meet at an address and share the run's folder."""
     words = [sys.executable, "-m", "torch.distributed.run", "--nnodes", "2"]
     words += ["--nproc_per_node", "1", "--rdzv_backend", "c10d", "--rdzv_id", "progan"]
-    words += ["--rdzv_endpoint", "127.0.0.1:29551", "-m", "progan", "train"]
+    words += ["--rdzv_endpoint", f"127.0.0.1:{free_port()}", "-m", "progan", "train"]
     words += ["--data", str(photos), "--run-dir", str(tmp_path / "run"), *options(**BATCH)]
     hosts = []
     for name in ("a", "b"):
@@ -263,7 +264,12 @@ def test_the_slurm_example_goes_on_by_itself(photos, tmp_path):
         tool.chmod(0o755)
     path = f"{tools}:{Path(sys.executable).parent}:{os.environ['PATH']}"
     slurm = {"SLURM_JOB_NODELIST": "here", "SLURM_JOB_NUM_NODES": "1", "SLURM_JOB_ID": "7"}
-    ours = {"DATA": str(photos), "RUN": str(tmp_path / "run"), "PORT": "29555", "PROCESSES": "2"}
+    ours = {
+        "DATA": str(photos),
+        "RUN": str(tmp_path / "run"),
+        "PORT": str(free_port()),
+        "PROCESSES": "2",
+    }
 
     def submit(more: str, hours: str) -> subprocess.CompletedProcess[str]:
         environment = os.environ | slurm | ours | {"PATH": path, "HOURS": hours}
@@ -282,13 +288,23 @@ def test_the_slurm_example_goes_on_by_itself(photos, tmp_path):
     assert load_checkpoint(tmp_path / "run")["progress"]["nimg"] == round(1000 * shown) + 160
 
 
+def test_a_time_limit_counts_from_the_launcher(monkeypatch):
+    """Reference: the system's own times of this process, and under torchrun of the one above it,
+    which stays when processes are started again."""
+    monkeypatch.delenv("TORCHELASTIC_RUN_ID", raising=False)
+    assert started() == psutil.Process().create_time()
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    assert started() == psutil.Process(os.getppid()).create_time() <= time.time()
+
+
 def test_examples_are_whole():
     """Reference: bash's and YAML's own parsers, and the options that `progan train` has."""
     slurm = (ROOT / "examples" / "slurm.sbatch").read_text()
     assert subprocess.run(["bash", "-n"], input=slurm, text=True).returncode == 0
     service, job = yaml.safe_load_all((ROOT / "examples" / "kubernetes.yaml").read_text())
     assert (service["kind"], job["kind"]) == ("Service", "Job")
-    words = job["spec"]["template"]["spec"]["containers"][0]["command"]
+    (text,) = job["spec"]["template"]["spec"]["containers"][0]["args"]
+    words = text.partition(";")[0].split()
     assert words[0] == "torchrun" and words[words.index("-m") + 1 :][:2] == ["progan", "train"]
     known = {option for parameter in main.commands["train"].params for option in parameter.opts}
     of_progan = slurm.partition("-m progan train")[2].partition("|")[0].split()
@@ -319,7 +335,7 @@ def test_signal_to_one_of_two_stops_both(photos, tmp_path):
     run_dir = tmp_path / "run"
     settings = options(**BATCH | {"schedule__total_kimg": 1000, "schedule__learning_rate": 0.001})
     words = ["-m", "progan", "train", "--data", photos, "--run-dir", run_dir, *settings]
-    process = launch(29553, *words)
+    process = launch(*words)
     wait_for(lambda: (run_dir / "stats.jsonl").exists(), process)
     psutil.Process(process.pid).children()[1].send_signal(signal.SIGTERM)
     output, errors = process.communicate(timeout=60)
