@@ -36,8 +36,13 @@ class Batch:
         """Batches of `size` images, in order."""
         columns = (getattr(self, field.name) for field in fields(self))
         starts = range(0, len(self.z), size)
-        parts = ([None if x is None else x[i : i + size] for i in starts] for x in columns)
+        parts = ([None if x is None else part(x, i, size) for i in starts] for x in columns)
         return [Batch(*part) for part in zip(*parts, strict=True)]
+
+
+def part(x: Tensor, start: int, size: int) -> Tensor:
+    """A slice that requires a gradient of its own if `x` does, as compiled functions need it."""
+    return x[start : start + size].detach().requires_grad_(x.requires_grad)
 
 
 def noise(
