@@ -276,7 +276,8 @@ class Trainer:
         Raises:
             UserError: they have not.
         """
-        if not same_everywhere(self.accelerator, self.step.checksum()):
+        several = self.accelerator.num_processes > 1  # else nothing is read for it
+        if several and not same_everywhere(self.accelerator, self.step.checksum()):
             raise UserError(
                 f"the processes' weights differ at {self.progress.nimg / 1000} kimg, which must "
                 "never be: a machine may be faulty. Start again to go on from "

@@ -115,3 +115,12 @@ def flat(tree, prefix: str = "") -> dict[str, object]:
     else:
         return {prefix: tree}
     return {path: leaf for key, v in items for path, leaf in flat(v, f"{prefix}/{key}").items()}
+
+
+def assert_identical(a: dict[str, object], b: dict[str, object]) -> None:
+    assert a.keys() == b.keys()
+    for name, value in a.items():
+        if isinstance(value, torch.Tensor):
+            assert torch.equal(value, b[name]), f"{name} differs"
+        else:
+            assert value == b[name], f"{name} differs"

@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
-from conftest import command, flat, load_checkpoint, options, progan
+from conftest import assert_identical, command, flat, load_checkpoint, options, progan
 from safetensors import safe_open
 from safetensors.torch import load_file, save, save_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from test_train import assert_identical, images, state, statistics, train, wait_for
+from test_train import images, state, statistics, train, wait_for
 
 from progan import step as step_module
 from progan import trainer as trainer_module

@@ -13,11 +13,11 @@ import click
 import psutil
 import pytest
 from click.testing import CliRunner
-from conftest import flat
+from conftest import assert_identical, flat
 from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
-from test_train import assert_identical, train
+from test_train import train
 
 from progan.checkpoint import read
 from progan.cli import main

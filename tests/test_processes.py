@@ -11,8 +11,8 @@ import psutil
 import pytest
 import torch
 import yaml
-from conftest import free_port, load_checkpoint, options, torchrun
-from test_train import assert_identical, images, state, statistics, train, wait_for
+from conftest import assert_identical, free_port, load_checkpoint, options, torchrun
+from test_train import images, state, statistics, train, wait_for
 
 from progan.cli import main
 from progan.distributed import checksum, make_accelerator

@@ -9,7 +9,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 from click.testing import CliRunner
-from conftest import flat, load_checkpoint, options
+from conftest import assert_identical, flat, load_checkpoint, options
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -74,15 +74,6 @@ def everything(step: Step) -> dict[str, object]:
     state = {name: part.state_dict() for name, part in parts.items()}
     state["grads"] = [p.grad for n in (step.G, step.D, step.G_ema) for p in n.parameters()]
     return copy.deepcopy(flat(state))
-
-
-def assert_identical(a: dict[str, object], b: dict[str, object]) -> None:
-    assert a.keys() == b.keys()
-    for name, value in a.items():
-        if isinstance(value, torch.Tensor):
-            assert torch.equal(value, b[name]), f"{name} differs"
-        else:
-            assert value == b[name], f"{name} differs"
 
 
 # When the penalty is due ------------------------------------------------------------------------

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
-from conftest import command, flat, load_checkpoint, options, progan
+from conftest import assert_identical, command, flat, load_checkpoint, options, progan
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -40,15 +40,6 @@ def train(photos: Path, run_dir: Path, **settings) -> str:
 def state(run_dir: Path, ignore: tuple[str, ...] = ("/progress",)) -> dict[str, object]:
     """All of the newest checkpoint but wall-clock time."""
     return {k: v for k, v in flat(load_checkpoint(run_dir)).items() if not k.startswith(ignore)}
-
-
-def assert_identical(a: dict[str, object], b: dict[str, object]) -> None:
-    assert a.keys() == b.keys()
-    for name, value in a.items():
-        if isinstance(value, torch.Tensor):
-            assert torch.equal(value, b[name]), f"{name} differs"
-        else:
-            assert value == b[name], f"{name} differs"
 
 
 @pytest.fixture(scope="module")
