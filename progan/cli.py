@@ -12,6 +12,7 @@ from progan import __version__
 from progan.cli_bench import bench
 from progan.cli_checkpoint import checkpoint
 from progan.cli_data import data as data_commands
+from progan.cli_metrics import evaluate
 from progan.cli_train import train
 from progan.errors import UserError
 from progan.launch import is_main, let_threads_sleep, speaks
@@ -59,6 +60,7 @@ def main() -> None:
 main.add_command(data_commands)
 main.add_command(bench)
 main.add_command(checkpoint)
+main.add_command(evaluate)
 main.add_command(train)
 
 

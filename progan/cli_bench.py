@@ -1,7 +1,6 @@
 """The command `progan bench`: how fast this machine trains, and what the time goes into."""
 
 import json
-import os
 import re
 from dataclasses import asdict
 from pathlib import Path
@@ -12,7 +11,7 @@ import click
 from progan.config import Config
 from progan.errors import UserError
 from progan.launch import is_main, processes
-from progan.options import CONFIG, OVERRIDES, PathOption, PositiveNumber
+from progan.options import CONFIG, JSON, OVERRIDES, PositiveNumber, check_target
 from progan.schedule import Phase, Schedule, check_batches
 from progan.settings import load_config
 from progan.words import human_time
@@ -32,7 +31,7 @@ COLUMNS = f"{'phase':<18}{'batch':>6}{'images/s':>10}{'sec/kimg':>10}" + "".join
 )
 @CONFIG
 @OVERRIDES
-@click.option("--json", "json_file", type=PathOption(), metavar="FILE", help="Write all figures.")
+@JSON
 @click.option(
     "--find-batch", is_flag=True, help="Find the largest schedule.batch_gpu that fits, and use it."
 )
@@ -74,22 +73,6 @@ def bench(
         text = json.dumps(content, indent=2, allow_nan=False)
         json_file.write_text(text + "\n", encoding="utf-8")
         click.echo(f"all figures in {json_file}")
-
-
-def check_target(json_file: Path | None) -> None:
-    """Before minutes of measuring, not after them.
-
-    Raises:
-        UserError: for what cannot be written.
-    """
-    if json_file is None:
-        return
-    if json_file.is_dir():
-        raise UserError(f"--json {json_file}: is a folder; give a file's name")
-    if not json_file.parent.is_dir():
-        raise UserError(f"--json {json_file}: there is no folder {json_file.parent}")
-    if not os.access(json_file if json_file.exists() else json_file.parent, os.W_OK):
-        raise UserError(f"--json {json_file}: may not be written")
 
 
 def chosen_phases(schedule: Schedule, resolutions: str | None) -> list[Phase]:

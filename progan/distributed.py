@@ -25,6 +25,9 @@ STREAMS = {
     "generator": 4,
     "samples": 5,
     "augment": 6,
+    "metrics": 7,
+    "patches": 8,
+    "directions": 9,
 }
 
 
@@ -61,6 +64,16 @@ def average(accelerator: Accelerator, tensors: Sequence[Tensor]) -> list[Tensor]
     flat = accelerator.reduce(torch.cat([t.reshape(-1) for t in tensors]), reduction="mean")
     parts = flat.split([t.numel() for t in tensors])
     return [part.view(t.shape) for part, t in zip(parts, tensors, strict=True)]
+
+
+def gathered(accelerator: Accelerator, rows: Tensor) -> Tensor:
+    """The rows [n, …] of all processes, by rank; each may have another n."""
+    if accelerator.num_processes == 1:
+        return rows
+    counts = accelerator.gather(torch.tensor([len(rows)], device=rows.device)).tolist()
+    padding = rows.new_zeros(max(counts) - len(rows), *rows.shape[1:])
+    parts = accelerator.gather(torch.cat([rows, padding])).split(max(counts))
+    return torch.cat([part[:count] for part, count in zip(parts, counts, strict=True)])
 
 
 def on_any(accelerator: Accelerator, flag: bool) -> bool:

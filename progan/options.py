@@ -1,11 +1,13 @@
 """The options that several commands have, and the types of their values."""
 
+import os
 import re
 from pathlib import Path
 from typing import Any
 
 import click
 
+from progan.errors import UserError
 from progan.schedule import MAX_RESOLUTION, START_RESOLUTION
 
 
@@ -74,3 +76,22 @@ OVERRIDES = click.option(
 CONFIG = click.option(
     "--config", "config_name", metavar="FILE|PRESET", help="A YAML file, or a preset's name."
 )
+JSON = click.option(
+    "--json", "json_file", type=PathOption(), metavar="FILE", help="Write all figures."
+)
+
+
+def check_target(json_file: Path | None) -> None:
+    """Before minutes of measuring, not after them.
+
+    Raises:
+        UserError: for what cannot be written.
+    """
+    if json_file is None:
+        return
+    if json_file.is_dir():
+        raise UserError(f"--json {json_file}: is a folder; give a file's name")
+    if not json_file.parent.is_dir():
+        raise UserError(f"--json {json_file}: there is no folder {json_file.parent}")
+    if not os.access(json_file if json_file.exists() else json_file.parent, os.W_OK):
+        raise UserError(f"--json {json_file}: may not be written")

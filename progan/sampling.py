@@ -75,13 +75,13 @@ def generate(
             c = None
             if labels is not None:
                 c = conditions(torch.as_tensor(labels[part], device=device), G.c_dim)
-            images.append(to_uint8(G(z, c, resolution=resolution, alpha=alpha)))
+            images.append(quantized(G(z, c, resolution=resolution, alpha=alpha)).cpu().numpy())
     return np.concatenate(images)
 
 
-def to_uint8(images: Tensor) -> np.ndarray:
-    """[-1, 1] -> 0 … 255, the inverse of how reals are read."""
-    return images.float().mul(127.5).add(127.5).round().clamp(0, 255).byte().cpu().numpy()
+def quantized(images: Tensor) -> Tensor:
+    """[-1, 1] -> uint8, the inverse of how reals are read."""
+    return images.float().mul(127.5).add(127.5).round().clamp(0, 255).byte()
 
 
 def example_rows(seeds: Sequence[int], examples: np.ndarray) -> np.ndarray:

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from progan.cli import main
 from progan.errors import UserError
 from progan.networks import Generator
-from progan.sampling import generate, grid, grid_layout, latents, parse_seeds, to_uint8
+from progan.sampling import generate, grid, grid_layout, latents, parse_seeds, quantized
 from progan.settings import load_config
 from progan.snapshot import Snapshot, load_snapshot, save_snapshot
 
@@ -131,11 +131,11 @@ def test_training_grids_stay_readable(resolution, count):
     assert len(seeds) == count == columns**2 and labels is None
 
 
-def test_to_uint8_inverts_reading():
+def test_quantizing_inverts_reading():
     """Reference: every grey level, through pixel / 127.5 - 1 and back; beyond is clamped."""
     levels = torch.arange(256).float()
-    assert (to_uint8(levels / 127.5 - 1) == np.arange(256)).all()
-    assert to_uint8(torch.tensor([-3.0, 3.0])).tolist() == [0, 255]
+    assert (quantized(levels / 127.5 - 1).numpy() == np.arange(256)).all()
+    assert quantized(torch.tensor([-3.0, 3.0])).tolist() == [0, 255]
 
 
 def test_snapshot_round_trip(tmp_path):

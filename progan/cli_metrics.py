@@ -1,0 +1,216 @@
+"""The command `progan evaluate`: metrics of snapshots, told and recorded."""
+
+import json
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from progan.errors import UserError
+from progan.launch import is_main
+from progan.metrics.protocols import FEWEST, MOST, STANDARD, parse, parse_list
+from progan.options import JSON, PathOption, check_target
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+    from progan.config import Config
+    from progan.data.stream import Images
+    from progan.metrics.inception import Inception
+    from progan.snapshot import Snapshot
+
+DATA = click.option(
+    "--data",
+    metavar="NAME|PATH",
+    help="What to compare with. [default: the data that the run was trained on]",
+)
+INCEPTION = click.option(
+    "--inception",
+    type=PathOption(),
+    metavar="FILE",
+    help="Weights of Inception-v3. [default: torch-fidelity downloads them, once]",
+)
+
+
+@click.command()
+@click.argument("sources", metavar="RUN|SNAPSHOT…", nargs=-1, required=True, type=PathOption())
+@DATA
+@click.option(
+    "--metrics",
+    default="swd16k,msssim10k",
+    show_default=True,
+    help=f"Of {', '.join(STANDARD)}; a plain number is one of images: swd2000.",
+)
+@click.option(
+    "--num",
+    type=click.IntRange(FEWEST, MOST),
+    metavar="N",
+    help="So many fakes (of msssim pairs) for each metric, and N in its name.",
+)
+@JSON
+@INCEPTION
+def evaluate(
+    sources: tuple[Path, ...],
+    data: str | None,
+    metrics: str,
+    num: int | None,
+    json_file: Path | None,
+    inception: Path | None,
+) -> None:
+    """Tell how good a run is (its newest snapshot), or snapshot files.
+
+    Fakes are compared with the data at the network's full resolution. Results go into the run's
+    metrics.jsonl and TensorBoard, too. fid, kid, is and pr need pip install 'progan[metrics]'.
+
+    \b
+    progan evaluate runs/faces
+    progan evaluate runs/faces --metrics swd,fid --num 5000
+    progan evaluate runs/faces/snapshots/* --metrics swd2000
+    torchrun --nproc_per_node 8 -m progan evaluate runs/faces --metrics fid50k,pr50k
+    """
+    from progan.distributed import make_accelerator
+    from progan.snapshot import find_snapshot
+
+    names = parse_list(metrics, num)
+    check_target(json_file)
+    files = [find_snapshot(source) for source in sources]
+    accelerator = make_accelerator(Path("."), None)
+    results = [result_of(file, data, names, inception, accelerator) for file in files]
+    if is_main() and json_file:
+        from progan import machine
+
+        content = {"versions": machine.versions(), "snapshots": results}
+        json_file.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        click.echo(f"all results in {json_file}")
+    accelerator.wait_for_everyone()
+    accelerator.end_training()
+
+
+def result_of(
+    file: Path,
+    data: str | None,
+    names: list[str],
+    inception: Path | None,
+    accelerator: "Accelerator",
+) -> dict[str, Any]:
+    """All metrics of one snapshot; printed, and recorded in its run."""
+    from progan.metrics.evaluate import check_resolution, evaluate
+    from progan.metrics.images import Fakes, Reals
+    from progan.metrics.kept import Kept
+    from progan.metrics.protocols import make
+    from progan.snapshot import load_snapshot
+
+    snapshot = load_snapshot(file)
+    config = snapshot.config
+    full = config.network.resolution
+    check_resolution(full)
+    images = data_of(snapshot, data)
+    G = snapshot.G.to(accelerator.device)
+    load = inception_loader(inception, accelerator)
+    results = evaluate(
+        [make(name, load) for name in names],
+        Fakes(G, images, snapshot.resolution, snapshot.alpha, full),
+        Reals(images, full, config.data.mirror, accelerator.device),
+        accelerator,
+        Kept(config.data.cache and Path(config.data.cache), images, full, config.data.mirror),
+        say if is_main() else None,
+    )
+    images.close()
+    if is_main():
+        tell(file, snapshot, images, names, results)
+        if run := run_of(file):
+            write(run, snapshot, results)
+    return {
+        "snapshot": str(file),
+        "nimg": snapshot.nimg,
+        "resolution": snapshot.resolution,
+        "data": {"title": images.title, "images": images.count, "identity": images.identity},
+        "metrics": results,
+    }
+
+
+def say(line: str) -> None:
+    click.echo(line, err=True)
+
+
+@cache
+def inception_loader(file: Path | None, accelerator: "Accelerator") -> Callable[[], "Inception"]:
+    """Loads the network when it is first asked for; one process a machine downloads it."""
+
+    @cache
+    def load() -> "Inception":
+        from progan.metrics.inception import Inception
+
+        with accelerator.local_main_process_first():
+            return Inception(file, accelerator.device)
+
+    return load
+
+
+def data_of(snapshot: "Snapshot", data: str | None) -> "Images":
+    """The images that a snapshot is compared with, prepared as its run's.
+
+    Raises:
+        UserError: they are not there, or have no labels where the generator needs some.
+    """
+    from progan.build import open_data
+
+    config = with_data(snapshot.config, data, labels=bool(snapshot.classes))
+    if config.data.source is None:
+        raise UserError("the snapshot does not say what it was trained on; give --data")
+    images = open_data(config, False, say if is_main() else lambda line: None)
+    if snapshot.classes and images.classes != snapshot.classes:
+        raise UserError(
+            f"the labels of {images.title} ({', '.join(images.classes)}) are not those that the "
+            f"generator knows ({', '.join(snapshot.classes)}); give its own data as --data"
+        )
+    return images
+
+
+def with_data(config: "Config", data: str | None, labels: bool) -> "Config":
+    """The config with other data, and with or without labels."""
+    changes: dict[str, Any] = {"labels": labels}
+    if data is not None:
+        changes |= {"source": data, "max_images": None}
+    return config.model_copy(update={"data": config.data.model_copy(update=changes)})
+
+
+def run_of(file: Path) -> Path | None:
+    """The run in whose snapshots/ the file lies."""
+    run = file.resolve().parent.parent
+    return run if file.parent.name == "snapshots" and (run / "config.yaml").is_file() else None
+
+
+def tell(
+    file: Path, snapshot: "Snapshot", images: "Images", names: list[str], results: dict[str, float]
+) -> None:
+    """A line a metric, with what it must be seen beside."""
+    full = snapshot.config.network.resolution
+    size = f"{snapshot.resolution}x{snapshot.resolution}"
+    enlarged = "" if snapshot.resolution == full else f", enlarged to {full}x{full}"
+    click.echo(f"{file}: {snapshot.nimg / 1000} kimg, {size}{enlarged}; {images.title}")
+    for name in names:
+        kind, count = parse(name)
+        more = {key[len(name) + 1 :]: v for key, v in results.items() if key.startswith(name + "_")}
+        details = ", ".join(f"{key.replace('_', ' ')} {value:.4g}" for key, value in more.items())
+        value = f"{results[name]:.4g}" if name in results else ""
+        click.echo(f"  {name:<12}{value:<10}{details}")
+        if kind in ("swd", "kid", "pr") and images.count < count:
+            click.echo(f"  {'':<12}the data has {images.count:,} images")
+
+
+def write(run: Path, snapshot: "Snapshot", results: dict[str, float]) -> None:
+    """Into the run's metrics.jsonl and, as a curve of its own, TensorBoard."""
+    from torch.utils.tensorboard import SummaryWriter
+
+    from progan.metrics.record import SECTION, record
+
+    record(run, snapshot.nimg, results)
+    if snapshot.config.run.tracker == "tensorboard":
+        # A folder of its own: TensorBoard follows only the newest file of one, which may be
+        # that of a training that goes on.
+        with SummaryWriter(str(run / "tensorboard" / "evaluate")) as board:
+            for name, value in results.items():
+                board.add_scalar(SECTION + name, value, snapshot.nimg)

@@ -1,0 +1,34 @@
+"""What the metrics of Inception features share: features collected, those of the reals kept."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from progan.metrics.inception import Inception
+from progan.metrics.metric import Gather, Metric, alone
+
+
+class OnFeatures(Metric):
+    """Collects the features of both sides, 8 kB an image, in the host's memory.
+
+    Metrics that share an `inception` share the features of a batch, too.
+    """
+
+    def __init__(self, name: str, inception: Inception, *, reals: int | None, fakes: int):
+        super().__init__(name, reals=reals, fakes=fakes)
+        self.inception = inception
+        self.kept_as = f"features{reals}-{inception.digest[:8]}"
+        self.sides: dict[str, list[Tensor]] = {"reals": [], "fakes": []}
+
+    def add(self, side: str, images: Tensor, first: int) -> None:
+        self.sides[side].append(self.inception(images)[0])
+
+    def features(self, side: str, gather: Gather) -> Tensor:
+        """float32 [N, 2048] of all processes."""
+        return gather(torch.cat(self.sides[side]))
+
+    def keep_reals(self, gather: Gather = alone) -> dict[str, np.ndarray]:
+        return {"features": self.features("reals", gather).numpy()}
+
+    def use_reals(self, kept: dict[str, np.ndarray]) -> None:
+        self.sides["reals"] = [torch.from_numpy(kept["features"])]

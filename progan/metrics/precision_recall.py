@@ -1,0 +1,33 @@
+"""Precision: how many fakes lie among the reals; recall: how many reals lie among the fakes.
+
+Kynkäänniemi et al., *Improved precision and recall metric* (2019), with 3 neighbours.
+"""
+
+from torch import Tensor
+
+from progan.metrics.features import OnFeatures
+from progan.metrics.inception import Inception, library
+from progan.metrics.metric import Gather, alone
+
+
+class PrecisionRecall(OnFeatures):
+    """Of `count` fakes and as many reals, or all there are; by default Inception's features.
+
+    Results: `NAME_precision` and `NAME_recall`. The paper's own features are VGG16's: compare only
+    what was computed with the same.
+    """
+
+    def __init__(self, name: str, count: int, inception: Inception):
+        super().__init__(name, inception, reals=count, fakes=count)
+
+    def result(self, gather: Gather = alone) -> dict[str, float]:
+        both = precision_recall(self.features("reals", gather), self.features("fakes", gather))
+        return dict(zip((f"{self.name}_precision", f"{self.name}_recall"), both, strict=True))
+
+
+def precision_recall(reals: Tensor, fakes: Tensor) -> tuple[float, float]:
+    """Of features [N, F] and [M, F]; distances are computed in blocks of 10,000."""
+    result = library("metric_prc").prc_features_to_metric(
+        fakes, reals, prc_neighborhood=3, prc_batch_size=10000, save_cpu_ram=True, verbose=False
+    )
+    return result["precision"], result["recall"]

@@ -1,0 +1,90 @@
+"""Metrics by their protocols' names: swd16k, msssim10k, fid50k, kid50k, is50k, pr50k."""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from progan.errors import UserError, nearest
+
+FEWEST, MOST = 10, 1_000_000
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """A kind of metric: how many images its standard asks for, and what it says.
+
+    count: fakes (of msssim: pairs). better: "lower" or "higher"; None where that alone says
+    nothing. inception: whether it needs Inception features.
+    """
+
+    standard: str
+    count: int
+    what: str
+    better: str | None = None
+    inception: bool = False
+
+
+PROTOCOLS = {
+    "swd": Protocol("swd16k", 16384, "sliced Wasserstein distance of patches", "lower"),
+    "msssim": Protocol("msssim10k", 10000, "similarity of pairs of fakes"),
+    "fid": Protocol("fid50k", 50000, "Fréchet Inception distance", "lower", True),
+    "kid": Protocol("kid50k", 50000, "kernel Inception distance", "lower", True),
+    "is": Protocol("is50k", 50000, "Inception score", "higher", True),
+    "pr": Protocol("pr50k", 50000, "precision and recall", None, True),
+}
+STANDARD = {protocol.standard: kind for kind, protocol in PROTOCOLS.items()}
+
+
+def parse(name: str) -> tuple[str, int]:
+    """`"swd16k"` or `"swd"` -> ("swd", 16384); `"fid2000"` -> ("fid", 2000).
+
+    Raises:
+        ValueError: it names no protocol.
+    """
+    if name in STANDARD:
+        return STANDARD[name], PROTOCOLS[STANDARD[name]].count
+    if name in PROTOCOLS:
+        return name, PROTOCOLS[name].count
+    match = re.fullmatch(r"([a-z]+)(\d{1,9})", name)
+    if match and match[1] in PROTOCOLS and FEWEST <= int(match[2]) <= MOST:
+        return match[1], int(match[2])
+    raise ValueError(
+        f"'{name}' is no metric{nearest(name, STANDARD)}; known: {', '.join(STANDARD)}, or with "
+        f"another number of images, {FEWEST} to {MOST:,}, such as swd2000"
+    )
+
+
+def named(kind: str, count: int) -> str:
+    """The name under which `count` images are told: never a standard's for another number."""
+    protocol = PROTOCOLS[kind]
+    return protocol.standard if count == protocol.count else f"{kind}{count}"
+
+
+def parse_list(text: str, num: int | None) -> list[str]:
+    """`--metrics` and `--num` to names, each once.
+
+    Raises:
+        UserError: one is unknown.
+    """
+    try:
+        found = [parse(name.strip()) for name in text.split(",")]
+    except ValueError as error:
+        raise UserError(f"--metrics: {error}") from None
+    return list(dict.fromkeys(named(kind, num or count) for kind, count in found))
+
+
+def make(name: str, inception: Callable[[], "Inception"]) -> "Metric":  # noqa: F821
+    """The metric of that name; those that need Inception share one."""
+    from progan.metrics.fid import FID
+    from progan.metrics.inception_score import InceptionScore
+    from progan.metrics.kid import KID
+    from progan.metrics.msssim import MSSSIM
+    from progan.metrics.precision_recall import PrecisionRecall
+    from progan.metrics.swd import SWD
+
+    kind, count = parse(name)
+    plain = {"swd": SWD, "msssim": MSSSIM}
+    if kind in plain:
+        return plain[kind](name, count)
+    on_features = {"fid": FID, "kid": KID, "is": InceptionScore, "pr": PrecisionRecall}
+    return on_features[kind](name, count, inception())

@@ -1,0 +1,29 @@
+"""What metrics have found in a run, by images shown: `metrics.jsonl`."""
+
+import json
+from pathlib import Path
+
+from progan.disk import append
+
+FILE = "metrics.jsonl"
+SECTION = "Metrics/"  # of the keys in the file and in TensorBoard
+
+
+def record(run_dir: Path, nimg: int, results: dict[str, float]) -> None:
+    """Add a line."""
+    keyed = {SECTION + name: value for name, value in results.items()}
+    append(run_dir / FILE, json.dumps({"nimg": nimg, **keyed}) + "\n")
+
+
+def read(file: Path) -> list[dict[str, float]]:
+    """The lines that are whole, each a dictionary with an `nimg`; none if there is no file."""
+    lines = file.read_text(errors="replace").splitlines() if file.exists() else []
+    found = []
+    for line in lines:
+        try:
+            content = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(content, dict) and isinstance(content.get("nimg"), int):
+            found.append(content)
+    return found
