@@ -154,7 +154,8 @@ def make_networks(
         for name, parameter in network.named_parameters():
             if name.endswith("weight"):
                 values = draw.standard_normal(tuple(parameter.shape), dtype=np.float32)
-                parameter.data.copy_(torch.from_numpy(values))
+                layer = network.get_submodule(name.rpartition(".")[0])
+                parameter.data.copy_(torch.from_numpy(values) * layer.initial)
     return G.to(device), D.to(device)
 
 

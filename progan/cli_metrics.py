@@ -1,8 +1,6 @@
 """The command `progan evaluate`: metrics of snapshots, told and recorded."""
 
 import json
-from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +12,8 @@ from progan.metrics.protocols import FEWEST, MOST, STANDARD, parse, parse_list
 from progan.options import JSON, PathOption, check_target
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from accelerate import Accelerator
 
     from progan.config import Config
@@ -71,13 +71,15 @@ def evaluate(
     torchrun --nproc_per_node 8 -m progan evaluate runs/faces --metrics fid50k,pr50k
     """
     from progan.distributed import make_accelerator
+    from progan.metrics.inception import loader
     from progan.snapshot import find_snapshot
 
     names = parse_list(metrics, num)
     check_target(json_file)
     files = [find_snapshot(source) for source in sources]
     accelerator = make_accelerator(Path("."), None)
-    results = [result_of(file, data, names, inception, accelerator) for file in files]
+    load = loader(inception, accelerator)
+    results = [result_of(file, data, names, load, accelerator) for file in files]
     if is_main() and json_file:
         from progan import machine
 
@@ -92,14 +94,14 @@ def result_of(
     file: Path,
     data: str | None,
     names: list[str],
-    inception: Path | None,
+    load: "Callable[[], Inception]",
     accelerator: "Accelerator",
 ) -> dict[str, Any]:
     """All metrics of one snapshot; printed, and recorded in its run."""
     from progan.metrics.evaluate import check_resolution, evaluate
     from progan.metrics.images import Fakes, Reals
     from progan.metrics.kept import Kept
-    from progan.metrics.protocols import make
+    from progan.metrics.registry import make
     from progan.snapshot import load_snapshot
 
     snapshot = load_snapshot(file)
@@ -108,7 +110,6 @@ def result_of(
     check_resolution(full)
     images = data_of(snapshot, data)
     G = snapshot.G.to(accelerator.device)
-    load = inception_loader(inception, accelerator)
     results = evaluate(
         [make(name, load) for name in names],
         Fakes(G, images, snapshot.resolution, snapshot.alpha, full),
@@ -133,20 +134,6 @@ def result_of(
 
 def say(line: str) -> None:
     click.echo(line, err=True)
-
-
-@cache
-def inception_loader(file: Path | None, accelerator: "Accelerator") -> Callable[[], "Inception"]:
-    """Loads the network when it is first asked for; one process a machine downloads it."""
-
-    @cache
-    def load() -> "Inception":
-        from progan.metrics.inception import Inception
-
-        with accelerator.local_main_process_first():
-            return Inception(file, accelerator.device)
-
-    return load
 
 
 def data_of(snapshot: "Snapshot", data: str | None) -> "Images":

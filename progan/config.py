@@ -4,10 +4,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
+from progan.metrics.protocols import SMALLEST
 from progan.schedule import MAX_RESOLUTION, Ramp, Schedule, make_schedule
 from progan.values import (
     Count,
     Fit,
+    Metrics,
     NotNegative,
     Positive,
     RampConfig,
@@ -39,6 +41,8 @@ CHANGEABLE = {
     "run.checkpoint_ticks",
     "run.keep_checkpoints",
     "run.timeout",
+    "run.metrics",
+    "run.inception",
     "run.tracker",
 }
 
@@ -98,7 +102,15 @@ class NetworkConfig(Section):
     fused_scale: bool = Field(
         True, description="fuse 2x resampling with convolutions (in the critic, the official form)"
     )
-    stddev_group: Width = Field(4, description="images a group of minibatch stddev; the paper 16")
+    stddev_group: Width = Field(
+        4, description="images a group of minibatch stddev; the paper 16; 1 turns it off"
+    )
+    equalized: bool = Field(
+        True, description="scale weights at every use; false: once, at the start (an ablation)"
+    )
+    pixel_norm: bool = Field(
+        True, description="normalize the generator's features; false is an ablation"
+    )
 
     def generator_settings(self) -> dict[str, Any]:
         """Arguments of `networks.Generator`."""
@@ -106,7 +118,7 @@ class NetworkConfig(Section):
 
     def critic_settings(self) -> dict[str, Any]:
         """Arguments of `networks.Critic`."""
-        return self.model_dump(exclude={"z_dim"})
+        return self.model_dump(exclude={"z_dim", "pixel_norm"})
 
 
 class ScheduleConfig(Section):
@@ -190,6 +202,14 @@ class RunConfig(Section):
     deterministic: bool = Field(
         False, description="the same bits on every start, on GPUs too, which costs speed there"
     )
+    metrics: Metrics = Field(
+        {},
+        description="while training, and the best snapshot kept: {swd16k: every 10 ticks}, or with "
+        "fewer images {swd2000: 5}",
+    )
+    inception: str | None = Field(
+        None, description="weights for fid, kid, is, pr; null: torch-fidelity downloads them"
+    )
     tracker: str | None = Field(
         "tensorboard", description="tensorboard, or another Accelerate tracker; null: none"
     )
@@ -219,9 +239,18 @@ class Config(Section):
                 f"schedule.start_resolution ({start}) must not exceed network.resolution "
                 f"({self.network.resolution})"
             )
+        if self.run.metrics and self.network.resolution < SMALLEST:
+            raise ValueError(
+                f"run.metrics look at images of {SMALLEST}x{SMALLEST} or more; network.resolution "
+                f"is {self.network.resolution}"
+            )
         for section in ("schedule", "optim", "ema", "run"):
             for key, value in getattr(self, section):
-                if isinstance(value, dict) and min(value, default=MAX_RESOLUTION + 1) > start:
+                if (
+                    key != "metrics"
+                    and isinstance(value, dict)
+                    and min(value, default=MAX_RESOLUTION + 1) > start
+                ):
                     raise ValueError(
                         f"{section}.{key} ({value}) must have a value for {start}x{start}, where "
                         f"training starts; begin it with '{start}:'"
@@ -262,7 +291,8 @@ def differences(old: Config, new: Config) -> list[str]:
     """`section.key: old -> new` for the settings that differ and may not change on resume."""
     before, after = flatten(old.model_dump()), flatten(new.model_dump())
     changed = [key for key in dict.fromkeys([*before, *after]) if before.get(key) != after.get(key)]
-    fixed = [key for key in changed if key not in CHANGEABLE]
+    # A setting that is itself a map by names, run.metrics, is one of its keys' beginnings.
+    fixed = [k for k in changed if k not in CHANGEABLE and k.rpartition(".")[0] not in CHANGEABLE]
     lines = [f"{key}: {before.get(key)} -> {after.get(key)}" for key in fixed]
     if not lines and stretches_a_ramp(old.make_schedule(), new.make_schedule()):
         lines.append(

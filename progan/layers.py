@@ -77,6 +77,8 @@ class EqualizedConv2d(nn.Module):
             convolution: exactly the same function with a third fewer multiply-adds.
     """
 
+    initial = 1.0  # standard deviation of the first weights
+
     def __init__(
         self,
         in_channels: int,
@@ -120,6 +122,8 @@ def smearing(resample: str) -> Tensor:
 class EqualizedLinear(nn.Module):
     """Dense layer with the run-time weight scale of `EqualizedConv2d`: [N, in] -> [N, out]."""
 
+    initial = 1.0
+
     def __init__(
         self, in_features: int, out_features: int, *, gain: float = SQRT2, bias: bool = True
     ):
@@ -130,6 +134,23 @@ class EqualizedLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return F.linear(x * self.scale, self.weight, self.bias)  # fewer numbers than the weights
+
+
+def scale_once(network: nn.Module) -> None:
+    """Takes the run-time weight scale away and has weights start scaled: He's initialization.
+
+    The paper's ablation of equalized learning rates (Table 1), where Adam moves weights of
+    different sizes by steps of one size.
+    """
+    for layer in network.modules():
+        if isinstance(layer, EqualizedConv2d | EqualizedLinear):
+            layer.initial, layer.scale = layer.scale, 1.0
+            layer.weight.data *= layer.initial
+
+
+def unchanged(x: Tensor) -> Tensor:
+    """In place of `pixel_norm`, where that is left out."""
+    return x
 
 
 def leaky_relu(x: Tensor) -> Tensor:

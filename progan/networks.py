@@ -4,6 +4,8 @@ Layer by layer the networks of Table 2 in Karras et al. (ICLR 2018), with 23.1M 
 1024x1024.
 """
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -17,9 +19,14 @@ from progan.layers import (
     leaky_relu,
     minibatch_stddev,
     pixel_norm,
+    scale_once,
+    unchanged,
     upsample2x,
 )
 from progan.schedule import START_RESOLUTION, resolutions_to
+
+Norm = Callable[[Tensor], Tensor]
+NORMS = {True: pixel_norm, False: unchanged}
 
 
 def channels_at(resolution: int, channel_base: int, channel_max: int) -> int:
@@ -64,24 +71,26 @@ class GrowingNetwork(nn.Module):
 class GeneratorBlock(nn.Module):
     """Upsample, then two 3x3 convolutions: [N, in, H, W] -> [N, out, 2H, 2W]."""
 
-    def __init__(self, in_channels: int, out_channels: int, fused_scale: bool):
+    def __init__(self, in_channels: int, out_channels: int, fused_scale: bool, norm: Norm):
         super().__init__()
         self.fused_scale = fused_scale
+        self.norm = norm
         resample = "up" if fused_scale else None
         self.conv_up = EqualizedConv2d(in_channels, out_channels, 3, resample=resample)
         self.conv = EqualizedConv2d(out_channels, out_channels, 3)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.conv_up(x if self.fused_scale else upsample2x(x))
-        x = pixel_norm(leaky_relu(x))
-        return pixel_norm(leaky_relu(self.conv(x)))
+        x = self.norm(leaky_relu(x))
+        return self.norm(leaky_relu(self.conv(x)))
 
 
 class GeneratorStart(nn.Module):
     """From the normalized latent to the first 4x4 features: [N, in] -> [N, out, 4, 4]."""
 
-    def __init__(self, in_features: int, out_channels: int):
+    def __init__(self, in_features: int, out_channels: int, norm: Norm):
         super().__init__()
+        self.norm = norm
         # The official code divides this layer's gain by 4; the paper does not mention it.
         self.dense = EqualizedLinear(
             in_features, out_channels * START_RESOLUTION**2, gain=SQRT2 / 4, bias=False
@@ -92,8 +101,8 @@ class GeneratorStart(nn.Module):
     def forward(self, z: Tensor) -> Tensor:
         x = self.dense(z).reshape(z.shape[0], -1, START_RESOLUTION, START_RESOLUTION)
         x = channels_last(x)
-        x = pixel_norm(leaky_relu(x + self.bias.to(x.dtype)[:, None, None]))
-        return pixel_norm(leaky_relu(self.conv(x)))
+        x = self.norm(leaky_relu(x + self.bias.to(x.dtype)[:, None, None]))
+        return self.norm(leaky_relu(self.conv(x)))
 
 
 class Generator(GrowingNetwork):
@@ -107,6 +116,8 @@ class Generator(GrowingNetwork):
         channel_base, channel_max: widths, see `channels_at`; 16384 and 512 in the paper.
         fused_scale: one strided convolution for upsampling and the convolution after it (the same
             function, faster).
+        equalized, pixel_norm: the paper's; False are its ablations (`layers.scale_once`, and
+            features that are not normalized; latents always are).
     """
 
     def __init__(
@@ -118,19 +129,24 @@ class Generator(GrowingNetwork):
         channel_base: int = 16384,
         channel_max: int = 512,
         fused_scale: bool = True,
+        equalized: bool = True,
+        pixel_norm: bool = True,
     ):
         super().__init__(resolution, channels, channel_base, channel_max)
         self.z_dim = z_dim
         self.c_dim = c_dim
+        norm = NORMS[pixel_norm]
         self.blocks = nn.ModuleDict()
         self.image_layers = nn.ModuleDict()
         for r in resolutions_to(resolution):
             self.blocks[str(r)] = (
-                GeneratorStart(z_dim + c_dim, self.width(r))
+                GeneratorStart(z_dim + c_dim, self.width(r), norm)
                 if r == START_RESOLUTION
-                else GeneratorBlock(self.width(r // 2), self.width(r), fused_scale)
+                else GeneratorBlock(self.width(r // 2), self.width(r), fused_scale, norm)
             )
             self.image_layers[str(r)] = EqualizedConv2d(self.width(r), channels, 1, gain=1)
+        if not equalized:
+            scale_once(self)
 
     def forward(
         self, z: Tensor, c: Tensor | None = None, *, resolution: int, alpha: Tensor | None = None
@@ -188,7 +204,8 @@ class CriticEnd(nn.Module):
 class Critic(GrowingNetwork):
     """Images to scores (and label logits).
 
-    Args: as of `Generator`; `stddev_group` is the group size of minibatch stddev (Sec. 3).
+    Args: as of `Generator`; `stddev_group` is the group size of minibatch stddev (Sec. 3), which
+        a group of one, that has no deviation, turns off.
     """
 
     def __init__(
@@ -200,6 +217,7 @@ class Critic(GrowingNetwork):
         channel_max: int = 512,
         fused_scale: bool = True,
         stddev_group: int = 4,
+        equalized: bool = True,
     ):
         super().__init__(resolution, channels, channel_base, channel_max)
         self.c_dim = c_dim
@@ -213,6 +231,8 @@ class Critic(GrowingNetwork):
                 else CriticBlock(self.width(r), self.width(r // 2), fused_scale)
             )
             self.image_layers[str(r)] = EqualizedConv2d(channels, self.width(r), 1)
+        if not equalized:
+            scale_once(self)
 
     def forward(
         self, images: Tensor, alpha: Tensor | None = None, batches: int = 1
@@ -244,3 +264,8 @@ def conditions(labels: Tensor, c_dim: int) -> Tensor:
     Class indices [N] become one-hot; rows of attributes, 0 or 1 [N, c_dim], stay what they are.
     """
     return (labels if labels.ndim == 2 else F.one_hot(labels, c_dim)).float()
+
+
+def quantized(images: Tensor) -> Tensor:
+    """[-1, 1] -> uint8, the inverse of how reals are read."""
+    return images.float().mul(127.5).add(127.5).round().clamp(0, 255).byte()

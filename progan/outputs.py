@@ -1,6 +1,7 @@
 """What a run shows of itself: statistics, grids of samples and reals, snapshots."""
 
 import logging
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,9 @@ from progan.costs import CostModel
 from progan.data.stream import Stream
 from progan.disk import DiskError
 from progan.health import signs, variety
+from progan.metrics.best import best_path, forget_worse, improved
+from progan.metrics.record import FILE as METRICS
+from progan.metrics.record import SECTION
 from progan.networks import Generator
 from progan.sampling import generate, grid, grid_layout, save_png
 from progan.schedule import Phase, Schedule
@@ -55,7 +59,7 @@ class Outputs:
         self.examples = labels[:MOST_EXAMPLES] if of_attributes else None
         self.stream = stream
         if self.active:
-            for pattern in ("snapshots/snapshot-*", "images/fakes-*"):
+            for pattern in ("snapshots/snapshot-*", "snapshots/best-*", "images/fakes-*"):
                 remove_after(run_dir, pattern, nimg)
             for path in run_dir.rglob("*.partial"):  # of a start that was killed
                 path.unlink()
@@ -195,11 +199,33 @@ class Outputs:
 
     def snapshot(self, nimg: int) -> None:
         """The averaged generator, to sample from; once for an `nimg`."""
-        path = snapshot_path(self.run_dir, nimg)
+        self.save(snapshot_path(self.run_dir, nimg), nimg)
+
+    def save(self, path: Path, nimg: int) -> None:
         if self.active and not path.exists():
             reached = self.schedule.reached(nimg)
             labels = self.classes, self.examples
             save_snapshot(path, Snapshot(self.G_ema, self.config, nimg, *reached, *labels))
+
+    def measured(self, results: dict[str, float], nimg: int) -> None:
+        """What metrics have found; where none was ever better, the snapshot is kept by its name."""
+        if not self.active or not results:
+            return
+        for name in improved(self.run_dir, results):
+            with self.patiently():
+                self.save(best_path(self.run_dir, name, nimg), nimg)
+        with self.patiently():
+            self.tracker.log({SECTION + name: v for name, v in results.items()}, nimg, METRICS)
+        told = {name: value for name, value in results.items() if "_at_" not in name}
+        self.say("  " + ", ".join(f"{name} {value:.4g}" for name, value in told.items()))
+
+    def forget_worse(self) -> None:
+        """Only the best snapshot of each metric stays, once a checkpoint follows it.
+
+        Not before: whoever goes on from the checkpoint before would miss the best until then.
+        """
+        if self.active:
+            forget_worse(self.run_dir)
 
     def say(self, text: str) -> None:
         self.console.say(text)
@@ -211,5 +237,6 @@ class Outputs:
 def remove_after(run_dir: Path, pattern: str, nimg: int) -> None:
     """Files of images that will be shown again, by the stamp at the end of their names."""
     for path in run_dir.glob(pattern):
-        if path.name.partition("-")[2][: len(stamp(nimg))] > stamp(nimg):
+        shown = re.search(r"\d{6,}\.\d{3}(?=\.)", path.name)
+        if shown and float(shown[0]) > nimg / 1000:
             path.unlink()

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from progan.disk import write_atomically
 from progan.distributed import random
 from progan.errors import UserError, nearest
-from progan.networks import Generator, conditions
+from progan.networks import Generator, conditions, quantized
 from progan.precision import float32_as
 from progan.snapshot import Snapshot
 from progan.words import stamp
@@ -77,11 +77,6 @@ def generate(
                 c = conditions(torch.as_tensor(labels[part], device=device), G.c_dim)
             images.append(quantized(G(z, c, resolution=resolution, alpha=alpha)).cpu().numpy())
     return np.concatenate(images)
-
-
-def quantized(images: Tensor) -> Tensor:
-    """[-1, 1] -> uint8, the inverse of how reals are read."""
-    return images.float().mul(127.5).add(127.5).round().clamp(0, 255).byte()
 
 
 def example_rows(seeds: Sequence[int], examples: np.ndarray) -> np.ndarray:

@@ -20,6 +20,9 @@ from tqdm import tqdm
 from progan.config import Config, flatten
 from progan.disk import append, write_atomically
 from progan.errors import UserError, nearest
+from progan.metrics.record import FILE as METRICS
+
+STATS = "stats.jsonl"
 
 
 class Statistics:
@@ -112,13 +115,14 @@ class Tracker:
     def __init__(self, accelerator: Accelerator, run_dir: Path, nimg: int, config: Config):
         self.accelerator = accelerator
         self.active = accelerator.is_main_process
-        self.stats_file = run_dir / "stats.jsonl"
-        self.lines: list[str] = []  # that are not on the disk yet
+        self.run_dir = run_dir
+        self.lines: dict[str, str] = {}  # that are not on the disk yet, by file
         self.scalars: list[tuple[int, dict[str, float]]] = []  # that no tracker has yet
         self.lost = False  # whether TensorBoard's writer has failed
         if not self.active:
             return
-        drop_lines_after(self.stats_file, nimg)
+        for name in (STATS, METRICS):
+            drop_lines_after(run_dir / name, nimg)
         # Hides an abandoned branch of curves, and at 0 the start of one that saved nothing.
         options = {"tensorboard": {"purge_step": nimg + 1 if nimg else 0}}
         in_run = config.run.tracker == "tensorboard"
@@ -132,15 +136,16 @@ class Tracker:
                 lines = ("    " + line for line in config.to_yaml().splitlines())
                 tracker.log({"config": "\n".join(lines)}, step=0)
 
-    def log(self, values: dict[str, float], nimg: int) -> None:
-        """One line of statistics, and the trackers' scalars.
+    def log(self, values: dict[str, float], nimg: int, file: str = STATS) -> None:
+        """A line in a file of the run, and the trackers' scalars.
 
         Raises:
             DiskError, OSError: they could not be written; the next call writes them too.
         """
         if not self.active:
             return
-        self.lines.append(json.dumps({"nimg": nimg, **values}) + "\n")
+        line = json.dumps({"nimg": nimg, **values}) + "\n"
+        self.lines[file] = self.lines.get(file, "") + line
         self.scalars.append((nimg, values))
         self.catch_up()
 
@@ -148,8 +153,9 @@ class Tracker:
         """Write what could not be written before; raises as `log`."""
         if not self.scalars:
             return
-        append(self.stats_file, "".join(self.lines))
-        self.lines.clear()
+        for name in list(self.lines):
+            append(self.run_dir / name, self.lines[name])
+            del self.lines[name]
         with self.written():
             for step, scalars in self.scalars:
                 for tracker in self.accelerator.trackers:

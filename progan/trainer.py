@@ -18,6 +18,7 @@ from progan.data.stream import Images
 from progan.distributed import on_any, same_everywhere
 from progan.errors import UserError, brief
 from progan.fitting import begin_what_fits
+from progan.metrics.gauge import Gauge
 from progan.outputs import Outputs
 from progan.runs import write_config
 from progan.schedule import Phase, at_resolution
@@ -73,6 +74,7 @@ class Trainer:
         self.feed = make_feed(config, data, accelerator)
         self.stream = self.feed.stream
         self.step = make_step(config, self.feed.c_dim, self.loss, accelerator)
+        self.gauge = Gauge(config, data, self.step.G_ema, accelerator)
         self.progress = Progress()
         self.statistics = Statistics()
         self.skipped = Skipped()
@@ -259,6 +261,8 @@ class Trainer:
         if skipped and self.accelerator.is_main_process:
             log.warning("%d updates of this tick were not finite and were skipped", skipped)
         self.outputs.tick(phase, nimg, means, more)
+        due = self.gauge.due(self.progress.tick, last=nimg == self.schedule.total_nimg)
+        self.outputs.measured(self.gauge.measure(due, *self.schedule.reached(nimg)), nimg)
         self.keep(phase)
         if in_a_row >= MOST_SKIPPED:
             self.save_checkpoint()
@@ -296,6 +300,7 @@ class Trainer:
                 self.outputs.catch_up()  # what a checkpoint follows must not be missing
                 self.save_checkpoint()
                 self.due.remove("checkpoint")
+                self.outputs.forget_worse()
             if "snapshot" in self.due:  # after it: a run with snapshots can always go on
                 self.outputs.snapshot(nimg)
                 self.due.remove("snapshot")

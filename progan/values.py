@@ -1,9 +1,19 @@
 """The types of settings' values: numbers with limits, maps by resolution, ramps."""
 
+import re
 from typing import Annotated, Any, Literal, Union
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+)
 
+from progan.metrics.protocols import named, parse
 from progan.schedule import MAX_RESOLUTION, START_RESOLUTION
 
 LIMIT = 10**9  # beyond any use, and sums and products of such numbers stay finite
@@ -32,6 +42,20 @@ def check_box(value: list[int]) -> list[int]:
     return value
 
 
+def ticks(value: Any) -> Any:
+    """`"every 10 ticks"` -> 10; what is no such text stays what it is."""
+    match = re.fullmatch(r"every (?:(\d{1,9}) ticks|tick)", value) if type(value) is str else None
+    return int(match[1] or 1) if match else value
+
+
+def check_metrics(metrics: dict[str, int]) -> dict[str, int]:
+    """By the names under which they are told."""
+    return {named(*parse(name)): every for name, every in metrics.items()}
+
+
+Metrics = Annotated[
+    dict[str, Annotated[Count, BeforeValidator(ticks)]], AfterValidator(check_metrics)
+]
 Width = Annotated[int, Field(ge=1, le=2**14)]
 Resolution = Annotated[
     int, Field(ge=START_RESOLUTION, le=MAX_RESOLUTION), AfterValidator(check_power_of_two)

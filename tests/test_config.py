@@ -265,6 +265,7 @@ NULLABLE = [
     *("data.source", "data.root", "data.cache"),
     *("data.max_images", "data.device_cache", "data.workers"),
     *("schedule.total_kimg", "schedule.batch_gpu", "run.compile"),
+    *("run.inception", "run.tracker"),
 ]
 
 
@@ -277,7 +278,7 @@ def test_null_where_allowed():
             accepted.append(key)
         except UserError:
             pass
-    assert accepted == [*NULLABLE, "run.tracker"]
+    assert accepted == NULLABLE
     for key in accepted:
         section, name = key.split(".")
         field = type(getattr(Config(), section)).model_fields[name]

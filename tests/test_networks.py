@@ -4,8 +4,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from progan.build import make_networks
 from progan.networks import Critic, Generator, channels_at, conditions
 from progan.schedule import resolutions_to
+from progan.settings import load_config
 
 TINY = {"channel_base": 64, "channel_max": 6}  # 6 channels at 4 and 8, 4 at 16
 
@@ -444,3 +446,21 @@ def test_initial_generator_layers_have_their_gains(fused):
         "image_layers.16": 1,
     }
     assert leaving == pytest.approx(expected, rel=0.15)
+
+
+def test_ablations_start_as_the_paper_s_networks():
+    """Reference: weights scaled once and scaled at every use are one function, before training."""
+    z = torch.randn(4, 8)
+    settings = ["network.resolution=16", "network.channel_base=64", "network.z_dim=8"]
+    outputs = []
+    for more in ([], ["network.equalized=false"], ["network.pixel_norm=false"]):
+        G, D = make_networks(load_config(None, [*settings, *more]), 0, "cpu")
+        images = G(z, resolution=16)
+        outputs.append((images, D(images)[0]))
+        weights = G.blocks["16"].conv.weight
+        assert weights.std().item() == pytest.approx(
+            0.24 if "equalized" in str(more) else 1, rel=0.1
+        )
+    assert torch.allclose(outputs[0][0], outputs[1][0], atol=1e-5)
+    assert torch.allclose(outputs[0][1], outputs[1][1], atol=1e-5)
+    assert not torch.allclose(outputs[0][0], outputs[2][0], atol=1e-2)

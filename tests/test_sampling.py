@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from progan.cli import main
 from progan.errors import UserError
 from progan.networks import Generator
-from progan.sampling import generate, grid, grid_layout, latents, parse_seeds, quantized
+from progan.sampling import generate, grid, grid_layout, latents, parse_seeds
 from progan.settings import load_config
 from progan.snapshot import Snapshot, load_snapshot, save_snapshot
 

@@ -16,7 +16,8 @@ from progan.errors import UserError
 from progan.metrics.images import Fakes, Reals
 from progan.metrics.kept import Kept
 from progan.metrics.metric import Metric
-from progan.metrics.swd import COARSEST, SWD
+from progan.metrics.protocols import SMALLEST
+from progan.metrics.swd import SWD
 
 Say = Callable[[str], None] | None
 
@@ -32,9 +33,9 @@ class Batches(Protocol):
 
 def check_resolution(resolution: int) -> None:
     """Raises UserError where images are too small for metrics."""
-    if resolution < COARSEST:
+    if resolution < SMALLEST:
         raise UserError(
-            f"metrics look at images of {COARSEST}x{COARSEST} or more; network.resolution is "
+            f"metrics look at images of {SMALLEST}x{SMALLEST} or more; network.resolution is "
             f"{resolution}"
         )
 

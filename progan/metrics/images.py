@@ -8,9 +8,8 @@ from torch import Tensor
 
 from progan.data.stream import Images, Stream
 from progan.distributed import random
-from progan.networks import Generator, conditions
+from progan.networks import Generator, conditions, quantized
 from progan.precision import float32_as
-from progan.sampling import quantized
 
 
 @dataclass(frozen=True)

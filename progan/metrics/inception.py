@@ -7,11 +7,14 @@ original TensorFlow code, resizing included, and needs nothing beyond what proga
 import hashlib
 import io
 import warnings
+from collections.abc import Callable
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
 import torch
+from accelerate import Accelerator
 from torch import Tensor
 
 from progan.errors import UserError
@@ -66,6 +69,17 @@ class Inception:
             features, scores = self.network(colour)
             self.last = images, (features.cpu(), scores.cpu())
         return self.last[1]
+
+
+def loader(file: Path | None, accelerator: Accelerator) -> Callable[[], Inception]:
+    """Loads the network when it is first asked for; one process a machine downloads it."""
+
+    @cache
+    def load() -> Inception:
+        with accelerator.local_main_process_first():
+            return Inception(file, accelerator.device)
+
+    return load
 
 
 def library(module: str) -> ModuleType:

@@ -1,12 +1,12 @@
 """Metrics by their protocols' names: swd16k, msssim10k, fid50k, kid50k, is50k, pr50k."""
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from progan.errors import UserError, nearest
 
-FEWEST, MOST = 10, 1_000_000
+FEWEST, MOST = 10, 1_000_000  # images
+SMALLEST = 16  # resolution: SWD's last level, and five scales of MS-SSIM
 
 
 @dataclass(frozen=True)
@@ -71,20 +71,3 @@ def parse_list(text: str, num: int | None) -> list[str]:
     except ValueError as error:
         raise UserError(f"--metrics: {error}") from None
     return list(dict.fromkeys(named(kind, num or count) for kind, count in found))
-
-
-def make(name: str, inception: Callable[[], "Inception"]) -> "Metric":  # noqa: F821
-    """The metric of that name; those that need Inception share one."""
-    from progan.metrics.fid import FID
-    from progan.metrics.inception_score import InceptionScore
-    from progan.metrics.kid import KID
-    from progan.metrics.msssim import MSSSIM
-    from progan.metrics.precision_recall import PrecisionRecall
-    from progan.metrics.swd import SWD
-
-    kind, count = parse(name)
-    plain = {"swd": SWD, "msssim": MSSSIM}
-    if kind in plain:
-        return plain[kind](name, count)
-    on_features = {"fid": FID, "kid": KID, "is": InceptionScore, "pr": PrecisionRecall}
-    return on_features[kind](name, count, inception())

@@ -17,19 +17,21 @@ from torch import Tensor
 
 from progan.distributed import random
 from progan.metrics.metric import Gather, Metric, alone
+from progan.metrics.protocols import SMALLEST
 
-COARSEST = 16  # the last level, a low-pass
 PATCH = 7
 PATCHES = 128  # an image and level
 DIRECTIONS = 4 * 128
 AT_ONCE = 64  # directions whose projections are in memory together
+FLAT = 1e-3  # a deviation, in grey levels
 GREY = 128.0  # taken off, for the sake of half floats
 
 
 class SWD(Metric):
     """Of `count` fakes against as many reals of at least 16x16, times 1000 as in the paper.
 
-    Results: the mean over levels under the metric's name, and `NAME_at_R` for each level.
+    Where an image is cut depends on its number alone, so batches may be of any size. Results: the
+    mean over levels under the metric's name, and `NAME_at_R` for each level.
     """
 
     def __init__(self, name: str, count: int):
@@ -40,9 +42,10 @@ class SWD(Metric):
         levels = self.sides[side]
         pyramid = laplacian_pyramid(images.float())
         levels.extend(Patches() for _ in pyramid[len(levels) :])
-        draw = random(0, "patches", first)
+        draws = [random(0, "patches", first + i) for i in range(len(images))]
         for patches, level in zip(levels, pyramid, strict=True):
-            corners = draw.integers(level.shape[-1] - PATCH + 1, size=(len(level), PATCHES, 2))
+            places = level.shape[-1] - PATCH + 1
+            corners = np.stack([draw.integers(places, size=(PATCHES, 2)) for draw in draws])
             patches.add(level, torch.from_numpy(corners))
 
     def result(self, gather: Gather = alone) -> dict[str, float]:
@@ -67,7 +70,7 @@ def filters(size: int) -> tuple[Tensor, Tensor]:
 def laplacian_pyramid(images: Tensor) -> list[Tensor]:
     """[N, C, r, r] -> what each level, down to 16x16, adds to the one below; finest first."""
     levels = [images - GREY]
-    while levels[-1].shape[-1] > COARSEST:
+    while levels[-1].shape[-1] > SMALLEST:
         down, up = (matrix.to(images) for matrix in filters(levels[-1].shape[-1]))
         coarser = down @ levels[-1] @ down.T
         levels[-1] = levels[-1] - up @ coarser @ up.T
@@ -113,8 +116,10 @@ class Patches:
         """
         count, total, squares = gather(self.sums[None]).sum(dim=0)
         mean = (total / count)[:, None]
-        deviation = (squares / count - (total / count).square()).sqrt()[:, None]
-        factors = directions.unflatten(1, (self.channels, -1)) / deviation
+        deviation = (squares / count - (total / count).square()).clamp(min=0).sqrt()[:, None]
+        # Of a channel that is the same everywhere, as a generator's may be, nothing is left.
+        scale = torch.where(deviation > FLAT, 1 / deviation, 0.0)
+        factors = directions.unflatten(1, (self.channels, -1)) * scale
         offsets = -(factors * mean).sum(dim=(1, 2))
         return factors.flatten(1).float().to(self.device), offsets.float().to(self.device)
 

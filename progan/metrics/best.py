@@ -1,0 +1,61 @@
+"""The best snapshot by each metric, kept beside the others under the metric's name."""
+
+import math
+import re
+from pathlib import Path
+
+from progan.metrics.protocols import PROTOCOLS, parse
+from progan.metrics.record import FILE, SECTION, read
+from progan.words import stamp
+
+
+def best_path(run_dir: Path, name: str, nimg: int) -> Path:
+    return run_dir / "snapshots" / f"best-{name}-{stamp(nimg)}.safetensors"
+
+
+def best_files(run_dir: Path) -> dict[str, list[Path]]:
+    """Of each metric, the best last."""
+    found: dict[str, list[Path]] = {}
+    for path in sorted(run_dir.glob("snapshots/best-*.safetensors")):
+        if match := re.fullmatch(r"best-([a-z]+\d+k?)-[\d.]+\.safetensors", path.name):
+            found.setdefault(match[1], []).append(path)
+    return found
+
+
+def improved(run_dir: Path, results: dict[str, float]) -> list[str]:
+    """The metrics that have never been better in this run than in `results`.
+
+    Compared with what is recorded for the best snapshot that is still there.
+    """
+    recorded = read(run_dir / FILE)
+    kept = best_files(run_dir)
+    names = []
+    for name, value in results.items():
+        direction = better(name)
+        if direction is None or not math.isfinite(value):
+            continue
+        old = [
+            line[SECTION + name]
+            for line in recorded
+            if SECTION + name in line
+            and best_path(run_dir, name, line["nimg"]) in kept.get(name, [])
+        ]
+        ahead = min(old, default=math.inf) if direction == "lower" else -max(old, default=-math.inf)
+        if (value if direction == "lower" else -value) < ahead:
+            names.append(name)
+    return names
+
+
+def better(name: str) -> str | None:
+    """Which direction of a result is better; None where that alone says nothing."""
+    try:
+        return PROTOCOLS[parse(name)[0]].better
+    except ValueError:  # a part of a metric, such as swd16k_at_32
+        return None
+
+
+def forget_worse(run_dir: Path) -> None:
+    """Only the best of each metric stays."""
+    for paths in best_files(run_dir).values():
+        for path in paths[:-1]:
+            path.unlink()

@@ -1,0 +1,48 @@
+"""Metrics while training: which are due at a tick, and what they say of the averaged generator."""
+
+from pathlib import Path
+
+from accelerate import Accelerator
+
+from progan.config import Config
+from progan.data.stream import Images
+from progan.metrics.evaluate import evaluate
+from progan.metrics.images import Fakes, Reals
+from progan.metrics.inception import loader
+from progan.metrics.kept import Kept
+from progan.metrics.registry import make
+from progan.networks import Generator
+
+
+class Gauge:
+    """Measures on all processes together; the weights and what follows do not depend on it.
+
+    Raises:
+        UserError: a metric of the config cannot be had here; told before training starts.
+    """
+
+    def __init__(self, config: Config, data: Images, G_ema: Generator, accelerator: Accelerator):
+        self.every = config.run.metrics
+        self.data = data
+        self.G_ema = G_ema
+        self.accelerator = accelerator
+        self.full, self.mirror = config.network.resolution, config.data.mirror
+        self.cache = config.data.cache and Path(config.data.cache)
+        file = config.run.inception and Path(config.run.inception)
+        self.load = loader(file, accelerator)
+        for name in self.every:
+            make(name, self.load)
+
+    def due(self, tick: int, last: bool) -> list[str]:
+        """The metrics of this tick; after the last image all of them."""
+        return [name for name, ticks in self.every.items() if last or tick % ticks == 0]
+
+    def measure(self, names: list[str], resolution: int, alpha: float | None) -> dict[str, float]:
+        """What the metrics say of the averaged generator as it is now."""
+        if not names:
+            return {}
+        reals = Reals(self.data, self.full, self.mirror, self.accelerator.device)
+        fakes = Fakes(self.G_ema, self.data, resolution, alpha, self.full)
+        kept = Kept(self.cache, self.data, self.full, self.mirror)
+        metrics = [make(name, self.load) for name in names]
+        return evaluate(metrics, fakes, reals, self.accelerator, kept, None)

@@ -1,0 +1,28 @@
+"""From a protocol's name to its metric."""
+
+from collections.abc import Callable
+
+from progan.metrics.fid import FID
+from progan.metrics.inception import Inception
+from progan.metrics.inception_score import InceptionScore
+from progan.metrics.kid import KID
+from progan.metrics.metric import Metric
+from progan.metrics.msssim import MSSSIM
+from progan.metrics.precision_recall import PrecisionRecall
+from progan.metrics.protocols import parse
+from progan.metrics.swd import SWD
+
+PLAIN = {"swd": SWD, "msssim": MSSSIM}
+ON_FEATURES = {"fid": FID, "kid": KID, "is": InceptionScore, "pr": PrecisionRecall}
+
+
+def make(name: str, inception: Callable[[], Inception]) -> Metric:
+    """A new one; those that need Inception share the one that `inception` returns.
+
+    Raises:
+        UserError: it cannot be had.
+    """
+    kind, count = parse(name)
+    if kind in PLAIN:
+        return PLAIN[kind](name, count)
+    return ON_FEATURES[kind](name, count, inception())

@@ -1,0 +1,169 @@
+"""Metrics while training: when, recorded where, the best snapshot, and nothing else changed."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from conftest import assert_identical, flat, load_checkpoint, options, torchrun
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from progan.cli import main
+from progan.config import differences
+from progan.errors import UserError
+from progan.metrics.best import best_path, forget_worse, improved
+from progan.metrics.record import record
+from progan.settings import load_config
+
+# Six ticks; metrics at the second, fourth and last of them, and at the third and last.
+GAUGED = {
+    "network__resolution": 16,
+    "schedule__total_kimg": 0.096,
+    "schedule__start_resolution": 8,
+    "run__tracker": "tensorboard",
+    "run__metrics": "{swd12: every 2 ticks, msssim10: 3}",
+}
+
+
+def train(photos: Path, run_dir: Path, **settings) -> str:
+    arguments = ["train", "--data", str(photos), "--run-dir", str(run_dir)]
+    arguments += options(**GAUGED | settings)
+    result = CliRunner().invoke(main, arguments, catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def lines(run_dir: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
+
+
+def bests(run_dir: Path) -> list[str]:
+    return sorted(path.name for path in run_dir.glob("snapshots/best-*"))
+
+
+@pytest.fixture(scope="module")
+def gauged(photos, tmp_path_factory) -> Path:
+    run_dir = tmp_path_factory.mktemp("gauged") / "run"
+    train(photos, run_dir)
+    return run_dir
+
+
+def test_when_and_where(gauged):
+    """Reference: the ticks of the schedule, 16 images each; the same numbers in TensorBoard."""
+    found = {line["nimg"]: sorted(key for key in line if key != "nimg") for line in lines(gauged)}
+    swd = ["Metrics/swd12", "Metrics/swd12_at_16", "Metrics/swd12_floor"]
+    similar = ["Metrics/msssim10", "Metrics/msssim10_reals"]
+    assert found == {32: swd, 48: similar, 64: swd, 96: [*similar, *swd]}
+    board = EventAccumulator(str(gauged / "tensorboard")).Reload()
+    curve = {event.step: event.value for event in board.Scalars("Metrics/swd12")}
+    written = {line["nimg"]: line[swd[0]] for line in lines(gauged) if swd[0] in line}
+    assert curve == pytest.approx(written, rel=1e-6)
+
+
+def test_the_best_snapshot_is_kept(gauged):
+    """Reference: the smallest value recorded; MS-SSIM alone makes nothing better."""
+    values = {
+        line["Metrics/swd12"]: line["nimg"] for line in lines(gauged) if "Metrics/swd12" in line
+    }
+    assert bests(gauged) == [best_path(gauged, "swd12", values[min(values)]).name]
+
+
+def test_evaluate_finds_the_same(gauged):
+    """Reference: what was measured while training, by the command on the snapshot of then."""
+    expected = lines(gauged)[-1]
+    copy = gauged.parent / "copy.safetensors"
+    shutil.copy(sorted(gauged.glob("snapshots/snapshot-*"))[-1], copy)
+    file = gauged.parent / "results.json"
+    arguments = ["evaluate", str(copy), "--metrics", "swd12,msssim10", "--json", str(file)]
+    result = CliRunner().invoke(main, arguments, catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    found = json.loads(file.read_text())["snapshots"][0]["metrics"]
+    assert {f"Metrics/{name}": value for name, value in found.items()} == pytest.approx(
+        {key: value for key, value in expected.items() if key != "nimg"}, rel=1e-6
+    )
+
+
+def test_weights_do_not_depend_on_it(gauged, photos, tmp_path):
+    """Reference: the same run without metrics, bit for bit."""
+    train(photos, tmp_path / "plain", run__metrics="{}")
+    a, b = (flat(load_checkpoint(run)) for run in (gauged, tmp_path / "plain"))
+    ignore = "/progress/seconds"
+    assert_identical({**a, ignore: 0}, {**b, ignore: 0})
+
+
+def test_goes_on_exactly(gauged, photos, tmp_path):
+    """Reference: the undisturbed run's metrics and best snapshot. What was recorded beyond the
+    checkpoint that is gone on from is removed, and found again."""
+    run_dir = tmp_path / "run"
+    shutil.copytree(gauged, run_dir)
+    checkpoints = sorted(run_dir.glob("checkpoints/*.pt"))
+    checkpoints[-1].unlink()  # goes on from the one before the last tick
+    later = best_path(run_dir, "swd12", 96)
+    later.write_text("of an abandoned branch")
+    train(photos, run_dir)
+    assert lines(run_dir) == lines(gauged)
+    assert bests(run_dir) == bests(gauged)
+
+
+def test_other_metrics_may_follow(gauged):
+    """Reference: a run may go on with other metrics, as they change no weight."""
+    config = load_config(str(gauged / "config.yaml"))
+    other = load_config(str(gauged / "config.yaml"), ["run.metrics={fid100: 1}"])
+    assert differences(config, other) == []
+    assert differences(other, load_config(str(gauged / "config.yaml"), ["run.metrics={}"])) == []
+
+
+def test_improved(tmp_path):
+    """Reference: what is better by hand; only snapshots that are there are compared with."""
+
+    def keep(name: str, nimg: int, value: float) -> None:
+        record(tmp_path, nimg, {name: value, f"{name}_floor": 1.0})
+        best_path(tmp_path, name, nimg).parent.mkdir(exist_ok=True)
+        best_path(tmp_path, name, nimg).touch()
+
+    results = {"swd16k": 5.0, "swd16k_floor": 0.0, "is50k": 5.0, "msssim10k": 0.0, "fid50k": 1e9}
+    assert improved(tmp_path, results) == ["swd16k", "is50k", "fid50k"]
+    keep("swd16k", 1000, 6.0), keep("is50k", 1000, 4.0), keep("fid50k", 1000, 2e9)
+    assert improved(tmp_path, results) == ["swd16k", "is50k", "fid50k"]
+    keep("swd16k", 2000, 5.0), keep("is50k", 2000, 7.0)
+    assert improved(tmp_path, results | {"fid50k": float("nan")}) == []
+    forget_worse(tmp_path)
+    assert bests(tmp_path) == [
+        "best-fid50k-000001.000.safetensors",
+        "best-is50k-000002.000.safetensors",
+        "best-swd16k-000002.000.safetensors",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("{swd4k: 1}", "'swd4k' is no metric (did you mean 'swd16k'?)"),
+        ("{swd16k: 0}", "greater than or equal to 1"),
+        ("{swd16k: every 0 ticks}", "greater than or equal to 1"),
+        ("{swd16k: often}", "valid integer"),
+        ("swd16k", "valid dictionary"),
+    ],
+)
+def test_refused(setting, message):
+    """Reference: the names and intervals that README gives."""
+    with pytest.raises(UserError) as error:
+        load_config("demo", [f"run.metrics={setting}"])
+    assert "run.metrics" in str(error.value) and message in str(error.value)
+
+
+def test_small_networks_are_refused():
+    """Reference: SWD's coarsest level."""
+    with pytest.raises(UserError, match="16x16 or more; network.resolution is 8"):
+        load_config(None, ["run.metrics={swd16k: 1}", "network.resolution=8"])
+
+
+@pytest.mark.slow
+def test_two_processes_find_the_same(gauged, photos, tmp_path):
+    """Reference: one process, to rounding."""
+    run_dir = tmp_path / "run"
+    arguments = ["train", "--data", photos, "--run-dir", run_dir, *options(**GAUGED)]
+    torchrun(2, *arguments)
+    for two, one in zip(lines(run_dir), lines(gauged), strict=True):
+        assert two == pytest.approx(one, rel=1e-3)
