@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from progan.build import make_networks
-from progan.networks import Critic, Generator, channels_at, conditions
+from progan.networks import Critic, Generator, channels_at, conditions, quantized
 from progan.schedule import resolutions_to
 from progan.settings import load_config
 
@@ -464,3 +464,10 @@ def test_ablations_start_as_the_paper_s_networks():
     assert torch.allclose(outputs[0][0], outputs[1][0], atol=1e-5)
     assert torch.allclose(outputs[0][1], outputs[1][1], atol=1e-5)
     assert not torch.allclose(outputs[0][0], outputs[2][0], atol=1e-2)
+
+
+def test_quantizing_inverts_reading():
+    """Reference: every grey level, through pixel / 127.5 - 1 and back; beyond is clamped."""
+    levels = torch.arange(256).float()
+    assert quantized(levels / 127.5 - 1).tolist() == list(range(256))
+    assert quantized(torch.tensor([-3.0, 3.0])).tolist() == [0, 255]
