@@ -11,6 +11,7 @@ import click
 from progan import __version__
 from progan.cli_bench import bench
 from progan.cli_checkpoint import checkpoint
+from progan.cli_compare import compare
 from progan.cli_data import data as data_commands
 from progan.cli_metrics import evaluate
 from progan.cli_train import train
@@ -49,6 +50,7 @@ def main() -> None:
     progan train --data FOLDER           train on your own images
     progan data info FOLDER              what is in it, and is it fit?
     progan bench --config celeba         how fast is this machine?
+    progan compare runs/a runs/b         at equal images and hours, which is better?
     """
     let_threads_sleep()
     if isinstance(sys.stdout, io.TextIOWrapper):  # a file's name may be no text
@@ -60,6 +62,7 @@ def main() -> None:
 main.add_command(data_commands)
 main.add_command(bench)
 main.add_command(checkpoint)
+main.add_command(compare)
 main.add_command(evaluate)
 main.add_command(train)
 

@@ -22,7 +22,7 @@ def read(file: Path) -> list[dict[str, float]]:
     for line in lines:
         try:
             content = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):  # the latter for brackets in brackets
             continue
         if isinstance(content, dict) and isinstance(content.get("nimg"), int):
             found.append(content)

@@ -1,0 +1,97 @@
+"""The command `progan compare`: metrics of runs, in one table and one picture."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from progan.errors import UserError
+from progan.launch import is_main
+from progan.options import JSON, PathOption, check_target
+
+if TYPE_CHECKING:
+    from progan.metrics.compare import Comparison
+    from progan.metrics.curves import Run
+
+SUFFIXES = (".png", ".svg", ".pdf")
+
+
+@click.command()
+@click.argument("folders", metavar="RUN…", nargs=-1, required=True, type=PathOption())
+@click.option(
+    "--metrics",
+    metavar="LIST",
+    help="Such as swd16k,fid50k or swd16k_at_32. [default: all, without their details]",
+)
+@click.option(
+    "--out",
+    type=PathOption(),
+    default="compare.png",
+    show_default=True,
+    metavar="FILE",
+    help=f"The picture: {', '.join(SUFFIXES)}.",
+)
+@JSON
+def compare(
+    folders: tuple[Path, ...], metrics: str | None, out: Path, json_file: Path | None
+) -> None:
+    """Compare runs by their metrics, in a table and a picture.
+
+    Values are seen against images shown and against hours of training. They are those in the runs'
+    metrics.jsonl, which progan evaluate writes; between two evaluations a straight line is taken.
+
+    \b
+    progan compare runs/growing runs/full
+    progan compare runs/* --metrics swd16k --out swd.svg
+    """
+    from progan.metrics.compare import CLOCKS, draw, save, sentence, table
+    from progan.metrics.compare import compare as compared
+    from progan.metrics.curves import chosen_metrics, read_runs
+
+    if not is_main():
+        return
+    check_out(out)
+    check_target(json_file)
+    runs = read_runs(folders)
+    names = chosen_metrics(runs, metrics)
+    click.echo(table(runs, names))
+    comparisons = [found for name in names for by in CLOCKS if (found := compared(runs, name, by))]
+    for comparison in comparisons:
+        click.echo(sentence(comparison))
+    save(draw(runs, names), out)
+    click.echo(f"plotted in {out}")
+    if json_file:
+        text = json.dumps(content(runs, names, comparisons), indent=2, allow_nan=False)
+        json_file.write_text(text + "\n", encoding="utf-8")
+        click.echo(f"all figures in {json_file}")
+
+
+def check_out(out: Path) -> None:
+    """Raises UserError for a picture that cannot be written."""
+    if out.suffix.lower() not in SUFFIXES:
+        raise UserError(f"--out {out} must end in one of {', '.join(SUFFIXES)}")
+    check_target(out, "--out")
+
+
+def content(
+    runs: "list[Run]", metrics: list[str], comparisons: "list[Comparison]"
+) -> dict[str, Any]:
+    """What the table and the picture show."""
+    return {
+        "runs": [
+            {
+                "name": run.name,
+                "folder": str(run.folder),
+                "nimg": run.nimg,
+                "hours": run.hours,
+                "metrics": {
+                    name: [point._asdict() for point in run.metrics[name]]
+                    for name in metrics
+                    if name in run.metrics
+                },
+            }
+            for run in runs
+        ],
+        "comparisons": [comparison._asdict() for comparison in comparisons],
+    }

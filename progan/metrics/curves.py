@@ -1,0 +1,204 @@
+"""Metrics of a run against images shown and against hours of training, read from its files."""
+
+import re
+from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from progan.errors import UserError, nearest
+from progan.metrics.protocols import PROTOCOLS, named, parse
+from progan.metrics.record import FILE, SECTION, read
+
+STATS, HOURS = "stats.jsonl", "Timing/total_hours"
+LIMIT = 1e12  # beyond any use, and what can still be drawn
+MOST = 12  # metrics in one picture
+WIDTH = 22  # of a run's name in the table, for lines of 100 characters
+
+
+class Point(NamedTuple):
+    """A metric's value at some time; hours are None where the run has not told them."""
+
+    nimg: int
+    hours: float | None
+    value: float
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a run has reached, and its metrics by name, each by images shown."""
+
+    name: str
+    folder: Path
+    nimg: int
+    hours: float | None
+    metrics: dict[str, list[Point]]
+
+
+def number(value: Any) -> float | None:
+    """`value` if it is a number that can be drawn; files may hold anything."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value) if abs(value) <= LIMIT else None  # false for nan, too
+
+
+@lru_cache
+def canonical(name: str) -> str | None:
+    """`"swd"` and `"swd16384"` -> `"swd16k"`, `"swd_floor"` -> `"swd16k_floor"`; else None."""
+    base, _, ending = name.partition("_")
+    if not re.fullmatch(r"[a-z0-9]{1,16}(_[a-z0-9_]{1,32})?", name):
+        return None
+    try:
+        return "_".join(filter(None, (named(*parse(base)), ending)))
+    except ValueError:
+        return None
+
+
+def parts(metric: str) -> tuple[str, int, str]:
+    """`"swd16k_at_32"` -> ("swd", 16384, "at_32")."""
+    base, _, ending = metric.partition("_")
+    return *parse(base), ending
+
+
+def better(metric: str) -> str | None:
+    """Which values are, lower or higher, as its protocol says of it; its levels are as it."""
+    kind, _, ending = parts(metric)
+    return PROTOCOLS[kind].better if re.fullmatch(r"(at_\d+)?", ending) else None
+
+
+def is_whole(metric: str) -> bool:
+    """Whether it is what a protocol is about, and not a detail of it."""
+    kind, _, ending = parts(metric)
+    return ending in (("precision", "recall") if kind == "pr" else ("",))
+
+
+def in_order(metrics: set[str]) -> list[str]:
+    """By kind, number of images and ending."""
+    kinds = list(PROTOCOLS)
+
+    def key(metric: str) -> tuple[int, int, str]:
+        kind, count, ending = parts(metric)
+        return kinds.index(kind), count, ending
+
+    return sorted(metrics, key=key)
+
+
+def lines_of(file: Path) -> list[tuple[int, dict[str, Any]]]:
+    """Lines with the nimg each is about."""
+    found = [(number(line["nimg"]), line) for line in read(file)]
+    return [(int(nimg), line) for nimg, line in found if nimg is not None and nimg >= 0]
+
+
+def read_ticks(file: Path) -> list[tuple[int, float]]:
+    """[(nimg, hours of training until then)], from the beginning."""
+    ticks = {0: 0.0}
+    for nimg, line in lines_of(file):
+        hours = number(line.get(HOURS))
+        if nimg and hours is not None and hours >= 0:
+            ticks[nimg] = hours
+    return sorted(ticks.items())
+
+
+def read_run(folder: Path, name: str) -> Run:
+    """What is in a run's files; later lines replace earlier ones.
+
+    Raises:
+        UserError: it is no run, or has no metrics.
+    """
+    check_run(folder)
+    found: dict[str, dict[int, float]] = {}
+    for nimg, line in lines_of(folder / FILE):
+        for key, given in line.items():
+            metric = canonical(key.removeprefix(SECTION)) if key.startswith(SECTION) else None
+            value = number(given)
+            if metric and value is not None:
+                found.setdefault(metric, {})[nimg] = value
+    if not any(is_whole(metric) for metric in found):
+        raise UserError(
+            f"{folder} has no metrics yet; make them with progan evaluate {folder}, or while "
+            "training with run.metrics"
+        )
+    ticks = read_ticks(folder / STATS)
+    metrics = {
+        metric: [Point(nimg, interpolate(ticks, nimg), v) for nimg, v in sorted(values.items())]
+        for metric, values in found.items()
+    }
+    reached = max(points[-1].nimg for points in metrics.values())
+    hours = ticks[-1][1] if len(ticks) > 1 else None
+    return Run(name, folder, max(reached, ticks[-1][0]), hours, metrics)
+
+
+def interpolate(curve: Sequence[tuple[float, float]], x: float) -> float | None:
+    """The value at `x` on straight lines between points of rising x; None outside them."""
+    i = bisect_left(curve, x, key=lambda point: point[0])
+    if i == len(curve) or i == 0 and curve[0][0] > x:
+        return None
+    x1, y1 = curve[i]
+    if x1 == x:
+        return y1
+    x0, y0 = curve[i - 1]
+    share = (x - x0) / (x1 - x0)
+    return (1 - share) * y0 + share * y1
+
+
+def check_run(folder: Path) -> None:
+    """Raises UserError unless it is a run's folder."""
+    if not folder.is_dir():
+        wrong = "is a file" if folder.exists() else "does not exist"
+        raise UserError(f"{folder} {wrong}; give the folder of a run, such as runs/demo")
+    if not (folder / "config.yaml").is_file():
+        raise UserError(
+            f"{folder} is no run: it has no config.yaml; give the folder of a run, such as "
+            "runs/demo"
+        )
+
+
+def read_runs(folders: Sequence[Path]) -> list[Run]:
+    """Each once, under the shortest names that tell them apart."""
+    unique = list({folder.resolve(): folder for folder in folders}.items())
+    names = short_names([path for path, _ in unique])
+    return [read_run(folder, name) for (_, folder), name in zip(unique, names, strict=True)]
+
+
+def short_names(paths: Sequence[Path]) -> list[str]:
+    """Of different absolute paths the last parts, as many as it takes, cut if still different."""
+    names = []
+    for path in paths:
+        count = 1
+        while sum(other.parts[-count:] == path.parts[-count:] for other in paths) > 1:
+            count += 1
+        name = str(Path(*path.parts[-count:]))
+        # A newline in a folder's name would tear the table.
+        names.append("".join(c if c.isprintable() else ascii(c)[1:-1] for c in name))
+    cut = [n if len(n) <= WIDTH else f"{n[:8]}…{n[9 - WIDTH :]}" for n in names]
+    return cut if len(set(cut)) == len(cut) else names
+
+
+def chosen_metrics(runs: Sequence[Run], asked: str | None) -> list[str]:
+    """All whole metrics that any run has, or those asked for.
+
+    Raises:
+        UserError: no run has one that was asked for, or they are too many.
+    """
+    there = in_order({metric for run in runs for metric in run.metrics})
+    chosen = [metric for metric in there if is_whole(metric)]
+    if asked is not None:
+        chosen = []
+        for name in map(str.strip, asked.split(",")):
+            same = canonical(name)
+            found = [m for m in there if m == same or is_whole(m) and m.startswith(f"{same}_")]
+            if not found:
+                raise UserError(
+                    f"--metrics: no run has '{name}'{nearest(name, there)}; there is: "
+                    f"{', '.join(there)}"
+                )
+            chosen += found
+    chosen = list(dict.fromkeys(chosen))
+    if len(chosen) > MOST:
+        raise UserError(
+            f"{len(chosen)} metrics are too many for one picture; choose at most {MOST} with "
+            f"--metrics, of: {', '.join(chosen)}"
+        )
+    return chosen
