@@ -8,7 +8,7 @@ import click
 
 from progan.errors import UserError
 from progan.launch import is_main
-from progan.metrics.protocols import FEWEST, MOST, STANDARD, parse, parse_list
+from progan.metrics.protocols import FEWEST, MOST, STANDARD, parse_list
 from progan.options import JSON, PathOption, check_target
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def result_of(
     accelerator: "Accelerator",
 ) -> dict[str, Any]:
     """All metrics of one snapshot; printed, and recorded in its run."""
-    from progan.metrics.evaluate import check_resolution, evaluate
+    from progan.metrics.evaluate import Evaluation, check_resolution
     from progan.metrics.images import Fakes, Reals
     from progan.metrics.kept import Kept
     from progan.metrics.registry import make
@@ -109,25 +109,23 @@ def result_of(
     full = config.network.resolution
     check_resolution(full)
     images = data_of(snapshot, data)
+    source = data or config.data.source
     G = snapshot.G.to(accelerator.device)
-    results = evaluate(
-        [make(name, load) for name in names],
-        Fakes(G, images, snapshot.resolution, snapshot.alpha, full),
-        Reals(images, full, config.data.mirror, accelerator.device),
-        accelerator,
-        Kept(config.data.cache and Path(config.data.cache), images, full, config.data.mirror),
-        say if is_main() else None,
-    )
+    reals = Reals(images, full, config.data.mirror, accelerator.device)
+    kept = Kept(config.data.cache and Path(config.data.cache), images, full, config.data.mirror)
+    evaluation = Evaluation(reals, accelerator, kept, say if is_main() else None)
+    fakes = Fakes(G, images, snapshot.resolution, snapshot.alpha, full)
+    results = evaluation.of([make(name, load) for name in names], fakes)
     images.close()
     if is_main():
-        tell(file, snapshot, images, names, results)
+        tell(file, snapshot, f"{images.count:,} images of {source}", names, results)
         if run := run_of(file):
             write(run, snapshot, results)
     return {
         "snapshot": str(file),
         "nimg": snapshot.nimg,
         "resolution": snapshot.resolution,
-        "data": {"title": images.title, "images": images.count, "identity": images.identity},
+        "data": {"source": source, "images": images.count, "identity": images.identity},
         "metrics": results,
     }
 
@@ -143,10 +141,16 @@ def data_of(snapshot: "Snapshot", data: str | None) -> "Images":
         UserError: they are not there, or have no labels where the generator needs some.
     """
     from progan.build import open_data
+    from progan.data.sources import is_missing
 
     config = with_data(snapshot.config, data, labels=bool(snapshot.classes))
     if config.data.source is None:
         raise UserError("the snapshot does not say what it was trained on; give --data")
+    if data is None and is_missing(config.data.source):
+        raise UserError(
+            f"the data of this run, {config.data.source}, is not there; if it has moved, give "
+            "--data PATH"
+        )
     images = open_data(config, False, say if is_main() else lambda line: None)
     if snapshot.classes and images.classes != snapshot.classes:
         raise UserError(
@@ -171,21 +175,18 @@ def run_of(file: Path) -> Path | None:
 
 
 def tell(
-    file: Path, snapshot: "Snapshot", images: "Images", names: list[str], results: dict[str, float]
+    file: Path, snapshot: "Snapshot", beside: str, names: list[str], results: dict[str, float]
 ) -> None:
     """A line a metric, with what it must be seen beside."""
     full = snapshot.config.network.resolution
     size = f"{snapshot.resolution}x{snapshot.resolution}"
     enlarged = "" if snapshot.resolution == full else f", enlarged to {full}x{full}"
-    click.echo(f"{file}: {snapshot.nimg / 1000} kimg, {size}{enlarged}; {images.title}")
+    click.echo(f"{file}: {snapshot.nimg / 1000} kimg, {size}{enlarged}, beside {beside}")
     for name in names:
-        kind, count = parse(name)
         more = {key[len(name) + 1 :]: v for key, v in results.items() if key.startswith(name + "_")}
         details = ", ".join(f"{key.replace('_', ' ')} {value:.4g}" for key, value in more.items())
         value = f"{results[name]:.4g}" if name in results else ""
         click.echo(f"  {name:<12}{value:<10}{details}")
-        if kind in ("swd", "kid", "pr") and images.count < count:
-            click.echo(f"  {'':<12}the data has {images.count:,} images")
 
 
 def write(run: Path, snapshot: "Snapshot", results: dict[str, float]) -> None:

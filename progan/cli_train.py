@@ -113,13 +113,12 @@ def resolve(data: str | None, config_name: str | None, overrides: list[str]) -> 
 
 def with_absolute_source(config: Config, resume: Path | None) -> Config:
     """A path is kept absolute, so that the run can be resumed from any folder."""
-    from progan.data.shards import is_shards
-    from progan.data.sources import NAMED
+    from progan.data.sources import NAMED, is_missing
 
     source = config.data.source
     if source is None or source in NAMED or "://" in source:
         return config
-    if not Path(source).exists() and not is_shards(source):
+    if is_missing(source):
         if resume:
             raise UserError(
                 f"the data of this run, {source}, is not there; if it has moved, go on with "

@@ -11,6 +11,7 @@ from progan.data import named
 from progan.data.arrays import from_array_file
 from progan.data.files import ARCHIVES, from_path
 from progan.data.lsun import FILE, from_lmdb, is_lmdb
+from progan.data.shards import is_shards
 from progan.data.source import Source, content_key
 from progan.errors import UserError, nearest
 
@@ -161,6 +162,12 @@ def find(
     except OSError as error:
         raise UserError(f"data.source: cannot read {data} ({error})") from error
     return source if limit is None else first(source, limit)
+
+
+def is_missing(data: str) -> bool:
+    """Whether `data` is a path on this machine where nothing is."""
+    here = data not in NAMED and "://" not in data and not is_shards(data)
+    return here and not Path(os.path.expanduser(data)).exists()
 
 
 def _from_path(data: str, labels: bool) -> Source:

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
@@ -15,11 +16,9 @@ from progan.distributed import gathered, on_any
 from progan.errors import UserError
 from progan.metrics.images import Fakes, Reals
 from progan.metrics.kept import Kept
-from progan.metrics.metric import Metric
+from progan.metrics.metric import Gather, Metric
 from progan.metrics.protocols import SMALLEST
 from progan.metrics.swd import SWD
-
-Say = Callable[[str], None] | None
 
 log = logging.getLogger("progan")
 
@@ -40,119 +39,98 @@ def check_resolution(resolution: int) -> None:
         )
 
 
-def evaluate(
-    metrics: Sequence[Metric],
-    fakes: Fakes,
-    reals: Reals,
-    accelerator: Accelerator,
-    kept: Kept,
-    say: Say,
-) -> dict[str, float]:
-    """Results of all metrics, on all processes.
-
-    Args:
-        kept: of the reals' side, read where it is there and else written.
-        say: shows progress; None: silence.
-    """
-    gather = partial(gathered, accelerator)
-    floors = {m.name: noise_floor(m, reals, accelerator, kept, say) for m in metrics}
-    missing = [metric for metric in metrics if not use_kept(metric, accelerator, kept)]
-    feed(missing, "reals", reals, reals, accelerator, say)
-    for metric in missing:
-        if metric.kept_as:
-            save(kept, metric.kept_as, metric.keep_reals(gather), accelerator)
-    feed(metrics, "fakes", fakes, reals, accelerator, say)
-    results: dict[str, float] = {}
-    for metric in metrics:
-        results |= metric.result(gather) | floors[metric.name]
-    return results
-
-
-def feed(
-    metrics: Sequence[Metric],
-    side: str,
-    batches: Batches,
-    reals: Reals,
-    accelerator: Accelerator,
-    say: Say,
-) -> None:
-    """Add as many images as each metric wants; each process takes its share of the batches.
-
-    Raises:
-        UserError: some process would have none.
-    """
-    wanted = {}
-    for metric in metrics:
-        count = metric.reals if side == "reals" else metric.fakes
-        wanted[metric] = reals.data.count if count is None else count
-    wanted = {metric: count for metric, count in wanted.items() if count}
-    if not wanted:
-        return
-    processes, rank = accelerator.num_processes, accelerator.process_index
-    fewest, total = min(wanted.values()), max(wanted.values())
-    if fewest < 2 * processes:
-        raise UserError(f"{fewest} images are too few for {processes} processes; use one")
-    # Even, as MS-SSIM takes pairs, and such that each process has a part for each metric.
-    size = min(batch_size(reals.resolution), fewest // processes // 2 * 2)
-    with progress_bar(side, total, 0, say) as made:
-        for first in range(rank * size, total, processes * size):
-            images = batches.batch(first, min(size, total - first))
-            for metric, count in wanted.items():
-                if first < count:
-                    fits = first + len(images) <= count
-                    metric.add(side, images if fits else images[: count - first], first)
-            made(min(size * processes, total - first))
-
-
 def batch_size(resolution: int) -> int:
     """Images at a time: as many pixels as 64 images of 128x128 have, or four images."""
     return min(64, max(4, 64 * 128**2 // resolution**2))
 
 
-def use_kept(metric: Metric, accelerator: Accelerator, kept: Kept) -> bool:
-    """Whether the reals' side of a metric was at hand, on all processes, and is in use now."""
-    found = kept.load(metric.kept_as) if metric.kept_as else None
-    if on_any(accelerator, found is None):
-        return False
-    metric.use_reals(found)
-    return True
+@dataclass(frozen=True)
+class Evaluation:
+    """What metrics say of fakes beside these reals.
 
-
-def save(kept: Kept, name: str, arrays: dict[str, np.ndarray], accelerator: Accelerator) -> None:
-    if accelerator.is_main_process:
-        try:
-            kept.save(name, arrays)
-        except (DiskError, OSError) as error:
-            log.warning("%s; it will be computed again next time", error)
-    accelerator.wait_for_everyone()
-
-
-def noise_floor(
-    metric: Metric, reals: Reals, accelerator: Accelerator, kept: Kept, say: Say
-) -> dict[str, float]:
-    """What SWD says of reals against other reals: half of the data against the other half.
-
-    Of as many images as the metric takes, or half of all; the fewer, the higher.
+    kept: of the reals' side, read where it is there and else written. say: shows progress to the
+    user; None: silence.
     """
-    if not isinstance(metric, SWD):
-        return {}
-    count = min(metric.fakes, reals.data.count // 2)
-    name = f"{metric.name}_floor"
-    found = kept.load(name)
-    if on_any(accelerator, found is None):
-        floor = SWD(name, count)
-        feed([floor], "reals", reals, reals, accelerator, say)
-        feed([floor], "fakes", Others(reals, count), reals, accelerator, say)
-        found = {"floor": np.array(floor.result(partial(gathered, accelerator))[name])}
-        save(kept, name, found, accelerator)
-    return {name: float(found["floor"])}
 
+    reals: Reals
+    accelerator: Accelerator
+    kept: Kept
+    say: Callable[[str], None] | None = None
 
-class Others:
-    """The reals after the first ones."""
+    @property
+    def gather(self) -> Gather:
+        return partial(gathered, self.accelerator)
 
-    def __init__(self, reals: Reals, first: int):
-        self.reals, self.first = reals, first
+    def of(self, metrics: Sequence[Metric], fakes: Fakes) -> dict[str, float]:
+        """Results of all metrics, the same on all processes."""
+        results: dict[str, float] = {}
+        for metric in metrics:
+            if isinstance(metric, SWD):
+                results |= self.noise_floor(metric)
+        missing = [metric for metric in metrics if not self.use_kept(metric)]
+        self.feed(missing, "reals", self.reals, "reals")
+        for metric in missing:
+            if metric.kept_as:
+                self.keep(metric.kept_as, metric.keep_reals(self.gather))
+        self.feed(metrics, "fakes", fakes, "fakes")
+        for metric in metrics:
+            results = metric.result(self.gather) | results
+        return results
 
-    def batch(self, first: int, count: int) -> Tensor:
-        return self.reals.batch(self.first + first, count)
+    def feed(self, metrics: Sequence[Metric], side: str, batches: Batches, title: str) -> None:
+        """Add as many images as each metric wants; each process has its share of the batches.
+
+        Raises:
+            UserError: some process would have none.
+        """
+        asked = {metric: metric.reals if side == "reals" else metric.fakes for metric in metrics}
+        wanted = {m: self.reals.data.count if n is None else n for m, n in asked.items() if n != 0}
+        if not wanted:
+            return
+        processes, rank = self.accelerator.num_processes, self.accelerator.process_index
+        fewest, total = min(wanted.values()), max(wanted.values())
+        if fewest < 2 * processes:
+            raise UserError(f"{fewest} images are too few for {processes} processes; use one")
+        # Even, as MS-SSIM takes pairs, and such that each process has a part for each metric.
+        size = min(batch_size(self.reals.resolution), fewest // processes // 2 * 2)
+        with progress_bar(title, total, 0, self.say) as made:
+            for first in range(rank * size, total, processes * size):
+                images = batches.batch(first, min(size, total - first))
+                for metric, count in wanted.items():
+                    if first < count:
+                        fits = first + len(images) <= count
+                        metric.add(side, images if fits else images[: count - first], first)
+                made(min(size * processes, total - first))
+
+    def use_kept(self, metric: Metric) -> bool:
+        """Whether the reals' side of a metric was at hand, on all processes, and is in use now."""
+        found = self.kept.load(metric.kept_as) if metric.kept_as else None
+        if on_any(self.accelerator, found is None):
+            return False
+        metric.use_reals(found)
+        return True
+
+    def keep(self, name: str, arrays: dict[str, np.ndarray]) -> None:
+        """For next time, if the disk allows."""
+        if self.accelerator.is_main_process:
+            try:
+                self.kept.save(name, arrays)
+            except (DiskError, OSError) as error:
+                log.warning("%s; it will be computed again next time", error)
+        self.accelerator.wait_for_everyone()
+
+    def noise_floor(self, metric: SWD) -> dict[str, float]:
+        """What it says of reals against other reals: half of the data against the other half.
+
+        Of as many images as the metric takes, or of half of all; the fewer, the higher.
+        """
+        count = min(metric.fakes, self.reals.data.count // 2)
+        name = f"{metric.name}_floor"
+        found = self.kept.load(name)
+        if on_any(self.accelerator, found is None):
+            floor = SWD(name, count)
+            self.feed([floor], "reals", self.reals, f"{name}, reals")
+            self.feed([floor], "fakes", self.reals.after(count), f"{name}, other reals")
+            found = {"floor": np.array(floor.result(self.gather)[name])}
+            self.keep(name, found)
+        return {name: float(found["floor"])}

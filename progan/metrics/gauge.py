@@ -6,7 +6,7 @@ from accelerate import Accelerator
 
 from progan.config import Config
 from progan.data.stream import Images
-from progan.metrics.evaluate import evaluate
+from progan.metrics.evaluate import Evaluation
 from progan.metrics.images import Fakes, Reals
 from progan.metrics.inception import loader
 from progan.metrics.kept import Kept
@@ -45,4 +45,4 @@ class Gauge:
         fakes = Fakes(self.G_ema, self.data, resolution, alpha, self.full)
         kept = Kept(self.cache, self.data, self.full, self.mirror)
         metrics = [make(name, self.load) for name in names]
-        return evaluate(metrics, fakes, reals, self.accelerator, kept, None)
+        return Evaluation(reals, self.accelerator, kept).of(metrics, fakes)

@@ -1,6 +1,6 @@
 """The two sides of a metric: fakes by number, and reals in the order of a shuffled epoch."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -49,13 +49,15 @@ class Fakes:
 class Reals:
     """Of a data set at one resolution, each once before any comes again; mirrored as in training.
 
-    Their order depends on nothing else, so all runs on the same data meet the same.
+    Their order depends on nothing else, so all runs on the same data meet the same. start: how
+    many are passed over.
     """
 
     data: Images
     resolution: int
     mirror: bool
     device: torch.device
+    start: int = 0
     stream: Stream = field(init=False)
 
     def __post_init__(self) -> None:
@@ -63,7 +65,11 @@ class Reals:
 
     def batch(self, first: int, count: int) -> Tensor:
         """uint8 [count, C, r, r], on the device."""
-        indices, flips = self.stream.at(first, count)
+        indices, flips = self.stream.at(self.start + first, count)
         images = self.data.read(indices, self.resolution)
         images[flips] = images[flips][..., ::-1]
         return torch.from_numpy(images).to(self.device)
+
+    def after(self, count: int) -> "Reals":
+        """Those that follow the first ones."""
+        return replace(self, start=self.start + count)
