@@ -63,18 +63,16 @@ class Evaluation:
 
     def of(self, metrics: Sequence[Metric], fakes: Fakes) -> dict[str, float]:
         """Results of all metrics, the same on all processes."""
-        results: dict[str, float] = {}
-        for metric in metrics:
-            if isinstance(metric, SWD):
-                results |= self.noise_floor(metric)
+        floors = {m.name: self.noise_floor(m) for m in metrics if isinstance(m, SWD)}
         missing = [metric for metric in metrics if not self.use_kept(metric)]
         self.feed(missing, "reals", self.reals, "reals")
         for metric in missing:
             if metric.kept_as:
                 self.keep(metric.kept_as, metric.keep_reals(self.gather))
         self.feed(metrics, "fakes", fakes, "fakes")
+        results: dict[str, float] = {}
         for metric in metrics:
-            results = metric.result(self.gather) | results
+            results |= metric.result(self.gather) | floors.get(metric.name, {})
         return results
 
     def feed(self, metrics: Sequence[Metric], side: str, batches: Batches, title: str) -> None:

@@ -1,0 +1,117 @@
+"""Is growing worth it? The same small network, grown and not, for the same time. Ends in JSON.
+
+    python benchmarks/growing.py faces.zip --work DIR             # an hour and a half on two cores
+    python benchmarks/growing.py faces.zip --work DIR --ablate --minutes 12
+
+Without --ablate: growing from 4x4 to 32x32 against training at 32x32 from the start. With it:
+growing as it is, and without one of equalized learning rate, pixel norm, minibatch stddev. Each
+trains alone, one after the other, for so many minutes of its own clock (updates, without ticks);
+then snapshots, one about every minute, are evaluated, and the last one with the whole protocols.
+What is in DIR already is not trained or evaluated again.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from progan.metrics.curves import HOURS, STATS, lines_of
+from progan.metrics.record import FILE, read
+from progan.snapshot import snapshot_path
+
+CURVES = "swd2000,msssim1000"  # by minute
+AT_THE_END = "swd16k,msssim10k"
+BATCH = 16  # and Adam's rate 0.001: the paper's
+GROWING = {
+    "network.resolution": 32,
+    "network.z_dim": 128,
+    "network.channel_base": 1024,
+    "network.channel_max": 64,
+    "schedule.stable_kimg": "{4: 12, 8: 24, 16: 36}",
+    "schedule.fade_kimg": "{4: 12, 16: 24, 32: 36}",
+    "schedule.total_kimg": 2000,  # never reached
+    "schedule.batch_size": BATCH,
+    "schedule.learning_rate": 0.001,
+    "data.mirror": "true",
+    "ema.half_life_kimg": 5,
+    "run.tick_kimg": 4,
+    "run.snapshot_ticks": 1,
+    "run.checkpoint_ticks": 20,
+}
+FULL = {"schedule.start_resolution": 32, "schedule.stable_kimg": 2000, "schedule.fade_kimg": 0}
+SIDES = {"growing": {}, "full": FULL}
+ABLATIONS = {
+    "whole": {},
+    "without-equalized": {"network.equalized": "false"},
+    "without-pixel-norm": {"network.pixel_norm": "false"},
+    "without-stddev": {"network.stddev_group": 1},
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("data", help="images, as progan train takes them")
+    parser.add_argument("--work", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--minutes", type=float, default=30)
+    parser.add_argument("--ablate", action="store_true")
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    sides = ABLATIONS if arguments.ablate else SIDES
+    runs = {name: arguments.work / name for name in sides}
+    for name, changes in sides.items():
+        settings = GROWING | changes | {"run.seed": arguments.seed}
+        train(arguments.data, settings, runs[name], arguments.minutes)
+    for run in runs.values():
+        snapshots = by_minute(run, arguments.minutes)
+        evaluate(run, snapshots, CURVES)
+        evaluate(run, snapshots[-1:], AT_THE_END)
+    progan("compare", *runs.values(), "--out", arguments.work / "compare.png")
+    figures = {name: last_line(run) for name, run in runs.items()}
+    print(json.dumps({"minutes": arguments.minutes, "seed": arguments.seed} | figures))
+
+
+def progan(*arguments: object) -> None:
+    print("progan", *arguments, flush=True)
+    subprocess.run([sys.executable, "-m", "progan", *map(str, arguments)], check=True)
+
+
+def train(data: str, settings: dict[str, object], run: Path, minutes: float) -> None:
+    """Until the run's own clock has passed `minutes`; ticks and the start come on top."""
+    options = [part for key, value in settings.items() for part in ("-o", f"{key}={value}")]
+    while hours(run)[-1:] < [minutes / 60]:
+        left = minutes / 60 - max(hours(run), default=0)
+        arguments = ["--data", data, "--run-dir", run, "--max-hours", f"{left + 0.02:.4f}"]
+        progan("train", *arguments, *options)
+
+
+def hours(run: Path) -> list[float]:
+    """Of training, at each tick."""
+    return [line[HOURS] for _, line in lines_of(run / STATS)]
+
+
+def by_minute(run: Path, minutes: float) -> list[Path]:
+    """Of each minute that a snapshot falls into, the last one within `minutes`."""
+    newest: dict[int, int] = {}
+    for nimg, line in lines_of(run / STATS):
+        if line[HOURS] * 60 <= minutes and snapshot_path(run, nimg).exists():
+            newest[int(line[HOURS] * 60)] = nimg
+    return [snapshot_path(run, nimg) for nimg in newest.values()]
+
+
+def evaluate(run: Path, snapshots: list[Path], metrics: str) -> None:
+    first = metrics.partition(",")[0]
+    done = {snapshot_path(run, x["nimg"]) for x in read(run / FILE) if f"Metrics/{first}" in x}
+    if left := [path for path in snapshots if path not in done]:
+        progan("evaluate", *left, "--metrics", metrics)
+
+
+def last_line(run: Path) -> dict[str, float]:
+    """What the whole protocols say of the last snapshot, and how far it was."""
+    results = [line for line in read(run / FILE) if "Metrics/swd16k" in line][-1]
+    at = {nimg: line[HOURS] for nimg, line in lines_of(run / STATS)}
+    return results | {"minutes": round(60 * at[results["nimg"]], 2)}
+
+
+if __name__ == "__main__":
+    main()
