@@ -14,6 +14,7 @@ from progan.cli_checkpoint import checkpoint
 from progan.cli_compare import compare
 from progan.cli_data import data as data_commands
 from progan.cli_metrics import evaluate
+from progan.cli_neighbours import neighbours
 from progan.cli_train import train
 from progan.errors import UserError
 from progan.launch import is_main, let_threads_sleep, speaks
@@ -47,6 +48,7 @@ def main() -> None:
     \b
     progan train --data demo             train on the embedded cartoon faces
     progan sample runs/demo --grid       a grid of what it learned
+    progan neighbours runs/demo          does it memorize?
     progan train --data FOLDER           train on your own images
     progan data info FOLDER              what is in it, and is it fit?
     progan bench --config celeba         how fast is this machine?
@@ -64,6 +66,7 @@ main.add_command(bench)
 main.add_command(checkpoint)
 main.add_command(compare)
 main.add_command(evaluate)
+main.add_command(neighbours)
 main.add_command(train)
 
 

@@ -1,0 +1,155 @@
+"""The command `progan neighbours`: samples beside their nearest training images."""
+
+import os
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from progan.cli_metrics import DATA, data_of, say
+from progan.errors import UserError
+from progan.launch import is_main
+from progan.options import PathOption
+from progan.runs import base_name
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+    from progan.data.stream import Images
+    from progan.metrics.inception import Inception
+    from progan.sampling import Labels
+    from progan.snapshot import Snapshot
+
+MOST_SEEDS = 64  # rows of the picture
+
+
+@click.command()
+@click.argument("source", metavar="RUN|SNAPSHOT", type=PathOption())
+@DATA
+@click.option("--seeds", default="0-15", show_default=True, help=f"At most {MOST_SEEDS} of them.")
+@click.option(
+    "--out", type=PathOption(), metavar="FILE.png", help="[default: neighbours-of-RUN.png]"
+)
+@click.option(
+    "--inception",
+    type=PathOption(),
+    metavar="FILE",
+    help="Weights of Inception-v3. [default: those that torch-fidelity has downloaded, if any]",
+)
+def neighbours(
+    source: Path, data: str | None, seeds: str, out: Path | None, inception: Path | None
+) -> None:
+    """Does a run memorize? Show samples beside their nearest training images.
+
+    By pixels at 32x32, and by Inception features if their weights are there; also flipped, if the
+    run mirrors its data. Says how near samples are, and how near training images are to each
+    other: samples at less than half of that distance are likely copies. No sign is no proof.
+
+    \b
+    progan neighbours runs/faces
+    progan neighbours runs/faces --seeds 0-31 --out memorized.png
+    """
+    from progan.sampling import parse_seeds, save_png
+    from progan.snapshot import find_snapshot, load_snapshot
+
+    if not is_main():
+        return
+    numbers = parse_seeds(seeds)
+    if len(numbers) > MOST_SEEDS:
+        raise UserError(f"--seeds {seeds} are {len(numbers):,}; give at most {MOST_SEEDS}")
+    if inception and find_spec("torch_fidelity") is None:
+        raise UserError("--inception needs torch-fidelity: pip install 'progan[metrics]'")
+    out = out or Path(f"neighbours-of-{base_name(source.resolve())}.png")
+    check_out(out)
+    file = find_snapshot(source)
+    snapshot = load_snapshot(file)
+    images = data_of(snapshot, data)
+    try:
+        size = f"{snapshot.resolution}x{snapshot.resolution}"
+        mirrored = ", also flipped" if snapshot.config.data.mirror else ""
+        click.echo(f"{file}: {snapshot.nimg / 1000} kimg, {size}")
+        click.echo(f"{images.title}: {images.count:,} images{mirrored}")
+        title = f"{base_name(source.resolve())}, {snapshot.nimg / 1000:g} kimg"
+        save_png(picture_of(title, snapshot, images, numbers, inception), out)
+    finally:
+        images.close()
+    click.echo(f"{len(numbers)} samples beside their nearest training images in {out}")
+
+
+def picture_of(
+    title: str,
+    snapshot: "Snapshot",
+    images: "Images",
+    seeds: list[int],
+    inception: Path | None,
+) -> "np.ndarray":
+    """The picture, uint8 [3, H, W], once what was found has been said."""
+    import torch
+
+    from progan.metrics.kept import Kept
+    from progan.metrics.neighbours import (
+        Originals,
+        by_features,
+        by_pixels,
+        pixel_resolution,
+        verdict,
+    )
+    from progan.metrics.neighbours_picture import Block, draw
+    from progan.sampling import generate
+
+    fast = torch.accelerator.is_available()
+    device = torch.accelerator.current_accelerator() if fast else torch.device("cpu")
+    network = load_inception(inception, device)
+    config, r = snapshot.config.data, snapshot.resolution
+    originals = Originals(images, config.mirror, device, say)
+    G = snapshot.G.to(device)
+    samples = generate(G, seeds, labels_of(snapshot, seeds), r, snapshot.alpha)
+    at = pixel_resolution(r, snapshot.alpha)
+    found = by_pixels(samples, originals, at)
+    unit = f"grey levels (root mean square) at {at}x{at}"
+    blocks = [Block("nearest by pixels", unit, found)]
+    lines = verdict(found, seeds, f"pixels at {at}x{at}", " grey levels")
+    if network is None:
+        lines.append("(Inception features were not compared: give their weights by --inception)")
+    else:
+        kept = Kept(config.cache and Path(config.cache), images, r, config.mirror)
+        found = by_features(samples, originals, network, kept)
+        blocks.append(Block("nearest by Inception features", "Euclidean distance", found))
+        lines += verdict(found, seeds, "Inception features", "")
+    click.echo("\n".join(lines))
+    return draw(title, seeds, samples, blocks, images)
+
+
+def load_inception(file: Path | None, device: "torch.device") -> "Inception | None":
+    """From the file, or torch's cache if it is there; this command downloads nothing."""
+    from progan.metrics.inception import Inception, is_at_hand
+
+    return Inception(file, device) if file or is_at_hand() else None
+
+
+def labels_of(snapshot: "Snapshot", seeds: list[int]) -> "Labels | None":
+    """The classes in turn, or attributes as `progan sample` gives them."""
+    from progan.sampling import example_rows
+
+    if snapshot.examples is not None:
+        return example_rows(seeds, snapshot.examples)
+    classes = len(snapshot.classes)
+    return [seed % classes for seed in seeds] if classes else None
+
+
+def check_out(path: Path) -> None:
+    """Before minutes of searching, not after them.
+
+    Raises:
+        UserError: the picture cannot be written there.
+    """
+    if path.suffix.lower() != ".png":
+        raise UserError(f"--out {path}: the picture is a PNG; give a file ending in .png")
+    if path.is_dir():
+        raise UserError(f"--out {path}: is a folder; give a file's name")
+    if not path.parent.is_dir():
+        raise UserError(f"--out {path}: there is no folder {path.parent}; make it first")
+    if not os.access(path.parent, os.W_OK):
+        raise UserError(f"--out {path}: may not be written")
