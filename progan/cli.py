@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from progan import __version__
+from progan.cli_balance import balance
 from progan.cli_bench import bench
 from progan.cli_checkpoint import checkpoint
 from progan.cli_data import data as data_commands
@@ -48,6 +49,7 @@ def main() -> None:
     progan sample runs/demo --grid       a grid of what it learned
     progan train --data FOLDER           train on your own images
     progan data info FOLDER              what is in it, and is it fit?
+    progan balance runs/faces            does it amplify what its data has?
     progan bench --config celeba         how fast is this machine?
     """
     let_threads_sleep()
@@ -58,6 +60,7 @@ def main() -> None:
 
 
 main.add_command(data_commands)
+main.add_command(balance)
 main.add_command(bench)
 main.add_command(checkpoint)
 main.add_command(evaluate)

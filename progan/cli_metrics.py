@@ -149,15 +149,17 @@ def inception_loader(file: Path | None, accelerator: "Accelerator") -> Callable[
     return load
 
 
-def data_of(snapshot: "Snapshot", data: str | None) -> "Images":
+def data_of(snapshot: "Snapshot", data: str | None, labels: bool = False) -> "Images":
     """The images that a snapshot is compared with, prepared as its run's.
+
+    labels: with labels, even if the run was trained without.
 
     Raises:
         UserError: they are not there, or have no labels where the generator needs some.
     """
     from progan.build import open_data
 
-    config = with_data(snapshot.config, data, labels=bool(snapshot.classes))
+    config = with_data(snapshot.config, data, labels=labels or bool(snapshot.classes))
     if config.data.source is None:
         raise UserError("the snapshot does not say what it was trained on; give --data")
     images = open_data(config, False, say if is_main() else lambda line: None)

@@ -81,17 +81,17 @@ JSON = click.option(
 )
 
 
-def check_target(json_file: Path | None) -> None:
+def check_target(file: Path | None, option: str = "--json") -> None:
     """Before minutes of measuring, not after them.
 
     Raises:
         UserError: for what cannot be written.
     """
-    if json_file is None:
+    if file is None:
         return
-    if json_file.is_dir():
-        raise UserError(f"--json {json_file}: is a folder; give a file's name")
-    if not json_file.parent.is_dir():
-        raise UserError(f"--json {json_file}: there is no folder {json_file.parent}")
-    if not os.access(json_file if json_file.exists() else json_file.parent, os.W_OK):
-        raise UserError(f"--json {json_file}: may not be written")
+    if file.is_dir():
+        raise UserError(f"{option} {file}: is a folder; give a file's name")
+    if not file.parent.is_dir():
+        raise UserError(f"{option} {file}: there is no folder {file.parent}")
+    if not os.access(file if file.exists() else file.parent, os.W_OK):
+        raise UserError(f"{option} {file}: may not be written")
