@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from progan import __version__
+from progan.cli_balance import balance
 from progan.cli_bench import bench
 from progan.cli_checkpoint import checkpoint
 from progan.cli_compare import compare
@@ -51,6 +52,7 @@ def main() -> None:
     progan neighbours runs/demo          does it memorize?
     progan train --data FOLDER           train on your own images
     progan data info FOLDER              what is in it, and is it fit?
+    progan balance runs/faces            does it amplify what its data has?
     progan bench --config celeba         how fast is this machine?
     progan compare runs/a runs/b         at equal images and hours, which is better?
     """
@@ -62,6 +64,7 @@ def main() -> None:
 
 
 main.add_command(data_commands)
+main.add_command(balance)
 main.add_command(bench)
 main.add_command(checkpoint)
 main.add_command(compare)

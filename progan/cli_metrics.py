@@ -134,8 +134,10 @@ def say(line: str) -> None:
     click.echo(line, err=True)
 
 
-def data_of(snapshot: "Snapshot", data: str | None) -> "Images":
+def data_of(snapshot: "Snapshot", data: str | None, labels: bool = False) -> "Images":
     """The images that a snapshot is compared with, prepared as its run's.
+
+    labels: with labels, even if the run was trained without.
 
     Raises:
         UserError: they are not there, or have no labels where the generator needs some.
@@ -143,7 +145,7 @@ def data_of(snapshot: "Snapshot", data: str | None) -> "Images":
     from progan.build import open_data
     from progan.data.sources import is_missing
 
-    config = with_data(snapshot.config, data, labels=bool(snapshot.classes))
+    config = with_data(snapshot.config, data, labels=labels or bool(snapshot.classes))
     if config.data.source is None:
         raise UserError("the snapshot does not say what it was trained on; give --data")
     if data is None and is_missing(config.data.source):

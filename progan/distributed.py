@@ -28,6 +28,7 @@ STREAMS = {
     "metrics": 7,
     "patches": 8,
     "directions": 9,
+    "balance": 10,
 }
 
 

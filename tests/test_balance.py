@@ -1,0 +1,390 @@
+"""Shares of labels in samples beside the data: the classifier, the estimates, the command."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from conftest import options
+from PIL import Image
+
+from progan.cli import main
+from progan.errors import UserError
+from progan.metrics.balance import (
+    FEWEST_EACH,
+    MOST_SENTENCES,
+    MOST_SHOWN,
+    balance,
+    chart,
+    corrected,
+    interval,
+    row_of,
+    sentences,
+    table,
+)
+from progan.metrics.classifier import FEWEST, Classifier, Trial, make_network, train
+from progan.networks import Generator
+from progan.settings import load_config
+from progan.snapshot import Snapshot, save_snapshot
+
+NAMES = ("Smiling", "Hat", "Noise")
+SHARES = (0.67, 0.2, 0.5)
+
+
+class Painted:
+    """Images in memory: each label lights a place of its own, dimly; the last one lights none."""
+
+    title, identity, resolution = "painted", "painted", 8
+
+    def __init__(
+        self, labels: np.ndarray, names: tuple[str, ...], channels: int = 3, seed: int = 0
+    ):
+        self.labels, self.classes, self.channels = labels, names, channels
+        self.count = len(labels)
+        self.images = paint(labels, channels, seed)
+
+    def read(self, indices: np.ndarray, resolution: int) -> np.ndarray:
+        assert resolution == self.resolution
+        return self.images[indices]
+
+    def level(self, resolution: int) -> np.ndarray:
+        return self.images
+
+    def close(self) -> None:
+        pass
+
+
+def paint(labels: np.ndarray, channels: int = 3, seed: int = 0) -> np.ndarray:
+    """uint8 [n, C, 8, 8] of noise, lit for attributes [n, 3] or classes [n]."""
+    images = np.random.default_rng(seed).normal(100, 30, (len(labels), channels, 8, 8))
+    lit = labels if labels.ndim == 2 else labels[:, None] == np.arange(3)
+    images[:, :, 1:3, 1:6] += 60 * lit[:, 0, None, None, None]
+    images[:, :, 5:7, 3:7] += 60 * lit[:, 1, None, None, None]
+    return images.clip(0, 255).astype(np.uint8)
+
+
+def attributes(count: int, shares=SHARES, seed: int = 1) -> np.ndarray:
+    return (np.random.default_rng(seed).random((count, 3)) < shares).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def faces() -> Painted:
+    return Painted(attributes(2000), NAMES)
+
+
+@pytest.fixture(scope="module")
+def classifier(faces) -> Classifier:
+    return train(faces, 8, shown=6000)
+
+
+def by_name(rows):
+    return {row.name: row for row in rows}
+
+
+# The classifier ---------------------------------------------------------------------------------
+
+
+def test_it_learns_what_can_be_seen(classifier, faces):
+    """Reference: what was painted: two attributes are there to see, the third is nowhere. Shares
+    are of all the data, and a fifth of it was held out."""
+    trial = classifier.trial
+    rates = (trial.found / trial.having + trial.spared / trial.lacking) / 2
+    assert (rates[:2] > 0.95).all()
+    assert abs(rates[2] - 0.5) < 0.08
+    np.testing.assert_array_equal(classifier.shares, faces.labels.mean(0))
+    np.testing.assert_array_equal(trial.having + trial.lacking, [400] * 3)
+
+
+def test_training_is_the_same_again_and_leaves_global_chance_alone(faces):
+    """Reference: another training, bit for bit; and the states of torch's and NumPy's generators
+    from before. Another seed gives other weights."""
+    before = torch.get_rng_state(), np.random.get_state()[1].copy()
+    a, b, c = (train(faces, 8, shown=640, mirror=True, seed=seed) for seed in (3, 3, 4))
+    assert torch.equal(torch.get_rng_state(), before[0])
+    assert (np.random.get_state()[1] == before[1]).all()
+    weights = [list(t.network.parameters()) for t in (a, b, c)]
+    assert all(torch.equal(x, y) for x, y in zip(*weights[:2], strict=True))
+    assert not torch.equal(weights[0][0], weights[2][0])
+    np.testing.assert_array_equal(a.trial.found, b.trial.found)
+
+
+def test_mirrored_images_are_learned_only_if_asked_for():
+    """Reference: labels of the side that is lit, which no one can tell where half are mirrored."""
+    labels = attributes(800)[:, :1]
+    images = np.full((800, 1, 8, 8), 60, np.uint8)
+    images[labels[:, 0] == 1, :, :, :4] = 200
+    images[labels[:, 0] == 0, :, :, 4:] = 200
+    data = Painted(attributes(800), NAMES, 1)
+    data.images, data.labels, data.classes = images, labels, ("Left",)
+    rates = []
+    for mirror in (False, True):
+        trial = train(data, 8, shown=2000, mirror=mirror).trial
+        rates.append((trial.found / trial.having + trial.spared / trial.lacking)[0] / 2)
+    assert rates[0] == 1
+    assert rates[1] < 0.9
+
+
+@pytest.mark.parametrize("resolution", [4, 8, 16, 32, 64])
+def test_networks_of_all_resolutions(resolution):
+    """Reference: the shape that a dense layer asks for, and logits of order one at the start."""
+    network = make_network(1, resolution, 5, seed=0)
+    images = torch.from_numpy(np.random.default_rng(0).normal(size=(8, 1, resolution, resolution)))
+    logits = network(images.float())
+    assert logits.shape == (8, 5)
+    assert 0.1 < logits.std() < 3
+
+
+def test_finer_images_are_box_averaged(classifier, faces):
+    """Reference: what is seen in the images themselves, enlarged pixel by pixel."""
+    images = torch.from_numpy(faces.images[:50])
+    large = images.repeat_interleave(4, 2).repeat_interleave(4, 3)
+    np.testing.assert_array_equal(classifier.see(large), classifier.see(images))
+
+
+def test_too_few_images_are_refused():
+    """Reference: the limit, and the message."""
+    with pytest.raises(UserError, match=f"painted has {FEWEST - 1} images .* {FEWEST} or more"):
+        train(Painted(attributes(FEWEST - 1), NAMES), 8)
+    assert len(train(Painted(attributes(FEWEST), NAMES), 8, shown=64).trial.having) == 3
+
+
+# The estimates ----------------------------------------------------------------------------------
+
+
+def test_an_amplified_share_is_found(classifier):
+    """Reference: the true shares of images painted for it, 84 % where the data has 67 %, and none
+    changed elsewhere; the interval holds the difference and excludes 0."""
+    labels = attributes(2000, (0.84, 0.2, 0.5), seed=5)
+    rows = by_name(balance(classifier, np.array_split(paint(labels, seed=6), 20)))
+    row = rows["Smiling"]
+    true = labels[:, 0].mean() - row.data
+    assert abs(row.difference - 0.17) < 0.03
+    assert 0 < row.low < true < row.high
+    assert row.verdict == "amplified"
+    assert rows["Hat"].verdict == ""
+    said = sentences(list(rows.values()))
+    assert said[0].startswith(f"Smiling: {100 * row.data:.1f} % of the data, ")
+    assert f"({100 * row.difference:+.1f} points, 95 % interval +" in said[0]
+
+
+def test_a_lessened_share_is_found(classifier):
+    """Reference: the true share of images painted for it."""
+    rows = balance(classifier, [paint(attributes(1000, (0.67, 0.1, 0.5), seed=7), seed=8)])
+    assert rows[0].name == "Hat"
+    assert rows[0].verdict == "lessened"
+    assert rows[0].low < rows[0].difference < rows[0].high < 0
+
+
+def test_like_images_are_not_marked(classifier):
+    """Reference: images painted as the data's were; and the sentence that says so."""
+    rows = balance(classifier, [paint(attributes(2000, seed=9), seed=10)])
+    assert {row.verdict for row in rows} == {"", "cannot tell"}
+    assert "No share in the samples differs from the data's beyond chance." in sentences(rows)
+
+
+def test_what_the_classifier_cannot_see_is_not_told(classifier):
+    """Reference: the attribute that is painted nowhere: no estimate, whatever the samples."""
+    row = balance(classifier, [paint(attributes(200, seed=9))])[-1]
+    assert (row.name, row.verdict) == ("Noise", "cannot tell")
+    assert row.samples is row.difference is row.low is row.high is None
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_classes(channels):
+    """Reference: the true shares of classes painted for it, in colour and in grey; each image is
+    seen as exactly one class."""
+    draw = np.random.default_rng(2)
+    data = Painted(draw.choice(3, 1500, p=(0.5, 0.2, 0.3)), ("a", "b", "c"), channels)
+    found = train(data, 8, shown=6000)
+    labels = draw.choice(3, 1500, p=(0.7, 0.1, 0.2))
+    images = paint(labels, channels, seed=3)
+    assert (found.see(torch.from_numpy(images)).sum(1) == 1).all()
+    rows = by_name(balance(found, [images]))
+    for k, name in enumerate("abc"):
+        true = (labels == k).mean() - (data.labels == k).mean()
+        assert rows[name].low < true < rows[name].high
+        assert rows[name].verdict == ("amplified" if true > 0 else "lessened")
+
+
+def test_corrected_by_hand():
+    """Reference: Rogan & Gladen by hand: of 1,000 images 600 smile, and a classifier that sees nine
+    smiles of ten, and one more in a fifth of the others, sees 540 + 80 = 620."""
+    assert corrected(0.62, 0.9, 0.8) == pytest.approx(0.6)
+    assert corrected(0.05, 0.9, 0.8) == 0
+    assert corrected(0.95, 0.9, 0.8) == 1
+    assert corrected(0.3, 1, 1) == pytest.approx(0.3)
+
+
+def test_interval_of_a_perfect_classifier():
+    """Reference: with a classifier known not to err, Agresti and Coull's interval of 10 in 100,
+    0.0535 … 0.1761, as their paper's formula gives by hand: 11.92 in 103.84."""
+    low, high = interval(10, 100, 10**9, 10**9, 10**9, 10**9)
+    assert (low, high) == pytest.approx((0.0535, 0.1761), abs=1e-4)
+
+
+def test_interval_by_hand():
+    """Reference: Lang & Reiczigel's formula by hand. 60 of 200, 36 of 40, 48 of 60: p' = 61.9208 /
+    203.8416 = 0.303769, Se' = 37/42 = 0.880952, Sp' = 49/62 = 0.790323, slope 0.671275, share
+    0.140199; shift 7.6832 (0.140199 * 0.00249703 - 0.859801 * 0.00267279) = -0.014967; variance
+    0.00103755 + 0.00004908 + 0.00197588 = 0.00306251; reach 1.96 * 0.0553400 / 0.671275."""
+    low, high = interval(60, 200, 36, 40, 48, 60)
+    assert high == pytest.approx(0.140199 - 0.014967 + 0.161581, abs=1e-4)
+    assert low == 0  # -0.036, which no share is
+
+
+@pytest.mark.parametrize(("share", "sens", "spec"), [(0.67, 0.95, 0.9), (0.05, 0.7, 0.8)])
+def test_intervals_cover(share, sens, spec):
+    """Reference: the true share, drawn anew 1,500 times, is in 95 of 100 intervals (of 1,500 draws
+    at least 93 with a probability of 0.999); with rows of samples and held-out reals."""
+    draw = np.random.default_rng(0)
+    with_label = round(400 * share) + 20
+    held = 0
+    for _ in range(1500):
+        seen = draw.binomial(2000, share * sens + (1 - share) * (1 - spec))
+        found = draw.binomial(with_label, sens)
+        ends = interval(seen, 2000, found, with_label, draw.binomial(400, spec), 400)
+        held += ends[0] <= share <= ends[1]
+    assert 0.93 <= held / 1500 <= 0.99
+
+
+# What is shown ----------------------------------------------------------------------------------
+
+
+def known(names: tuple[str, ...], having: int = 200) -> Classifier:
+    """A classifier that errs in a tenth of 400 images, each label being in half of the data."""
+    counts = [np.full(len(names), n) for n in (having, having * 9 // 10, 400 - having)]
+    trial = Trial(*counts, counts[2] * 9 // 10)
+    return Classifier(None, 8, names, False, np.full(len(names), 0.5), trial, 0)
+
+
+@pytest.mark.parametrize(("having", "told"), [(FEWEST_EACH - 1, False), (FEWEST_EACH, True)])
+def test_rare_labels_are_not_told(having, told):
+    """Reference: the limit on held-out images with the label."""
+    assert (row_of(known(("rare",), having), 0, 50, 100).samples is not None) == told
+
+
+def test_a_label_that_no_held_out_image_has():
+    """Reference: no error, and nothing told."""
+    assert row_of(known(("never",), 0), 0, 50, 100).verdict == "cannot tell"
+
+
+def test_tables_stay_narrow_and_charts_legible(tmp_path):
+    """Reference: 100 columns; as many rows as allowed, the largest differences; and pixels: a row
+    has as much height among many as among few. Names that are no text, or maths, are drawn."""
+    names = tuple(f"a long $name$ \udcff of {k} attributes or so" for k in range(100))
+    rows = [row_of(known(names), k, 1900 - 9 * k, 2000) for k in range(100)]
+    lines = table(rows, False).splitlines()
+    assert max(map(len, lines)) < 100
+    assert len(lines) == 1 + MOST_SHOWN + 1
+    assert lines[-1] == "and 36 more, with smaller differences"
+    assert len(sentences(rows)) == MOST_SENTENCES + 2
+    heights = []
+    for count in (2, 12, 100):
+        chart(rows[:count], "title of $x", tmp_path / f"{count}.png")
+        with Image.open(tmp_path / f"{count}.png") as image:
+            image.load()
+            heights.append(image.height)
+    assert heights[1] - heights[0] == pytest.approx(10 * 0.42 * 150, abs=2)
+    assert heights[2] - heights[0] == pytest.approx(62 * 0.42 * 150, abs=2)
+
+
+@pytest.mark.parametrize(("suffix", "opening"), [(".svg", b"<?xml"), (".PDF", b"%PDF")])
+def test_other_formats(tmp_path, suffix, opening):
+    """Reference: what such files begin with."""
+    chart([row_of(known(("x",)), 0, 60, 100)], "title", tmp_path / f"c{suffix}")
+    assert (tmp_path / f"c{suffix}").read_bytes().startswith(opening)
+
+
+# The command ------------------------------------------------------------------------------------
+
+
+def folder_of(path: Path, labels: np.ndarray) -> Path:
+    """PNG files, and their attributes in labels.csv."""
+    path.mkdir()
+    lines = ["file,Smiling,Hat,Noise"]
+    for i, (image, row) in enumerate(zip(paint(labels), labels, strict=True)):
+        Image.fromarray(image.transpose(1, 2, 0)).save(path / f"{i:03d}.png")
+        lines.append(f"{i:03d}.png," + ",".join(map(str, row)))
+    (path / "labels.csv").write_text("\n".join(lines) + "\n")
+    return path
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory) -> Path:
+    return folder_of(tmp_path_factory.mktemp("data") / "faces", attributes(200))
+
+
+def snapshot_of(path: Path, data: Path, labels: bool, alpha: float | None = None) -> Path:
+    """A generator as it starts, of a run on the data."""
+    torch.manual_seed(0)
+    config = load_config(None, options(data__source=data, data__labels=labels)[1::2])
+    names, examples = (NAMES, attributes(8)) if labels else ((), None)
+    G = Generator(**config.network.generator_settings(), c_dim=len(names))
+    save_snapshot(path, Snapshot(G, config, 12500, 8, alpha, names, examples))
+    return path
+
+
+def run(*arguments: object, code: int = 0) -> str:
+    result = CliRunner().invoke(main, ["balance", *map(str, arguments)], catch_exceptions=False)
+    assert result.exit_code == code, result.output
+    return result.output
+
+
+@pytest.mark.parametrize(("labels", "alpha", "r"), [(False, None, 8), (True, 0.5, 4)])
+def test_command(pictures, tmp_path, monkeypatch, labels, alpha, r):
+    """Reference: a run without labels on data that has some, and one with them; the table's names,
+    the JSON against the labels on disk, a PNG under the default name. What fades in is compared a
+    level below."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("progan.metrics.classifier.EPOCHS", 4)
+    snapshot = snapshot_of(tmp_path / "s.safetensors", pictures, labels, alpha)
+    printed = run(snapshot, "--num", 100, "--json", "b.json")
+    assert f"12.5 kimg; 100 samples beside 200 images of faces, at {r}x{r}" in printed
+    assert "attribute" in printed
+    found = json.loads((tmp_path / "b.json").read_text())
+    shares = dict(zip(NAMES, attributes(200).mean(0), strict=True))
+    assert {row["name"]: row["data"] for row in found["rows"]} == pytest.approx(shares)
+    assert (found["samples"], found["held_out"], found["labels"]) == (100, 40, "attributes")
+    with Image.open(tmp_path / "balance-of-s.png") as image:
+        image.load()
+        assert image.format == "PNG"
+    assert "drawn in balance-of-s.png" in printed
+
+
+def test_other_data_and_a_name_of_ones_own(pictures, tmp_path, monkeypatch):
+    """Reference: labels of the data given, where the run's own has none; classes from folders."""
+    monkeypatch.setattr("progan.metrics.classifier.EPOCHS", 2)
+    bare = tmp_path / "bare"
+    bare.mkdir()
+    sorted_ = tmp_path / "sorted"
+    for i, file in enumerate(sorted(pictures.glob("*.png"))[:80]):
+        (bare / file.name).write_bytes(file.read_bytes())
+        place = sorted_ / ("cats" if i % 2 else "dogs") / file.name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(file.read_bytes())
+    snapshot = snapshot_of(tmp_path / "s.safetensors", bare, False)
+    message = run(snapshot, "--out", tmp_path / "c.svg", code=2)
+    assert "lie in no class folder" in message
+    assert "progan balance compares shares of labels: lay the images out as <class>" in message
+    assert "data.labels=false" not in message
+    printed = run(snapshot, "--data", sorted_, "--num", 100, "--out", tmp_path / "c.svg")
+    assert "class " in printed and "cats" in printed and "dogs" in printed
+    assert (tmp_path / "c.svg").is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--out", "c.gif"], "--out c.gif must end in one of .png, .svg, .pdf"),
+        (["--out", "nowhere/c.png"], "--out nowhere/c.png: there is no folder nowhere"),
+        (["--json", "nowhere/c.json"], "--json nowhere/c.json: there is no folder nowhere"),
+        (["--num", "5"], "5 is not in the range"),
+        ([], "no such run or snapshot: s.safetensors"),
+    ],
+)
+def test_mistakes_are_told_before_any_work(tmp_path, monkeypatch, arguments, message):
+    """Reference: the sentence, and exit code 2."""
+    monkeypatch.chdir(tmp_path)
+    assert message in run("s.safetensors", *arguments, code=2)
