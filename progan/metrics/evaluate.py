@@ -80,17 +80,19 @@ def feed(
     Raises:
         UserError: some process would have none.
     """
-    wanted = {}
-    for metric in metrics:
-        count = metric.reals if side == "reals" else metric.fakes
-        wanted[metric] = reals.data.count if count is None else count
+    whole = reals.data.count
+    wanted = {metric: metric.fakes for metric in metrics}
+    if side == "reals":
+        asked = {metric: whole if metric.reals is None else metric.reals for metric in metrics}
+        wanted = {m: count if m.repeats else min(count, whole) for m, count in asked.items()}
     wanted = {metric: count for metric, count in wanted.items() if count}
     if not wanted:
         return
     processes, rank = accelerator.num_processes, accelerator.process_index
     fewest, total = min(wanted.values()), max(wanted.values())
     if fewest < 2 * processes:
-        raise UserError(f"{fewest} images are too few for {processes} processes; use one")
+        remedy = "; use one process" if processes > 1 else ""
+        raise UserError(f"metrics need {2 * processes} images, and there are {fewest}{remedy}")
     # Even, as MS-SSIM takes pairs, and such that each process has a part for each metric.
     size = min(batch_size(reals.resolution), fewest // processes // 2 * 2)
     with progress_bar(side, total, 0, say) as made:
@@ -131,11 +133,14 @@ def noise_floor(
 ) -> dict[str, float]:
     """What SWD says of reals against other reals: half of the data against the other half.
 
-    Of as many images as the metric takes, or half of all; the fewer, the higher.
+    Of as many images as the metric takes, or half of all; the fewer, the higher. Nothing of data
+    with too few images for two sides.
     """
     if not isinstance(metric, SWD):
         return {}
     count = min(metric.fakes, reals.data.count // 2)
+    if count < 2 * accelerator.num_processes:
+        return {}
     name = f"{metric.name}_floor"
     found = kept.load(name)
     if on_any(accelerator, found is None):

@@ -8,6 +8,7 @@ Half floats are enough: their errors, of one part in four thousand, as often up 
 quantile of millions.
 """
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -16,12 +17,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from progan.distributed import random
+from progan.errors import UserError
 from progan.metrics.metric import Gather, Metric, alone
 
 COARSEST = 16  # the last level, a low-pass
 PATCH = 7
 PATCHES = 128  # an image and level
 DIRECTIONS = 4 * 128
+LEAST = 1e-3  # deviation, in grey levels: of images all alike a channel is 0, not divided by 0
 AT_ONCE = 64  # directions whose projections are in memory together
 GREY = 128.0  # taken off, for the sake of half floats
 
@@ -40,10 +43,10 @@ class SWD(Metric):
         levels = self.sides[side]
         pyramid = laplacian_pyramid(images.float())
         levels.extend(Patches() for _ in pyramid[len(levels) :])
-        draw = random(0, "patches", first)
-        for patches, level in zip(levels, pyramid, strict=True):
-            corners = draw.integers(level.shape[-1] - PATCH + 1, size=(len(level), PATCHES, 2))
-            patches.add(level, torch.from_numpy(corners))
+        sizes = [level.shape[-1] for level in pyramid]
+        places = np.stack([corners(first + i, sizes) for i in range(len(images))], axis=1)
+        for patches, level, some in zip(levels, pyramid, places, strict=True):
+            patches.add(level, torch.from_numpy(some))
 
     def result(self, gather: Gather = alone) -> dict[str, float]:
         distances = {}
@@ -51,6 +54,12 @@ class SWD(Metric):
             name = f"{self.name}_at_{reals.size}"
             distances[name] = 1000 * sliced_distance(reals, fakes, gather)
         return {self.name: float(np.mean(list(distances.values()))), **distances}
+
+
+def corners(index: int, sizes: Sequence[int]) -> np.ndarray:
+    """Upper left corners of an image's patches in levels of these sizes: [levels, PATCHES, 2]."""
+    places = np.array(sizes)[:, None, None] - PATCH + 1
+    return random(0, "patches", index).integers(places, size=(len(sizes), PATCHES, 2))
 
 
 def filters(size: int) -> tuple[Tensor, Tensor]:
@@ -113,7 +122,8 @@ class Patches:
         """
         count, total, squares = gather(self.sums[None]).sum(dim=0)
         mean = (total / count)[:, None]
-        deviation = (squares / count - (total / count).square()).sqrt()[:, None]
+        variance = squares / count - (total / count).square()
+        deviation = variance.clamp(min=LEAST**2).sqrt()[:, None]
         factors = directions.unflatten(1, (self.channels, -1)) / deviation
         offsets = -(factors * mean).sum(dim=(1, 2))
         return factors.flatten(1).float().to(self.device), offsets.float().to(self.device)
@@ -145,6 +155,8 @@ def sliced_distance(reals: Patches, fakes: Patches, gather: Gather) -> float:
         for side in (reals, fakes):
             projected = side.project(*side.normalizing(some, gather))
             ordered.append(sort_rows(gather(projected.T).T.contiguous()))
+        if ordered[0].shape != ordered[1].shape:
+            raise UserError("swd compares as many reals as fakes; one side had fewer images")
         differences = (a.sub_(b).abs_().mean() for a, b in zip(*ordered, strict=True))
         total += sum(float(difference) for difference in differences)
     return total / DIRECTIONS
