@@ -172,8 +172,9 @@ def with_data(config: "Config", data: str | None, labels: bool) -> "Config":
 
 def run_of(file: Path) -> Path | None:
     """The run in whose snapshots/ the file lies."""
-    run = file.resolve().parent.parent
-    return run if file.parent.name == "snapshots" and (run / "config.yaml").is_file() else None
+    folder = file.resolve().parent
+    run = folder.parent
+    return run if folder.name == "snapshots" and (run / "config.yaml").is_file() else None
 
 
 def tell(

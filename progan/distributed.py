@@ -68,13 +68,15 @@ def average(accelerator: Accelerator, tensors: Sequence[Tensor]) -> list[Tensor]
 
 
 def gathered(accelerator: Accelerator, rows: Tensor) -> Tensor:
-    """The rows [n, …] of all processes, by rank; each may have another n."""
+    """The rows [n, …] of all processes, by rank, where they were; each may have another n."""
     if accelerator.num_processes == 1:
         return rows
-    counts = accelerator.gather(torch.tensor([len(rows)], device=rows.device)).tolist()
-    padding = rows.new_zeros(max(counts) - len(rows), *rows.shape[1:])
-    parts = accelerator.gather(torch.cat([rows, padding])).split(max(counts))
-    return torch.cat([part[:count] for part, count in zip(parts, counts, strict=True)])
+    mine = rows.to(accelerator.device)  # Accelerate gathers from and to nowhere else
+    counts = accelerator.gather(torch.tensor([len(mine)], device=mine.device)).tolist()
+    padding = mine.new_zeros(max(counts) - len(mine), *mine.shape[1:])
+    parts = accelerator.gather(torch.cat([mine, padding])).split(max(counts))
+    whole = torch.cat([part[:count] for part, count in zip(parts, counts, strict=True)])
+    return whole.to(rows.device)
 
 
 def on_any(accelerator: Accelerator, flag: bool) -> bool:

@@ -81,14 +81,19 @@ class Evaluation:
         Raises:
             UserError: some process would have none.
         """
-        asked = {metric: metric.reals if side == "reals" else metric.fakes for metric in metrics}
-        wanted = {m: self.reals.data.count if n is None else n for m, n in asked.items() if n != 0}
+        whole = self.reals.data.count
+        wanted = {metric: metric.fakes for metric in metrics}
+        if side == "reals":
+            asked = {metric: whole if metric.reals is None else metric.reals for metric in metrics}
+            wanted = {m: count if m.repeats else min(count, whole) for m, count in asked.items()}
+        wanted = {metric: count for metric, count in wanted.items() if count}
         if not wanted:
             return
         processes, rank = self.accelerator.num_processes, self.accelerator.process_index
         fewest, total = min(wanted.values()), max(wanted.values())
         if fewest < 2 * processes:
-            raise UserError(f"{fewest} images are too few for {processes} processes; use one")
+            remedy = "; use one process" if processes > 1 else ""
+            raise UserError(f"metrics need {2 * processes} images, and there are {fewest}{remedy}")
         # Even, as MS-SSIM takes pairs, and such that each process has a part for each metric.
         size = min(batch_size(self.reals.resolution), fewest // processes // 2 * 2)
         with progress_bar(title, total, 0, self.say) as made:
@@ -120,9 +125,12 @@ class Evaluation:
     def noise_floor(self, metric: SWD) -> dict[str, float]:
         """What it says of reals against other reals: half of the data against the other half.
 
-        Of as many images as the metric takes, or of half of all; the fewer, the higher.
+        Of as many images as the metric takes, or of half of all; the fewer, the higher. Nothing of
+        data with too few images for two sides.
         """
         count = min(metric.fakes, self.reals.data.count // 2)
+        if count < 2 * self.accelerator.num_processes:
+            return {}
         name = f"{metric.name}_floor"
         found = self.kept.load(name)
         if on_any(self.accelerator, found is None):

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from progan.metrics.inception import Inception
-from progan.metrics.metric import Gather, Metric, alone
+from progan.metrics.metric import Gather, Metric, Rows, alone
 
 
 class OnFeatures(Metric):
@@ -14,21 +14,26 @@ class OnFeatures(Metric):
     Metrics that share an `inception` share the features of a batch, too.
     """
 
+    repeats = False
+
     def __init__(self, name: str, inception: Inception, *, reals: int | None, fakes: int):
         super().__init__(name, reals=reals, fakes=fakes)
         self.inception = inception
         self.kept_as = f"features{reals}-{inception.digest[:8]}"
-        self.sides: dict[str, list[Tensor]] = {"reals": [], "fakes": []}
+        self.sides = {"reals": Rows(), "fakes": Rows()}
+        self.kept: Tensor | None = None  # those of all reals
 
     def add(self, side: str, images: Tensor, first: int) -> None:
-        self.sides[side].append(self.inception(images)[0])
+        self.sides[side].add(self.inception(images)[0], first)
 
     def features(self, side: str, gather: Gather) -> Tensor:
-        """float32 [N, 2048] of all processes."""
-        return gather(torch.cat(self.sides[side]))
+        """float32 [N, 2048] of all processes, in the images' order."""
+        if side == "reals" and self.kept is not None:
+            return self.kept
+        return self.sides[side].gathered(gather)
 
     def keep_reals(self, gather: Gather = alone) -> dict[str, np.ndarray]:
         return {"features": self.features("reals", gather).numpy()}
 
     def use_reals(self, kept: dict[str, np.ndarray]) -> None:
-        self.sides["reals"] = [torch.from_numpy(kept["features"])]
+        self.kept = torch.from_numpy(kept["features"])

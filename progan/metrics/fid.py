@@ -19,19 +19,20 @@ class FID(OnFeatures):
         super().__init__(name, inception, reals=None, fakes=count)
         self.kept_as = f"moments-{inception.digest[:8]}"
         self.moments = {"reals": Moments(), "fakes": Moments()}
+        self.whole: Moments | None = None  # of all reals
 
     def add(self, side: str, images: Tensor, first: int) -> None:
         self.moments[side].add(self.inception(images)[0])
 
     def result(self, gather: Gather = alone) -> dict[str, float]:
-        reals, fakes = (side.gathered(gather) for side in self.moments.values())
-        return {self.name: frechet_distance(reals, fakes)}
+        reals = self.whole or self.moments["reals"].gathered(gather)
+        return {self.name: frechet_distance(reals, self.moments["fakes"].gathered(gather))}
 
     def keep_reals(self, gather: Gather = alone) -> dict[str, np.ndarray]:
         return self.moments["reals"].gathered(gather).sums
 
     def use_reals(self, kept: dict[str, np.ndarray]) -> None:
-        self.moments["reals"] = Moments(kept)
+        self.whole = Moments(kept)
 
 
 class Moments:

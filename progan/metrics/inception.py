@@ -18,6 +18,7 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from progan.errors import UserError
+from progan.precision import float32_as
 
 # SHA-256 of files with these weights: what is not one of them is not loaded, as a weights file
 # may run code, and as no other weights make an FID.
@@ -66,7 +67,8 @@ class Inception:
         """
         if self.last[0] is not images:
             colour = images.expand(-1, 3, -1, -1)
-            features, scores = self.network(colour)
+            with float32_as("ieee"):
+                features, scores = self.network(colour)
             self.last = images, (features.cpu(), scores.cpu())
         return self.last[1]
 

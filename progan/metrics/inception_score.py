@@ -3,12 +3,11 @@
 Salimans et al., *Improved techniques for training GANs* (2016), over 10 splits.
 """
 
-import torch
 from torch import Tensor
 
 from progan.errors import UserError
 from progan.metrics.inception import KNOWN, TORCH_FIDELITY, Inception, library
-from progan.metrics.metric import Gather, Metric, alone
+from progan.metrics.metric import Gather, Metric, Rows, alone
 
 SPLITS = 10
 
@@ -28,13 +27,13 @@ class InceptionScore(Metric):
                 f"leave {name} out, or give {KNOWN[TORCH_FIDELITY]}"
             )
         self.inception = inception
-        self.scores: list[Tensor] = []
+        self.scores = Rows()
 
     def add(self, side: str, images: Tensor, first: int) -> None:
-        self.scores.append(self.inception(images)[1])
+        self.scores.add(self.inception(images)[1], first)
 
     def result(self, gather: Gather = alone) -> dict[str, float]:
-        mean, deviation = score(gather(torch.cat(self.scores)))
+        mean, deviation = score(self.scores.gathered(gather))
         return {self.name: mean, f"{self.name}_deviation": deviation}
 
 

@@ -24,9 +24,9 @@ class Kept:
     def load(self, name: str) -> dict[str, np.ndarray] | None:
         """None if it is not there, or damaged."""
         try:
-            with np.load(self.folder / f"{name}.npz", allow_pickle=False) as file:
-                return dict(file)
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+            with open(self.folder / f"{name}.npz", "rb") as file:
+                return dict(np.load(file, allow_pickle=False))
+        except (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile):
             return None
 
     def save(self, name: str, arrays: dict[str, np.ndarray]) -> None:

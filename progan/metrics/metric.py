@@ -21,10 +21,12 @@ class Metric(ABC):
 
     name: the protocol's, such as swd16k. fakes, reals: how many images of each side it looks at;
     `None` is all that there are, 0 none. kept_as: under which name the reals' side may be kept
-    and shared with other metrics of the same name; `None`: it is not worth its space.
+    and shared with other metrics of the same name; `None`: it is not worth its space. repeats:
+    whether reals come again where there are fewer than it asks for.
     """
 
     kept_as: str | None = None
+    repeats = True
 
     def __init__(self, name: str, *, reals: int | None, fakes: int):
         self.name = name
@@ -52,6 +54,24 @@ class Metric(ABC):
     def use_reals(self, kept: dict[str, np.ndarray]) -> None:
         """In place of adding reals."""
         raise NotImplementedError
+
+
+class Rows:
+    """What was found of images, a row each: in the images' order, however processes shared them."""
+
+    def __init__(self) -> None:
+        self.parts: list[Tensor] = []
+        self.numbers: list[Tensor] = []
+
+    def add(self, rows: Tensor, first: int) -> None:
+        """[n, …] of the images `first … first + n - 1`."""
+        self.parts.append(rows)
+        self.numbers.append(torch.arange(first, first + len(rows)))
+
+    def gathered(self, gather: Gather) -> Tensor:
+        """Of all processes."""
+        order = gather(torch.cat(self.numbers)).argsort()
+        return gather(torch.cat(self.parts))[order]
 
 
 def measure(

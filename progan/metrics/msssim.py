@@ -19,18 +19,23 @@ C1, C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
 class MSSSIM(Metric):
     """The mean over `count` pairs of fakes, and over as many of reals, to compare with.
 
-    A pair is two images that follow one another; batches hold whole pairs. Results: the fakes'
-    under the metric's name, the reals' as `NAME_reals`.
+    A pair is two images that follow one another. Results: the fakes' under the metric's name, the
+    reals' as `NAME_reals`.
     """
 
     def __init__(self, name: str, count: int):
         super().__init__(name, reals=2 * count, fakes=2 * count)
         self.kept_as = f"msssim{count}"
         self.values: dict[str, list[Tensor]] = {"reals": [], "fakes": []}
+        self.single: dict[str, list[Tensor]] = {"reals": [], "fakes": []}  # without its second yet
 
     def add(self, side: str, images: Tensor, first: int) -> None:
-        pairs = images[: len(images) // 2 * 2].float()
-        self.values[side].append(ms_ssim(pairs[::2], pairs[1::2]))
+        images = torch.cat([*self.single[side], images])
+        whole = len(images) // 2 * 2
+        self.single[side] = [images[whole:]]
+        if whole:
+            pairs = images[:whole].float()
+            self.values[side].append(ms_ssim(pairs[::2], pairs[1::2]))
 
     def mean(self, side: str, gather: Gather) -> float:
         return float(gather(torch.cat(self.values[side])).double().mean())
@@ -40,7 +45,7 @@ class MSSSIM(Metric):
         return {f"{self.name}{ending}": self.mean(side, gather) for ending, side in sides.items()}
 
     def keep_reals(self, gather: Gather = alone) -> dict[str, np.ndarray]:
-        return {"mean": np.array([self.mean("reals", gather)], np.float32)}
+        return {"mean": np.array([self.mean("reals", gather)])}
 
     def use_reals(self, kept: dict[str, np.ndarray]) -> None:
         self.values["reals"] = [torch.from_numpy(kept["mean"])]

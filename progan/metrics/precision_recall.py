@@ -5,9 +5,12 @@ Kynkäänniemi et al., *Improved precision and recall metric* (2019), with 3 nei
 
 from torch import Tensor
 
+from progan.errors import UserError
 from progan.metrics.features import OnFeatures
 from progan.metrics.inception import Inception, library
 from progan.metrics.metric import Gather, alone
+
+NEIGHBOURS = 3
 
 
 class PrecisionRecall(OnFeatures):
@@ -26,8 +29,19 @@ class PrecisionRecall(OnFeatures):
 
 
 def precision_recall(reals: Tensor, fakes: Tensor) -> tuple[float, float]:
-    """Of features [N, F] and [M, F]; distances are computed in blocks of 10,000."""
+    """Of features [N, F] and [M, F]; distances are computed in blocks of 10,000.
+
+    Raises:
+        UserError: there are not as many neighbours.
+    """
+    if min(len(reals), len(fakes)) <= NEIGHBOURS:
+        raise UserError(f"pr needs more than {NEIGHBOURS} images on each side")
     result = library("metric_prc").prc_features_to_metric(
-        fakes, reals, prc_neighborhood=3, prc_batch_size=10000, save_cpu_ram=True, verbose=False
+        fakes,
+        reals,
+        prc_neighborhood=NEIGHBOURS,
+        prc_batch_size=10000,
+        save_cpu_ram=True,
+        verbose=False,
     )
     return result["precision"], result["recall"]

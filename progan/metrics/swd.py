@@ -8,6 +8,7 @@ Half floats are enough: their errors, of one part in four thousand, as often up 
 quantile of millions.
 """
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -16,22 +17,22 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from progan.distributed import random
+from progan.errors import UserError
 from progan.metrics.metric import Gather, Metric, alone
 from progan.metrics.protocols import SMALLEST
 
 PATCH = 7
 PATCHES = 128  # an image and level
 DIRECTIONS = 4 * 128
-AT_ONCE = 64  # directions whose projections are in memory together
 FLAT = 1e-3  # a deviation, in grey levels
+AT_ONCE = 64  # directions whose projections are in memory together
 GREY = 128.0  # taken off, for the sake of half floats
 
 
 class SWD(Metric):
     """Of `count` fakes against as many reals of at least 16x16, times 1000 as in the paper.
 
-    Where an image is cut depends on its number alone, so batches may be of any size. Results: the
-    mean over levels under the metric's name, and `NAME_at_R` for each level.
+    Where an image is cut depends on its number alone, so batches may be of any size. Results: the mean over levels under the metric's name, and `NAME_at_R` for each level.
     """
 
     def __init__(self, name: str, count: int):
@@ -42,11 +43,10 @@ class SWD(Metric):
         levels = self.sides[side]
         pyramid = laplacian_pyramid(images.float())
         levels.extend(Patches() for _ in pyramid[len(levels) :])
-        draws = [random(0, "patches", first + i) for i in range(len(images))]
-        for patches, level in zip(levels, pyramid, strict=True):
-            places = level.shape[-1] - PATCH + 1
-            corners = np.stack([draw.integers(places, size=(PATCHES, 2)) for draw in draws])
-            patches.add(level, torch.from_numpy(corners))
+        sizes = [level.shape[-1] for level in pyramid]
+        places = np.stack([corners(first + i, sizes) for i in range(len(images))], axis=1)
+        for patches, level, some in zip(levels, pyramid, places, strict=True):
+            patches.add(level, torch.from_numpy(some))
 
     def result(self, gather: Gather = alone) -> dict[str, float]:
         distances = {}
@@ -54,6 +54,12 @@ class SWD(Metric):
             name = f"{self.name}_at_{reals.size}"
             distances[name] = 1000 * sliced_distance(reals, fakes, gather)
         return {self.name: float(np.mean(list(distances.values()))), **distances}
+
+
+def corners(index: int, sizes: Sequence[int]) -> np.ndarray:
+    """Upper left corners of an image's patches in levels of these sizes: [levels, PATCHES, 2]."""
+    places = np.array(sizes)[:, None, None] - PATCH + 1
+    return random(0, "patches", index).integers(places, size=(len(sizes), PATCHES, 2))
 
 
 def filters(size: int) -> tuple[Tensor, Tensor]:
@@ -150,6 +156,8 @@ def sliced_distance(reals: Patches, fakes: Patches, gather: Gather) -> float:
         for side in (reals, fakes):
             projected = side.project(*side.normalizing(some, gather))
             ordered.append(sort_rows(gather(projected.T).T.contiguous()))
+        if ordered[0].shape != ordered[1].shape:
+            raise UserError("swd compares as many reals as fakes; one side had fewer images")
         differences = (a.sub_(b).abs_().mean() for a, b in zip(*ordered, strict=True))
         total += sum(float(difference) for difference in differences)
     return total / DIRECTIONS
