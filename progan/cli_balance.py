@@ -10,7 +10,7 @@ import click
 from progan.cli_metrics import DATA, data_of, say
 from progan.errors import UserError
 from progan.launch import is_main
-from progan.options import JSON, PathOption, check_target
+from progan.options import JSON, PathOption, check_picture, check_target
 from progan.runs import base_name
 
 if TYPE_CHECKING:
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from progan.metrics.classifier import Classifier
     from progan.snapshot import Snapshot
 
-SUFFIXES = (".png", ".svg", ".pdf")
 FEWEST, MOST = 100, 1_000_000
 
 
@@ -56,7 +55,7 @@ def balance(
     progan balance runs/faces --data labelled-faces --num 10000 --json balance.json
     """
     out = out or Path(f"balance-of-{base_name(source.resolve())}.png")
-    check_chart(out)
+    check_picture(out, "--out")
     check_target(json_file)
     if not is_main():
         return
@@ -77,13 +76,6 @@ def balance(
     if json_file:
         write(json_file, file, snapshot, images, classifier, num, rows)
         click.echo(f"all figures in {json_file}")
-
-
-def check_chart(file: Path) -> None:
-    """Before minutes of work. Raises UserError for what cannot be written."""
-    if file.suffix.lower() not in SUFFIXES:
-        raise UserError(f"--out {file} must end in one of {', '.join(SUFFIXES)}")
-    check_target(file, "--out")
 
 
 def labelled(snapshot: "Snapshot", data: str | None) -> "Images":
@@ -107,12 +99,10 @@ def labelled(snapshot: "Snapshot", data: str | None) -> "Images":
 
 def classifier_for(snapshot: "Snapshot", images: "Images") -> "Classifier":
     """Trained at the resolution to compare at, on the device that the generator is now on, too."""
-    import torch
-
+    from progan.machine import fastest_device
     from progan.metrics.classifier import FINEST, train
 
-    fast = torch.accelerator.is_available()
-    device = torch.accelerator.current_accelerator() if fast else "cpu"
+    device = fastest_device()
     snapshot.G.to(device)
     # What fades in is not yet as sharp as reals; a level below they are alike.
     resolution = snapshot.resolution // (1 if snapshot.alpha is None else 2)

@@ -6,15 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from progan.errors import UserError
 from progan.launch import is_main
-from progan.options import JSON, PathOption, check_target
+from progan.options import JSON, PICTURES, PathOption, check_picture, check_target
 
 if TYPE_CHECKING:
     from progan.metrics.compare import Comparison
     from progan.metrics.curves import Run
-
-SUFFIXES = (".png", ".svg", ".pdf")
 
 
 @click.command()
@@ -30,7 +27,7 @@ SUFFIXES = (".png", ".svg", ".pdf")
     default="compare.png",
     show_default=True,
     metavar="FILE",
-    help=f"The picture: {', '.join(SUFFIXES)}.",
+    help=f"The picture: {', '.join(PICTURES)}.",
 )
 @JSON
 def compare(
@@ -51,7 +48,7 @@ def compare(
 
     if not is_main():
         return
-    check_out(out)
+    check_picture(out, "--out")
     check_target(json_file)
     runs = read_runs(folders)
     names = chosen_metrics(runs, metrics)
@@ -65,13 +62,6 @@ def compare(
         text = json.dumps(content(runs, names, comparisons), indent=2, allow_nan=False)
         json_file.write_text(text + "\n", encoding="utf-8")
         click.echo(f"all figures in {json_file}")
-
-
-def check_out(out: Path) -> None:
-    """Raises UserError for a picture that cannot be written."""
-    if out.suffix.lower() not in SUFFIXES:
-        raise UserError(f"--out {out} must end in one of {', '.join(SUFFIXES)}")
-    check_target(out, "--out")
 
 
 def content(

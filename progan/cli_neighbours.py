@@ -1,7 +1,5 @@
 """The command `progan neighbours`: samples beside their nearest training images."""
 
-import os
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +8,7 @@ import click
 from progan.cli_metrics import DATA, data_of, say
 from progan.errors import UserError
 from progan.launch import is_main
-from progan.options import PathOption
+from progan.options import PathOption, check_picture
 from progan.runs import base_name
 
 if TYPE_CHECKING:
@@ -51,6 +49,7 @@ def neighbours(
     progan neighbours runs/faces
     progan neighbours runs/faces --seeds 0-31 --out memorized.png
     """
+    from progan.metrics.inception import library
     from progan.sampling import parse_seeds, save_png
     from progan.snapshot import find_snapshot, load_snapshot
 
@@ -59,10 +58,10 @@ def neighbours(
     numbers = parse_seeds(seeds)
     if len(numbers) > MOST_SEEDS:
         raise UserError(f"--seeds {seeds} are {len(numbers):,}; give at most {MOST_SEEDS}")
-    if inception and find_spec("torch_fidelity") is None:
-        raise UserError("--inception needs torch-fidelity: pip install 'progan[metrics]'")
+    if inception:
+        library("version")  # refused at once where it is missing
     out = out or Path(f"neighbours-of-{base_name(source.resolve())}.png")
-    check_out(out)
+    check_picture(out, "--out", (".png",))
     file = find_snapshot(source)
     snapshot = load_snapshot(file)
     images = data_of(snapshot, data)
@@ -70,7 +69,8 @@ def neighbours(
         size = f"{snapshot.resolution}x{snapshot.resolution}"
         mirrored = ", also flipped" if snapshot.config.data.mirror else ""
         click.echo(f"{file}: {snapshot.nimg / 1000} kimg, {size}")
-        click.echo(f"{images.title}: {images.count:,} images{mirrored}")
+        source_of_them = data or snapshot.config.data.source
+        click.echo(f"{images.count:,} images of {source_of_them}{mirrored}")
         title = f"{base_name(source.resolve())}, {snapshot.nimg / 1000:g} kimg"
         save_png(picture_of(title, snapshot, images, numbers, inception), out)
     finally:
@@ -86,8 +86,7 @@ def picture_of(
     inception: Path | None,
 ) -> "np.ndarray":
     """The picture, uint8 [3, H, W], once what was found has been said."""
-    import torch
-
+    from progan.machine import fastest_device
     from progan.metrics.kept import Kept
     from progan.metrics.neighbours import (
         Originals,
@@ -99,8 +98,7 @@ def picture_of(
     from progan.metrics.neighbours_picture import Block, draw
     from progan.sampling import generate
 
-    fast = torch.accelerator.is_available()
-    device = torch.accelerator.current_accelerator() if fast else torch.device("cpu")
+    device = fastest_device()
     network = load_inception(inception, device)
     config, r = snapshot.config.data, snapshot.resolution
     originals = Originals(images, config.mirror, device, say)
@@ -137,19 +135,3 @@ def labels_of(snapshot: "Snapshot", seeds: list[int]) -> "Labels | None":
         return example_rows(seeds, snapshot.examples)
     classes = len(snapshot.classes)
     return [seed % classes for seed in seeds] if classes else None
-
-
-def check_out(path: Path) -> None:
-    """Before minutes of searching, not after them.
-
-    Raises:
-        UserError: the picture cannot be written there.
-    """
-    if path.suffix.lower() != ".png":
-        raise UserError(f"--out {path}: the picture is a PNG; give a file ending in .png")
-    if path.is_dir():
-        raise UserError(f"--out {path}: is a folder; give a file's name")
-    if not path.parent.is_dir():
-        raise UserError(f"--out {path}: there is no folder {path.parent}; make it first")
-    if not os.access(path.parent, os.W_OK):
-        raise UserError(f"--out {path}: may not be written")

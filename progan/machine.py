@@ -27,6 +27,12 @@ PEAK_TFLOPS = {
 }
 
 
+def fastest_device() -> torch.device:
+    """An accelerator, if there is one."""
+    there = torch.accelerator.is_available()  # without a driver torch still names one
+    return torch.accelerator.current_accelerator() if there else torch.device("cpu")
+
+
 def device_name(device: torch.device) -> str:
     """As its vendor calls it."""
     if device.type == "cuda":

@@ -81,6 +81,21 @@ JSON = click.option(
 )
 
 
+PICTURES = (".png", ".svg", ".pdf", ".jpg")
+
+
+def check_picture(file: Path, option: str, endings: tuple[str, ...] = PICTURES) -> None:
+    """Before minutes of work, not after them.
+
+    Raises:
+        UserError: for a picture that cannot be written.
+    """
+    if file.suffix.lower() not in endings:
+        one_of = "one of " if len(endings) > 1 else ""
+        raise UserError(f"{option} {file} must end in {one_of}{', '.join(endings)}")
+    check_target(file, option)
+
+
 def check_target(file: Path | None, option: str = "--json") -> None:
     """Before minutes of measuring, not after them.
 

@@ -4,14 +4,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from progan.errors import UserError
+from progan.options import check_picture
 from progan.schedule import Phase, Ramp, Schedule
 from progan.words import human_time
 
 if TYPE_CHECKING:  # it imports torch, and a table needs none
     from progan.costs import CostModel
-
-PLOT_SUFFIXES = (".png", ".svg", ".pdf", ".jpg")
 
 
 def rate_text(phase: Phase) -> str:
@@ -62,8 +60,7 @@ def plot(schedule: Schedule, path: Path) -> None:
     """Resolution, alpha, batch size and learning rate against kimg, as a picture file."""
     import matplotlib
 
-    if path.suffix.lower() not in PLOT_SUFFIXES:
-        raise UserError(f"--plot {path} must end in one of {', '.join(PLOT_SUFFIXES)}")
+    check_picture(path, "--plot")
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 

@@ -15,6 +15,7 @@ from tqdm import tqdm
 from progan.disk import write_atomically
 from progan.distributed import random
 from progan.errors import UserError, nearest
+from progan.machine import fastest_device
 from progan.networks import Generator, conditions, quantized
 from progan.precision import float32_as
 from progan.snapshot import Snapshot
@@ -175,8 +176,7 @@ def write_samples(
     names = [f"seed{seed:04d}{ending}" for ending in made_of for seed in seeds]
     seeds = seeds * len(made_of)
 
-    fast = torch.accelerator.is_available()
-    G = snapshot.G.to(torch.accelerator.current_accelerator() if fast else "cpu")
+    G = snapshot.G.to(fastest_device())
     starts = range(0, len(seeds), BATCH)
     batches = (slice(i, i + BATCH) for i in tqdm(starts, unit="batch", disable=None, leave=False))
     made = (

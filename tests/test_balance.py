@@ -377,7 +377,7 @@ def test_other_data_and_a_name_of_ones_own(pictures, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--out", "c.gif"], "--out c.gif must end in one of .png, .svg, .pdf"),
+        (["--out", "c.gif"], "--out c.gif must end in one of .png, .svg, .pdf, .jpg"),
         (["--out", "nowhere/c.png"], "--out nowhere/c.png: there is no folder nowhere"),
         (["--json", "nowhere/c.json"], "--json nowhere/c.json: there is no folder nowhere"),
         (["--num", "5"], "5 is not in the range"),

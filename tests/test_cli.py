@@ -129,7 +129,7 @@ def test_train_on_celeba_in_its_authors_layout(here, monkeypatch):
     ("arguments", "message"),
     [
         (["schedule", "--plot", "s.xyz"], "must end in one of .png"),
-        (["schedule", "--plot", "nowhere/s.png"], "nowhere/s.png: No such file or directory"),
+        (["schedule", "--plot", "nowhere/s.png"], "nowhere/s.png: there is no folder nowhere"),
         (["train", "--data", "demo", "--run-dir", "file/run"], "file"),
         (["sample", "snapshot", "--out", "file"], "file"),
         (["sample", "snapshot", "--seeds", "0-99999999999"], "more than 1,000,000"),

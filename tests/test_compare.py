@@ -478,7 +478,7 @@ def test_a_mistake_in_a_real_process(tmp_path):
         (["full/config.yaml"], "Error: full/config.yaml is a file; give the folder of a run"),
         (["."], "Error: . is no run: it has no config.yaml; give the folder of a run"),
         (["full", "nope"], "Error: nope does not exist"),
-        (["full", "--out", "f.gif"], "--out f.gif must end in one of .png, .svg, .pdf"),
+        (["full", "--out", "f.gif"], "--out f.gif must end in one of .png, .svg, .pdf, .jpg"),
         (["full", "--out", "png"], "--out png must end in one of"),
         (["full", "--out", "no/f.png"], "--out no/f.png: there is no folder no"),
         (["full", "--out", "dir.png"], "--out dir.png: is a folder; give a file's name"),

@@ -23,7 +23,7 @@ from progan.data import prepare, sources
 from progan.data.images import Square
 from progan.distributed import random
 from progan.metrics import inception
-from progan.metrics.evaluate import feed, noise_floor
+from progan.metrics.evaluate import Evaluation
 from progan.metrics.images import Fakes, Reals
 from progan.metrics.kept import Kept
 from progan.metrics.metric import Metric, measure
@@ -127,10 +127,9 @@ def test_what_is_told(trained):
     """Reference: the sentence a reader needs: kimg, resolution, data, and what the numbers must be
     seen beside: the floor, the reals' similarity, that there are only 24 images."""
     output = run("evaluate", trained, *SMALL)
-    first, swd, few, ms_ssim = output.strip().splitlines()[-4:]
-    assert "0.16 kimg, 16x16; " in first and "enlarged" not in output
+    first, swd, ms_ssim = output.strip().splitlines()[-3:]
+    assert "0.16 kimg, 16x16, beside 24 images of " in first and "enlarged" not in output
     assert swd.split()[0] == "swd64" and "floor " in swd and "at 16 " in swd
-    assert few.strip() == "the data has 24 images"
     assert ms_ssim.split()[0] == "msssim32" and "reals " in ms_ssim
 
 
@@ -146,6 +145,8 @@ def test_a_line_an_evaluation(trained):
     with open(file, "a") as torn:
         torn.write('{"nimg": 16')
     assert len(read(file)) == lines + 1
+    run("evaluate", trained, "--metrics", "swd10")
+    assert len(read(file)) == lines + 2
 
 
 def test_fakes_by_number(trained, sides):
@@ -179,14 +180,14 @@ def test_half_of_the_reals_against_the_other(sides, empty_cache):
     """Reference: SWD between positions 0 … 11 and 12 … 23. The second time it is read."""
     reals = sides[1]
     kept = Kept(None, reals.data, 16, True)
-    arguments = (SWD("swd64", 64), reals, Accelerator(cpu=True), kept, None)
-    floor = noise_floor(*arguments)
+    evaluation, metric = Evaluation(reals, Accelerator(cpu=True), kept), SWD("swd64", 64)
+    floor = evaluation.noise_floor(metric)
     halves = [[reals.batch(0, 12)], [reals.batch(12, 12)]]
     expected = measure(SWD("m", 12), *halves)["m"]
     assert floor == {"swd64_floor": pytest.approx(expected, rel=1e-6)}
-    assert noise_floor(*arguments) == floor
+    assert evaluation.noise_floor(metric) == floor
     kept.save("swd64_floor", {"floor": np.array(7.0)})
-    assert noise_floor(*arguments) == {"swd64_floor": 7.0}
+    assert evaluation.noise_floor(metric) == {"swd64_floor": 7.0}
 
 
 class Counting(Metric):
@@ -221,8 +222,10 @@ def test_how_many_images_a_metric_sees(sides, reals, repeats, wanted):
     more than that.
     """
     metric, other = Counting(20, reals, repeats), Counting(50, 50, True)
+    kept = Kept(None, sides[1].data, 16, True)
+    evaluation = Evaluation(sides[1], Accelerator(cpu=True), kept)
     for side, batches in zip(("fakes", "reals"), sides, strict=True):
-        feed([metric, other], side, batches, sides[1], Accelerator(cpu=True), None)
+        evaluation.feed([metric, other], side, batches, side)
     assert [n for side, n in metric.seen if side == "reals"] == list(range(wanted))
     assert [n for side, n in metric.seen if side == "fakes"] == list(range(20))
     assert len(other.seen) == 100

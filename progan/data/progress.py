@@ -12,13 +12,14 @@ from progan.words import human_time
 LINE_SECONDS = 15
 
 
+Say = Callable[[str], None] | None  # shows lines to the user; None: silence
+
+
 @contextmanager
-def progress_bar(
-    title: str, total: int, done: int, say: Callable[[str], None] | None
-) -> Iterator[Callable[[int], None]]:
+def progress_bar(title: str, total: int, done: int, say: Say) -> Iterator[Callable[[int], None]]:
     """Gives a function to call with the number of images just done.
 
-    say: shows lines to the user; None: silence. A terminal has a bar with images/s and time left.
+    A terminal has a bar with images/s and time left.
     """
     start = last = time.monotonic()
     now = done

@@ -1,7 +1,6 @@
 """Metrics of a generator beside its data: images made once for all of them, on all processes."""
 
-import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
@@ -10,8 +9,7 @@ import numpy as np
 from accelerate import Accelerator
 from torch import Tensor
 
-from progan.data.progress import progress_bar
-from progan.disk import DiskError
+from progan.data.progress import Say, progress_bar
 from progan.distributed import gathered, on_any
 from progan.errors import UserError
 from progan.metrics.images import Fakes, Reals
@@ -19,8 +17,6 @@ from progan.metrics.kept import Kept
 from progan.metrics.metric import Gather, Metric
 from progan.metrics.protocols import SMALLEST
 from progan.metrics.swd import SWD
-
-log = logging.getLogger("progan")
 
 
 class Batches(Protocol):
@@ -55,7 +51,7 @@ class Evaluation:
     reals: Reals
     accelerator: Accelerator
     kept: Kept
-    say: Callable[[str], None] | None = None
+    say: Say = None
 
     @property
     def gather(self) -> Gather:
@@ -114,12 +110,9 @@ class Evaluation:
         return True
 
     def keep(self, name: str, arrays: dict[str, np.ndarray]) -> None:
-        """For next time, if the disk allows."""
+        """For next time."""
         if self.accelerator.is_main_process:
-            try:
-                self.kept.save(name, arrays)
-            except (DiskError, OSError) as error:
-                log.warning("%s; it will be computed again next time", error)
+            self.kept.save(name, arrays)
         self.accelerator.wait_for_everyone()
 
     def noise_floor(self, metric: SWD) -> dict[str, float]:

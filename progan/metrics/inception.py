@@ -94,7 +94,7 @@ def library(module: str) -> ModuleType:
         return import_module(f"torch_fidelity.{module}")
     except ModuleNotFoundError:
         raise UserError(
-            "fid, kid, is and pr need torch-fidelity: pip install 'progan[metrics]'"
+            "Inception features need torch-fidelity: pip install 'progan[metrics]'"
         ) from None
 
 

@@ -1,6 +1,7 @@
 """What metrics found about reals, kept in the cache under the checksum of the data."""
 
 import hashlib
+import logging
 import zipfile
 from pathlib import Path
 
@@ -8,7 +9,9 @@ import numpy as np
 
 from progan.data.cache import cache_folder
 from progan.data.stream import Images
-from progan.disk import write_atomically
+from progan.disk import DiskError, write_atomically
+
+log = logging.getLogger("progan")
 
 VERSION = 1  # of the protocols: other numbers must not meet what is kept by them
 
@@ -30,8 +33,13 @@ class Kept:
             return None
 
     def save(self, name: str, arrays: dict[str, np.ndarray]) -> None:
+        """If the disk allows."""
+
         def write(temporary: Path) -> None:
             with open(temporary, "wb") as file:
                 np.savez(file, **arrays)
 
-        write_atomically(self.folder / f"{name}.npz", write)
+        try:
+            write_atomically(self.folder / f"{name}.npz", write)
+        except (DiskError, OSError) as error:
+            log.warning("%s; it will be computed again next time", error)

@@ -1,6 +1,5 @@
 """Does a generator memorize? Its samples' nearest training images, by pixels or by features."""
 
-import logging
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
@@ -9,12 +8,11 @@ import torch
 from torch import Tensor
 
 from progan.data.images import box_levels
-from progan.data.progress import progress_bar
+from progan.data.progress import Say, progress_bar
 from progan.data.stream import Images
-from progan.disk import DiskError
 from progan.distributed import random
 from progan.errors import UserError
-from progan.metrics.evaluate import Say, batch_size
+from progan.metrics.evaluate import batch_size
 from progan.metrics.inception import Inception
 from progan.metrics.kept import Kept
 
@@ -23,8 +21,6 @@ YARDSTICK = 256  # training images whose own nearest others are looked for
 MEMORIZED = 0.5  # of the yardstick: nearer than that is no chance
 PIXEL_BATCH = 1024  # images searched at a time: 25 MB of float64 at 32x32
 MOST_KEPT = 2e9  # bytes of features; those of more images are computed anew each time
-
-log = logging.getLogger("progan")
 
 
 @dataclass(frozen=True)
@@ -173,10 +169,7 @@ def by_features(
     found = compare(samples, originals, rows, size, reals, known.get("yardstick"), originals.say)
     if not known:
         features = {"features": torch.cat(computed).numpy()} if computed else {}
-        try:
-            kept.save(name, {"yardstick": found.reals} | features)
-        except (DiskError, OSError) as error:
-            log.warning("%s; it will be computed again next time", error)
+        kept.save(name, {"yardstick": found.reals} | features)
     return found
 
 

@@ -10,9 +10,12 @@ SECTION = "Metrics/"  # of the keys in the file and in TensorBoard
 
 
 def record(run_dir: Path, nimg: int, results: dict[str, float]) -> None:
-    """Add a line."""
+    """Add a line, also after one that a power cut has torn."""
     keyed = {SECTION + name: value for name, value in results.items()}
-    append(run_dir / FILE, json.dumps({"nimg": nimg, **keyed}) + "\n")
+    file = run_dir / FILE
+    before = file.read_bytes() if file.exists() else b""
+    torn = bool(before) and not before.endswith(b"\n")
+    append(file, "\n" * torn + json.dumps({"nimg": nimg, **keyed}) + "\n")
 
 
 def read(file: Path) -> list[dict[str, float]]:

@@ -32,7 +32,8 @@ GREY = 128.0  # taken off, for the sake of half floats
 class SWD(Metric):
     """Of `count` fakes against as many reals of at least 16x16, times 1000 as in the paper.
 
-    Where an image is cut depends on its number alone, so batches may be of any size. Results: the mean over levels under the metric's name, and `NAME_at_R` for each level.
+    Where an image is cut depends on its number alone, so batches may be of any size. Results: the
+    mean over levels under the metric's name, and `NAME_at_R` for each level.
     """
 
     def __init__(self, name: str, count: int):
