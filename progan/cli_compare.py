@@ -52,16 +52,35 @@ def compare(
     check_target(json_file)
     runs = read_runs(folders)
     names = chosen_metrics(runs, metrics)
+    notes = unlike(folders)
     click.echo(table(runs, names))
     comparisons = [found for name in names for by in CLOCKS if (found := compared(runs, name, by))]
     for comparison in comparisons:
         click.echo(sentence(comparison))
+    for line in notes:
+        click.echo(line)
     save(draw(runs, names), out)
     click.echo(f"plotted in {out}")
     if json_file:
         text = json.dumps(content(runs, names, comparisons), indent=2, allow_nan=False)
         json_file.write_text(text + "\n", encoding="utf-8")
         click.echo(f"all figures in {json_file}")
+
+
+def unlike(folders: tuple[Path, ...]) -> list[str]:
+    """Words on settings without which the same metric means two things."""
+    from progan.runs import read_config
+
+    configs = [read_config(folder, []) for folder in folders]
+    seen = {
+        "data.source": {str(config.data.source) for config in configs},
+        "network.resolution": {str(config.network.resolution) for config in configs},
+    }
+    return [
+        f"note: their {key} differs ({', '.join(sorted(values))}), so the metrics do not compare"
+        for key, values in seen.items()
+        if len(values) > 1
+    ]
 
 
 def content(

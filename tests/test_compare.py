@@ -35,7 +35,7 @@ def make_run(path: str, results: dict[int, dict], hours: dict[int, float] | None
     """A run's folder with the results by nimg and, at each tick, the hours so far."""
     folder = Path(path)
     folder.mkdir(parents=True)
-    (folder / "config.yaml").write_text("seed: 0\n")
+    (folder / "config.yaml").write_text("run:\n  seed: 0\n")
     add(folder, *(line(nimg, **values) for nimg, values in results.items()))
     ticks = [{"nimg": nimg, "Timing/total_hours": h} for nimg, h in (hours or {}).items()]
     (folder / "stats.jsonl").write_text("".join(json.dumps(tick) + "\n" for tick in ticks))
@@ -527,3 +527,13 @@ def test_a_folder_in_place_of_a_file(here):
     (folder / "metrics.jsonl").unlink()
     (folder / "metrics.jsonl").mkdir()
     assert "Error: a/metrics.jsonl: Is a directory" in refused("a")
+
+
+def test_unlike_runs_are_noted(here, quick):
+    """Reference: the settings without which one metric means two things."""
+    make_run("a", {1000: {"swd2000": 20.0}})
+    make_run("b", {1000: {"swd2000": 21.0}})
+    assert not [text for text in shown("a", "b") if text.startswith("note")]
+    Path("b/config.yaml").write_text("network:\n  resolution: 64\n")
+    note = "note: their network.resolution differs (128, 64), so the metrics do not compare"
+    assert note in shown("a", "b")

@@ -1,6 +1,7 @@
 """Nearest training images: found, told in words, drawn."""
 
 import os
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -299,7 +300,7 @@ def test_the_command(tmp_path, nothing_downloaded):
     data = write_images(tmp_path / "images", drawn(COUNT))
     path = make_run(tmp_path, data)
     output = command(path.parent.parent, "--seeds", "5,9")
-    assert "12.5 kimg, 16x16" in output and f"{COUNT} images, also flipped" in output
+    assert "12.5 kimg, 16x16" in output and f"{COUNT} images of {data}, also flipped" in output
     assert "nearest training image by pixels at 16x16: median" in output
     assert "Inception features were not compared" in output
     assert "2 samples beside their nearest training images in neighbours-of-run.png" in output
@@ -380,7 +381,8 @@ def test_errors(tmp_path, nothing_downloaded, arguments, message):
 
 def test_weights_without_the_library(tmp_path, nothing_downloaded, monkeypatch):
     """Reference: how to install it, before anything else is done."""
-    monkeypatch.setattr(cli_neighbours, "find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "torch_fidelity", None)
+    monkeypatch.delitem(sys.modules, "torch_fidelity.version", raising=False)
     arguments = ["neighbours", "nowhere", "--inception", "weights.pth"]
     result = CliRunner().invoke(main, arguments, catch_exceptions=False)
     assert result.exit_code == 2 and "pip install 'progan[metrics]'" in result.output
