@@ -107,7 +107,7 @@ def result_of(
     snapshot = load_snapshot(file)
     config = snapshot.config
     full = config.network.resolution
-    check_resolution(full)
+    check_resolution(file, full)
     images = data_of(snapshot, data)
     source = data or config.data.source
     G = snapshot.G.to(accelerator.device)

@@ -105,6 +105,7 @@ def test_where_and_how_the_data_are_kept_may_change_on_resume(squares, whole, tm
     assert_identical(state(tmp_path / "run"), state(whole))
 
 
+@pytest.mark.slow
 def test_two_processes_equal_one_on_shards(squares, tmp_path):
     """Reference: one process, weights to rounding. Both read their shares from the shards."""
     settings = {"data__labels": "true", "schedule__batch_size": 16, "schedule__total_kimg": 0.192}

@@ -418,6 +418,7 @@ def test_data_of_a_few_images(tmp_path):
     assert result["metrics"].keys() == {"swd10", "swd10_at_16"}
 
 
+@pytest.mark.slow
 def test_processes_equal_one(trained, tmp_path, monkeypatch):
     """Reference: one process, every figure to a part in a million. Twice in a row: what was kept
     the first time, all of the reals, counts once, not once a process. Batches are of ten images

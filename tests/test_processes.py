@@ -227,6 +227,7 @@ def test_alone_after_accelerate(monkeypatch):
         make_accelerator(Path("."), None)
 
 
+@pytest.mark.slow
 def test_two_machines_train_together(photos, tmp_path):
     """Reference: one process, to rounding. Two agents of torchrun as on two machines, each with a
     cache of its own, meet at an address and share the run's folder."""

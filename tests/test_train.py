@@ -25,6 +25,7 @@ from progan.data.images import Square
 from progan.data.stream import Stream
 from progan.runs import LOCK, lock_run
 from progan.settings import load_config
+from progan.snapshot import snapshot_path
 from progan.stopping import StopRequest
 from progan.updates import Loss, critic_gradients, generator_gradients
 
@@ -365,7 +366,8 @@ def test_samples_equal_the_grid_that_training_showed(photos, tmp_path):
     grey level, by the command line in a process of its own."""
     run_dir = tmp_path / "run"
     train(photos, run_dir)
-    for snapshot in sorted((run_dir / "snapshots").iterdir()):
+    for nimg in (48, 96):
+        snapshot = snapshot_path(run_dir, nimg)
         out = tmp_path / snapshot.stem
         result = progan("sample", snapshot, "--grid", "--out", out)
         assert result.returncode == 0, result.stderr

@@ -153,8 +153,8 @@ def train(
     assert data.labels is not None
     if data.count < FEWEST:
         raise UserError(
-            f"{data.title} has {data.count} images with labels; to train and test a classifier of "
-            f"them {FEWEST} or more are needed"
+            f"balance trains and tests a classifier on images with labels, {FEWEST} or more; "
+            f"{data.title} has {data.count}"
         )
     exclusive = data.labels.ndim == 1
     table = rows_of(data.labels, len(data.classes))

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -26,11 +27,11 @@ class Batches(Protocol):
         """uint8 [count, C, r, r]."""
 
 
-def check_resolution(resolution: int) -> None:
-    """Raises UserError where images are too small for metrics."""
+def check_resolution(file: Path, resolution: int) -> None:
+    """Raises UserError where a snapshot's images are too small for metrics."""
     if resolution < SMALLEST:
         raise UserError(
-            f"metrics look at images of {SMALLEST}x{SMALLEST} or more; network.resolution is "
+            f"{file}: metrics look at images of {SMALLEST}x{SMALLEST} or more; network.resolution is "
             f"{resolution}"
         )
 
