@@ -31,8 +31,8 @@ def check_resolution(file: Path, resolution: int) -> None:
     """Raises UserError where a snapshot's images are too small for metrics."""
     if resolution < SMALLEST:
         raise UserError(
-            f"{file}: metrics look at images of {SMALLEST}x{SMALLEST} or more; network.resolution is "
-            f"{resolution}"
+            f"{file}: metrics look at images of {SMALLEST}x{SMALLEST} or more, and its "
+            f"network.resolution is {resolution}"
         )
 
 
