@@ -16,7 +16,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from progan.metrics.curves import HOURS, STATS, lines_of
+from progan.metrics.curves import HOURS, STATS, interpolate, lines_of, read_runs
 from progan.metrics.record import FILE, read
 from progan.snapshot import snapshot_path
 
@@ -67,6 +67,7 @@ def main() -> None:
         evaluate(run, snapshots, CURVES)
         evaluate(run, snapshots[-1:], AT_THE_END)
     progan("compare", *runs.values(), "--out", arguments.work / "compare.png")
+    print_by_minute(list(runs.values()), arguments.minutes)
     figures = {name: last_line(run) for name, run in runs.items()}
     print(json.dumps({"minutes": arguments.minutes, "seed": arguments.seed} | figures))
 
@@ -104,6 +105,20 @@ def evaluate(run: Path, snapshots: list[Path], metrics: str) -> None:
     done = {snapshot_path(run, x["nimg"]) for x in read(run / FILE) if f"Metrics/{first}" in x}
     if left := [path for path in snapshots if path not in done]:
         progan("evaluate", *left, "--metrics", metrics)
+
+
+def print_by_minute(folders: list[Path], minutes: float) -> None:
+    """A Markdown table of each metric, straight lines between evaluations."""
+    runs = read_runs(folders)
+    for metric in CURVES.split(","):
+        names = [run.name for run in runs]
+        print(f"\n| minutes | {' | '.join(names)} |\n|{'---|' * (len(names) + 1)}")
+        for minute in (1, 2, 3, 5, 8, 10, 12, 15, 20, 25, 30):
+            curves = [[(p.hours * 60, p.value) for p in run.metrics[metric]] for run in runs]
+            values = [interpolate(curve, minute) for curve in curves]
+            if minute <= minutes:
+                said = ["-" if v is None else f"{v:.3g}" for v in values]
+                print(f"| {minute} | {' | '.join(said)} |")
 
 
 def last_line(run: Path) -> dict[str, float]:

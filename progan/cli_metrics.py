@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from progan.metrics.inception import Inception
     from progan.snapshot import Snapshot
 
+WORDS = {"floor": "reals against other reals", "reals": "reals themselves"}
 DATA = click.option(
     "--data",
     metavar="NAME|PATH",
@@ -153,7 +154,16 @@ def data_of(snapshot: "Snapshot", data: str | None, labels: bool = False) -> "Im
             f"the data of this run, {config.data.source}, is not there; if it has moved, give "
             "--data PATH"
         )
-    images = open_data(config, False, say if is_main() else lambda line: None)
+    try:
+        images = open_data(config, False, say if is_main() else lambda line: None)
+    except UserError as error:
+        if labels or not str(error).endswith("data.labels=false"):
+            raise
+        # Its remedy, to do without labels, is none here.
+        raise UserError(
+            f"{str(error).split('; ')[0]}; the generator makes images of labels, whose shares it "
+            "takes from the data: give its own data as --data"
+        ) from None
     if snapshot.classes and images.classes != snapshot.classes:
         raise UserError(
             f"the labels of {images.title} ({', '.join(images.classes)}) are not those that the "
@@ -187,7 +197,7 @@ def tell(
     click.echo(f"{file}: {snapshot.nimg / 1000} kimg, {size}{enlarged}, beside {beside}")
     for name in names:
         more = {key[len(name) + 1 :]: v for key, v in results.items() if key.startswith(name + "_")}
-        details = ", ".join(f"{key.replace('_', ' ')} {value:.4g}" for key, value in more.items())
+        details = ", ".join(f"{WORDS.get(k, k.replace('_', ' '))} {v:.4g}" for k, v in more.items())
         value = f"{results[name]:.4g}" if name in results else ""
         click.echo(f"  {name:<12}{value:<10}{details}")
 

@@ -129,8 +129,8 @@ def test_what_is_told(trained):
     output = run("evaluate", trained, *SMALL)
     first, swd, ms_ssim = output.strip().splitlines()[-3:]
     assert "0.16 kimg, 16x16, beside 24 images of " in first and "enlarged" not in output
-    assert swd.split()[0] == "swd64" and "floor " in swd and "at 16 " in swd
-    assert ms_ssim.split()[0] == "msssim32" and "reals " in ms_ssim
+    assert swd.split()[0] == "swd64" and "reals against other reals " in swd and "at 16 " in swd
+    assert ms_ssim.split()[0] == "msssim32" and "reals themselves " in ms_ssim
 
 
 def test_a_line_an_evaluation(trained):
