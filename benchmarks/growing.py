@@ -16,8 +16,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from progan.metrics.curves import HOURS, STATS, interpolate, lines_of, read_runs
-from progan.metrics.record import FILE, read
+from progan.metrics.curves import HOURS, interpolate, lines_of, read_runs
+from progan.metrics.record import METRICS, STATS, read
 from progan.snapshot import snapshot_path
 
 CURVES = "swd2000,msssim1000"  # by minute
@@ -102,7 +102,7 @@ def by_minute(run: Path, minutes: float) -> list[Path]:
 
 def evaluate(run: Path, snapshots: list[Path], metrics: str) -> None:
     first = metrics.partition(",")[0]
-    done = {snapshot_path(run, x["nimg"]) for x in read(run / FILE) if f"Metrics/{first}" in x}
+    done = {snapshot_path(run, x["nimg"]) for x in read(run / METRICS) if f"Metrics/{first}" in x}
     if left := [path for path in snapshots if path not in done]:
         progan("evaluate", *left, "--metrics", metrics)
 
@@ -123,7 +123,7 @@ def print_by_minute(folders: list[Path], minutes: float) -> None:
 
 def last_line(run: Path) -> dict[str, float]:
     """What the whole protocols say of the last snapshot, and how far it was."""
-    results = [line for line in read(run / FILE) if "Metrics/swd16k" in line][-1]
+    results = [line for line in read(run / METRICS) if "Metrics/swd16k" in line][-1]
     at = {nimg: line[HOURS] for nimg, line in lines_of(run / STATS)}
     return results | {"minutes": round(60 * at[results["nimg"]], 2)}
 

@@ -23,7 +23,7 @@ from progan.data.shards import from_shards, is_shards
 from progan.data.sources import NAMED, find, first
 from progan.data.stream import Images, Stream
 from progan.distributed import random
-from progan.errors import UserError
+from progan.errors import LabelError, UserError
 from progan.networks import Critic, Generator
 from progan.precision import chosen, computing_in
 from progan.schedule import Schedule
@@ -82,7 +82,7 @@ def open_prepared(path: Path, config: Config) -> Pyramid:
             "it again with a larger --max-resolution"
         )
     if config.data.labels and not pyramid.classes:
-        raise UserError(
+        raise LabelError(
             f"data.labels is true, and {path} was prepared without labels; prepare it again with "
             "--labels, or set -o data.labels=false"
         )

@@ -54,6 +54,7 @@ def main() -> None:
     progan data info FOLDER              what is in it, and is it fit?
     progan balance runs/faces            does it amplify what its data has?
     progan bench --config celeba         how fast is this machine?
+    progan evaluate runs/demo            how good is it?
     progan compare runs/a runs/b         at equal images and hours, which is better?
     """
     let_threads_sleep()

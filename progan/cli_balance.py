@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from progan.cli_metrics import DATA, data_of, say
-from progan.errors import UserError
+from progan.cli_metrics import DATA, say
 from progan.launch import is_main
 from progan.options import JSON, PathOption, check_picture, check_target
 from progan.runs import base_name
@@ -61,11 +60,12 @@ def balance(
         return
     from progan.metrics.balance import balance as compare
     from progan.metrics.balance import chart
+    from progan.metrics.beside import open_beside
     from progan.snapshot import find_snapshot, load_snapshot
 
     file = find_snapshot(source)
     snapshot = load_snapshot(file)
-    images = labelled(snapshot, data)
+    images = open_beside(file, snapshot, data, say, labels=True)
     classifier = classifier_for(snapshot, images)
     rows = compare(classifier, samples_of(snapshot, images, num))
     images.close()
@@ -76,25 +76,6 @@ def balance(
     if json_file:
         write(json_file, file, snapshot, images, classifier, num, rows)
         click.echo(f"all figures in {json_file}")
-
-
-def labelled(snapshot: "Snapshot", data: str | None) -> "Images":
-    """The images to compare with, with their labels.
-
-    Raises:
-        UserError: they have none.
-    """
-    try:
-        return data_of(snapshot, data, labels=True)
-    except UserError as error:
-        if not str(error).endswith("data.labels=false"):
-            raise
-        # Its remedy, to do without labels, is none here.
-        raise UserError(
-            f"{str(error).split('; ')[0]}; progan balance compares shares of labels: lay the "
-            "images out as <class>/<image>, put a labels.csv beside them (docs/data.md, Labels), "
-            "or give the same images with labels as --data"
-        ) from None
 
 
 def classifier_for(snapshot: "Snapshot", images: "Images") -> "Classifier":

@@ -25,9 +25,8 @@ def verify(run: Path) -> None:
     from progan.checkpoint import checkpoints_of, read
     from progan.snapshot import load_snapshot, snapshots_of
 
-    readers = dict.fromkeys(checkpoints_of(run), read) | dict.fromkeys(
-        snapshots_of(run), load_snapshot
-    )
+    snapshots = snapshots_of(run) + snapshots_of(run, "best")
+    readers = dict.fromkeys(checkpoints_of(run), read) | dict.fromkeys(snapshots, load_snapshot)
     if not readers:
         raise UserError(f"{run} has no checkpoints and no snapshots; give a run that has trained")
     damaged = 0

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from progan.cli_metrics import DATA, data_of, say
+from progan.cli_metrics import DATA, say
 from progan.errors import UserError
 from progan.launch import is_main
 from progan.options import PathOption, check_picture
@@ -49,6 +49,7 @@ def neighbours(
     progan neighbours runs/faces
     progan neighbours runs/faces --seeds 0-31 --out memorized.png
     """
+    from progan.metrics.beside import cache_of, open_beside
     from progan.metrics.inception import library
     from progan.sampling import parse_seeds, save_png
     from progan.snapshot import find_snapshot, load_snapshot
@@ -64,15 +65,16 @@ def neighbours(
     check_picture(out, "--out", (".png",))
     file = find_snapshot(source)
     snapshot = load_snapshot(file)
-    images = data_of(snapshot, data)
+    images = open_beside(file, snapshot, data, say)
     try:
         size = f"{snapshot.resolution}x{snapshot.resolution}"
         mirrored = ", also flipped" if snapshot.config.data.mirror else ""
         click.echo(f"{file}: {snapshot.nimg / 1000} kimg, {size}")
         source_of_them = data or snapshot.config.data.source
         click.echo(f"{images.count:,} images of {source_of_them}{mirrored}")
+        cache = cache_of(file, snapshot.config)
         title = f"{base_name(source.resolve())}, {snapshot.nimg / 1000:g} kimg"
-        save_png(picture_of(title, snapshot, images, numbers, inception), out)
+        save_png(picture_of(title, snapshot, images, numbers, inception, cache), out)
     finally:
         images.close()
     click.echo(f"{len(numbers)} samples beside their nearest training images in {out}")
@@ -84,6 +86,7 @@ def picture_of(
     images: "Images",
     seeds: list[int],
     inception: Path | None,
+    cache: Path | None,
 ) -> "np.ndarray":
     """The picture, uint8 [3, H, W], once what was found has been said."""
     from progan.machine import fastest_device
@@ -100,8 +103,8 @@ def picture_of(
 
     device = fastest_device()
     network = load_inception(inception, device)
-    config, r = snapshot.config.data, snapshot.resolution
-    originals = Originals(images, config.mirror, device, say)
+    mirror, r = snapshot.config.data.mirror, snapshot.resolution
+    originals = Originals(images, mirror, device, say)
     G = snapshot.G.to(device)
     samples = generate(G, seeds, labels_of(snapshot, seeds), r, snapshot.alpha)
     at = pixel_resolution(r, snapshot.alpha)
@@ -112,7 +115,7 @@ def picture_of(
     if network is None:
         lines.append("(Inception features were not compared: give their weights by --inception)")
     else:
-        kept = Kept(config.cache and Path(config.cache), images, r, config.mirror)
+        kept = Kept(cache, images, r, mirror)
         found = by_features(samples, originals, network, kept)
         blocks.append(Block("nearest by Inception features", "Euclidean distance", found))
         lines += verdict(found, seeds, "Inception features", "")

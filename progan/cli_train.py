@@ -87,7 +87,7 @@ def train(
         config, run_dir = read_config(resume, list(overrides)), resume
     else:
         config = resolve(data, config_name, list(overrides))
-    config = with_absolute_source(config, resume)
+    config = with_absolute_paths(config, resume)
     if config.data.source is None:
         raise UserError("what to train on? give --data demo, or --data with a folder of images")
     run_dir = run_dir or Path("runs") / base_name(config.data.source)
@@ -111,10 +111,14 @@ def resolve(data: str | None, config_name: str | None, overrides: list[str]) -> 
     return load_config(config_name, overrides)
 
 
-def with_absolute_source(config: Config, resume: Path | None) -> Config:
-    """A path is kept absolute, so that the run can be resumed from any folder."""
+def with_absolute_paths(config: Config, resume: Path | None) -> Config:
+    """Paths are kept absolute, so that the run can be resumed from any folder."""
     from progan.data.sources import NAMED, is_missing
 
+    if config.run.inception:
+        weights = str(Path(config.run.inception).expanduser().resolve())
+        run = config.run.model_copy(update={"inception": weights})
+        config = config.model_copy(update={"run": run})
     source = config.data.source
     if source is None or source in NAMED or "://" in source:
         return config

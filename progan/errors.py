@@ -8,6 +8,10 @@ class UserError(ValueError):
     """What was wrong with which value, what is allowed, what to do. Exit code 2."""
 
 
+class LabelError(UserError):
+    """The data has no labels, or wrong ones; the remedy that it names is to do without."""
+
+
 def nearest(word: str, allowed: Iterable[str]) -> str:
     """``" (did you mean 'x'?)"`` for the allowed word nearest to `word`, or nothing."""
     match = difflib.get_close_matches(word, list(allowed), n=1, cutoff=0.5)

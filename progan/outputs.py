@@ -15,8 +15,7 @@ from progan.data.stream import Stream
 from progan.disk import DiskError
 from progan.health import signs, variety
 from progan.metrics.best import best_path, forget_worse, improved
-from progan.metrics.record import FILE as METRICS
-from progan.metrics.record import SECTION
+from progan.metrics.record import METRICS, SECTION, has
 from progan.networks import Generator
 from progan.sampling import generate, grid, grid_layout, save_png
 from progan.schedule import Phase, Schedule
@@ -207,8 +206,12 @@ class Outputs:
             labels = self.classes, self.examples
             save_snapshot(path, Snapshot(self.G_ema, self.config, nimg, *reached, *labels))
 
+    def lacks(self, metrics: list[str], nimg: int) -> bool:
+        """Whether one of them has not been recorded yet."""
+        return self.active and not has(self.run_dir, nimg, metrics)
+
     def measured(self, results: dict[str, float], nimg: int) -> None:
-        """What metrics have found; where none was ever better, the snapshot is kept by its name."""
+        """What metrics have found; where one never was better, the snapshot is kept."""
         if not self.active or not results:
             return
         for name in improved(self.run_dir, results):

@@ -109,9 +109,9 @@ def read_labels(metadata: dict[str, str]) -> tuple[tuple[str, ...], np.ndarray |
     return tuple(names), np.array([list(row) for row in rows]).astype(np.uint8)
 
 
-def snapshots_of(run_dir: Path) -> list[Path]:
-    """Oldest first."""
-    return sorted((run_dir / "snapshots").glob("snapshot-*.safetensors"))
+def snapshots_of(run_dir: Path, kind: str = "snapshot") -> list[Path]:
+    """Oldest first; of the kind "best" those that were best by a metric."""
+    return sorted((run_dir / "snapshots").glob(f"{kind}-*.safetensors"))
 
 
 def find_snapshot(path: Path) -> Path:

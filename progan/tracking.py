@@ -20,9 +20,7 @@ from tqdm import tqdm
 from progan.config import Config, flatten
 from progan.disk import append, write_atomically
 from progan.errors import UserError, nearest
-from progan.metrics.record import FILE as METRICS
-
-STATS = "stats.jsonl"
+from progan.metrics.record import METRICS, STATS
 
 
 class Statistics:

@@ -22,6 +22,7 @@ from progan.metrics.gauge import Gauge
 from progan.outputs import Outputs
 from progan.runs import write_config
 from progan.schedule import Phase, at_resolution
+from progan.snapshot import snapshots_of
 from progan.stopping import StopRequest
 from progan.tracking import Skipped, Statistics
 
@@ -134,7 +135,7 @@ class Trainer:
     def begin(self) -> None:
         """Restore, find out what an update costs here, open the outputs."""
         restored = self.checkpoint.load_newest()
-        if not restored and any(self.run_dir.glob("snapshots/*")):
+        if not restored and snapshots_of(self.run_dir):
             raise UserError(
                 f"{self.run_dir} has snapshots but no checkpoints, so it cannot go on, and to "
                 "start anew would overwrite it; sample from it, and train in another --run-dir"
@@ -181,6 +182,8 @@ class Trainer:
             self.outputs.say(f"going on from {restored.name}")
         else:
             self.outputs.fakes(0)
+        if restored and self.ends_tick(self.schedule.at(nimg - 1), nimg):
+            self.measure()
         self.begin_tick()
 
     def begin_tick(self) -> None:
@@ -234,12 +237,15 @@ class Trainer:
         self.outputs.update(phase, nimg)
         if nimg == phase.start_nimg + phase.batch_size:
             self.outputs.begin_phase(phase, nimg)
+        if self.ends_tick(phase, nimg):
+            self.tick(phase)
+
+    def ends_tick(self, phase: Phase, nimg: int) -> bool:
+        """Whether the update that showed the image before `nimg` is a tick's last."""
         interval = at_resolution(self.config.run.tick_kimg, phase.resolution) * 1000
         shown = nimg - phase.start_nimg
         due = shown // interval > (shown - phase.batch_size) // interval
-        last = nimg == self.schedule.total_nimg
-        if due or last or nimg == phase.end_nimg:
-            self.tick(phase)
+        return due or nimg in (phase.end_nimg, self.schedule.total_nimg)
 
     def tick(self, phase: Phase) -> None:
         """Statistics, a grid of samples, and now and then a snapshot and a checkpoint."""
@@ -261,8 +267,6 @@ class Trainer:
         if skipped and self.accelerator.is_main_process:
             log.warning("%d updates of this tick were not finite and were skipped", skipped)
         self.outputs.tick(phase, nimg, means, more)
-        due = self.gauge.due(self.progress.tick, last=nimg == self.schedule.total_nimg)
-        self.outputs.measured(self.gauge.measure(due, *self.schedule.reached(nimg)), nimg)
         self.keep(phase)
         if in_a_row >= MOST_SKIPPED:
             self.save_checkpoint()
@@ -272,7 +276,23 @@ class Trainer:
                 f"is in {self.checkpoint.newest()}. A lower schedule.learning_rate in a new "
                 "--run-dir may help, or run.precision=fp32"
             )
+        self.measure()
         self.begin_tick()
+
+    def measure(self) -> None:
+        """The metrics that are due at this tick, unless that has been done.
+
+        It may take minutes, so it comes after the checkpoint, and ends where a stop is asked for:
+        whoever goes on from there measures first.
+        """
+        nimg = self.progress.nimg
+        due = self.gauge.due(self.progress.tick, last=nimg == self.schedule.total_nimg)
+        if not on_any(self.accelerator, self.outputs.lacks(due, nimg)):
+            return
+        self.outputs.say(f"measuring {', '.join(due)}")
+        reached = self.schedule.reached(nimg)
+        results = self.gauge.measure(due, *reached, lambda: self.stop.reason() is not None)
+        self.outputs.measured(results, nimg)
 
     def compare_weights(self) -> None:
         """Before anything of them is kept: all processes have the same.

@@ -50,7 +50,10 @@ def ticks(value: Any) -> Any:
 
 def check_metrics(metrics: dict[str, int]) -> dict[str, int]:
     """By the names under which they are told."""
-    return {named(*parse(name)): every for name, every in metrics.items()}
+    told = {named(*parse(name)): every for name, every in metrics.items()}
+    if len(told) < len(metrics):
+        raise ValueError("must name each metric once")
+    return told
 
 
 Metrics = Annotated[

@@ -367,7 +367,7 @@ def test_other_data_and_a_name_of_ones_own(pictures, tmp_path, monkeypatch):
     snapshot = snapshot_of(tmp_path / "s.safetensors", bare, False)
     message = run(snapshot, "--out", tmp_path / "c.svg", code=2)
     assert "lie in no class folder" in message
-    assert "progan balance compares shares of labels: lay the images out as <class>" in message
+    assert "here labels are compared: lay the images out as <class>" in message
     assert "data.labels=false" not in message
     printed = run(snapshot, "--data", sorted_, "--num", 100, "--out", tmp_path / "c.svg")
     assert "class " in printed and "cats" in printed and "dogs" in printed

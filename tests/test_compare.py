@@ -16,7 +16,8 @@ from PIL import Image
 from progan.cli import main
 from progan.metrics import curves
 from progan.metrics.compare import COLUMNS, compare, draw, sentence
-from progan.metrics.curves import better, canonical, chosen_metrics, is_whole, read_runs
+from progan.metrics.curves import chosen_metrics, read_runs
+from progan.metrics.protocols import better, canonical, is_whole
 
 
 @pytest.fixture

@@ -286,9 +286,18 @@ def test_a_file_outside_a_run(trained, photos, tmp_path):
     file = tmp_path / "snapshots" / "best.safetensors"
     file.parent.mkdir()
     shutil.copy(max((trained / "snapshots").iterdir()), file)
-    (result,) = evaluated(tmp_path, file, *SMALL)
+    assert "lies in no run's folder" in refused(file, *SMALL)
+    (result,) = evaluated(tmp_path, file, *SMALL, "--data", photos)
     assert result["snapshot"] == str(file)
     assert {p for p in tmp_path.rglob("*") if p.is_file()} == {file, tmp_path / "figures.json"}
+
+
+def test_a_stranger_s_file_chooses_no_places(photos, tmp_path):
+    """Reference: the folders that its config names for the cache and the data; neither is made."""
+    places = [f"data.cache={tmp_path}/theirs", f"data.root={tmp_path}/too", "data.workers=999"]
+    file = make_snapshot(tmp_path / "a.safetensors", *places)
+    evaluated(tmp_path, file, *SMALL, "--data", photos)
+    assert {p.name for p in tmp_path.iterdir()} == {"a.safetensors", "figures.json"}
 
 
 def test_a_file_named_from_within_its_run(trained, monkeypatch):
@@ -327,14 +336,16 @@ def test_smaller_images_are_enlarged(sides, alpha):
 
 def test_another_data_set(trained, tmp_path):
     """Reference: black images, from which every generator is farther than from its own data; the
-    data named, and what is kept of both apart."""
+    data named, what is kept of both apart, and only its own recorded in the run."""
     for i in range(30):
         path = tmp_path / "dark" / f"{i}.png"
         path.parent.mkdir(exist_ok=True)
         pixels = np.random.default_rng(i).integers(0, 3, (16, 16, 3), np.uint8)
         Image.fromarray(pixels).save(path)
     (own,) = evaluated(tmp_path, trained, *SMALL)
+    before = (trained / "metrics.jsonl").read_bytes()
     (other,) = evaluated(tmp_path, trained, *SMALL, "--data", tmp_path / "dark")
+    assert (trained / "metrics.jsonl").read_bytes() == before
     assert other["data"]["images"] == 30
     assert other["data"]["identity"] != own["data"]["identity"]
     assert other["metrics"]["msssim32"] == own["metrics"]["msssim32"]
@@ -402,8 +413,15 @@ def test_snapshots_that_cannot_be_compared(photos, tmp_path):
     assert "(cats, dogs)" in message and "(owls, dogs)" in message and "--data" in message
     nameless = make_snapshot(tmp_path / "c.safetensors")
     assert "give --data" in refused(nameless, *SMALL)
-    gone = make_snapshot(tmp_path / "d.safetensors", f"data.source={tmp_path}/gone")
-    assert "gone" in refused(gone, *SMALL)
+    gone = tmp_path / "run" / "snapshots" / "snapshot-000012.500.safetensors"
+    make_snapshot(gone, f"data.source={tmp_path}/gone")
+    (tmp_path / "run" / "config.yaml").touch()
+    assert "gone, is not there; if it has moved, give --data" in refused(gone, *SMALL)
+    unlabelled = tmp_path / "unlabelled"
+    shutil.copytree(photos / "cats", unlabelled)
+    named = make_snapshot(tmp_path / "e.safetensors", classes=("cats", "dogs"))
+    message = refused(named, *SMALL, "--data", unlabelled)
+    assert "put a labels.csv beside them" in message and "data.labels=false" not in message
 
 
 def test_data_of_a_few_images(tmp_path):

@@ -13,6 +13,7 @@ from progan.cli import main
 from progan.config import differences
 from progan.errors import UserError
 from progan.metrics.best import best_path, forget_worse, improved
+from progan.metrics.images import Fakes
 from progan.metrics.record import record
 from progan.settings import load_config
 
@@ -144,6 +145,7 @@ def test_improved(tmp_path):
         ("{swd16k: every 0 ticks}", "greater than or equal to 1"),
         ("{swd16k: often}", "valid integer"),
         ("swd16k", "valid dictionary"),
+        ("{swd16k: 1, swd16384: 2}", "must name each metric once"),
     ],
 )
 def test_refused(setting, message):
@@ -157,6 +159,38 @@ def test_small_networks_are_refused():
     """Reference: SWD's coarsest level."""
     with pytest.raises(UserError, match="16x16 or more; network.resolution is 8"):
         load_config(None, ["run.metrics={swd16k: 1}", "network.resolution=8"])
+
+
+def test_a_kill_before_the_first_checkpoint(gauged, photos, tmp_path):
+    """Reference: a new run. The best snapshot of a first tick is there before any checkpoint."""
+    run_dir = tmp_path / "run"
+    best_path(run_dir, "swd12", 32).parent.mkdir(parents=True)
+    best_path(run_dir, "swd12", 32).touch()
+    shutil.copy(gauged / "config.yaml", run_dir)
+    train(photos, run_dir)
+    assert lines(run_dir) == lines(gauged) and bests(run_dir) == bests(gauged)
+
+
+def test_a_stop_while_measuring(gauged, photos, tmp_path, monkeypatch):
+    """Reference: the undisturbed run. A stop asked for between two batches of images ends the
+    measuring, with a checkpoint; who goes on measures first, and trains then."""
+    run_dir = tmp_path / "run"
+    batch, made = Fakes.batch, []
+
+    def stopping(self, first, count):
+        made.append(first)
+        (run_dir / "stop").touch()
+        return batch(self, first, count)
+
+    monkeypatch.setattr(Fakes, "batch", stopping)
+    monkeypatch.setattr("progan.metrics.evaluate.batch_size", lambda resolution: 4)
+    monkeypatch.setattr("progan.stopping.LOOK", -1)
+    output = train(photos, run_dir)
+    assert "stopped" in output and made == [0] and not (run_dir / "metrics.jsonl").exists()
+    monkeypatch.undo()
+    output = train(photos, run_dir)
+    assert output.index("measuring swd12") < output.index("kimg  8x8")
+    assert lines(run_dir) == lines(gauged) and bests(run_dir) == bests(gauged)
 
 
 @pytest.mark.slow

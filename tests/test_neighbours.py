@@ -273,6 +273,7 @@ def make_run(folder: Path, data: Path, classes=(), examples=None) -> Path:
     G = Generator(**config.network.generator_settings(), c_dim=len(classes))
     path = folder / "run" / "snapshots" / "snapshot-000012.500.safetensors"
     save_snapshot(path, Snapshot(G, config, 12500, 16, None, tuple(classes), examples))
+    (folder / "run" / "config.yaml").write_text(config.to_yaml())
     return path
 
 

@@ -14,7 +14,7 @@ from numpy.lib import format
 
 from progan.data.labels import Labels, from_array
 from progan.data.source import Source, content_key, short_name
-from progan.errors import UserError
+from progan.errors import LabelError, UserError
 from progan.words import human_bytes
 
 # Ours, and those of MedMNIST: the array of images, that of labels.
@@ -175,7 +175,7 @@ def _check(where: str, shape: tuple[int, ...], dtype: np.dtype) -> bool:
 
 def _labels(path: Path, found: np.ndarray | None, count: int) -> Labels:
     if found is None:
-        raise UserError(
+        raise LabelError(
             f"data.labels: {path} has no labels: numpy.savez(file, images=…, labels=…) writes "
             "both; or set data.labels=false"
         )

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from progan.errors import UserError
+from progan.errors import LabelError, UserError
 
 TABLES = ("labels.csv", "dataset.json")
 
@@ -70,7 +70,7 @@ def _from_json(file: str, text: str, names: Sequence[str]) -> Labels:
         raise UserError(f"data.labels: {file} is no JSON that can be read ({error})") from None
     pairs = content.get("labels") if isinstance(content, dict) else None
     if not pairs:
-        raise UserError(
+        raise LabelError(
             f'data.labels: {file} has no labels: expected {{"labels": [["a.png", 0], …]}}; add '
             "them, or set data.labels=false"
         )
@@ -134,7 +134,7 @@ def from_folders(where: object, names: Sequence[str]) -> Labels:
     folders = [name[start:].rpartition("/")[0].partition("/")[0] for name in names]
     loose = [name for name, folder in zip(names, folders, strict=True) if not folder]
     if loose:
-        raise UserError(
+        raise LabelError(
             f"data.labels: {len(loose)} of {len(names)} images of {where} lie in no class folder "
             f"({loose[0]}); lay them out as <class>/<image>, two or more folders, put a labels.csv "
             "or dataset.json beside them, or set data.labels=false"
@@ -156,7 +156,7 @@ def classes(texts: Sequence[str], where: object, names: Sequence[str] = ()) -> L
     digits = all(text.isascii() and text.isdigit() for text in found)
     ordered = sorted(found, key=(lambda text: (int(text), text)) if digits else None)
     if len(ordered) < 2:
-        raise UserError(
+        raise LabelError(
             f"data.labels: {where} knows only one class, {ordered[0]}; two or more are needed: "
             "set data.labels=false"
         )
@@ -224,6 +224,6 @@ def _refuse(where: object, wrong: Iterable[str], what: str, more: str = "") -> N
     if wrong:
         first = ", ".join(wrong[:3]) + (", …" if len(wrong) > 3 else "")
         said = f"({first}){more}".encode(errors="backslashreplace").decode()
-        raise UserError(
+        raise LabelError(
             f"data.labels: {where}: {len(wrong)} {what} {said}; mend that, or set data.labels=false"
         )

@@ -13,7 +13,7 @@ import numpy as np
 from progan.data.labels import Labels
 from progan.data.readers import check_size
 from progan.data.source import Source, content_key, short_name
-from progan.errors import UserError
+from progan.errors import LabelError, UserError
 
 FILE = "data.mdb"
 _opened: dict[Path, tuple[tuple[int, ...], Any]] = {}
@@ -30,7 +30,7 @@ def from_lmdb(paths: Sequence[Path], labels: bool) -> Source:
     millions opens at once.
     """
     if labels and len(paths) < 2:
-        raise UserError(
+        raise LabelError(
             f"data.labels: {paths[0]} is one category, and the categories are the classes; name "
             "data set lsun with two or more of them in its folder, or set data.labels=false"
         )

@@ -15,7 +15,7 @@ from progan.data.images import BadImage, Square, open_image, read_square
 from progan.data.labels import Labels, from_attributes
 from progan.data.lsun import from_lmdb, is_lmdb
 from progan.data.source import Source, content_key
-from progan.errors import UserError, brief
+from progan.errors import LabelError, UserError, brief
 
 Find = Callable[[Path, bool, bool], Source]
 
@@ -96,7 +96,7 @@ def _attributes_of(lists: list[Path], remedy: str) -> ClassesOf:
     def classes(path: Path, names: list[str]) -> Labels:
         found = next(filter(Path.is_file, lists), None)
         if found is None:
-            raise UserError(
+            raise LabelError(
                 f"data.labels: {lists[0]} is missing, which has the attributes: {remedy}, or set "
                 "data.labels=false"
             )
@@ -108,7 +108,7 @@ def _attributes_of(lists: list[Path], remedy: str) -> ClassesOf:
 
 
 def _only_tables(path: Path, names: list[str]) -> Labels:
-    raise UserError(
+    raise LabelError(
         f"data.labels: {path} has no labels; put a labels.csv or a dataset.json into it, or set "
         "data.labels=false"
     )

@@ -21,7 +21,7 @@ from tqdm import tqdm
 from progan.data.files import SUFFIXES
 from progan.data.shard_list import AT_ONCE, Shard, patiently, told
 from progan.data.tars import BLOCK, BadTar, Member, members
-from progan.errors import UserError
+from progan.errors import LabelError, UserError
 
 log = logging.getLogger("progan")
 
@@ -203,7 +203,7 @@ def _check(images: int, no_label: list[str], labels: bool) -> None:
             f"data.source: no images in these shards: files ending in {' '.join(SUFFIXES)} count"
         )
     if no_label:
-        raise UserError(
+        raise LabelError(
             f"data.labels: {len(no_label)} of {images} images have no label "
             f"({', '.join(no_label[:3])}{', …' if len(no_label) > 3 else ''}): a whole number in a "
             ".cls file, or as `label` or `cls` in a .json file, of the same name; add them, or set "

@@ -27,7 +27,7 @@ from progan.data.shard_list import TAR, Shard, first_of, list_shards, told, with
 from progan.data.source import Source, content_key, short_name
 from progan.data.tars import BLOCK, header_name
 from progan.disk import write_atomically
-from progan.errors import UserError
+from progan.errors import LabelError, UserError
 
 
 def is_shards(data: str) -> bool:
@@ -187,7 +187,7 @@ def _classes(numbers: np.ndarray, data: str) -> Labels:
     """Classes named and ordered by their numbers."""
     found, labels = np.unique(numbers, return_inverse=True)
     if len(found) < 2:
-        raise UserError(
+        raise LabelError(
             f"data.labels: {data} knows only one class, {found[0]}; two or more are needed: set "
             "data.labels=false"
         )

@@ -13,7 +13,7 @@ from progan.data.files import ARCHIVES, from_path
 from progan.data.lsun import FILE, from_lmdb, is_lmdb
 from progan.data.shards import is_shards
 from progan.data.source import Source, content_key
-from progan.errors import UserError, nearest
+from progan.errors import LabelError, UserError, nearest
 
 
 @dataclass(frozen=True)
@@ -200,7 +200,7 @@ def first(source: Source, limit: int) -> Source:
         numbers = numbers[:limit]
         if numbers.ndim == 1 and len(seen := np.unique(numbers)) < len(source.classes):
             lost = [name for k, name in enumerate(source.classes) if k not in seen]
-            raise UserError(
+            raise LabelError(
                 f"data.max_images: the first {limit} images of {source.name} have none of class "
                 f"{', '.join(lost[:10])}; raise it, or set data.labels=false"
             )

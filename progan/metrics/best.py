@@ -4,8 +4,8 @@ import math
 import re
 from pathlib import Path
 
-from progan.metrics.protocols import PROTOCOLS, parse
-from progan.metrics.record import FILE, SECTION, read
+from progan.metrics.protocols import better, is_whole
+from progan.metrics.record import METRICS, SECTION, read
 from progan.words import stamp
 
 
@@ -27,11 +27,11 @@ def improved(run_dir: Path, results: dict[str, float]) -> list[str]:
 
     Compared with what is recorded for the best snapshot that is still there.
     """
-    recorded = read(run_dir / FILE)
+    recorded = read(run_dir / METRICS)
     kept = best_files(run_dir)
     names = []
     for name, value in results.items():
-        direction = better(name)
+        direction = better(name) if is_whole(name) else None
         if direction is None or not math.isfinite(value):
             continue
         old = [
@@ -44,14 +44,6 @@ def improved(run_dir: Path, results: dict[str, float]) -> list[str]:
         if (value if direction == "lower" else -value) < ahead:
             names.append(name)
     return names
-
-
-def better(name: str) -> str | None:
-    """Which direction of a result is better; None where that alone says nothing."""
-    try:
-        return PROTOCOLS[parse(name)[0]].better
-    except ValueError:  # a part of a metric, such as swd16k_at_32
-        return None
 
 
 def forget_worse(run_dir: Path) -> None:

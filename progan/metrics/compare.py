@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from progan.disk import write_atomically
-from progan.metrics.curves import Point, Run, better, interpolate, parts
-from progan.metrics.protocols import PROTOCOLS
+from progan.metrics.curves import Point, Run, interpolate
+from progan.metrics.protocols import PROTOCOLS, better, parts
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -1,18 +1,16 @@
 """Metrics of a run against images shown and against hours of training, read from its files."""
 
-import re
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from progan.errors import UserError, nearest
-from progan.metrics.protocols import PROTOCOLS, named, parse
-from progan.metrics.record import FILE, SECTION, read
+from progan.metrics.protocols import PROTOCOLS, canonical, is_whole, parts
+from progan.metrics.record import METRICS, SECTION, STATS, read
 
-STATS, HOURS = "stats.jsonl", "Timing/total_hours"
+HOURS = "Timing/total_hours"
 LIMIT = 1e12  # beyond any use, and what can still be drawn
 MOST = 12  # metrics in one picture
 WIDTH = 22  # of a run's name in the table, for lines of 100 characters
@@ -42,36 +40,6 @@ def number(value: Any) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     return float(value) if abs(value) <= LIMIT else None  # false for nan, too
-
-
-@lru_cache
-def canonical(name: str) -> str | None:
-    """`"swd"` and `"swd16384"` -> `"swd16k"`, `"swd_floor"` -> `"swd16k_floor"`; else None."""
-    base, _, ending = name.partition("_")
-    if not re.fullmatch(r"[a-z0-9]{1,16}(_[a-z0-9_]{1,32})?", name):
-        return None
-    try:
-        return "_".join(filter(None, (named(*parse(base)), ending)))
-    except ValueError:
-        return None
-
-
-def parts(metric: str) -> tuple[str, int, str]:
-    """`"swd16k_at_32"` -> ("swd", 16384, "at_32")."""
-    base, _, ending = metric.partition("_")
-    return *parse(base), ending
-
-
-def better(metric: str) -> str | None:
-    """Which values are, lower or higher, as its protocol says of it; its levels are as it."""
-    kind, _, ending = parts(metric)
-    return PROTOCOLS[kind].better if re.fullmatch(r"(at_\d+)?", ending) else None
-
-
-def is_whole(metric: str) -> bool:
-    """Whether it is what a protocol is about, and not a detail of it."""
-    kind, _, ending = parts(metric)
-    return ending in (("precision", "recall") if kind == "pr" else ("",))
 
 
 def in_order(metrics: set[str]) -> list[str]:
@@ -109,7 +77,7 @@ def read_run(folder: Path, name: str) -> Run:
     """
     check_run(folder)
     found: dict[str, dict[int, float]] = {}
-    for nimg, line in lines_of(folder / FILE):
+    for nimg, line in lines_of(folder / METRICS):
         for key, given in line.items():
             metric = canonical(key.removeprefix(SECTION)) if key.startswith(SECTION) else None
             value = number(given)

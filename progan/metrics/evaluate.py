@@ -1,6 +1,6 @@
 """Metrics of a generator beside its data: images made once for all of them, on all processes."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,6 @@ from progan.metrics.images import Fakes, Reals
 from progan.metrics.kept import Kept
 from progan.metrics.metric import Gather, Metric
 from progan.metrics.protocols import SMALLEST
-from progan.metrics.swd import SWD
 
 
 class Batches(Protocol):
@@ -41,18 +40,26 @@ def batch_size(resolution: int) -> int:
     return min(64, max(4, 64 * 128**2 // resolution**2))
 
 
+class Stopped(Exception):
+    """A stop was asked for before all images had been seen."""
+
+
 @dataclass(frozen=True)
 class Evaluation:
     """What metrics say of fakes beside these reals.
 
     kept: of the reals' side, read where it is there and else written. say: shows progress to the
-    user; None: silence.
+    user; None: silence. stopped: asked between batches.
+
+    Raises:
+        Stopped: by any method, on all processes, if one is asked to stop.
     """
 
     reals: Reals
     accelerator: Accelerator
     kept: Kept
     say: Say = None
+    stopped: Callable[[], bool] = lambda: False
 
     @property
     def gather(self) -> Gather:
@@ -60,12 +67,12 @@ class Evaluation:
 
     def of(self, metrics: Sequence[Metric], fakes: Fakes) -> dict[str, float]:
         """Results of all metrics, the same on all processes."""
-        floors = {m.name: self.noise_floor(m) for m in metrics if isinstance(m, SWD)}
+        floors = {m.name: self.noise_floor(m) for m in metrics if m.has_floor}
         missing = [metric for metric in metrics if not self.use_kept(metric)]
         self.feed(missing, "reals", self.reals, "reals")
-        for metric in missing:
-            if metric.kept_as:
-                self.keep(metric.kept_as, metric.keep_reals(self.gather))
+        for name, metric in {metric.kept_as: metric for metric in missing}.items():
+            if name:
+                self.keep(name, metric.keep_reals(self.gather))
         self.feed(metrics, "fakes", fakes, "fakes")
         results: dict[str, float] = {}
         for metric in metrics:
@@ -94,13 +101,16 @@ class Evaluation:
         # Even, as MS-SSIM takes pairs, and such that each process has a part for each metric.
         size = min(batch_size(self.reals.resolution), fewest // processes // 2 * 2)
         with progress_bar(title, total, 0, self.say) as made:
-            for first in range(rank * size, total, processes * size):
-                images = batches.batch(first, min(size, total - first))
+            for start in range(0, total, processes * size):
+                if on_any(self.accelerator, self.stopped()):
+                    raise Stopped
+                first = start + rank * size
+                images = batches.batch(first, min(size, total - first)) if first < total else ()
                 for metric, count in wanted.items():
                     if first < count:
                         fits = first + len(images) <= count
                         metric.add(side, images if fits else images[: count - first], first)
-                made(min(size * processes, total - first))
+                made(min(size * processes, total - start))
 
     def use_kept(self, metric: Metric) -> bool:
         """Whether the reals' side of a metric was at hand, on all processes, and is in use now."""
@@ -111,12 +121,15 @@ class Evaluation:
         return True
 
     def keep(self, name: str, arrays: dict[str, np.ndarray]) -> None:
-        """For next time."""
+        """For next time, on each machine that has a cache of its own."""
         if self.accelerator.is_main_process:
             self.kept.save(name, arrays)
         self.accelerator.wait_for_everyone()
+        if self.accelerator.is_local_main_process and self.kept.load(name) is None:
+            self.kept.save(name, arrays)
+        self.accelerator.wait_for_everyone()
 
-    def noise_floor(self, metric: SWD) -> dict[str, float]:
+    def noise_floor(self, metric: Metric) -> dict[str, float]:
         """What it says of reals against other reals: half of the data against the other half.
 
         Of as many images as the metric takes, or of half of all; the fewer, the higher. Nothing of
@@ -128,7 +141,7 @@ class Evaluation:
         name = f"{metric.name}_floor"
         found = self.kept.load(name)
         if on_any(self.accelerator, found is None):
-            floor = SWD(name, count)
+            floor = type(metric)(name, count)
             self.feed([floor], "reals", self.reals, f"{name}, reals")
             self.feed([floor], "fakes", self.reals.after(count), f"{name}, other reals")
             found = {"floor": np.array(floor.result(self.gather)[name])}

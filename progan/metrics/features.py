@@ -19,7 +19,7 @@ class OnFeatures(Metric):
     def __init__(self, name: str, inception: Inception, *, reals: int | None, fakes: int):
         super().__init__(name, reals=reals, fakes=fakes)
         self.inception = inception
-        self.kept_as = f"features{reals}-{inception.digest[:8]}"
+        self.kept_as = f"features{reals}-{inception.version}"
         self.sides = {"reals": Rows(), "fakes": Rows()}
         self.kept: Tensor | None = None  # those of all reals
 

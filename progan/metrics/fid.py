@@ -17,7 +17,7 @@ class FID(OnFeatures):
 
     def __init__(self, name: str, count: int, inception: Inception):
         super().__init__(name, inception, reals=None, fakes=count)
-        self.kept_as = f"moments-{inception.digest[:8]}"
+        self.kept_as = f"moments-{inception.version}"
         self.moments = {"reals": Moments(), "fakes": Moments()}
         self.whole: Moments | None = None  # of all reals
 

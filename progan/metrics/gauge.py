@@ -1,12 +1,15 @@
 """Metrics while training: which are due at a tick, and what they say of the averaged generator."""
 
+from collections.abc import Callable
 from pathlib import Path
 
+import torch
 from accelerate import Accelerator
 
 from progan.config import Config
 from progan.data.stream import Images
-from progan.metrics.evaluate import Evaluation
+from progan.errors import UserError, brief
+from progan.metrics.evaluate import Evaluation, Stopped
 from progan.metrics.images import Fakes, Reals
 from progan.metrics.inception import loader
 from progan.metrics.kept import Kept
@@ -29,7 +32,7 @@ class Gauge:
         self.full, self.mirror = config.network.resolution, config.data.mirror
         self.cache = config.data.cache and Path(config.data.cache)
         file = config.run.inception and Path(config.run.inception)
-        self.load = loader(file, accelerator)
+        self.load = loader(file, accelerator.device)
         for name in self.every:
             make(name, self.load)
 
@@ -37,12 +40,30 @@ class Gauge:
         """The metrics of this tick; after the last image all of them."""
         return [name for name, ticks in self.every.items() if last or tick % ticks == 0]
 
-    def measure(self, names: list[str], resolution: int, alpha: float | None) -> dict[str, float]:
-        """What the metrics say of the averaged generator as it is now."""
-        if not names:
-            return {}
+    def measure(
+        self,
+        names: list[str],
+        resolution: int,
+        alpha: float | None,
+        stopped: Callable[[], bool],
+    ) -> dict[str, float]:
+        """What the metrics say of the averaged generator as it is now.
+
+        Nothing, if any process is asked to stop meanwhile.
+
+        Raises:
+            UserError: they take more memory than there is.
+        """
         reals = Reals(self.data, self.full, self.mirror, self.accelerator.device)
         fakes = Fakes(self.G_ema, self.data, resolution, alpha, self.full)
         kept = Kept(self.cache, self.data, self.full, self.mirror)
         metrics = [make(name, self.load) for name in names]
-        return Evaluation(reals, self.accelerator, kept).of(metrics, fakes)
+        try:
+            return Evaluation(reals, self.accelerator, kept, stopped=stopped).of(metrics, fakes)
+        except Stopped:
+            return {}
+        except torch.OutOfMemoryError as error:
+            raise UserError(
+                f"out of memory while measuring {', '.join(names)} ({brief(error)}); go on with "
+                "fewer images, such as -o 'run.metrics={swd2000: 10}', or without them"
+            ) from error

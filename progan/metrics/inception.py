@@ -14,9 +14,9 @@ from pathlib import Path
 from types import ModuleType
 
 import torch
-from accelerate import Accelerator
 from torch import Tensor
 
+from progan.data.cache import lock
 from progan.errors import UserError
 from progan.precision import float32_as
 
@@ -51,6 +51,9 @@ class Inception:
                 f"{path} is not the Inception-v3 that FID is defined with, so it is not loaded: "
                 f"its SHA-256 is {self.digest}; known are\n  {known}"
             )
+        self.device = torch.device(device)
+        # What its features depend on.
+        self.version = f"{self.digest[:8]}-{library('version').__version__}"
         self.has_scores = self.digest == TORCH_FIDELITY
         network = extractor.FeatureExtractorInceptionV3
         if not self.has_scores:
@@ -73,13 +76,13 @@ class Inception:
         return self.last[1]
 
 
-def loader(file: Path | None, accelerator: Accelerator) -> Callable[[], Inception]:
-    """Loads the network when it is first asked for; one process a machine downloads it."""
+@cache
+def loader(file: Path | None, device: torch.device) -> Callable[[], Inception]:
+    """Loads the network when it is first asked for."""
 
     @cache
     def load() -> Inception:
-        with accelerator.local_main_process_first():
-            return Inception(file, accelerator.device)
+        return Inception(file, device)
 
     return load
 
@@ -118,7 +121,9 @@ def downloaded(url: str) -> Path:
         UserError: it cannot be fetched.
     """
     file = place(url)
-    if not file.exists():
+    with lock("inception", None):  # one process a machine fetches it
+        if file.exists():
+            return file
         file.parent.mkdir(parents=True, exist_ok=True)
         try:
             torch.hub.download_url_to_file(url, str(file), hash_prefix=TORCH_FIDELITY)
@@ -127,7 +132,7 @@ def downloaded(url: str) -> Path:
                 f"the weights of Inception-v3 could not be fetched from {url} ({error}); fetch "
                 "them by other means and give --inception FILE"
             ) from error
-    return file
+        return file
 
 
 def translating(extractor: ModuleType) -> type[torch.nn.Module]:

@@ -2,12 +2,12 @@
 
 import hashlib
 import logging
-import zipfile
 from pathlib import Path
 
 import numpy as np
 
 from progan.data.cache import cache_folder
+from progan.data.pyramid import Pyramid
 from progan.data.stream import Images
 from progan.disk import DiskError, write_atomically
 
@@ -20,16 +20,17 @@ class Kept:
     """Arrays by name, of one data set at one resolution; may be deleted at any time."""
 
     def __init__(self, cache: Path | None, data: Images, resolution: int, mirror: bool):
-        what = f"{VERSION} {data.identity} {data.channels} {resolution} {mirror}"
+        made_from = data.meta.made_from if isinstance(data, Pyramid) else ""
+        what = f"{VERSION} {data.identity} {made_from} {data.channels} {resolution} {mirror}"
         name = hashlib.sha256(what.encode()).hexdigest()[:16]
         self.folder = cache_folder(cache) / "metrics" / f"{data.title}-{resolution}-{name}"
 
     def load(self, name: str) -> dict[str, np.ndarray] | None:
-        """None if it is not there, or damaged."""
+        """None if it is not there, or damaged, which makes NumPy raise errors of any type."""
         try:
             with open(self.folder / f"{name}.npz", "rb") as file:
                 return dict(np.load(file, allow_pickle=False))
-        except (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile):
+        except Exception:
             return None
 
     def save(self, name: str, arrays: dict[str, np.ndarray]) -> None:

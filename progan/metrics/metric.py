@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from progan.errors import UserError
+
 Gather = Callable[[Tensor], Tensor]  # rows [n, …] of this process -> those of all processes
 
 
@@ -22,11 +24,13 @@ class Metric(ABC):
     name: the protocol's, such as swd16k. fakes, reals: how many images of each side it looks at;
     `None` is all that there are, 0 none. kept_as: under which name the reals' side may be kept
     and shared with other metrics of the same name; `None`: it is not worth its space. repeats:
-    whether reals come again where there are fewer than it asks for.
+    whether reals come again where there are fewer than it asks for. has_floor: whether it is worth
+    telling what it says of reals against other reals.
     """
 
     kept_as: str | None = None
     repeats = True
+    has_floor = False
 
     def __init__(self, name: str, *, reals: int | None, fakes: int):
         self.name = name
@@ -79,7 +83,10 @@ def measure(
 ) -> dict[str, float]:
     """A metric of two iterables of batches, uint8 [n, C, r, r], arrays or tensors.
 
-    Of each side the first images are taken, as many as the metric wants, or all there are.
+    Of each side the first images are taken, as many as the metric wants.
+
+    Raises:
+        UserError: there are fewer, so that the metric's name would be wrong.
     """
     for side, batches, wanted in (
         ("reals", reals, metric.reals),
@@ -93,4 +100,6 @@ def measure(
             first += len(images)
             if first == wanted:
                 break
+        if wanted and first < wanted and (side == "fakes" or metric.repeats):
+            raise UserError(f"{metric.name} looks at {wanted:,} {side}, and there are {first:,}")
     return metric.result()

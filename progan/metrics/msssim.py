@@ -4,6 +4,8 @@ Sec. 5 of Karras et al. (ICLR 2018) after Odena et al. (2017); the measure itsel
 et al., *Multi-scale structural similarity* (2003), with the numbers of the official code.
 """
 
+from functools import cache
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -38,7 +40,7 @@ class MSSSIM(Metric):
             self.values[side].append(ms_ssim(pairs[::2], pairs[1::2]))
 
     def mean(self, side: str, gather: Gather) -> float:
-        return float(gather(torch.cat(self.values[side])).double().mean())
+        return float(gather(torch.cat(self.values[side])).cpu().double().mean())
 
     def result(self, gather: Gather = alone) -> dict[str, float]:
         sides = {"": "fakes", "_reals": "reals"}
@@ -77,6 +79,7 @@ def similarity(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     return (brightness * contrast).mean(dim=(1, 2, 3)), contrast.mean(dim=(1, 2, 3))
 
 
+@cache
 def gaussian(size: int) -> Tensor:
     """Blurs one axis, [size - window + 1, size]; images smaller than 11 have a smaller window."""
     window = min(WINDOW, size)

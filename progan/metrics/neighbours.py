@@ -151,7 +151,7 @@ def by_features(
             written: their features, unless they take more than 2 GB, and the yardstick.
     """
     size = batch_size(samples.shape[-1])
-    name = f"neighbours-{inception.digest[:8]}"
+    name = f"neighbours-{inception.version}"
     known = kept.load(name) or {}
     computed: list[Tensor] = []
 

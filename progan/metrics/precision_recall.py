@@ -24,7 +24,8 @@ class PrecisionRecall(OnFeatures):
         super().__init__(name, inception, reals=count, fakes=count)
 
     def result(self, gather: Gather = alone) -> dict[str, float]:
-        both = precision_recall(self.features("reals", gather), self.features("fakes", gather))
+        sides = (self.features(side, gather).to(self.inception.device) for side in self.sides)
+        both = precision_recall(*sides)
         return dict(zip((f"{self.name}_precision", f"{self.name}_recall"), both, strict=True))
 
 

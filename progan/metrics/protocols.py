@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from functools import cache
 
 from progan.errors import UserError, nearest
 
@@ -21,16 +22,15 @@ class Protocol:
     count: int
     what: str
     better: str | None = None
-    inception: bool = False
 
 
 PROTOCOLS = {
     "swd": Protocol("swd16k", 16384, "sliced Wasserstein distance of patches", "lower"),
     "msssim": Protocol("msssim10k", 10000, "similarity of pairs of fakes"),
-    "fid": Protocol("fid50k", 50000, "Fréchet Inception distance", "lower", True),
-    "kid": Protocol("kid50k", 50000, "kernel Inception distance", "lower", True),
-    "is": Protocol("is50k", 50000, "Inception score", "higher", True),
-    "pr": Protocol("pr50k", 50000, "precision and recall", None, True),
+    "fid": Protocol("fid50k", 50000, "Fréchet Inception distance", "lower"),
+    "kid": Protocol("kid50k", 50000, "kernel Inception distance", "lower"),
+    "is": Protocol("is50k", 50000, "Inception score", "higher"),
+    "pr": Protocol("pr50k", 50000, "precision and recall"),
 }
 STANDARD = {protocol.standard: kind for kind, protocol in PROTOCOLS.items()}
 
@@ -71,3 +71,33 @@ def parse_list(text: str, num: int | None) -> list[str]:
     except ValueError as error:
         raise UserError(f"--metrics: {error}") from None
     return list(dict.fromkeys(named(kind, num or count) for kind, count in found))
+
+
+@cache
+def canonical(name: str) -> str | None:
+    """`"swd"` and `"swd16384"` -> `"swd16k"`, `"swd_floor"` -> `"swd16k_floor"`; else None."""
+    base, _, ending = name.partition("_")
+    if not re.fullmatch(r"[a-z0-9]{1,16}(_[a-z0-9_]{1,32})?", name):
+        return None
+    try:
+        return "_".join(filter(None, (named(*parse(base)), ending)))
+    except ValueError:
+        return None
+
+
+def parts(metric: str) -> tuple[str, int, str]:
+    """`"swd16k_at_32"` -> ("swd", 16384, "at_32")."""
+    base, _, ending = metric.partition("_")
+    return *parse(base), ending
+
+
+def better(metric: str) -> str | None:
+    """Which values are, lower or higher, as its protocol says of it; its levels are as it."""
+    kind, _, ending = parts(metric)
+    return PROTOCOLS[kind].better if re.fullmatch(r"(at_\d+)?", ending) else None
+
+
+def is_whole(metric: str) -> bool:
+    """Whether it is what a protocol is about, and not a detail of it."""
+    kind, _, ending = parts(metric)
+    return ending in (("precision", "recall") if kind == "pr" else ("",))

@@ -10,6 +10,7 @@ quantile of millions.
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 
 import numpy as np
 import torch
@@ -26,6 +27,7 @@ PATCHES = 128  # an image and level
 DIRECTIONS = 4 * 128
 FLAT = 1e-3  # a deviation, in grey levels
 AT_ONCE = 64  # directions whose projections are in memory together
+SORTED_AT_ONCE = 8  # of these on a GPU, where sorting also makes indices of 8 bytes
 GREY = 128.0  # taken off, for the sake of half floats
 
 
@@ -35,6 +37,8 @@ class SWD(Metric):
     Where an image is cut depends on its number alone, so batches may be of any size. Results: the
     mean over levels under the metric's name, and `NAME_at_R` for each level.
     """
+
+    has_floor = True
 
     def __init__(self, name: str, count: int):
         super().__init__(name, reals=count, fakes=count)
@@ -63,6 +67,7 @@ def corners(index: int, sizes: Sequence[int]) -> np.ndarray:
     return random(0, "patches", index).integers(places, size=(len(sizes), PATCHES, 2))
 
 
+@cache
 def filters(size: int) -> tuple[Tensor, Tensor]:
     """Down [size / 2, size] and up [size, size / 2] along one axis, with mirrored borders.
 
@@ -109,15 +114,15 @@ class Patches:
         self.device = level.device
         patches = cut(level, corners)
         self.count += len(patches)
-        values = patches.unflatten(1, (self.channels, -1)).double()
+        values = patches.unflatten(1, (self.channels, -1))
         sums = [torch.ones_like(values), values, values.square()]
-        self.sums = self.sums + torch.stack([v.sum(dim=(0, 2)) for v in sums]).cpu()
+        self.sums = self.sums + torch.stack([v.sum(dim=(0, 2)) for v in sums]).cpu().double()
         whole = level[0].numel() < patches[0].numel() * PATCHES
         kept = level if whole else patches
         self.batches.append((kept.half().cpu(), corners if whole else None))
 
     def normalizing(self, directions: Tensor, gather: Gather) -> tuple[Tensor, Tensor]:
-        """Factors and offsets that project raw patches as `directions` do normalized ones.
+        """Factors [D, C * 49] and offsets [D] that project patches as `directions` normalized ones.
 
         Normalized is each channel: mean 0 and deviation 1 over all patches of this side.
         """
@@ -151,11 +156,12 @@ def sliced_distance(reals: Patches, fakes: Patches, gather: Gather) -> float:
     draw = random(0, "directions", reals.size)
     columns = draw.standard_normal((DIRECTIONS, reals.channels * PATCH**2))
     directions = torch.from_numpy(columns / np.linalg.norm(columns, axis=1, keepdims=True))
+    factors = [side.normalizing(directions, gather) for side in (reals, fakes)]
     total = 0.0
-    for some in directions.split(AT_ONCE):
+    for start in range(0, DIRECTIONS, AT_ONCE):
         ordered = []
-        for side in (reals, fakes):
-            projected = side.project(*side.normalizing(some, gather))
+        for side, of_side in zip((reals, fakes), factors, strict=True):
+            projected = side.project(*(part[start : start + AT_ONCE] for part in of_side))
             ordered.append(sort_rows(gather(projected.T).T.contiguous()))
         if ordered[0].shape != ordered[1].shape:
             raise UserError("swd compares as many reals as fakes; one side had fewer images")
@@ -165,9 +171,11 @@ def sliced_distance(reals: Patches, fakes: Patches, gather: Gather) -> float:
 
 
 def sort_rows(values: Tensor) -> Tensor:
-    """[D, n], each row sorted; on a CPU by NumPy: in place, and several times as fast."""
+    """[D, n], each row sorted, in place; on a CPU by NumPy, which is several times as fast."""
     if values.device.type != "cpu":
-        return values.sort(dim=1).values
+        for some in values.split(SORTED_AT_ONCE):
+            some.copy_(some.sort(dim=1).values)
+        return values
     with ThreadPoolExecutor(torch.get_num_threads()) as threads:
         list(threads.map(np.ndarray.sort, values.numpy()))
     return values
