@@ -198,6 +198,7 @@ class Trainer:
         self.outputs.catch_up()
         if not complete or "checkpoint" in self.due:
             self.save_checkpoint()
+        self.outputs.forget_worse()
         self.outputs.snapshot(self.progress.nimg)
         self.accelerator.wait_for_everyone()
         self.outputs.close(self.progress.nimg)

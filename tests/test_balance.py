@@ -322,7 +322,10 @@ def snapshot_of(path: Path, data: Path, labels: bool, alpha: float | None = None
     config = load_config(None, options(data__source=data, data__labels=labels)[1::2])
     names, examples = (NAMES, attributes(8)) if labels else ((), None)
     G = Generator(**config.network.generator_settings(), c_dim=len(names))
+    run_dir = path.with_suffix("")
+    path = run_dir / "snapshots" / path.name
     save_snapshot(path, Snapshot(G, config, 12500, 8, alpha, names, examples))
+    (run_dir / "config.yaml").write_text(config.to_yaml())
     return path
 
 

@@ -70,13 +70,14 @@ def test_the_best_snapshot_is_kept(gauged):
     assert bests(gauged) == [best_path(gauged, "swd12", values[min(values)]).name]
 
 
-def test_evaluate_finds_the_same(gauged):
+def test_evaluate_finds_the_same(gauged, photos):
     """Reference: what was measured while training, by the command on the snapshot of then."""
     expected = lines(gauged)[-1]
     copy = gauged.parent / "copy.safetensors"
     shutil.copy(sorted(gauged.glob("snapshots/snapshot-*"))[-1], copy)
     file = gauged.parent / "results.json"
-    arguments = ["evaluate", str(copy), "--metrics", "swd12,msssim10", "--json", str(file)]
+    arguments = ["evaluate", str(copy), "--data", str(photos), "--metrics", "swd12,msssim10"]
+    arguments += ["--json", str(file)]
     result = CliRunner().invoke(main, arguments, catch_exceptions=False)
     assert result.exit_code == 0, result.output
     found = json.loads(file.read_text())["snapshots"][0]["metrics"]
@@ -189,7 +190,7 @@ def test_a_stop_while_measuring(gauged, photos, tmp_path, monkeypatch):
     assert "stopped" in output and made == [0] and not (run_dir / "metrics.jsonl").exists()
     monkeypatch.undo()
     output = train(photos, run_dir)
-    assert output.index("measuring swd12") < output.index("kimg  8x8")
+    assert output.index("measuring swd12") < output.index("/0.1 kimg")
     assert lines(run_dir) == lines(gauged) and bests(run_dir) == bests(gauged)
 
 

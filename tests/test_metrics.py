@@ -311,7 +311,7 @@ def test_ms_ssim_at_its_ends(size):
     """Reference: 1 for equal images, also of one colour; 0, not NaN, for an image and its
     negative, whose similarity is negative."""
     images = pictures(2, size)
-    flat = np.full_like(images, 255)
+    flat = np.full_like(images[[0, 0, 1, 1]], 255)
     twice, negative = images[[0, 0, 1, 1]], np.concatenate([images[:1], 255 - images[:1]])
     assert measure(MSSSIM("m", 2), [flat], [twice]) == pytest.approx({"m": 1, "m_reals": 1})
     assert measure(MSSSIM("m", 1), [negative], [negative]) == {"m": 0, "m_reals": 0}

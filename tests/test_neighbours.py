@@ -65,7 +65,7 @@ def pyramid_of(folder: Path, images: np.ndarray) -> Pyramid:
 class Stub:
     """Stands in for Inception: some linear features, which a flip changes; counts its images."""
 
-    digest = "0123456789"
+    version = "01234567"
 
     def __init__(self) -> None:
         self.seen = 0

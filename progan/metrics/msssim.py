@@ -83,7 +83,7 @@ def similarity(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
 def gaussian(size: int) -> Tensor:
     """Blurs one axis, [size - window + 1, size]; images smaller than 11 have a smaller window."""
     window = min(WINDOW, size)
-    places = torch.arange(window) - (window - 1) / 2
+    places = torch.arange(window, dtype=torch.float64) - (window - 1) / 2
     weights = torch.exp(-0.5 * (places * WINDOW / (SIGMA * window)).square())
     weights /= weights.sum()
     rows = [F.pad(weights, (i, size - window - i)) for i in range(size - window + 1)]

@@ -73,8 +73,8 @@ def filters(size: int) -> tuple[Tensor, Tensor]:
 
     Binomial, 1 4 6 4 1; upwards it meets a zero at every other place, hence twice as strong.
     """
-    binomial = torch.tensor([1.0, 4, 6, 4, 1]) / 16
-    units = F.pad(torch.eye(size), (2, 2), mode="reflect")
+    binomial = torch.tensor([1, 4, 6, 4, 1], dtype=torch.float64) / 16
+    units = F.pad(torch.eye(size, dtype=torch.float64), (2, 2), mode="reflect")
     blur = F.conv1d(units[:, None], binomial.view(1, 1, 5))[:, 0].T
     return blur[::2], 2 * blur[:, ::2]
 
@@ -115,8 +115,9 @@ class Patches:
         patches = cut(level, corners)
         self.count += len(patches)
         values = patches.unflatten(1, (self.channels, -1))
+        values = (values.cpu() if values.device.type == "mps" else values).double()  # it has none
         sums = [torch.ones_like(values), values, values.square()]
-        self.sums = self.sums + torch.stack([v.sum(dim=(0, 2)) for v in sums]).cpu().double()
+        self.sums = self.sums + torch.stack([v.sum(dim=(0, 2)) for v in sums]).cpu()
         whole = level[0].numel() < patches[0].numel() * PATCHES
         kept = level if whole else patches
         self.batches.append((kept.half().cpu(), corners if whole else None))
