@@ -28,6 +28,8 @@ DIRECTIONS = 4 * 128
 FLAT = 1e-3  # a deviation, in grey levels
 AT_ONCE = 64  # directions whose projections are in memory together
 SORTED_AT_ONCE = 8  # of these on a GPU, where sorting also makes indices of 8 bytes
+READ_AT_ONCE = 64  # images
+KEPT_AS = torch.half
 GREY = 128.0  # taken off, for the sake of half floats
 
 
@@ -47,7 +49,7 @@ class SWD(Metric):
     def add(self, side: str, images: Tensor, first: int) -> None:
         levels = self.sides[side]
         pyramid = laplacian_pyramid(images.float())
-        levels.extend(Patches() for _ in pyramid[len(levels) :])
+        levels.extend(Patches(self.fakes) for _ in pyramid[len(levels) :])
         sizes = [level.shape[-1] for level in pyramid]
         places = np.stack([corners(first + i, sizes) for i in range(len(images))], axis=1)
         for patches, level, some in zip(levels, pyramid, places, strict=True):
@@ -99,28 +101,39 @@ def cut(level: Tensor, corners: Tensor) -> Tensor:
 
 
 class Patches:
-    """One side's patches of one level, kept in the host's memory, and their moments."""
+    """One side's patches of one level, kept in the host's memory, and their moments.
 
-    def __init__(self) -> None:
-        self.batches: list[tuple[Tensor, Tensor | None]] = []  # levels and corners, or patches
-        self.count = 0
+    most: images, at most. Memory for all of them is asked for at once, and used as they come: kept
+    batch by batch among what is freed again, they would take several times as much.
+    """
+
+    def __init__(self, most: int):
+        self.most = most
+        self.count = 0  # images
+        self.kept = self.corners = torch.zeros(0)  # levels and corners, or patches and nothing
         self.sums = torch.zeros(())  # [3, C]: how many values, their sum, that of their squares
         self.channels = self.size = 0
         self.device = torch.device("cpu")
 
     def add(self, level: Tensor, corners: Tensor) -> None:
         """Take the patches at `corners` of [N, C, r, r]."""
-        _, self.channels, self.size, _ = level.shape
-        self.device = level.device
-        patches = cut(level, corners)
-        self.count += len(patches)
-        values = patches.unflatten(1, (self.channels, -1))
+        patches = cut(level, corners).unflatten(0, (-1, PATCHES))  # [N, PATCHES, C * 49]
+        whole = level[0].numel() < patches[0].numel()
+        kept = level if whole else patches
+        if not self.count:
+            _, self.channels, self.size, _ = level.shape
+            self.device = level.device
+            self.kept = torch.empty(self.most, *kept.shape[1:], dtype=KEPT_AS)
+            self.corners = torch.empty(self.most if whole else 0, PATCHES, 2, dtype=torch.int16)
+        part = slice(self.count, self.count + len(level))
+        self.kept[part] = kept
+        if whole:
+            self.corners[part] = corners
+        self.count += len(level)
+        values = patches.unflatten(2, (self.channels, -1))
         values = (values.cpu() if values.device.type == "mps" else values).double()  # it has none
         sums = [torch.ones_like(values), values, values.square()]
-        self.sums = self.sums + torch.stack([v.sum(dim=(0, 2)) for v in sums]).cpu()
-        whole = level[0].numel() < patches[0].numel() * PATCHES
-        kept = level if whole else patches
-        self.batches.append((kept.half().cpu(), corners if whole else None))
+        self.sums = self.sums + torch.stack([v.sum(dim=(0, 1, 3)) for v in sums]).cpu()
 
     def normalizing(self, directions: Tensor, gather: Gather) -> tuple[Tensor, Tensor]:
         """Factors [D, C * 49] and offsets [D] that project patches as `directions` normalized ones.
@@ -138,15 +151,15 @@ class Patches:
 
     def project(self, factors: Tensor, offsets: Tensor) -> Tensor:
         """[D, C * 49] and [D] -> [D, patches]."""
-        projected = torch.empty(len(factors), self.count, device=self.device)
-        start = 0
-        for kept, corners in self.batches:
-            values = kept.to(self.device).float()
-            patches = values if corners is None else cut(values, corners)
-            end = start + len(patches)
-            projected[:, start:end] = torch.addmm(offsets[:, None], factors, patches.T)
-            start = end
-        return projected
+        projected = torch.empty(len(factors), self.count, PATCHES, device=self.device)
+        for start in range(0, self.count, READ_AT_ONCE):
+            part = slice(start, min(start + READ_AT_ONCE, self.count))
+            values = self.kept[part].to(self.device).float()
+            corners = self.corners[part]
+            patches = cut(values, corners.long()) if len(corners) else values.flatten(0, 1)
+            found = torch.addmm(offsets[:, None], factors, patches.T)
+            projected[:, part] = found.unflatten(1, (-1, PATCHES))
+        return projected.flatten(1)
 
 
 def sliced_distance(reals: Patches, fakes: Patches, gather: Gather) -> float:
@@ -160,15 +173,23 @@ def sliced_distance(reals: Patches, fakes: Patches, gather: Gather) -> float:
     factors = [side.normalizing(directions, gather) for side in (reals, fakes)]
     total = 0.0
     for start in range(0, DIRECTIONS, AT_ONCE):
-        ordered = []
-        for side, of_side in zip((reals, fakes), factors, strict=True):
-            projected = side.project(*(part[start : start + AT_ONCE] for part in of_side))
-            ordered.append(sort_rows(gather(projected.T).T.contiguous()))
-        if ordered[0].shape != ordered[1].shape:
-            raise UserError("swd compares as many reals as fakes; one side had fewer images")
-        differences = (a.sub_(b).abs_().mean() for a, b in zip(*ordered, strict=True))
-        total += sum(float(difference) for difference in differences)
+        some = [[part[start : start + AT_ONCE] for part in of_side] for of_side in factors]
+        total += sum_of_distances(
+            *(gather(side.project(*f).T).T for side, f in zip((reals, fakes), some, strict=True))
+        )
     return total / DIRECTIONS
+
+
+def sum_of_distances(a: Tensor, b: Tensor) -> float:
+    """Over directions, of projections [D, n] each, which are sorted in place.
+
+    Raises:
+        UserError: one side has fewer.
+    """
+    if a.shape != b.shape:
+        raise UserError("swd compares as many reals as fakes; one side had fewer images")
+    sides = sort_rows(a.contiguous()), sort_rows(b.contiguous())
+    return sum(float(x.sub_(y).abs_().mean()) for x, y in zip(*sides, strict=True))
 
 
 def sort_rows(values: Tensor) -> Tensor:
