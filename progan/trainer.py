@@ -135,27 +135,7 @@ class Trainer:
     def begin(self) -> None:
         """Restore, find out what an update costs here, open the outputs."""
         restored = self.checkpoint.load_newest()
-        if not restored and snapshots_of(self.run_dir):
-            raise UserError(
-                f"{self.run_dir} has snapshots but no checkpoints, so it cannot go on, and to "
-                "start anew would overwrite it; sample from it, and train in another --run-dir"
-            )
-        if self.progress.nimg > self.schedule.total_nimg:
-            raise UserError(
-                f"the run in {self.run_dir} has shown {self.progress.nimg / 1000} kimg, more than "
-                f"schedule.total_kimg ({self.config.schedule.total_kimg}); leave it, or raise it"
-            )
-        if not same_everywhere(self.accelerator, self.progress.nimg):
-            raise UserError(
-                f"the processes do not see the same checkpoints in {self.run_dir}; on several "
-                "machines --run-dir must be a shared folder"
-            )
-        seen = zlib.crc32(repr(self.stream.state_dict()).encode())
-        if not same_everywhere(self.accelerator, seen):
-            raise UserError(
-                "the processes do not see the same images; data that each machine prepares by "
-                "itself must come from the same files, or give a shared folder as data.cache"
-            )
+        self.check_start(fresh=not restored)
         if self.accelerator.is_main_process:
             write_config(self.run_dir, self.config)
         self.statistics.to(self.accelerator.device)
@@ -185,6 +165,30 @@ class Trainer:
         if restored and self.ends_tick(self.schedule.at(nimg - 1), nimg):
             self.measure()
         self.begin_tick()
+
+    def check_start(self, fresh: bool) -> None:
+        """Raises UserError unless what is there, here and on all processes, can be gone on with."""
+        if fresh and snapshots_of(self.run_dir):
+            raise UserError(
+                f"{self.run_dir} has snapshots but no checkpoints, so it cannot go on, and to "
+                "start anew would overwrite it; sample from it, and train in another --run-dir"
+            )
+        if self.progress.nimg > self.schedule.total_nimg:
+            raise UserError(
+                f"the run in {self.run_dir} has shown {self.progress.nimg / 1000} kimg, more than "
+                f"schedule.total_kimg ({self.config.schedule.total_kimg}); leave it, or raise it"
+            )
+        if not same_everywhere(self.accelerator, self.progress.nimg):
+            raise UserError(
+                f"the processes do not see the same checkpoints in {self.run_dir}; on several "
+                "machines --run-dir must be a shared folder"
+            )
+        seen = zlib.crc32(repr(self.stream.state_dict()).encode())
+        if not same_everywhere(self.accelerator, seen):
+            raise UserError(
+                "the processes do not see the same images; data that each machine prepares by "
+                "itself must come from the same files, or give a shared folder as data.cache"
+            )
 
     def begin_tick(self) -> None:
         self.tick_start, self.tick_start_nimg = time.perf_counter(), self.progress.nimg
@@ -288,7 +292,7 @@ class Trainer:
         """
         nimg = self.progress.nimg
         due = self.gauge.due(self.progress.tick, last=nimg == self.schedule.total_nimg)
-        if not on_any(self.accelerator, self.outputs.lacks(due, nimg)):
+        if not due or not on_any(self.accelerator, self.outputs.lacks(due, nimg)):
             return
         self.outputs.say(f"measuring {', '.join(due)}")
         reached = self.schedule.reached(nimg)

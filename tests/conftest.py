@@ -62,6 +62,13 @@ def photos(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
+def here(tmp_path, monkeypatch) -> Path:
+    """An empty folder, and the current one."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
 def all_float64(monkeypatch):
     """`.float()` keeps float64, so that the maths can be compared far below float32's 1e-7."""
 

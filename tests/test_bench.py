@@ -41,12 +41,6 @@ PHASE = Phase(8, True, 64, 192, 16, None, 0.001, 0.0, 0.99, 1e-8)
 
 
 @pytest.fixture
-def here(tmp_path, monkeypatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-@pytest.fixture
 def quick(monkeypatch):
     """One update of each kind is timed, where the figures' values do not matter."""
     monkeypatch.setattr(bench, "WARM_UP", 1)

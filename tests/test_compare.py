@@ -21,12 +21,6 @@ from progan.metrics.protocols import better, canonical, is_whole
 
 
 @pytest.fixture
-def here(tmp_path, monkeypatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-@pytest.fixture
 def quick(monkeypatch):
     """Pictures are drawn, but not made into pixels, where the table is what matters."""
     monkeypatch.setattr("progan.metrics.compare.save", lambda figure, path: None)

@@ -31,17 +31,16 @@ def improved(run_dir: Path, results: dict[str, float]) -> list[str]:
     kept = best_files(run_dir)
     names = []
     for name, value in results.items():
-        direction = better(name) if is_whole(name) else None
-        if direction is None or not math.isfinite(value):
+        sign = {"lower": 1, "higher": -1}.get(better(name) or "") if is_whole(name) else None
+        if sign is None or not math.isfinite(value):
             continue
         old = [
-            line[SECTION + name]
+            sign * line[SECTION + name]
             for line in recorded
             if SECTION + name in line
             and best_path(run_dir, name, line["nimg"]) in kept.get(name, [])
         ]
-        ahead = min(old, default=math.inf) if direction == "lower" else -max(old, default=-math.inf)
-        if (value if direction == "lower" else -value) < ahead:
+        if sign * value < min(old, default=math.inf):
             names.append(name)
     return names
 

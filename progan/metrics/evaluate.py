@@ -122,10 +122,12 @@ class Evaluation:
 
     def keep(self, name: str, arrays: dict[str, np.ndarray]) -> None:
         """For next time, on each machine that has a cache of its own."""
-        if self.accelerator.is_main_process:
+        here = self.accelerator
+        if here.is_main_process:
             self.kept.save(name, arrays)
-        self.accelerator.wait_for_everyone()
-        if self.accelerator.is_local_main_process and self.kept.load(name) is None:
+        here.wait_for_everyone()
+        first_of_another = here.is_local_main_process and not here.is_main_process
+        if first_of_another and self.kept.load(name) is None:
             self.kept.save(name, arrays)
         self.accelerator.wait_for_everyone()
 
