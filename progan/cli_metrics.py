@@ -1,7 +1,6 @@
 """The command `progan evaluate`: metrics of snapshots, told and recorded."""
 
 import json
-import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +14,6 @@ from progan.options import JSON, PathOption, check_target
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-    from progan.data.stream import Images
     from progan.snapshot import Snapshot
 
 WORDS = {"floor": "reals against other reals", "reals": "reals themselves"}
@@ -96,6 +94,7 @@ def result_of(
     accelerator: "Accelerator",
 ) -> dict[str, Any]:
     """All metrics of one snapshot; printed, and recorded in its run."""
+    from progan.distributed import check_same_images
     from progan.metrics.beside import cache_of, open_beside, run_of
     from progan.metrics.evaluate import Evaluation, check_resolution
     from progan.metrics.images import Fakes, Reals
@@ -112,7 +111,7 @@ def result_of(
         inception = inception or Path(config.run.inception)
     metrics = [make(name, loader(inception, device)) for name in names]
     images = open_beside(file, snapshot, data, say if is_main() else lambda line: None)
-    check_same(images, accelerator)
+    check_same_images(accelerator, images.identity)
     fakes = Fakes(snapshot.G.to(device), images, snapshot.resolution, snapshot.alpha, full)
     evaluation = Evaluation(
         Reals(images, full, mirror, device),
@@ -134,14 +133,6 @@ def result_of(
         "data": {"source": source, "images": images.count, "identity": images.identity},
         "metrics": results,
     }
-
-
-def check_same(images: "Images", accelerator: "Accelerator") -> None:
-    """Raises UserError unless all processes see the same images."""
-    from progan.distributed import same_everywhere
-
-    if not same_everywhere(accelerator, zlib.crc32(images.identity.encode())):
-        raise UserError("the processes do not see the same images; give a shared folder as --data")
 
 
 def say(line: str) -> None:

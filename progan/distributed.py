@@ -1,5 +1,6 @@
 """Counted randomness, devices, and averaging over processes."""
 
+import zlib
 from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -95,6 +96,15 @@ def same_everywhere(accelerator: Accelerator, number: int) -> bool:
         return True
     mine = torch.tensor([number], device=accelerator.device)
     return bool((accelerator.gather(mine) == number).all())
+
+
+def check_same_images(accelerator: Accelerator, identity: str) -> None:
+    """Raises UserError unless all processes have opened data of the same identity."""
+    if not same_everywhere(accelerator, zlib.crc32(identity.encode())):
+        raise UserError(
+            "the processes do not see the same images; data that each machine prepares by itself "
+            "must come from the same files, or give a shared folder as data.cache"
+        )
 
 
 def checksum(tensors: Sequence[Tensor]) -> int:

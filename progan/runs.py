@@ -1,6 +1,5 @@
 """A run's folder: reading its config, and whether another config may go on there."""
 
-import json
 import os
 import re
 import shlex
@@ -14,8 +13,9 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from progan.config import Config, differences
-from progan.disk import append, write_atomically
+from progan.disk import write_atomically
 from progan.errors import UserError
+from progan.json_lines import append_line, read_lines
 from progan.settings import load_config
 
 LOCK = ".lock"
@@ -82,31 +82,18 @@ def record_start(run_dir: Path, environment: dict[str, Any]) -> list[str]:
     `environment` is a dictionary of plain values; the time and command line are added.
     """
     file = run_dir / STARTS
-    lines = file.read_text(errors="replace").splitlines() if file.exists() else []
-    before = last_record(lines)
+    before = (read_lines(file) or [{}])[-1]
     record = {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": shlex.join(sys.argv),
         **environment,
     }
-    append(file, "\n" * bool(lines) + json.dumps(record))  # a line may be torn by a power cut
+    append_line(file, record)
     return [
         f"{key}: {before[key]} -> {value}"
         for key, value in environment.items()
         if key in before and before[key] != value
     ]
-
-
-def last_record(lines: list[str]) -> dict[str, Any]:
-    """The newest that is whole."""
-    for line in reversed(lines):
-        try:
-            record = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(record, dict):
-            return record
-    return {}
 
 
 def write_config(run_dir: Path, config: Config) -> None:

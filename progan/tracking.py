@@ -20,7 +20,7 @@ from tqdm import tqdm
 from progan.config import Config, flatten
 from progan.disk import append, write_atomically
 from progan.errors import UserError, nearest
-from progan.metrics.record import METRICS, STATS
+from progan.metrics.record import METRICS, STATS, read
 
 
 class Statistics:
@@ -206,16 +206,9 @@ class Tracker:
 
 def drop_lines_after(path: Path, nimg: int) -> None:
     """Remove statistics of images that will be shown again, and a half-written last line."""
-    if not path.exists():
-        return
-    kept = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-        try:
-            if json.loads(line)["nimg"] <= nimg:
-                kept.append(line + "\n")
-        except (json.JSONDecodeError, KeyError, TypeError):
-            continue
-    write_atomically(path, lambda file: file.write_text("".join(kept), encoding="utf-8"))
+    if path.exists():
+        kept = "".join(json.dumps(line) + "\n" for line in read(path) if line["nimg"] <= nimg)
+        write_atomically(path, lambda file: file.write_text(kept, encoding="utf-8"))
 
 
 class Console:

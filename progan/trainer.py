@@ -3,7 +3,6 @@
 import logging
 import re
 import time
-import zlib
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from progan.build import make_costs, make_feed, make_loss, make_step
 from progan.checkpoint import Checkpoint
 from progan.config import Config
 from progan.data.stream import Images
-from progan.distributed import on_any, same_everywhere
+from progan.distributed import check_same_images, on_any, same_everywhere
 from progan.errors import UserError, brief
 from progan.fitting import begin_what_fits
 from progan.metrics.gauge import Gauge
@@ -183,12 +182,7 @@ class Trainer:
                 f"the processes do not see the same checkpoints in {self.run_dir}; on several "
                 "machines --run-dir must be a shared folder"
             )
-        seen = zlib.crc32(repr(self.stream.state_dict()).encode())
-        if not same_everywhere(self.accelerator, seen):
-            raise UserError(
-                "the processes do not see the same images; data that each machine prepares by "
-                "itself must come from the same files, or give a shared folder as data.cache"
-            )
+        check_same_images(self.accelerator, self.stream.data.identity)
 
     def begin_tick(self) -> None:
         self.tick_start, self.tick_start_nimg = time.perf_counter(), self.progress.nimg

@@ -1,6 +1,7 @@
 """Many processes, on one machine or several: the same weights, no silence when one fails."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -150,6 +151,10 @@ HANGS = """
             os._exit(1)
     Step.average = average
 """
+OTHERS = """
+    import sys
+    sys.argv[sys.argv.index('--data') + 1] = os.environ['OTHERS']
+"""
 WRITES = """
     import sys
     folder = os.environ['RUN']
@@ -175,6 +180,25 @@ def test_processes_that_drift_apart_are_noticed(photos, tmp_path):
     assert "the processes' weights differ at 0.064 kimg" in errors
     assert "checkpoint-000000.032.pt" in errors
     assert load_checkpoint(tmp_path / "run")["progress"]["nimg"] == 32
+
+
+@pytest.mark.slow
+def test_processes_with_different_images_are_noticed(photos, tmp_path, monkeypatch):
+    """Reference: rank 1 is given a copy that lacks one image: nothing is trained on or measured."""
+    copy = shutil.copytree(photos, tmp_path / "copy")
+    min(copy.rglob("*.png")).unlink()
+    monkeypatch.setenv("OTHERS", str(copy))
+    settings = BATCH | {"network__resolution": 16}
+    train(copy, tmp_path / "unused", **settings)  # prepares them
+    train(photos, tmp_path / "one", **settings)
+    training = ["--run-dir", tmp_path / "run", *options(**settings)]
+    for words in (["train", *training], ["evaluate", tmp_path / "one", "--metrics", "swd10"]):
+        process = launch(script(tmp_path, OTHERS), *words, "--data", photos)
+        _, errors = process.communicate(timeout=120)
+        assert process.returncode != 0
+        assert "the processes do not see the same images" in errors, errors
+    assert not list(tmp_path.glob("run/checkpoints/*"))
+    assert not (tmp_path / "one" / "metrics.jsonl").exists()
 
 
 @pytest.mark.slow

@@ -68,7 +68,14 @@ class Evaluation:
     def of(self, metrics: Sequence[Metric], fakes: Fakes) -> dict[str, float]:
         """Results of all metrics, the same on all processes."""
         floors = {m.name: self.noise_floor(m) for m in metrics if m.has_floor}
-        missing = [metric for metric in metrics if not self.use_kept(metric)]
+        names = dict.fromkeys(metric.kept_as for metric in metrics if metric.kept_as)
+        kept = {name: self.at_hand(name) for name in names}
+        missing = []
+        for metric in metrics:
+            if (found := kept.get(metric.kept_as)) is None:
+                missing.append(metric)
+            else:
+                metric.use_reals(found)
         self.feed(missing, "reals", self.reals, "reals")
         for name, metric in {metric.kept_as: metric for metric in missing}.items():
             if name:
@@ -112,13 +119,10 @@ class Evaluation:
                         metric.add(side, images if fits else images[: count - first], first)
                 made(min(size * processes, total - start))
 
-    def use_kept(self, metric: Metric) -> bool:
-        """Whether the reals' side of a metric was at hand, on all processes, and is in use now."""
-        found = self.kept.load(metric.kept_as) if metric.kept_as else None
-        if on_any(self.accelerator, found is None):
-            return False
-        metric.use_reals(found)
-        return True
+    def at_hand(self, name: str) -> dict[str, np.ndarray] | None:
+        """What was kept under a name, unless a process lacks it."""
+        found = self.kept.load(name)
+        return None if on_any(self.accelerator, found is None) else found
 
     def keep(self, name: str, arrays: dict[str, np.ndarray]) -> None:
         """For next time, on each machine that has a cache of its own."""
@@ -141,8 +145,8 @@ class Evaluation:
         if count < 2 * self.accelerator.num_processes:
             return {}
         name = f"{metric.name}_floor"
-        found = self.kept.load(name)
-        if on_any(self.accelerator, found is None):
+        found = self.at_hand(name)
+        if found is None:
             floor = type(metric)(name, count)
             self.feed([floor], "reals", self.reals, f"{name}, reals")
             self.feed([floor], "fakes", self.reals.after(count), f"{name}, other reals")

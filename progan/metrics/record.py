@@ -1,10 +1,9 @@
 """What metrics have found in a run, by images shown: `metrics.jsonl`."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from progan.disk import append
+from progan.json_lines import append_line, read_lines
 
 METRICS = "metrics.jsonl"
 STATS = "stats.jsonl"  # beside it, of the ticks
@@ -12,12 +11,9 @@ SECTION = "Metrics/"  # of the keys in the file and in TensorBoard
 
 
 def record(run_dir: Path, nimg: int, results: dict[str, float]) -> None:
-    """Add a line, also after one that a power cut has torn."""
+    """Add a line."""
     keyed = {SECTION + name: value for name, value in results.items()}
-    file = run_dir / METRICS
-    before = file.read_bytes() if file.exists() else b""
-    torn = bool(before) and not before.endswith(b"\n")
-    append(file, "\n" * torn + json.dumps({"nimg": nimg, **keyed}) + "\n")
+    append_line(run_dir / METRICS, {"nimg": nimg, **keyed})
 
 
 def has(run_dir: Path, nimg: int, names: Sequence[str]) -> bool:
@@ -29,13 +25,4 @@ def has(run_dir: Path, nimg: int, names: Sequence[str]) -> bool:
 
 def read(file: Path) -> list[dict[str, float]]:
     """The lines that are whole, each a dictionary with an `nimg`; none if there is no file."""
-    lines = file.read_text(errors="replace").splitlines() if file.exists() else []
-    found = []
-    for line in lines:
-        try:
-            content = json.loads(line)
-        except (ValueError, RecursionError):  # the latter for brackets in brackets
-            continue
-        if isinstance(content, dict) and isinstance(content.get("nimg"), int):
-            found.append(content)
-    return found
+    return [line for line in read_lines(file) if isinstance(line.get("nimg"), int)]
