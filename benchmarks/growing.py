@@ -66,7 +66,8 @@ def main() -> None:
         snapshots = by_minute(run, arguments.minutes)
         evaluate(run, snapshots, CURVES)
         evaluate(run, snapshots[-1:], AT_THE_END)
-    progan("compare", *runs.values(), "--out", arguments.work / "compare.png")
+    picture = arguments.work / "compare.png"
+    progan("compare", *runs.values(), "--metrics", CURVES, "--out", picture)
     print_by_minute(list(runs.values()), arguments.minutes)
     figures = {name: last_line(run) for name, run in runs.items()}
     print(json.dumps({"minutes": arguments.minutes, "seed": arguments.seed} | figures))
@@ -111,14 +112,15 @@ def print_by_minute(folders: list[Path], minutes: float) -> None:
     """A Markdown table of each metric, straight lines between evaluations."""
     runs = read_runs(folders)
     for metric in CURVES.split(","):
-        names = [run.name for run in runs]
-        print(f"\n| minutes | {' | '.join(names)} |\n|{'---|' * (len(names) + 1)}")
-        for minute in (1, 2, 3, 5, 8, 10, 12, 15, 20, 25, 30):
-            curves = [[(p.hours * 60, p.value) for p in run.metrics[metric]] for run in runs]
-            values = [interpolate(curve, minute) for curve in curves]
-            if minute <= minutes:
-                said = ["-" if v is None else f"{v:.3g}" for v in values]
-                print(f"| {minute} | {' | '.join(said)} |")
+        print(f"\n| minutes | {' | '.join(run.name for run in runs)} |")
+        print(f"|{'---|' * (len(runs) + 1)}")
+        curves = [[(p.hours * 60, p.value) for p in run.metrics[metric]] for run in runs]
+        at = [minute for minute in (1, 2, 3, 5, 8, 10, 12, 15, 20, 25) if minute < minutes]
+        rows = {str(minute): [interpolate(curve, minute) for curve in curves] for minute in at}
+        rows["the last"] = [curve[-1][1] for curve in curves]
+        for title, values in rows.items():
+            said = ["-" if value is None else f"{value:.3g}" for value in values]
+            print(f"| {title} | {' | '.join(said)} |")
 
 
 def last_line(run: Path) -> dict[str, float]:
