@@ -27,5 +27,6 @@ def append_line(file: Path, content: dict[str, Any]) -> None:
     Raises:
         DiskError, OSError: it could not be written; the file is as it was.
     """
-    before = file.read_bytes() if file.exists() else b"\n"
-    append(file, "\n" * (not before.endswith(b"\n")) + json.dumps(content) + "\n")
+    before = file.read_bytes() if file.exists() else b""
+    torn = bool(before) and not before.endswith(b"\n")
+    append(file, "\n" * torn + json.dumps(content) + "\n")
