@@ -1,13 +1,11 @@
 """Is growing worth it? The same small network, grown and not, for the same time. Ends in JSON.
 
     python benchmarks/growing.py faces.zip --work DIR             # an hour and a half on two cores
-    python benchmarks/growing.py faces.zip --work DIR --ablate --minutes 12
 
-Without --ablate: growing from 4x4 to 32x32 against training at 32x32 from the start. With it:
-growing as it is, and without one of equalized learning rate, pixel norm, minibatch stddev. Each
-trains alone, one after the other, for so many minutes of its own clock (updates, without ticks);
-then snapshots, one about every minute, are evaluated, and the last one with the whole protocols.
-What is in DIR already is not trained or evaluated again.
+Growing from 4x4 to 32x32 against training at 32x32 from the start. Each trains alone, one after
+the other, for so many minutes of its own clock (updates, without ticks); then snapshots, one about
+every minute, are evaluated, and the last one with the whole protocols. What is in DIR already is
+not trained or evaluated again.
 """
 
 import argparse
@@ -41,12 +39,6 @@ GROWING = {
 }
 FULL = {"schedule.start_resolution": 32, "schedule.stable_kimg": 2000, "schedule.fade_kimg": 0}
 SIDES = {"growing": {}, "full": FULL}
-ABLATIONS = {
-    "whole": {},
-    "without-equalized": {"network.equalized": "false"},
-    "without-pixel-norm": {"network.pixel_norm": "false"},
-    "without-stddev": {"network.stddev_group": 1},
-}
 
 
 def main() -> None:
@@ -54,14 +46,12 @@ def main() -> None:
     parser.add_argument("data", help="images, as progan train takes them")
     parser.add_argument("--work", type=Path, required=True, metavar="DIR")
     parser.add_argument("--minutes", type=float, default=30)
-    parser.add_argument("--ablate", action="store_true")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
-    sides = ABLATIONS if arguments.ablate else SIDES
-    runs = {name: arguments.work / name for name in sides}
-    for name, changes in sides.items():
+    runs = {name: arguments.work / name for name in SIDES}
+    for name, changes in SIDES.items():
         settings = GROWING | changes | {"run.seed": arguments.seed}
-        train(arguments.data, settings, runs[name], arguments.minutes)
+        train_for(arguments.minutes, arguments.data, settings, runs[name])
     for run in runs.values():
         snapshots = by_minute(run, arguments.minutes)
         evaluate(run, snapshots, CURVES)
@@ -78,13 +68,17 @@ def progan(*arguments: object) -> None:
     subprocess.run([sys.executable, "-m", "progan", *map(str, arguments)], check=True)
 
 
-def train(data: str, settings: dict[str, object], run: Path, minutes: float) -> None:
-    """Until the run's own clock has passed `minutes`; ticks and the start come on top."""
+def train(data: str, settings: dict[str, object], run: Path, *more: object) -> None:
+    """To the end, or go on to it from where the run is."""
     options = [part for key, value in settings.items() for part in ("-o", f"{key}={value}")]
+    progan("train", "--data", data, "--run-dir", run, *more, *options)
+
+
+def train_for(minutes: float, data: str, settings: dict[str, object], run: Path) -> None:
+    """Until the run's own clock has passed `minutes`; ticks and the start come on top."""
     while hours(run)[-1:] < [minutes / 60]:
         left = minutes / 60 - max(hours(run), default=0)
-        arguments = ["--data", data, "--run-dir", run, "--max-hours", f"{left + 0.02:.4f}"]
-        progan("train", *arguments, *options)
+        train(data, settings, run, "--max-hours", f"{left + 0.02:.4f}")
 
 
 def hours(run: Path) -> list[float]:
