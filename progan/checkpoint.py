@@ -2,6 +2,7 @@
 
 import logging
 import zipfile
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,6 +18,21 @@ log = logging.getLogger("progan")
 class Stateful(Protocol):
     def state_dict(self) -> dict[str, Any]: ...
     def load_state_dict(self, state: dict[str, Any]) -> Any: ...
+
+
+@dataclass
+class Progress:
+    """How far a run is: all that a checkpoint needs to know beside weights."""
+
+    nimg: int = 0
+    tick: int = 0
+    seconds: float = 0.0  # spent on updates, over all starts
+
+    def state_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.__init__(**state)
 
 
 class Checkpoint:

@@ -23,29 +23,6 @@ from progan.values import (
 )
 from progan.yaml_io import dump_yaml
 
-# Keys that may differ when a run goes on: they change no weight (to rounding), only how long,
-# how often and where.
-CHANGEABLE = {
-    "schedule.total_kimg",
-    "schedule.batch_gpu",
-    "data.source",  # the images themselves are compared (data.batches.Stream)
-    "data.root",
-    "data.cache",
-    "data.max_bad",
-    "data.storage",
-    "data.device_cache",
-    "data.workers",
-    "run.compile",
-    "run.tick_kimg",
-    "run.snapshot_ticks",
-    "run.checkpoint_ticks",
-    "run.keep_checkpoints",
-    "run.timeout",
-    "run.metrics",
-    "run.inception",
-    "run.tracker",
-}
-
 
 class DataConfig(Section):
     source: str | None = Field(
@@ -285,28 +262,6 @@ class Config(Section):
 
     def to_yaml(self) -> str:
         return dump_yaml(self.model_dump())
-
-
-def differences(old: Config, new: Config) -> list[str]:
-    """`section.key: old -> new` for the settings that differ and may not change on resume."""
-    before, after = flatten(old.model_dump()), flatten(new.model_dump())
-    changed = [key for key in dict.fromkeys([*before, *after]) if before.get(key) != after.get(key)]
-    # A setting that is itself a map by names, run.metrics, is one of its keys' beginnings.
-    fixed = [k for k in changed if k not in CHANGEABLE and k.rpartition(".")[0] not in CHANGEABLE]
-    lines = [f"{key}: {before.get(key)} -> {after.get(key)}" for key in fixed]
-    if not lines and stretches_a_ramp(old.make_schedule(), new.make_schedule()):
-        lines.append(
-            f"schedule.total_kimg: {before['schedule.total_kimg']} -> "
-            f"{after['schedule.total_kimg']} (it may change, but not once the learning rate is a "
-            "ramp to the run's end)"
-        )
-    return lines
-
-
-def stretches_a_ramp(old: Schedule, new: Schedule) -> bool:
-    """Whether rates at images that the old schedule shows are others in the new one."""
-    ramps = [phase for phase in old.phases if isinstance(phase.rate, Ramp)]
-    return any(new.at(phase.start_nimg).end_nimg != phase.end_nimg for phase in ramps)
 
 
 def flatten(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -1,7 +1,9 @@
 """Counted randomness, devices, and averaging over processes."""
 
+import re
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 
@@ -11,10 +13,12 @@ from accelerate import Accelerator
 from accelerate.utils import InitProcessGroupKwargs, ProjectConfiguration
 from torch import Tensor
 
-from progan.errors import UserError
+from progan.errors import UserError, brief
 from progan.launch import processes, restarts, should_be_more
 
 TORCHRUN = "launch with torchrun --nproc_per_node N -m progan train …"
+# What torch says where another process does not answer.
+LOST = re.compile("timed? ?out|connection (closed|reset|refused)|broken pipe|peer", re.IGNORECASE)
 
 # Every use of chance has a number of its own, so that no two ever share draws. Never renumber:
 # it would change what a seed means.
@@ -98,6 +102,15 @@ def same_everywhere(accelerator: Accelerator, number: int) -> bool:
     return bool((accelerator.gather(mine) == number).all())
 
 
+def check_same_checkpoints(accelerator: Accelerator, run_dir: Path, nimg: int) -> None:
+    """Raises UserError unless all processes have restored the same images shown."""
+    if not same_everywhere(accelerator, nimg):
+        raise UserError(
+            f"the processes do not see the same checkpoints in {run_dir}; on several machines "
+            "--run-dir must be a shared folder"
+        )
+
+
 def check_same_images(accelerator: Accelerator, identity: str) -> None:
     """Raises UserError unless all processes have opened data of the same identity."""
     if not same_everywhere(accelerator, zlib.crc32(identity.encode())):
@@ -105,6 +118,25 @@ def check_same_images(accelerator: Accelerator, identity: str) -> None:
             "the processes do not see the same images; data that each machine prepares by itself "
             "must come from the same files, or give a shared folder as data.cache"
         )
+
+
+@contextmanager
+def lost_processes_told(
+    accelerator: Accelerator, timeout_minutes: float, newest: Callable[[], Path | str]
+) -> Iterator[None]:
+    """Raises UserError in place of what torch says where another process does not answer.
+
+    newest: tells where to go on from.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if accelerator.num_processes == 1 or not LOST.search(str(error)):
+            raise
+        raise UserError(
+            f"another process has ended or hangs ({brief(error)}); run.timeout is "
+            f"{timeout_minutes:g} minutes. Start again to go on from {newest()}"
+        ) from error
 
 
 def checksum(tensors: Sequence[Tensor]) -> int:

@@ -12,10 +12,11 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from progan.config import Config, differences
+from progan.config import Config, flatten
 from progan.disk import write_atomically
 from progan.errors import UserError
 from progan.json_lines import append_line, read_lines
+from progan.schedule import Ramp, Schedule
 from progan.settings import load_config
 
 LOCK = ".lock"
@@ -23,6 +24,28 @@ STOP = "stop"
 COMPLETE = "complete"
 STARTS = "starts.jsonl"
 BEFORE = {LOCK, STOP, STARTS, "config.yaml.partial"}  # all that a start may leave that failed
+# Keys that may differ when a run goes on: they change no weight (to rounding), only how long,
+# how often and where.
+CHANGEABLE = {
+    "schedule.total_kimg",
+    "schedule.batch_gpu",
+    "data.source",  # the images themselves are compared (data.batches.Stream)
+    "data.root",
+    "data.cache",
+    "data.max_bad",
+    "data.storage",
+    "data.device_cache",
+    "data.workers",
+    "run.compile",
+    "run.tick_kimg",
+    "run.snapshot_ticks",
+    "run.checkpoint_ticks",
+    "run.keep_checkpoints",
+    "run.timeout",
+    "run.metrics",
+    "run.inception",
+    "run.tracker",
+}
 
 
 @contextmanager
@@ -50,7 +73,7 @@ def read_config(run_dir: Path, overrides: list[str]) -> Config:
 def check_run_dir(run_dir: Path, config: Config) -> None:
     """Raises UserError unless `run_dir` is new, empty, or a run of the same config.
 
-    Only the keys in `config.CHANGEABLE` may differ.
+    Only the keys in `CHANGEABLE` may differ.
     """
     if run_dir.exists() and not run_dir.is_dir():
         raise UserError(f"--run-dir {run_dir} is a file; give a folder")
@@ -73,6 +96,42 @@ def check_run_dir(run_dir: Path, config: Config) -> None:
             f"the run in {run_dir} was started with other settings:\n  "
             + "\n  ".join(changed)
             + "\nuse the same settings to go on, or another --run-dir to start anew"
+        )
+
+
+def differences(old: Config, new: Config) -> list[str]:
+    """`section.key: old -> new` for the settings that differ and may not change on resume."""
+    before, after = flatten(old.model_dump()), flatten(new.model_dump())
+    changed = [key for key in dict.fromkeys([*before, *after]) if before.get(key) != after.get(key)]
+    # A setting that is itself a map by names, run.metrics, is one of its keys' beginnings.
+    fixed = [k for k in changed if k not in CHANGEABLE and k.rpartition(".")[0] not in CHANGEABLE]
+    lines = [f"{key}: {before.get(key)} -> {after.get(key)}" for key in fixed]
+    if not lines and stretches_a_ramp(old.make_schedule(), new.make_schedule()):
+        lines.append(
+            f"schedule.total_kimg: {before['schedule.total_kimg']} -> "
+            f"{after['schedule.total_kimg']} (it may change, but not once the learning rate is a "
+            "ramp to the run's end)"
+        )
+    return lines
+
+
+def stretches_a_ramp(old: Schedule, new: Schedule) -> bool:
+    """Whether rates at images that the old schedule shows are others in the new one."""
+    ramps = [phase for phase in old.phases if isinstance(phase.rate, Ramp)]
+    return any(new.at(phase.start_nimg).end_nimg != phase.end_nimg for phase in ramps)
+
+
+def check_progress(run_dir: Path, config: Config, nimg: int, restored: bool) -> None:
+    """Raises UserError unless a run that is at `nimg` can go on there, or begin."""
+    if not restored and any(run_dir.glob("snapshots/snapshot-*")):
+        raise UserError(
+            f"{run_dir} has snapshots but no checkpoints, so it cannot go on, and to start anew "
+            "would overwrite it; sample from it, and train in another --run-dir"
+        )
+    if nimg > config.make_schedule().total_nimg:
+        raise UserError(
+            f"the run in {run_dir} has shown {nimg / 1000} kimg, more than schedule.total_kimg "
+            f"({config.schedule.total_kimg}); leave it, or raise it"
         )
 
 

@@ -1,50 +1,36 @@
 """When things happen: phases, steps, ticks, snapshots."""
 
 import logging
-import re
 import time
-from dataclasses import asdict, dataclass
+from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import torch
 from accelerate import Accelerator
 
 from progan.build import make_costs, make_feed, make_loss, make_step
-from progan.checkpoint import Checkpoint
+from progan.checkpoint import Checkpoint, Progress
 from progan.config import Config
 from progan.data.stream import Images
-from progan.distributed import check_same_images, on_any, same_everywhere
+from progan.distributed import (
+    check_same_checkpoints,
+    check_same_images,
+    lost_processes_told,
+    on_any,
+    same_everywhere,
+)
 from progan.errors import UserError, brief
 from progan.fitting import begin_what_fits
 from progan.metrics.gauge import Gauge
 from progan.outputs import Outputs
-from progan.runs import write_config
+from progan.runs import check_progress, write_config
 from progan.schedule import Phase, at_resolution
-from progan.snapshot import snapshots_of
 from progan.stopping import StopRequest
 from progan.tracking import Skipped, Statistics
 
 log = logging.getLogger("progan")
 
 MOST_SKIPPED = 50  # updates in a row: what is not over by then will not be
-# What torch says where another process does not answer.
-LOST = re.compile("timed? ?out|connection (closed|reset|refused)|broken pipe|peer", re.IGNORECASE)
-
-
-@dataclass
-class Progress:
-    """All that a checkpoint needs to know beside weights."""
-
-    nimg: int = 0
-    tick: int = 0
-    seconds: float = 0.0  # spent on updates, over all starts
-
-    def state_dict(self) -> dict[str, Any]:
-        return asdict(self)
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.__init__(**state)
 
 
 class Trainer:
@@ -99,23 +85,15 @@ class Trainer:
         Raises:
             UserError: out of memory, diverged, or nothing that can be gone on from.
         """
-        try:
-            return self.train()
-        except torch.OutOfMemoryError as error:
-            raise UserError(
-                f"out of memory in {self.phase or 'a trial update'} ({brief(error)}); set "
-                "schedule.batch_gpu to a part of the batch: the update stays the same"
-            ) from error
-        except RuntimeError as error:
-            if self.accelerator.num_processes > 1 and LOST.search(str(error)):
+        newest, timeout = self.checkpoint.newest, self.config.run.timeout
+        with closing(self.stream), lost_processes_told(self.accelerator, timeout, newest):
+            try:
+                return self.train()
+            except torch.OutOfMemoryError as error:
                 raise UserError(
-                    f"another process has ended or hangs ({brief(error)}); run.timeout is "
-                    f"{self.config.run.timeout:g} minutes. Start again to go on from "
-                    f"{self.checkpoint.newest()}"
+                    f"out of memory in {self.phase or 'a trial update'} ({brief(error)}); set "
+                    "schedule.batch_gpu to a part of the batch: the update stays the same"
                 ) from error
-            raise
-        finally:
-            self.stream.close()
 
     def train(self) -> bool:
         self.begin()
@@ -134,7 +112,10 @@ class Trainer:
     def begin(self) -> None:
         """Restore, find out what an update costs here, open the outputs."""
         restored = self.checkpoint.load_newest()
-        self.check_start(fresh=not restored)
+        nimg = self.progress.nimg
+        check_progress(self.run_dir, self.config, nimg, restored is not None)
+        check_same_checkpoints(self.accelerator, self.run_dir, nimg)
+        check_same_images(self.accelerator, self.stream.data.identity)
         if self.accelerator.is_main_process:
             write_config(self.run_dir, self.config)
         self.statistics.to(self.accelerator.device)
@@ -142,7 +123,6 @@ class Trainer:
         self.costs = make_costs(
             self.config, self.loss, self.schedule, self.step.G, self.step.D, self.accelerator
         )
-        nimg = self.progress.nimg
         self.outputs = Outputs(
             self.config,
             self.run_dir,
@@ -164,25 +144,6 @@ class Trainer:
         if restored and self.ends_tick(self.schedule.at(nimg - 1), nimg):
             self.measure()
         self.begin_tick()
-
-    def check_start(self, fresh: bool) -> None:
-        """Raises UserError unless what is there, here and on all processes, can be gone on with."""
-        if fresh and snapshots_of(self.run_dir):
-            raise UserError(
-                f"{self.run_dir} has snapshots but no checkpoints, so it cannot go on, and to "
-                "start anew would overwrite it; sample from it, and train in another --run-dir"
-            )
-        if self.progress.nimg > self.schedule.total_nimg:
-            raise UserError(
-                f"the run in {self.run_dir} has shown {self.progress.nimg / 1000} kimg, more than "
-                f"schedule.total_kimg ({self.config.schedule.total_kimg}); leave it, or raise it"
-            )
-        if not same_everywhere(self.accelerator, self.progress.nimg):
-            raise UserError(
-                f"the processes do not see the same checkpoints in {self.run_dir}; on several "
-                "machines --run-dir must be a shared folder"
-            )
-        check_same_images(self.accelerator, self.stream.data.identity)
 
     def begin_tick(self) -> None:
         self.tick_start, self.tick_start_nimg = time.perf_counter(), self.progress.nimg

@@ -5,9 +5,10 @@ import torch
 import yaml
 from pydantic import ValidationError
 
-from progan.config import CHANGEABLE, Config, differences, flatten
+from progan.config import Config, flatten
 from progan.errors import UserError
 from progan.networks import Critic, Generator
+from progan.runs import CHANGEABLE, differences
 from progan.schedule import Ramp, check_batches
 from progan.settings import load_config, presets
 

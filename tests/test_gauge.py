@@ -10,11 +10,11 @@ from conftest import assert_identical, flat, load_checkpoint, options, torchrun
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from progan.cli import main
-from progan.config import differences
 from progan.errors import UserError
 from progan.metrics.best import best_path, forget_worse, improved
 from progan.metrics.images import Fakes
 from progan.metrics.record import record
+from progan.runs import differences
 from progan.settings import load_config
 
 # Six ticks; metrics at the second, fourth and last of them, and at the third and last.

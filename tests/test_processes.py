@@ -155,6 +155,10 @@ OTHERS = """
     import sys
     sys.argv[sys.argv.index('--data') + 1] = os.environ['OTHERS']
 """
+ELSEWHERE = """
+    import sys
+    sys.argv[sys.argv.index('--run-dir') + 1] += '-of-this-machine'
+"""
 WRITES = """
     import sys
     folder = os.environ['RUN']
@@ -199,6 +203,21 @@ def test_processes_with_different_images_are_noticed(photos, tmp_path, monkeypat
         assert "the processes do not see the same images" in errors, errors
     assert not list(tmp_path.glob("run/checkpoints/*"))
     assert not (tmp_path / "one" / "metrics.jsonl").exists()
+
+
+@pytest.mark.slow
+def test_processes_with_different_checkpoints_are_noticed(photos, tmp_path):
+    """Reference: rank 1 is given a run folder of its own, as on a machine without a shared disk,
+    and would begin where rank 0 goes on: nothing is trained."""
+    run_dir = tmp_path / "run"
+    train(photos, run_dir, **BATCH | {"schedule__total_kimg": 0.096})
+    before = state(run_dir)
+    words = ["train", "--data", photos, "--run-dir", run_dir, *options(**BATCH)]
+    process = launch(script(tmp_path, ELSEWHERE), *words)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode != 0
+    assert f"the processes do not see the same checkpoints in {run_dir}" in errors, errors
+    assert_identical(before, state(run_dir))
 
 
 @pytest.mark.slow

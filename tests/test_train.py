@@ -18,12 +18,11 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from progan.build import make_networks
 from progan.cli import main
-from progan.config import differences
 from progan.data import prepare, sources
 from progan.data.batches import Feed
 from progan.data.images import Square
 from progan.data.stream import Stream
-from progan.runs import LOCK, lock_run
+from progan.runs import LOCK, differences, lock_run
 from progan.settings import load_config
 from progan.snapshot import snapshot_path
 from progan.stopping import StopRequest

@@ -176,7 +176,7 @@ def _make(
         if writer.done and say:
             say(f"{title}: going on after {writer.done:,} images")
         bad.add(writer.bad)
-        try:
+        with _ended_in_order(writer, bad):
             with (
                 progress_bar(title, len(source), writer.done, say) as advance,
                 closing(_pieces(source, square, layout, writer.done, workers)) as pieces,
@@ -188,22 +188,30 @@ def _make(
                     bad.check(piece.stop)
             bad.check(len(source))
             bad.check_classes()
-        except BrokenProcessPool as error:
-            writer.sync()
-            raise UserError(KILLED) from error
-        except TooManyBad:  # with other images or options it will be another pyramid
-            for file in unfinished_files(dest):
-                file.unlink()
-            write_lines(dest / BAD_FILES, bad.lines)
-            raise
-        except BaseException:
-            writer.sync()
-            raise
         writer.finish(source.name, source.classes, source.labels, bad.lines)
     if bad.count:
         log.warning(
             "%s: left out %d bad images, named in %s", source.name, bad.count, dest / BAD_FILES
         )
+
+
+@contextmanager
+def _ended_in_order(writer: PyramidWriter, bad: BadImages) -> Iterator[None]:
+    """What was made stays whole on the disk, to go on with, or goes where it can be of no use."""
+    try:
+        yield
+    except BrokenProcessPool as error:
+        writer.sync()
+        raise UserError(KILLED) from error
+    except TooManyBad:  # with other images or options it will be another pyramid
+        dest = writer.layout.path
+        for file in unfinished_files(dest):
+            file.unlink()
+        write_lines(dest / BAD_FILES, bad.lines)
+        raise
+    except BaseException:
+        writer.sync()
+        raise
 
 
 def _pieces(

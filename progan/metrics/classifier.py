@@ -158,9 +158,7 @@ def train(
         )
     exclusive = data.labels.ndim == 1
     table = rows_of(data.labels, len(data.classes))
-    order = random(seed, "balance", 1).permutation(data.count)
-    held_out, rest = np.split(order, [data.count // HELD_OUT])
-    held_out = np.sort(held_out[:MOST_HELD_OUT])
+    held_out, rest = split(data.count, seed)
     network = make_network(data.channels, resolution, len(data.classes), seed).to(device)
     steps = max(1, min(shown, EPOCHS * len(rest)) // BATCH)
     reals = partial(read, data, resolution)
@@ -169,15 +167,18 @@ def train(
         learn(network, reals, table, exclusive, order, steps, done)
     parts = np.array_split(held_out, -(-len(held_out) // AT_ONCE))
     seen = [seen_by(network, reals(part), resolution, exclusive) for part in parts]
+    trial = Trial.of(table[held_out], np.concatenate(seen))
+    shares = table.mean(0)
     return Classifier(
-        network,
-        resolution,
-        data.classes,
-        exclusive,
-        table.mean(0),
-        Trial.of(table[held_out], np.concatenate(seen)),
-        steps * BATCH,
+        network, resolution, data.classes, exclusive, shares, trial, shown=steps * BATCH
     )
+
+
+def split(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Indices of the images that test, in order, and of those that teach."""
+    order = random(seed, "balance", 1).permutation(count)
+    held_out, rest = np.split(order, [count // HELD_OUT])
+    return np.sort(held_out[:MOST_HELD_OUT]), rest
 
 
 def read(
