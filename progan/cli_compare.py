@@ -35,7 +35,7 @@ def compare(
 ) -> None:
     """Compare runs by their metrics, in a table and a picture.
 
-    Values are seen against images shown and against hours of training. They are those in the runs'
+    Values are seen against images shown and against time spent training. They are those in the runs'
     metrics.jsonl, which progan evaluate writes; between two evaluations a straight line is taken.
 
     \b

@@ -105,17 +105,17 @@ def test_a_real_process(tmp_path, monkeypatch):
     lines = result.stdout.splitlines()
     assert cells(lines) == [
         list(COLUMNS),
-        ["growing", "swd2000", "24", "20", "200.0", "0.20", "400.0", "0.40"],
-        ["full", "swd2000", "34", "34", "250.0", "0.50", "250.0", "0.50"],
-        ["growing", "msssim500", "0.3", "-", "-", "-", "400.0", "0.40"],
-        ["full", "msssim500", "0.4", "-", "-", "-", "250.0", "0.50"],
+        ["growing", "swd2000", "24", "20", "200.0", "12m 00s", "400.0", "24m 00s"],
+        ["full", "swd2000", "34", "34", "250.0", "30m 00s", "250.0", "30m 00s"],
+        ["growing", "msssim500", "0.3", "-", "-", "-", "400.0", "24m 00s"],
+        ["full", "msssim500", "0.4", "-", "-", "-", "250.0", "30m 00s"],
     ]
     assert len({len(text) for text in lines[:5]}) == 1 and len(lines[0]) <= 100
     assert lines[5:] == [
         "swd2000 at 250.0 kimg: growing 22, full 34; growing is ahead by 12",
-        "swd2000 after 0.30 hours: growing 24, full 38; growing is ahead by 14",
+        "swd2000 after 18m 00s: growing 24, full 38; growing is ahead by 14",
         "msssim500 at 250.0 kimg: growing 0.3, full 0.4",
-        "msssim500 after 0.30 hours: growing 0.3, full 0.4",
+        "msssim500 after 18m 00s: growing 0.3, full 0.4",
         "plotted in compare.png",
         "all figures in f.json",
     ]
@@ -206,7 +206,7 @@ def test_ahead_by_the_metrics_own_direction(here, quick):
     assert "pr50k_precision at 1.0 kimg: a 0.5, b 0.5, c 0.5" in lines
     assert ["b", "is50k", "7", "7", "1.0", "-", "1.0", "-"] in cells(lines)
     assert ["b", "pr50k_recall", "0.1", "-", "-", "-", "1.0", "-"] in cells(lines)
-    assert "hours" not in " ".join(lines[1:])  # which no run has told
+    assert " after " not in " ".join(lines[1:])  # so long, which no run has told
 
 
 def test_equal_values(here, quick):
@@ -311,8 +311,8 @@ def test_torn_and_hostile_lines(here, quick):
     assert list(read_runs([folder])[0].metrics) == ["swd2000", "kid50k"]
     assert values_of("a", "kid50k") == [(2000, 0.5, -0.25)]
     assert cells(shown("a"))[1:] == [
-        ["a", "swd2000", "6", "5", "1.0", "0.25", "2.0", "0.50"],
-        ["a", "kid50k", "-0.25", "-0.25", "2.0", "0.50", "2.0", "0.50"],
+        ["a", "swd2000", "6", "5", "1.0", "15m 00s", "2.0", "30m 00s"],
+        ["a", "kid50k", "-0.25", "-0.25", "2.0", "30m 00s", "2.0", "30m 00s"],
     ]
 
 
@@ -410,7 +410,7 @@ def test_odd_run_names(here):
 
 
 def test_axes(here):
-    """Reference: the runs' values: a row a metric, kimg on the left and hours on the right, from 0;
+    """Reference: the runs' values: a row a metric, kimg on the left, minutes on the right, from 0;
     the reals' own value dashed; one legend with all runs; run and colour belong together."""
     two_runs()
     make_run("other", {1000: {"fid50k": 3.0}})  # no hours, one metric
@@ -420,7 +420,7 @@ def test_axes(here):
     left = [axis.get_ylabel() for axis in axes[:, 0]]
     assert left == ["swd2000", "msssim500", "swd2000_at_16", "fid50k"]
     bottom = [axis.get_xlabel() for axis in axes[-1]]
-    assert bottom == ["images shown (kimg)", "hours of training"]
+    assert bottom == ["images shown (kimg)", "minutes of training"]
     assert {axis.get_xlim()[0] for axis in axes.flat} == {0}
     titles = [axis.get_title(loc="left") for axis in axes[:2, 0]]
     assert titles[0] == "sliced Wasserstein distance of patches, lower is better"
@@ -429,15 +429,26 @@ def test_axes(here):
     assert growing.get_xydata().tolist() == [[100, 30], [200, 20], [300, 24]]
     assert growing.get_marker() != full.get_marker() and growing.get_marker() != "None"
     assert (reals.get_linestyle(), list(reals.get_ydata())) == ("--", [7.5, 7.5])
-    hours = axes[0, 1].lines[1].get_xydata()
-    assert np.allclose(hours, [[0.2, 40], [0.5, 34]])
+    minutes = axes[0, 1].lines[1].get_xydata()
+    assert np.allclose(minutes, [[12, 40], [30, 34]])
     assert list(axes[1, 0].lines[-1].get_ydata()) == [0.25, 0.25]
     assert [len(axis.lines) for axis in axes.flat] == [3, 3, 3, 3, 2, 2, 1, 0]
-    assert [text.get_text() for text in axes[3, 1].texts] == ["no hours known"]
+    assert [text.get_text() for text in axes[3, 1].texts] == ["no times known"]
     assert axes[3, 0].lines[0].get_color() not in (growing.get_color(), full.get_color())
     (legend,) = figure.legends
     labels = [text.get_text() for text in legend.get_texts()]
     assert labels == ["growing", "full", "other", "reals alone"]
+
+
+def test_long_runs_are_drawn_over_hours(here):
+    """Reference: the runs' own hours, from two on; one short run is drawn over the same."""
+    two_runs()
+    make_run("long", {1000: {"swd2000": 9.0}}, {1000: 2.0})
+    figure = draw(read_runs([Path("full"), Path("long")]), ["swd2000"])
+    axis = figure.axes[1]
+    assert axis.get_xlabel() == "hours of training"
+    assert np.allclose(axis.lines[0].get_xydata(), [[0.2, 40], [0.5, 34]])
+    assert axis.lines[1].get_xydata().tolist() == [[2, 9]]
 
 
 def test_reals_of_different_data(here):

@@ -8,16 +8,18 @@ from typing import TYPE_CHECKING, NamedTuple
 from progan.disk import write_atomically
 from progan.metrics.curves import Point, Run, interpolate
 from progan.metrics.protocols import PROTOCOLS, better, parts
+from progan.words import human_time
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
-CLOCKS = {"nimg": "images shown (kimg)", "hours": "hours of training"}
+CLOCKS = ("nimg", "hours")
+SHORT = 2  # hours; shorter runs are drawn over minutes
 REALS = {"swd": "floor", "msssim": "reals"}  # under which ending the reals' own value is
 MARKERS = "osD^vP"
-COLUMNS = ("run", "metric", "newest", "best", "at kimg", "at hours", "reached kimg", "hours")
+COLUMNS = ("run", "metric", "newest", "best", "at kimg", "after", "reached kimg", "trained")
 
 
 class Comparison(NamedTuple):
@@ -64,9 +66,9 @@ def leader(values: dict[str, float | None], wanted: str | None) -> tuple[str | N
 
 
 def sentence(comparison: Comparison) -> str:
-    """`swd2000 after 0.50 hours: growing 21.3, full 28.9; growing is ahead by 7.6`."""
+    """`swd2000 after 30m 00s: growing 21.3, full 28.9; growing is ahead by 7.6`."""
     metric, clock, at, values, ahead, by = comparison
-    time = f"at {at / 1000:,.1f} kimg" if clock == "nimg" else f"after {at:,.2f} hours"
+    time = f"at {at / 1000:,.1f} kimg" if clock == "nimg" else f"after {human_time(3600 * at)}"
     said = [f"{n} (begins later)" if v is None else f"{n} {v:.4g}" for n, v in values.items()]
     verdict = f"; {ahead} is ahead by {by:.3g}" if ahead else "; none is ahead" if by == 0 else ""
     return f"{metric} {time}: {', '.join(said)}{verdict}"
@@ -102,11 +104,20 @@ def row(run: Run, metric: str) -> tuple[str, ...]:
 
 def when(nimg: int | None, hours: float | None) -> tuple[str, str]:
     kimg = "-" if nimg is None else f"{nimg / 1000:,.1f}"
-    return kimg, "-" if hours is None else f"{hours:,.2f}"
+    return kimg, human_time(None if hours is None else 3600 * hours)
+
+
+def unit_of(runs: Sequence[Run], clock: str) -> tuple[float, str]:
+    """What a clock's values are multiplied by to be drawn, and what they are then."""
+    if clock == "nimg":
+        return 1 / 1000, "images shown (kimg)"
+    if max((run.hours or 0 for run in runs), default=0) < SHORT:
+        return 60, "minutes of training"
+    return 1, "hours of training"
 
 
 def draw(runs: Sequence[Run], metrics: Sequence[str]) -> "Figure":
-    """A row for each metric: against images shown, and against hours."""
+    """A row for each metric: against images shown, and against hours or minutes."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(11, 0.8 + 2.8 * len(metrics)), layout="constrained", dpi=120)
@@ -118,8 +129,8 @@ def draw(runs: Sequence[Run], metrics: Sequence[str]) -> "Figure":
             finish(axis)
         axes[0].set_ylabel(metric)
         axes[0].set_title(title(metric), loc="left", fontsize="medium")
-    for axis, label in zip(rows[-1], CLOCKS.values(), strict=True):
-        axis.set_xlabel(label)
+    for axis, clock in zip(rows[-1], CLOCKS, strict=True):
+        axis.set_xlabel(unit_of(runs, clock)[1])
     figure.align_ylabels()
     entries = sorted(legend.items(), key=lambda entry: entry[1].get_linestyle() == "--")
     labels = [label.replace("$", r"\$") for label, _ in entries]  # else it begins a formula
@@ -138,15 +149,15 @@ def title(metric: str) -> str:
 def draw_runs(axis: "Axes", runs: Sequence[Run], metric: str, clock: str) -> dict[str, "Line2D"]:
     """A line for each run that has the metric; its colour is the same in all axes."""
     lines = {}
+    unit, _ = unit_of(runs, clock)
     for i, run in enumerate(runs):
         if curve := curve_of(run, metric, clock):
             style = {"color": f"C{i % 10}", "marker": MARKERS[i % len(MARKERS)], "markersize": 4.5}
-            unit = 1000 if clock == "nimg" else 1
-            x, y = [x / unit for x, _ in curve], [value for _, value in curve]
+            x, y = [unit * x for x, _ in curve], [value for _, value in curve]
             (lines[run.name],) = axis.plot(x, y, linewidth=1.8, **style)
     if not lines:  # only hours can be missing
         where = {"transform": axis.transAxes, "ha": "center", "va": "center", "color": "0.5"}
-        axis.text(0.5, 0.5, "no hours known", **where)
+        axis.text(0.5, 0.5, "no times known", **where)
     return lines
 
 
