@@ -14,8 +14,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from progan.metrics.curves import HOURS, interpolate, lines_of, read_runs
-from progan.metrics.record import METRICS, STATS, read
+from progan.metrics.curves import HOURS, interpolate, read_runs
+from progan.metrics.record import METRICS, STATS, lines_of, read
 from progan.snapshot import snapshot_path
 
 CURVES = "swd2000,msssim1000"  # by minute

@@ -22,6 +22,7 @@ from progan.launch import is_main, let_threads_sleep, speaks
 from progan.options import CONFIG, OVERRIDES, PathOption
 from progan.runs import base_name
 from progan.settings import load_config
+from progan.words import printable
 
 
 class Commands(click.Group):
@@ -37,7 +38,8 @@ class Commands(click.Group):
                 raise
             message = f"{error.filename}: {error.strerror}"
         if speaks():  # one message a machine, however many processes made the same mistake
-            click.echo(f"Error: {message}", err=True)
+            lines = map(printable, message.split("\n"))  # a stranger's file may name anything
+            click.echo("Error: " + "\n".join(lines), err=True)
         sys.exit(2)
 
 

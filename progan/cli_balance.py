@@ -11,6 +11,7 @@ from progan.cli_metrics import DATA, say
 from progan.launch import is_main
 from progan.options import JSON, PathOption, check_picture, check_target
 from progan.runs import base_name
+from progan.words import printable
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -69,9 +70,9 @@ def balance(
     classifier = classifier_for(snapshot, images)
     rows = compare(classifier, samples_of(snapshot, images, num))
     images.close()
-    title = base_name(data or snapshot.config.data.source)
+    title = printable(base_name(data or snapshot.config.data.source))
     tell(file, snapshot, f"{images.count:,} images of {title}", classifier, num, rows)
-    chart(rows, f"{base_name(source.resolve())}: {num:,} samples beside {title}", out)
+    chart(rows, f"{printable(base_name(source.resolve()))}: {num:,} samples beside {title}", out)
     click.echo(f"drawn in {out}")
     if json_file:
         write(json_file, file, snapshot, images, classifier, num, rows)

@@ -14,6 +14,13 @@ if TYPE_CHECKING:
     from progan.metrics.curves import Run
 
 
+# What the images on both sides of a metric depend on.
+DECISIVE = {
+    "data": ("source", "max_images", "fit", "mirror", "labels"),
+    "network": ("resolution", "channels"),
+}
+
+
 @click.command()
 @click.argument("folders", metavar="RUN…", nargs=-1, required=True, type=PathOption())
 @click.option(
@@ -35,7 +42,7 @@ def compare(
 ) -> None:
     """Compare runs by their metrics, in a table and a picture.
 
-    Values are seen against images shown and against time spent training. They are those in the runs'
+    Values are seen against images shown and against the time they took. They are those in the runs'
     metrics.jsonl, which progan evaluate writes; between two evaluations a straight line is taken.
 
     \b
@@ -73,8 +80,9 @@ def unlike(folders: tuple[Path, ...]) -> list[str]:
 
     configs = [read_config(folder, []) for folder in folders]
     seen = {
-        "data.source": {str(config.data.source) for config in configs},
-        "network.resolution": {str(config.network.resolution) for config in configs},
+        f"{section}.{key}": {str(getattr(getattr(config, section), key)) for config in configs}
+        for section, keys in DECISIVE.items()
+        for key in keys
     }
     return [
         f"note: their {key} differs ({', '.join(sorted(values))}), so the metrics do not compare"

@@ -10,6 +10,7 @@ from progan.errors import UserError
 from progan.launch import is_main
 from progan.options import PathOption, check_picture
 from progan.runs import base_name
+from progan.words import printable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -73,7 +74,7 @@ def neighbours(
         source_of_them = data or snapshot.config.data.source
         click.echo(f"{images.count:,} images of {source_of_them}{mirrored}")
         cache = cache_of(file, snapshot.config)
-        title = f"{base_name(source.resolve())}, {snapshot.nimg / 1000:g} kimg"
+        title = f"{printable(base_name(source.resolve()))}, {snapshot.nimg / 1000:g} kimg"
         save_png(picture_of(title, snapshot, images, numbers, inception, cache), out)
     finally:
         images.close()

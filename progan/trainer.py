@@ -78,6 +78,7 @@ class Trainer:
         )
         self.phase: Phase | None = None
         self.due: set[str] = set()  # what a tick could not write
+        self.unmeasured = False  # a stop ended the measuring
 
     def run(self) -> bool:
         """Train; returns whether the run is complete (else it was asked to stop).
@@ -105,7 +106,7 @@ class Trainer:
             self.maintain(phase)
             if on_any(self.accelerator, self.stop.reason() is not None):
                 break
-        complete = self.progress.nimg >= self.schedule.total_nimg
+        complete = self.progress.nimg >= self.schedule.total_nimg and not self.unmeasured
         self.end(complete)
         return complete
 
@@ -242,17 +243,21 @@ class Trainer:
     def measure(self) -> None:
         """The metrics that are due at this tick, unless that has been done.
 
-        It may take minutes, so it comes after the checkpoint, and ends where a stop is asked for:
+        It may take minutes, so a checkpoint comes first, and it ends where a stop is asked for:
         whoever goes on from there measures first.
         """
-        nimg = self.progress.nimg
-        due = self.gauge.due(self.progress.tick, last=nimg == self.schedule.total_nimg)
+        nimg, due = self.progress.nimg, self.metrics_due()
         if not due or not on_any(self.accelerator, self.outputs.lacks(due, nimg)):
             return
         self.outputs.say(f"measuring {', '.join(due)}")
         reached = self.schedule.reached(nimg)
         results = self.gauge.measure(due, *reached, lambda: self.stop.reason() is not None)
+        self.unmeasured = not results
         self.outputs.measured(results, nimg)
+
+    def metrics_due(self) -> list[str]:
+        last = self.progress.nimg == self.schedule.total_nimg
+        return self.gauge.due(self.progress.tick, last)
 
     def compare_weights(self) -> None:
         """Before anything of them is kept: all processes have the same.
@@ -271,7 +276,7 @@ class Trainer:
     def keep(self, phase: Phase) -> None:
         """Now and then a checkpoint and a snapshot; at the next tick, if the disk refuses."""
         nimg, tick, run = self.progress.nimg, self.progress.tick, self.config.run
-        if tick % run.checkpoint_ticks == 0:
+        if tick % run.checkpoint_ticks == 0 or self.metrics_due():
             self.due.add("checkpoint")
         if tick % run.snapshot_ticks == 0 or nimg in (phase.end_nimg, self.schedule.total_nimg):
             self.due |= {"checkpoint", "snapshot"}

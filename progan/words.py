@@ -1,4 +1,4 @@
-"""How numbers are said to people."""
+"""How numbers and names are said to people."""
 
 
 def human_time(seconds: float | None) -> str:
@@ -22,6 +22,11 @@ def human_bytes(count: float) -> str:
         count, power = count / 1000, power + 1
     digits = 1 if power and count < 10 else 0
     return f"{count:.{digits}f} {('B', 'kB', 'MB', 'GB', 'TB')[power]}"
+
+
+def printable(text: str) -> str:
+    """As it is, but for what would tear a line or speak to the terminal, written as an escape."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def stamp(nimg: int) -> str:

@@ -18,13 +18,12 @@ from progan.metrics.balance import (
     MOST_SHOWN,
     balance,
     chart,
-    corrected,
-    interval,
-    row_of,
+    rows_for,
     sentences,
     table,
 )
 from progan.metrics.classifier import FEWEST, Classifier, Trial, make_network, train
+from progan.metrics.shares import class_intervals, class_shares, corrected, interval
 from progan.networks import Generator
 from progan.settings import load_config
 from progan.snapshot import Snapshot, save_snapshot
@@ -211,10 +210,98 @@ def test_classes(channels):
 def test_corrected_by_hand():
     """Reference: Rogan & Gladen by hand: of 1,000 images 600 smile, and a classifier that sees nine
     smiles of ten, and one more in a fifth of the others, sees 540 + 80 = 620."""
-    assert corrected(0.62, 0.9, 0.8) == pytest.approx(0.6)
-    assert corrected(0.05, 0.9, 0.8) == 0
-    assert corrected(0.95, 0.9, 0.8) == 1
-    assert corrected(0.3, 1, 1) == pytest.approx(0.3)
+    errs = (90, 100, 80, 100)
+    assert corrected(620, 1000, *errs) == pytest.approx(0.6)
+    assert corrected(5, 100, *errs) == 0
+    assert corrected(95, 100, *errs) == 1
+    assert corrected(3, 10, 7, 7, 9, 9) == pytest.approx(0.3)
+
+
+@pytest.mark.parametrize("errs", [(5, 10, 5, 10), (1, 10, 1, 10), (0, 0, 0, 0)])
+def test_who_guesses_tells_nothing(errs):
+    """Reference: the widest interval, whatever is seen."""
+    assert corrected(30, 100, *errs) == 0
+    assert interval(30, 100, *errs) == (0, 1)
+
+
+def test_two_classes_are_one_attribute():
+    """Reference: `corrected` and, but for its shift, `interval` of the same counts."""
+    confusion, seen = np.array([[360, 40], [90, 510]]), np.array([620, 1380])
+    share, rest = class_shares(seen, confusion)
+    assert share == pytest.approx(corrected(620, 2000, 360, 400, 510, 600))
+    assert share + rest == pytest.approx(1)
+    low, high = (ends[0] for ends in class_intervals(seen, confusion))
+    assert (low, high) == pytest.approx(interval(620, 2000, 360, 400, 510, 600), abs=2e-3)
+
+
+CONFUSED = np.array([[0.9, 0.05, 0.05], [0.25, 0.7, 0.05], [0.02, 0.03, 0.95]])
+
+
+def test_classes_by_hand():
+    """Reference: shares 1/3, 0.55, 7/60 of images that are taken for each other as known: the first
+    class, which is as frequent as in the data, is seen in 43.98 %, since more of the second, which
+    are often taken for it, are there. One class against the rest would find 40.7 %."""
+    true = np.array([1 / 3, 0.55, 7 / 60])
+    seen = np.rint(300_000 * true @ CONFUSED).astype(int)
+    assert seen[0] / 300_000 == pytest.approx(0.43983, abs=1e-5)
+    assert class_shares(seen, np.rint(100 * CONFUSED).astype(int)) == pytest.approx(true, abs=1e-5)
+
+
+def test_classes_that_are_taken_for_each_other():
+    """Reference: what cannot be told apart has wide intervals, and the third class, which can, its
+    own; a class that no held-out image has is no error."""
+    twins = np.array([[100, 100, 0], [100, 100, 0], [0, 0, 200]])
+    low, high = class_intervals(np.array([500, 500, 1000]), twins)
+    assert (high - low)[:2].min() > 0.8 and low[2] < 0.5 < high[2] and high[2] - low[2] < 0.06
+    unknown = np.array([[100, 0, 0], [0, 0, 0], [0, 0, 100]])
+    share = class_shares(np.array([500, 0, 500]), unknown)
+    low, high = class_intervals(np.array([500, 0, 500]), unknown)
+    assert np.isfinite([share, low, high]).all()
+
+
+@pytest.mark.parametrize(
+    ("true", "held_out", "count"),
+    [((1 / 3, 0.55, 7 / 60), 200, 2000), ((0.6, 0.4, 0), 200, 2000), ((0.1, 0.1, 0.8), 20, 200)],
+)
+def test_intervals_of_classes_cover(true, held_out, count):
+    """Reference: the true share of each class, drawn anew 1,000 times, is in 95 of 100 intervals
+    (of 1,000 draws at least 93 with a probability of 0.998), and in not many more where images are
+    many."""
+    draw, true = np.random.default_rng(0), np.array(true)
+    held = np.zeros(3)
+    for _ in range(1000):
+        confusion = np.stack([draw.multinomial(held_out, row) for row in CONFUSED])
+        low, high = class_intervals(draw.multinomial(count, true @ CONFUSED), confusion)
+        held += (low <= true) & (true <= high)
+    assert (held / 1000 >= 0.93).all()
+    assert (held / 1000 <= 0.98).all() or held_out < 200
+
+
+def test_a_class_that_has_not_changed_is_not_marked(classifier):
+    """Reference: the shares that samples are counted by hand from: only the second and third class
+    changed, and the first, for which the second is often taken, must not be marked."""
+    confusion = np.rint(200 * CONFUSED).astype(int)
+    seen = np.rint(2000 * np.array([1 / 3, 0.55, 7 / 60]) @ CONFUSED).astype(int)
+    true = np.repeat(np.eye(3, dtype=bool), confusion.sum(1), axis=0)
+    taken = np.concatenate([np.repeat(np.eye(3, dtype=bool), row, axis=0) for row in confusion])
+    trial = Trial.of(true, taken, exclusive=True)
+    np.testing.assert_array_equal(trial.confusion, confusion)
+    known = Classifier(None, 8, ("a", "b", "c"), True, np.full(3, 1 / 3), trial, 0)
+    found = [row.verdict for row in rows_for(known, seen, int(seen.sum()))]
+    assert found == ["", "amplified", "lessened"]
+
+
+def test_held_out_images_are_not_learned():
+    """Reference: labels that are noise. Whoever has seen the images knows them by heart; on others
+    nobody is right in more than half of the cases."""
+    labels = np.random.default_rng(3).integers(0, 2, 300)
+    data = Painted(np.zeros((300, 3), np.uint8), ("a", "b"), 1)
+    data.labels = labels
+    found = train(data, 8, shown=12_000)
+    known = (found.see(torch.from_numpy(data.images)).argmax(1) == labels).mean()
+    assert known > 0.75, "the others are"
+    trial = found.trial
+    assert abs((trial.found / trial.having).mean() - 0.5) < 0.17  # 2.6 deviations of 60 images
 
 
 def test_interval_of_a_perfect_classifier():
@@ -255,26 +342,28 @@ def test_intervals_cover(share, sens, spec):
 def known(names: tuple[str, ...], having: int = 200) -> Classifier:
     """A classifier that errs in a tenth of 400 images, each label being in half of the data."""
     counts = [np.full(len(names), n) for n in (having, having * 9 // 10, 400 - having)]
-    trial = Trial(*counts, counts[2] * 9 // 10)
+    trial = Trial(*counts, counts[2] * 9 // 10)  # of attributes
     return Classifier(None, 8, names, False, np.full(len(names), 0.5), trial, 0)
 
 
 @pytest.mark.parametrize(("having", "told"), [(FEWEST_EACH - 1, False), (FEWEST_EACH, True)])
 def test_rare_labels_are_not_told(having, told):
     """Reference: the limit on held-out images with the label."""
-    assert (row_of(known(("rare",), having), 0, 50, 100).samples is not None) == told
+    (row,) = rows_for(known(("rare",), having), np.array([50]), 100)
+    assert (row.samples is not None) == told
 
 
 def test_a_label_that_no_held_out_image_has():
     """Reference: no error, and nothing told."""
-    assert row_of(known(("never",), 0), 0, 50, 100).verdict == "cannot tell"
+    (row,) = rows_for(known(("never",), 0), np.array([50]), 100)
+    assert row.verdict == "cannot tell"
 
 
 def test_tables_stay_narrow_and_charts_legible(tmp_path):
     """Reference: 100 columns; as many rows as allowed, the largest differences; and pixels: a row
     has as much height among many as among few. Names that are no text, or maths, are drawn."""
     names = tuple(f"a long $name$ \udcff of {k} attributes or so" for k in range(100))
-    rows = [row_of(known(names), k, 1900 - 9 * k, 2000) for k in range(100)]
+    rows = rows_for(known(names), 1900 - 9 * np.arange(100), 2000)
     lines = table(rows, False).splitlines()
     assert max(map(len, lines)) < 100
     assert len(lines) == 1 + MOST_SHOWN + 1
@@ -293,7 +382,7 @@ def test_tables_stay_narrow_and_charts_legible(tmp_path):
 @pytest.mark.parametrize(("suffix", "opening"), [(".svg", b"<?xml"), (".PDF", b"%PDF")])
 def test_other_formats(tmp_path, suffix, opening):
     """Reference: what such files begin with."""
-    chart([row_of(known(("x",)), 0, 60, 100)], "title", tmp_path / f"c{suffix}")
+    chart(rows_for(known(("x",)), np.array([60]), 100), "title", tmp_path / f"c{suffix}")
     assert (tmp_path / f"c{suffix}").read_bytes().startswith(opening)
 
 

@@ -18,6 +18,7 @@ from progan.metrics import curves
 from progan.metrics.compare import COLUMNS, compare, draw, sentence
 from progan.metrics.curves import chosen_metrics, read_runs
 from progan.metrics.protocols import better, canonical, is_whole
+from progan.metrics.record import LIMIT
 
 
 @pytest.fixture
@@ -318,7 +319,7 @@ def test_torn_and_hostile_lines(here, quick):
 
 def test_extreme_values_are_drawn(here):
     """Reference: no warning (they are errors here) at the limits of what counts as a number."""
-    limit = curves.LIMIT
+    limit = LIMIT
     results = {0: {"kid50k": limit, "swd99": 1.0}, int(limit): {"kid50k": -limit, "swd99": 1.0}}
     make_run("a", results, {0: 1.0, 1: limit, 2: 0.0, int(limit): 0.0})
     make_run("b", {0: {"kid50k": 5e-324, "swd99": 0.0}})

@@ -1,17 +1,19 @@
 """How often labels appear in samples beside the data, allowing for a classifier's errors."""
 
-import math
+import warnings
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from progan.disk import write_atomically
-from progan.metrics.classifier import Classifier
+from progan.metrics.classifier import Classifier, Trial
+from progan.metrics.shares import class_intervals, class_shares, corrected, interval
+from progan.words import printable
 
-Z = 1.96  # of a 95 % interval
 CHANCE = 0.05  # so many rows are marked by chance alone
 TELLING = 0.6  # balanced accuracy; 0.5 is guessing
 FEWEST_EACH = 10  # held-out images with a label, and without it, to know its errors by
@@ -67,74 +69,51 @@ def balance(classifier: Classifier, samples: Iterable[Any]) -> list[Row]:
         samples: batches uint8 [n, C, r, r], arrays or tensors, with r the classifier's resolution
             times a power of two.
     """
-    seen, count = 0, 0
+    seen, count = np.zeros(len(classifier.names), np.int64), 0
     for batch in samples:
         found = classifier.see(torch.as_tensor(batch))
         seen, count = seen + found.sum(0), count + len(found)
     assert count, "no samples"
-    rows = [row_of(classifier, k, int(seen[k]), count) for k in range(len(classifier.names))]
+    rows = rows_for(classifier, seen, count)
     return sorted(rows, key=lambda row: -1 if row.samples is None else abs(row.difference))[::-1]
 
 
-def row_of(classifier: Classifier, k: int, seen: int, count: int) -> Row:
-    """Label k, seen in so many of the samples."""
-    trial, data = classifier.trial, float(classifier.shares[k])
-    counts = (trial.having, trial.found, trial.lacking, trial.spared)
-    having, found, lacking, spared = (int(array[k]) for array in counts)
-    sensitivity, specificity = found / max(having, 1), spared / max(lacking, 1)
-    tells = min(having, lacking) >= FEWEST_EACH and sensitivity + specificity >= 2 * TELLING
-    samples = low = high = None
-    if tells:
-        samples = corrected(seen / count, sensitivity, specificity)
-        ends = interval(seen, count, found, having, spared, lacking)
-        # The interval's centre is not quite the estimate, which it must hold all the same.
-        low, high = min(ends[0], samples) - data, max(ends[1], samples) - data
-    in_reals = (found + lacking - spared) / (having + lacking)
-    return Row(
-        name=classifier.names[k],
-        data=data,
-        seen_in_reals=in_reals,
-        seen_in_samples=seen / count,
-        sensitivity=sensitivity,
-        specificity=specificity,
-        samples=samples,
-        low=low,
-        high=high,
-    )
+def rows_for(classifier: Classifier, seen: np.ndarray, count: int) -> list[Row]:
+    """Of all labels, each seen in so many of the samples, int64 [K]."""
+    trial, rows = classifier.trial, []
+    for k, (share, low, high) in enumerate(estimates(trial, seen, count)):
+        data = float(classifier.shares[k])
+        having, lacking = int(trial.having[k]), int(trial.lacking[k])
+        found, spared = int(trial.found[k]), int(trial.spared[k])
+        row = Row(
+            name=classifier.names[k],
+            data=data,
+            seen_in_reals=(found + lacking - spared) / (having + lacking),
+            seen_in_samples=int(seen[k]) / count,
+            sensitivity=found / max(having, 1),
+            specificity=spared / max(lacking, 1),
+            samples=share,
+            # The interval's centre is not quite the estimate, which it must hold all the same.
+            low=min(low, share) - data,
+            high=max(high, share) - data,
+        )
+        if min(having, lacking) < FEWEST_EACH or row.accuracy < TELLING:
+            row = replace(row, samples=None, low=None, high=None)
+        rows.append(row)
+    return rows
 
 
-def corrected(seen: float, sensitivity: float, specificity: float) -> float:
-    """The share of images that have what a classifier sees in so many (Rogan & Gladen 1978)."""
-    return clipped((seen + specificity - 1) / (sensitivity + specificity - 1))
-
-
-def clipped(share: float) -> float:
-    return min(1.0, max(0.0, share))
-
-
-def interval(
-    seen: int, count: int, found: int, having: int, spared: int, lacking: int
-) -> tuple[float, float]:
-    """95 % interval of the share that `corrected` estimates, within 0 … 1.
-
-    That of Lang & Reiczigel 2014 (https://doi.org/10.1016/j.prevetmed.2013.09.015): normal, with
-    images added as by Agresti and Coull; it counts the chance in which samples were drawn and in
-    which held-out images the classifier was tried on.
-
-    Args:
-        seen, count: samples in which it was seen, of so many; found, having: held-out images with
-            the label; spared, lacking: those without it.
-    """
-    p, n = (seen + Z**2 / 2) / (count + Z**2), count + Z**2
-    sens, n_sens = (found + 1) / (having + 2), having + 2
-    spec, n_spec = (spared + 1) / (lacking + 2), lacking + 2
-    slope = sens + spec - 1
-    share = clipped((p + spec - 1) / slope)
-    of_sens, of_spec = sens * (1 - sens) / n_sens, spec * (1 - spec) / n_spec
-    shift = 2 * Z**2 * (share * of_sens - (1 - share) * of_spec)
-    variance = p * (1 - p) / n + share**2 * of_sens + (1 - share) ** 2 * of_spec
-    reach = Z * math.sqrt(variance) / slope
-    return clipped(share + shift - reach), clipped(share + shift + reach)
+def estimates(trial: Trial, seen: np.ndarray, count: int) -> list[tuple[float, float, float]]:
+    """Of all labels, each seen in so many of the samples: their shares' (value, low, high)."""
+    if trial.confusion is not None:
+        columns = class_shares(seen, trial.confusion), *class_intervals(seen, trial.confusion)
+        return [tuple(map(float, row)) for row in zip(*columns, strict=True)]
+    by_label = zip(seen, trial.found, trial.having, trial.spared, trial.lacking, strict=True)
+    found = []
+    for seen_k, *errors in by_label:
+        counts = int(seen_k), count, *map(int, errors)
+        found.append((corrected(*counts), *interval(*counts)))
+    return found
 
 
 def percent(share: float) -> str:
@@ -152,7 +131,7 @@ def span(row: Row) -> str:
 
 def short(name: str) -> str:
     """Printable, whatever bytes a folder's name has, and not too long."""
-    name = name.encode(errors="backslashreplace").decode()
+    name = printable(name)
     return name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 1] + "…"
 
 
@@ -214,7 +193,9 @@ def chart(rows: Sequence[Row], title: str, path: Path) -> None:
         title += f"\nthe {len(shown)} of {len(rows)} labels with the largest differences"
     axis.set_title(title, loc="left", fontsize=11, parse_math=False)
     suffix = path.suffix[1:].lower()
-    write_atomically(path, lambda file: figure.savefig(file, format=suffix, dpi=150))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph")  # a label may be in any script
+        write_atomically(path, lambda file: figure.savefig(file, format=suffix, dpi=150))
 
 
 def draw_bars(axis: Any, rows: Sequence[Row]) -> None:

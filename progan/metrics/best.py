@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 from progan.metrics.protocols import better, is_whole
-from progan.metrics.record import METRICS, SECTION, read
+from progan.metrics.record import METRICS, SECTION, lines_of, number
 from progan.words import stamp
 
 
@@ -27,7 +27,7 @@ def improved(run_dir: Path, results: dict[str, float]) -> list[str]:
 
     Compared with what is recorded for the best snapshot that is still there.
     """
-    recorded = read(run_dir / METRICS)
+    recorded = lines_of(run_dir / METRICS)
     kept = best_files(run_dir)
     names = []
     for name, value in results.items():
@@ -35,10 +35,10 @@ def improved(run_dir: Path, results: dict[str, float]) -> list[str]:
         if sign is None or not math.isfinite(value):
             continue
         old = [
-            sign * line[SECTION + name]
-            for line in recorded
-            if SECTION + name in line
-            and best_path(run_dir, name, line["nimg"]) in kept.get(name, [])
+            sign * known
+            for nimg, line in recorded
+            if (known := number(line.get(SECTION + name))) is not None
+            and best_path(run_dir, name, nimg) in kept.get(name, [])
         ]
         if sign * value < min(old, default=math.inf):
             names.append(name)

@@ -33,19 +33,25 @@ class Trial:
     """How a classifier did on held-out reals: arrays of counts, int64 [K], by label.
 
     having: images that have the label; found: those of them in which it was seen. lacking: images
-    without it; spared: those of them in which it was not seen.
+    without it; spared: those of them in which it was not seen. confusion: of classes, images of
+    the row's that were taken for the column's, int64 [K, K]; None of attributes.
     """
 
     having: np.ndarray
     found: np.ndarray
     lacking: np.ndarray
     spared: np.ndarray
+    confusion: np.ndarray | None = None
 
     @classmethod
-    def of(cls, true: np.ndarray, seen: np.ndarray) -> "Trial":
+    def of(cls, true: np.ndarray, seen: np.ndarray, exclusive: bool) -> "Trial":
         """From bool [n, K] each."""
         counts = (true, true & seen, ~true, ~true & ~seen)
-        return cls(*(array.sum(0, dtype=np.int64) for array in counts))
+        confusion = None
+        if exclusive:
+            confusion = np.zeros((true.shape[1],) * 2, np.int64)
+            np.add.at(confusion, (true.argmax(1), seen.argmax(1)), 1)
+        return cls(*(array.sum(0, dtype=np.int64) for array in counts), confusion)
 
 
 @dataclass(frozen=True)
@@ -157,18 +163,18 @@ def train(
             f"{data.title} has {data.count}"
         )
     exclusive = data.labels.ndim == 1
-    table = rows_of(data.labels, len(data.classes))
+    labels_of = partial(rows_of, data.labels, len(data.classes))
+    shares = shares_of(data.labels, len(data.classes))
     held_out, rest = split(data.count, seed)
     network = make_network(data.channels, resolution, len(data.classes), seed).to(device)
     steps = max(1, min(shown, EPOCHS * len(rest)) // BATCH)
     reals = partial(read, data, resolution)
     with progress_bar("learning the labels", steps * BATCH, 0, say) as done:
         order = batches(rest, steps, mirror, seed)
-        learn(network, reals, table, exclusive, order, steps, done)
+        learn(network, reals, labels_of, shares, exclusive, order, steps, done)
     parts = np.array_split(held_out, -(-len(held_out) // AT_ONCE))
     seen = [seen_by(network, reals(part), resolution, exclusive) for part in parts]
-    trial = Trial.of(table[held_out], np.concatenate(seen))
-    shares = table.mean(0)
+    trial = Trial.of(labels_of(held_out), np.concatenate(seen), exclusive)
     return Classifier(
         network, resolution, data.classes, exclusive, shares, trial, shown=steps * BATCH
     )
@@ -191,9 +197,17 @@ def read(
     return torch.from_numpy(images)
 
 
-def rows_of(labels: np.ndarray, count: int) -> np.ndarray:
-    """Class indices int64 [N], or attributes uint8 [N, K], to bool [N, K]."""
-    return labels.astype(bool) if labels.ndim == 2 else labels[:, None] == np.arange(count)
+def rows_of(labels: np.ndarray, count: int, indices: np.ndarray) -> np.ndarray:
+    """Of class indices int64 [N], or attributes uint8 [N, K], those of `indices`: bool [n, K]."""
+    some = labels[indices]
+    return some.astype(bool) if labels.ndim == 2 else some[:, None] == np.arange(count)
+
+
+def shares_of(labels: np.ndarray, count: int) -> np.ndarray:
+    """Of all images, float64 [K]."""
+    if labels.ndim == 2:
+        return labels.mean(0)
+    return np.bincount(labels, minlength=count) / len(labels)
 
 
 def batches(
@@ -211,7 +225,8 @@ def batches(
 def learn(
     network: nn.Module,
     reals: Callable[[np.ndarray, np.ndarray], Tensor],
-    table: np.ndarray,
+    labels_of: Callable[[np.ndarray], np.ndarray],
+    shares: np.ndarray,
     exclusive: bool,
     order: Iterator[tuple[np.ndarray, np.ndarray]],
     steps: int,
@@ -221,17 +236,17 @@ def learn(
 
     Args:
         reals: indices and flips to uint8 [n, C, r, r].
-        table: labels of all images, bool [N, K].
+        labels_of: indices to bool [n, K].
+        shares: of all images, float64 [K].
         done: told of images just shown.
     """
     device = next(network.parameters()).device
-    truth = torch.from_numpy(table).to(device, torch.float32)
-    share = truth.mean(0).clamp(1e-6, 1 - 1e-6)
+    share = torch.from_numpy(shares).to(device, torch.float32).clamp(1e-6, 1 - 1e-6)
     weight = ((1 - share) / share).clamp(1 / HEAVIEST, HEAVIEST)
     optimizer = torch.optim.Adam(network.parameters(), RATE)
     for step, (indices, flips) in enumerate(order):
         optimizer.param_groups[0]["lr"] = RATE * (1 - step / steps)
-        wanted = truth[torch.from_numpy(indices).to(device)]
+        wanted = torch.from_numpy(labels_of(indices)).to(device, torch.float32)
         with float32_as("ieee"):
             logits = network(scaled(reals(indices, flips).to(device)))
             if exclusive:

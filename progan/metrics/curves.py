@@ -4,14 +4,14 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from progan.errors import UserError, nearest
 from progan.metrics.protocols import PROTOCOLS, canonical, is_whole, parts
-from progan.metrics.record import METRICS, SECTION, STATS, read
+from progan.metrics.record import METRICS, SECTION, STATS, lines_of, number
+from progan.words import printable
 
 HOURS = "Timing/total_hours"
-LIMIT = 1e12  # beyond any use, and what can still be drawn
 MOST = 12  # metrics in one picture
 WIDTH = 22  # of a run's name in the table, for lines of 100 characters
 
@@ -35,13 +35,6 @@ class Run:
     metrics: dict[str, list[Point]]
 
 
-def number(value: Any) -> float | None:
-    """`value` if it is a number that can be drawn; files may hold anything."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    return float(value) if abs(value) <= LIMIT else None  # false for nan, too
-
-
 def in_order(metrics: set[str]) -> list[str]:
     """By kind, number of images and ending."""
     kinds = list(PROTOCOLS)
@@ -51,12 +44,6 @@ def in_order(metrics: set[str]) -> list[str]:
         return kinds.index(kind), count, ending
 
     return sorted(metrics, key=key)
-
-
-def lines_of(file: Path) -> list[tuple[int, dict[str, Any]]]:
-    """Lines with the nimg each is about."""
-    found = [(number(line["nimg"]), line) for line in read(file)]
-    return [(int(nimg), line) for nimg, line in found if nimg is not None and nimg >= 0]
 
 
 def read_ticks(file: Path) -> list[tuple[int, float]]:
@@ -138,8 +125,7 @@ def short_names(paths: Sequence[Path]) -> list[str]:
         while sum(other.parts[-count:] == path.parts[-count:] for other in paths) > 1:
             count += 1
         name = str(Path(*path.parts[-count:]))
-        # A newline in a folder's name would tear the table.
-        names.append("".join(c if c.isprintable() else ascii(c)[1:-1] for c in name))
+        names.append(printable(name))
     cut = [n if len(n) <= WIDTH else f"{n[:8]}…{n[9 - WIDTH :]}" for n in names]
     return cut if len(set(cut)) == len(cut) else names
 

@@ -15,8 +15,9 @@ from progan.distributed import gathered, on_any
 from progan.errors import UserError
 from progan.metrics.images import Fakes, Reals
 from progan.metrics.kept import Kept
-from progan.metrics.metric import Gather, Metric
+from progan.metrics.metric import Gather, Metric, alone
 from progan.metrics.protocols import SMALLEST
+from progan.precision import float32_as
 
 
 class Batches(Protocol):
@@ -63,8 +64,9 @@ class Evaluation:
 
     @property
     def gather(self) -> Gather:
-        return partial(gathered, self.accelerator)
+        return alone if self.accelerator.num_processes == 1 else partial(gathered, self.accelerator)
 
+    @float32_as("ieee")
     def of(self, metrics: Sequence[Metric], fakes: Fakes) -> dict[str, float]:
         """Results of all metrics, the same on all processes."""
         floors = {m.name: self.noise_floor(m) for m in metrics if m.has_floor}

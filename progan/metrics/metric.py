@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from progan.errors import UserError
+from progan.precision import float32_as
 
 Gather = Callable[[Tensor], Tensor]  # rows [n, …] of this process -> those of all processes
 
@@ -78,6 +79,7 @@ class Rows:
         return gather(torch.cat(self.parts))[order]
 
 
+@float32_as("ieee")
 def measure(
     metric: Metric, reals: Iterable[Any], fakes: Iterable[Any], device: torch.device | str = "cpu"
 ) -> dict[str, float]:

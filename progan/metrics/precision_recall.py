@@ -30,7 +30,8 @@ class PrecisionRecall(OnFeatures):
 
 
 def precision_recall(reals: Tensor, fakes: Tensor) -> tuple[float, float]:
-    """Of features [N, F] and [M, F]; distances are computed in blocks of 10,000.
+    """Of features [N, F] and [M, F]; distances are computed in blocks of a thousand rows,
+    each of which takes a gigabyte where there are 50,000 features.
 
     Raises:
         UserError: there are not as many neighbours.
@@ -41,7 +42,7 @@ def precision_recall(reals: Tensor, fakes: Tensor) -> tuple[float, float]:
         fakes,
         reals,
         prc_neighborhood=NEIGHBOURS,
-        prc_batch_size=10000,
+        prc_batch_size=1000,
         save_cpu_ram=True,
         verbose=False,
     )

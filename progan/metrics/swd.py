@@ -27,6 +27,7 @@ PATCHES = 128  # an image and level
 DIRECTIONS = 4 * 128
 FLAT = 1e-3  # a deviation, in grey levels
 AT_ONCE = 64  # directions whose projections are in memory together
+AT_ONCE_OF_MANY = 24  # where processes exchange them, which takes copies
 SORTED_AT_ONCE = 8  # of these on a GPU, where sorting also makes indices of 8 bytes
 READ_AT_ONCE = 64  # images
 KEPT_AS = torch.half
@@ -123,8 +124,8 @@ class Patches:
         if not self.count:
             _, self.channels, self.size, _ = level.shape
             self.device = level.device
-            self.kept = torch.empty(self.most, *kept.shape[1:], dtype=KEPT_AS)
-            self.corners = torch.empty(self.most if whole else 0, PATCHES, 2, dtype=torch.int16)
+            self.kept = room((self.most, *kept.shape[1:]), KEPT_AS)
+            self.corners = room((self.most if whole else 0, PATCHES, 2), torch.int16)
         part = slice(self.count, self.count + len(level))
         self.kept[part] = kept
         if whole:
@@ -162,6 +163,14 @@ class Patches:
         return projected.flatten(1)
 
 
+def room(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+    """Memory that is taken only where it is written to: each process has its share of the images.
+
+    NumPy's, as torch's is filled where run.deterministic is on.
+    """
+    return torch.from_numpy(np.empty(shape, torch.empty(0, dtype=dtype).numpy().dtype))
+
+
 def sliced_distance(reals: Patches, fakes: Patches, gather: Gather) -> float:
     """The mean over random directions of the Wasserstein distance between projections.
 
@@ -171,9 +180,9 @@ def sliced_distance(reals: Patches, fakes: Patches, gather: Gather) -> float:
     columns = draw.standard_normal((DIRECTIONS, reals.channels * PATCH**2))
     directions = torch.from_numpy(columns / np.linalg.norm(columns, axis=1, keepdims=True))
     factors = [side.normalizing(directions, gather) for side in (reals, fakes)]
-    total = 0.0
-    for start in range(0, DIRECTIONS, AT_ONCE):
-        some = [[part[start : start + AT_ONCE] for part in of_side] for of_side in factors]
+    total, count = 0.0, AT_ONCE if gather is alone else AT_ONCE_OF_MANY
+    for start in range(0, DIRECTIONS, count):
+        some = [[part[start : start + count] for part in of_side] for of_side in factors]
         total += sum_of_distances(
             *(gather(side.project(*f).T).T for side, f in zip((reals, fakes), some, strict=True))
         )
