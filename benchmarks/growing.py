@@ -104,7 +104,7 @@ def evaluate(run: Path, snapshots: list[Path], metrics: str) -> None:
 
 def print_by_minute(folders: list[Path], minutes: float) -> None:
     """A Markdown table of each metric, straight lines between evaluations."""
-    runs = read_runs(folders)
+    runs, _ = read_runs(folders)
     for metric in CURVES.split(","):
         print(f"\n| minutes | {' | '.join(run.name for run in runs)} |")
         print(f"|{'---|' * (len(runs) + 1)}")

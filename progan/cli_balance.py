@@ -36,7 +36,7 @@ FEWEST, MOST = 100, 1_000_000
     help="So many samples.",
 )
 @click.option(
-    "--out", type=PathOption(), metavar="FILE.png", help="The chart. [default: balance-of-RUN.png]"
+    "--out", type=PathOption(), metavar="FILE", help="The chart. [default: balance-of-RUN.png]"
 )
 @JSON
 def balance(

@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 
 # What the images on both sides of a metric depend on.
-DECISIVE = {
-    "data": ("source", "max_images", "fit", "mirror", "labels"),
-    "network": ("resolution", "channels"),
-}
+DECISIVE = (
+    *("data.source", "data.max_images", "data.fit", "data.mirror", "data.labels"),
+    *("network.resolution", "network.channels"),
+)
 
 
 @click.command()
@@ -51,22 +51,31 @@ def compare(
     """
     from progan.metrics.compare import CLOCKS, draw, save, sentence, table
     from progan.metrics.compare import compare as compared
-    from progan.metrics.curves import chosen_metrics, read_runs
+    from progan.metrics.curves import MOST, chosen_metrics, read_runs
 
     if not is_main():
         return
     check_picture(out, "--out")
     check_target(json_file)
-    runs = read_runs(folders)
+    runs, without = read_runs(folders)
     names = chosen_metrics(runs, metrics)
-    notes = unlike(folders)
+    notes = unlike([run.folder for run in runs])
     click.echo(table(runs, names))
+    for line in [f"note: {folder} has no metrics yet" for folder in without] + notes:
+        click.echo(line)
     comparisons = [found for name in names for by in CLOCKS if (found := compared(runs, name, by))]
+    if notes:
+        comparisons = [found._replace(ahead=None, by=None) for found in comparisons]
     for comparison in comparisons:
         click.echo(sentence(comparison))
-    for line in notes:
-        click.echo(line)
-    save(draw(runs, names), out)
+    if len(runs) > 1 and not comparisons:
+        click.echo(
+            "no metric is known of two of them; give each the same: progan evaluate RUN --metrics …"
+        )
+    drawn = names[:MOST]
+    save(draw(runs, drawn), out)
+    if len(names) > MOST:
+        click.echo(f"the picture has the first {MOST} of {len(names)} metrics; --metrics chooses")
     click.echo(f"plotted in {out}")
     if json_file:
         text = json.dumps(content(runs, names, comparisons), indent=2, allow_nan=False)
@@ -74,16 +83,13 @@ def compare(
         click.echo(f"all figures in {json_file}")
 
 
-def unlike(folders: tuple[Path, ...]) -> list[str]:
+def unlike(folders: list[Path]) -> list[str]:
     """Words on settings without which the same metric means two things."""
+    from progan.config import flatten
     from progan.runs import read_config
 
-    configs = [read_config(folder, []) for folder in folders]
-    seen = {
-        f"{section}.{key}": {str(getattr(getattr(config, section), key)) for config in configs}
-        for section, keys in DECISIVE.items()
-        for key in keys
-    }
+    configs = [flatten(read_config(folder, []).model_dump()) for folder in folders]
+    seen = {key: {json.dumps(config[key]).strip('"') for config in configs} for key in DECISIVE}
     return [
         f"note: their {key} differs ({', '.join(sorted(values))}), so the metrics do not compare"
         for key, values in seen.items()

@@ -14,6 +14,7 @@ from progan.options import JSON, PathOption, check_target
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
+    from progan.metrics.metric import Metric
     from progan.snapshot import Snapshot
 
 WORDS = {"floor": "reals against other reals", "reals": "reals themselves"}
@@ -41,9 +42,12 @@ INCEPTION = click.option(
 )
 @click.option(
     "--num",
+    "--images",
+    "num",
     type=click.IntRange(FEWEST, MOST),
     metavar="N",
-    help="So many fakes (of msssim pairs) for each metric, and N in its name.",
+    help="So many fakes (of msssim pairs) for each metric, and N in its name. Under torchrun write "
+    "--images: it takes --num for its own.",
 )
 @JSON
 @INCEPTION
@@ -95,7 +99,7 @@ def result_of(
 ) -> dict[str, Any]:
     """All metrics of one snapshot; printed, and recorded in its run."""
     from progan.distributed import check_same_images
-    from progan.metrics.beside import cache_of, open_beside, run_of
+    from progan.metrics.beside import are_own, cache_of, open_beside, run_of
     from progan.metrics.evaluate import Evaluation, check_resolution
     from progan.metrics.images import Fakes, Reals
     from progan.metrics.inception import loader
@@ -124,8 +128,12 @@ def result_of(
     source = data or config.data.source
     if is_main():
         tell(file, snapshot, f"{images.count:,} images of {source}", names, results)
-        if run:
-            keep(run, snapshot, results, data)
+        for line in repeats(metrics, images.count):
+            click.echo(line)
+        if run and are_own(snapshot, images):
+            keep(run, snapshot, results)
+        elif run:
+            click.echo("  (not recorded in the run, which was not trained on these images)")
     return {
         "snapshot": str(file),
         "nimg": snapshot.nimg,
@@ -154,15 +162,25 @@ def tell(
         click.echo(f"  {name:<12}{value:<10}{details}")
 
 
-def keep(run: Path, snapshot: "Snapshot", results: dict[str, float], data: str | None) -> None:
+def repeats(metrics: "list[Metric]", count: int) -> list[str]:
+    """What must be known of metrics that want more reals than there are."""
+    more = [m.name for m in metrics if m.repeats and (m.reals or 0) > count]
+    floors = [m.name for m in metrics if m.has_floor and m.fakes > count // 2]
+    said = [f"each of the {count:,} images counts several times in {', '.join(more)}"] * bool(more)
+    if floors:
+        said.append(
+            f"the reals' own {', '.join(floors)} is of {count // 2:,} against {count // 2:,}: of "
+            "fewer images than the fakes', it is higher than it would be"
+        )
+    return [f"  ({line})" for line in said]
+
+
+def keep(run: Path, snapshot: "Snapshot", results: dict[str, float]) -> None:
     """Into the run's metrics.jsonl and, as a curve of its own, TensorBoard."""
     from torch.utils.tensorboard import SummaryWriter
 
     from progan.metrics.record import SECTION, record
 
-    if data is not None:
-        click.echo("  (not recorded in the run, which is told beside its own data only)")
-        return
     try:
         record(run, snapshot.nimg, results)
         if snapshot.config.run.tracker == "tensorboard":

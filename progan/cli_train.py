@@ -157,6 +157,8 @@ def preview(config: Config) -> None:
     if is_main():
         click.echo(config.to_yaml())
         click.echo(phase_table(schedule, costs))
+        if config.run.metrics:
+            click.echo(f"and what {', '.join(config.run.metrics)} take, which is not counted here")
 
 
 def start(

@@ -203,8 +203,8 @@ class Outputs:
     def save(self, path: Path, nimg: int) -> None:
         if self.active and not path.exists():
             reached = self.schedule.reached(nimg)
-            labels = self.classes, self.examples
-            save_snapshot(path, Snapshot(self.G_ema, self.config, nimg, *reached, *labels))
+            data = self.classes, self.examples, self.stream.data.identity
+            save_snapshot(path, Snapshot(self.G_ema, self.config, nimg, *reached, *data))
 
     def lacks(self, metrics: list[str], nimg: int) -> bool:
         """Whether one of them has not been recorded yet."""
@@ -214,13 +214,15 @@ class Outputs:
         """What metrics have found; where one never was better, the snapshot is kept."""
         if not self.active or not results:
             return
-        for name in improved(self.run_dir, results):
+        best = improved(self.run_dir, results)
+        for name in best:
             with self.patiently():
                 self.save(best_path(self.run_dir, name, nimg), nimg)
         with self.patiently():
             self.tracker.log({SECTION + name: v for name, v in results.items()}, nimg, METRICS)
         told = {name: value for name, value in results.items() if "_at_" not in name}
-        self.say("  " + ", ".join(f"{name} {value:.4g}" for name, value in told.items()))
+        said = ", ".join(f"{name} {value:.4g}" for name, value in told.items())
+        self.say(f"  {said}" + f"; the best so far by {', '.join(best)}" * bool(best))
 
     def forget_worse(self) -> None:
         """Only the best snapshot of each metric stays, once a checkpoint follows it.

@@ -38,6 +38,7 @@ class Snapshot:
     alpha: float | None
     classes: tuple[str, ...]
     examples: np.ndarray | None = None  # of attributes: label rows of the data, uint8 [n, K]
+    data: str | None = None  # the identity of the data it was trained on
 
 
 def snapshot_path(run_dir: Path, nimg: int) -> Path:
@@ -55,6 +56,8 @@ def save_snapshot(path: Path, snapshot: Snapshot) -> None:
         "progress": json.dumps([snapshot.nimg, snapshot.resolution, snapshot.alpha]),
         "classes": json.dumps(snapshot.classes),
     }
+    if snapshot.data is not None:
+        metadata["data"] = snapshot.data
     if snapshot.examples is not None:
         rows = snapshot.examples.tolist()
         metadata["examples"] = json.dumps(["".join(map(str, row)) for row in rows])
@@ -155,7 +158,8 @@ def load_snapshot(path: Path) -> Snapshot:
             "snapshots are the .safetensors files in a run's snapshots/"
         ) from None
     G.eval().requires_grad_(False)
-    return Snapshot(G, config, nimg, resolution, alpha, classes, examples)
+    data = metadata.get("data")
+    return Snapshot(G, config, nimg, resolution, alpha, classes, examples, data)
 
 
 def check_shapes(file: safe_open, settings: dict[str, int | bool]) -> None:

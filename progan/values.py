@@ -44,8 +44,19 @@ def check_box(value: list[int]) -> list[int]:
 
 def ticks(value: Any) -> Any:
     """`"every 10 ticks"` -> 10; what is no such text stays what it is."""
-    match = re.fullmatch(r"every (?:(\d{1,9}) ticks|tick)", value) if type(value) is str else None
-    return int(match[1] or 1) if match else value
+    if type(value) is not str:
+        return value
+    match = re.fullmatch(r"every (?:(\d{1,9}) ticks?|tick)", value)
+    if not match:
+        raise ValueError("must be such as every 10 ticks, or 10")
+    return int(match[1] or 1)
+
+
+def to_metrics(value: Any) -> Any:
+    """Raises ValueError where somebody gives names alone."""
+    if not isinstance(value, dict):
+        raise ValueError("must say how often: {swd16k: every 10 ticks, msssim10k: every 50 ticks}")
+    return value
 
 
 def check_metrics(metrics: dict[str, int]) -> dict[str, int]:
@@ -57,7 +68,9 @@ def check_metrics(metrics: dict[str, int]) -> dict[str, int]:
 
 
 Metrics = Annotated[
-    dict[str, Annotated[Count, BeforeValidator(ticks)]], AfterValidator(check_metrics)
+    dict[str, Annotated[Count, BeforeValidator(ticks)]],
+    BeforeValidator(to_metrics),
+    AfterValidator(check_metrics),
 ]
 Width = Annotated[int, Field(ge=1, le=2**14)]
 Resolution = Annotated[

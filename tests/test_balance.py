@@ -368,7 +368,7 @@ def test_tables_stay_narrow_and_charts_legible(tmp_path):
     assert max(map(len, lines)) < 100
     assert len(lines) == 1 + MOST_SHOWN + 1
     assert lines[-1] == "and 36 more, with smaller differences"
-    assert len(sentences(rows)) == MOST_SENTENCES + 2
+    assert len(sentences(rows)) == MOST_SENTENCES + 3
     heights = []
     for count in (2, 12, 100):
         chart(rows[:count], "title of $x", tmp_path / f"{count}.png")

@@ -187,6 +187,15 @@ def test_info_without_labels_says_why(here):
     assert "lie in no class folder" in refused("info", "photos", "--labels")
 
 
+def test_a_lone_class_folder_is_named(here):
+    """Reference: the folder that all images lie in."""
+    fill(here / "photos" / "cats", 3)
+    message = refused("info", "photos", "--labels")
+    assert "all images of photos lie in one folder, cats; of classes there must be two" in flat(
+        message
+    )
+
+
 def test_info_of_grey_images_hints_at_one_channel(here):
     """Reference: files of mode L only; what prepare makes of them without an option: 3 channels."""
     fill(here / "grey", 3, mode="L")

@@ -86,7 +86,7 @@ def cells(lines: list[str]) -> list[list[str]]:
 
 
 def values_of(name: str, metric: str = "swd2000") -> list[tuple]:
-    (found,) = read_runs([Path(name)])
+    ((found,), _) = read_runs([Path(name)])
     return [tuple(point) for point in found.metrics[metric]]
 
 
@@ -229,7 +229,7 @@ def test_runs_that_do_not_meet(here, quick):
     assert lines[-2] == "swd100 at 1.0 kimg: early 9, late (begins later)"
     assert ["other", "swd100", "-", "-", "-", "-", "2.0", "-"] in cells(lines)
     assert not [text for text in lines if text.startswith("fid50k at")]
-    found = compare(read_runs([Path("early"), Path("late")]), "swd100", "nimg")
+    found = compare(read_runs([Path("early"), Path("late")])[0], "swd100", "nimg")
     assert found.values == {"early": 9, "late": None} and found.ahead is found.by is None
 
 
@@ -248,7 +248,7 @@ def test_random_curves_against_numpy(here):
             folders.append(make_run(f"{i}/{name}", results, told))
             at = np.interp(nimg, [0, *ticks], [0, *hours])
             truth[name] = {"nimg": (nimg, values), "hours": (at, values)}
-        runs = read_runs(folders)
+        runs, _ = read_runs(folders)
         for clock in ("nimg", "hours"):
             found = compare(runs, "fid50k", clock)
             x = min(truth[name][clock][0][-1] for name in truth)
@@ -276,7 +276,7 @@ def test_hours(here, quick):
         file.write('{"nimg": 4000, "Timing/total_hours": 7.0}\n{"nimg": 2000}\n')
         file.write('{"nimg": 0, "Timing/total_hours": 3.0}\n')
     assert [hours for _, hours, _ in values_of("a")] == [0, 0.5, 1, 4, None]
-    assert (read_runs([folder])[0].nimg, read_runs([folder])[0].hours) == (4001, 7)
+    assert (read_runs([folder])[0][0].nimg, read_runs([folder])[0][0].hours) == (4001, 7)
     (folder / "stats.jsonl").unlink()
     assert [hours for _, hours, _ in values_of("a")] == [0, None, None, None, None]
     assert cells(shown("a"))[1][-2:] == ["4.0", "-"]
@@ -309,7 +309,7 @@ def test_torn_and_hostile_lines(here, quick):
     content = "".join(json.dumps(tick) + "\n" for tick in [*stats, good]) + '{"nimg": 9000, "Tim'
     (folder / "stats.jsonl").write_text(content)
     assert values_of("a") == [(1000, 0.25, 5), (2000, 0.5, 6)]
-    assert list(read_runs([folder])[0].metrics) == ["swd2000", "kid50k"]
+    assert list(read_runs([folder])[0][0].metrics) == ["swd2000", "kid50k"]
     assert values_of("a", "kid50k") == [(2000, 0.5, -0.25)]
     assert cells(shown("a"))[1:] == [
         ["a", "swd2000", "6", "5", "1.0", "15m 00s", "2.0", "30m 00s"],
@@ -364,7 +364,7 @@ def test_asked_metrics(here):
     and recall by the name of both; a protocol's short name."""
     two_runs()
     add(Path("full"), line(250_000, swd16k=3.0, pr50k_precision=0.5, pr50k_recall=0.25))
-    runs = read_runs([Path("growing"), Path("full")])
+    runs, _ = read_runs([Path("growing"), Path("full")])
     asked = "msssim500, pr, swd2000_at_16,swd,swd2000_floor,msssim500"
     expected = ["msssim500", "pr50k_precision", "pr50k_recall", "swd2000_at_16", "swd16k"]
     assert chosen_metrics(runs, asked) == [*expected, "swd2000_floor"]
@@ -383,7 +383,7 @@ def test_run_names(here):
     Path("link").symlink_to("z/other")
 
     def names(*paths: str) -> list[str]:
-        return [run.name for run in read_runs([Path(path) for path in paths])]
+        return [run.name for run in read_runs([Path(path) for path in paths])[0]]
 
     assert names("x/a/run", "z/other") == ["run", "other"]
     assert names("x/a/run", "y/a/run", "z/other") == ["x/a/run", "y/a/run", "other"]
@@ -404,7 +404,7 @@ def test_odd_run_names(here):
     assert max(map(len, found)) == curves.WIDTH
     for i in (1, 2):
         make_run(f"{'n' * 30}{i}{'n' * 30}", {0: {"fid50k": 1.0}})
-    assert [len(run.name) for run in read_runs(sorted(here.glob("nnn*")))] == [61, 61]
+    assert [len(run.name) for run in read_runs(sorted(here.glob("nnn*")))[0]] == [61, 61]
 
 
 # The picture
@@ -415,7 +415,7 @@ def test_axes(here):
     the reals' own value dashed; one legend with all runs; run and colour belong together."""
     two_runs()
     make_run("other", {1000: {"fid50k": 3.0}})  # no hours, one metric
-    runs = read_runs([Path("growing"), Path("full"), Path("other")])
+    runs, _ = read_runs([Path("growing"), Path("full"), Path("other")])
     figure = draw(runs, ["swd2000", "msssim500", "swd2000_at_16", "fid50k"])
     axes = np.array(figure.axes).reshape(4, 2)
     left = [axis.get_ylabel() for axis in axes[:, 0]]
@@ -425,7 +425,7 @@ def test_axes(here):
     assert {axis.get_xlim()[0] for axis in axes.flat} == {0}
     titles = [axis.get_title(loc="left") for axis in axes[:2, 0]]
     assert titles[0] == "sliced Wasserstein distance of patches, lower is better"
-    assert titles[1] == "similarity of pairs of fakes"
+    assert titles[1] == "similarity of pairs of fakes: high is little variety"
     growing, full, reals = axes[0, 0].lines
     assert growing.get_xydata().tolist() == [[100, 30], [200, 20], [300, 24]]
     assert growing.get_marker() != full.get_marker() and growing.get_marker() != "None"
@@ -438,14 +438,14 @@ def test_axes(here):
     assert axes[3, 0].lines[0].get_color() not in (growing.get_color(), full.get_color())
     (legend,) = figure.legends
     labels = [text.get_text() for text in legend.get_texts()]
-    assert labels == ["growing", "full", "other", "reals alone"]
+    assert labels == ["growing", "full", "other", "reals beside reals"]
 
 
 def test_long_runs_are_drawn_over_hours(here):
     """Reference: the runs' own hours, from two on; one short run is drawn over the same."""
     two_runs()
     make_run("long", {1000: {"swd2000": 9.0}}, {1000: 2.0})
-    figure = draw(read_runs([Path("full"), Path("long")]), ["swd2000"])
+    figure = draw(read_runs([Path("full"), Path("long")])[0], ["swd2000"])
     axis = figure.axes[1]
     assert axis.get_xlabel() == "hours of training"
     assert np.allclose(axis.lines[0].get_xydata(), [[0.2, 40], [0.5, 34]])
@@ -457,7 +457,7 @@ def test_reals_of_different_data(here):
     for name, floor in (("a", 7.0), ("b", 7.0), ("c", 9.0)):
         results = {0: {"swd99": 20.0, "swd99_floor": 1.0}, 1: {"swd99": 9.0, "swd99_floor": floor}}
         make_run(name, results)
-    figure = draw(read_runs([Path("a"), Path("b"), Path("c")]), ["swd99"])
+    figure = draw(read_runs([Path("a"), Path("b"), Path("c")])[0], ["swd99"])
     dashed = [axis for axis in figure.axes[0].lines if axis.get_linestyle() == "--"]
     assert [entry.get_ydata()[0] for entry in dashed] == [7, 9]
     labels = [text.get_text() for text in figure.legends[0].get_texts()]
@@ -493,7 +493,7 @@ def test_a_mistake_in_a_real_process(tmp_path):
         (["full", "--json", "no/f"], "--json no/f: there is no folder no"),
         (["nope", "--out", "f.gif"], "--out f.gif"),  # before any run is read
         (["full", "--metrics", "swd200"], "no run has 'swd200' (did you mean 'swd2000'?); there"),
-        (["full", "--metrics", "fid"], "no run has 'fid'; there is: swd2000, swd2000_at_16, "),
+        (["full", "--metrics", "fid"], "no run has 'fid'; there is: swd2000, msssim500"),
         (["full", "--metrics", "swd2000,"], "no run has ''"),
         (["full", "--metrics", ""], "no run has ''"),
         (["full", "--metrics", "$^\n"], "no run has '$^'"),
@@ -507,25 +507,37 @@ def test_mistakes(arguments, expected, here):
 
 
 @pytest.mark.parametrize("text", [None, "", '{"nimg": 1}', '{"nimg": 1, "Metrics/x": 3}', "{"])
-def test_runs_without_metrics(text, here):
-    """Reference: the command that makes some is named, whatever the file lacks."""
+def test_runs_without_metrics(text, here, quick):
+    """Reference: the others, with a note; alone the command that makes some is named."""
     two_runs()
     folder = make_run("bare", {})
     (folder / "metrics.jsonl").unlink()
     if text is not None:
         (folder / "metrics.jsonl").write_text(text)
-    message = refused("full", "bare")
-    assert "Error: bare has no metrics yet; make them with progan evaluate bare" in message
+    expected = shown("full", "growing")
+    found = shown("full", "bare", "growing")
+    assert "note: bare has no metrics yet" in found
+    assert [text for text in found if text != "note: bare has no metrics yet"] == expected
+    assert "bare has no metrics yet; make them with progan evaluate bare" in refused("bare")
 
 
-def test_too_many_metrics(here):
-    """Reference: a dozen fit into a picture; more are refused with what there is to choose from."""
+def test_no_metric_in_common(here, quick):
+    """Reference: the sentence that says what to do."""
+    make_run("a", {1000: {"swd2000": 20.0}})
+    make_run("b", {1000: {"swd500": 21.0}})
+    assert any(text.startswith("no metric is known of two of them") for text in shown("a", "b"))
+    assert not any(text.startswith("no metric is known") for text in shown("a"))
+
+
+def test_too_many_metrics(here, quick):
+    """Reference: all in the table, a dozen in the picture; those asked for, if any are."""
     results = {f"swd{100 + i}": 1.0 for i in range(curves.MOST + 1)}
-    folder = make_run("a", {0: results})
-    message = refused("a")
-    assert "13 metrics are too many for one picture; choose at most 12 with --metrics" in message
-    assert "swd100, swd101" in message
-    assert len(chosen_metrics(read_runs([folder]), ",".join(list(results)[:12]))) == 12
+    make_run("a", {0: results})
+    lines = shown("a")
+    assert [row[1] for row in cells(lines)[1:14]] == list(results)
+    assert lines[-2] == "the picture has the first 12 of 13 metrics; --metrics chooses"
+    lines = shown("a", "--metrics", ",".join(list(results)[1:]))
+    assert len(lines) == 14 and lines[-1] == "plotted in compare.png"
 
 
 def test_a_folder_in_place_of_a_file(here):
@@ -543,4 +555,27 @@ def test_unlike_runs_are_noted(here, quick):
     assert not [text for text in shown("a", "b") if text.startswith("note")]
     Path("b/config.yaml").write_text("network:\n  resolution: 64\n")
     note = "note: their network.resolution differs (128, 64), so the metrics do not compare"
+    lines = shown("a", "b")
+    assert note in lines and not any("is ahead" in text for text in lines)
+
+
+@pytest.mark.parametrize(
+    ("setting", "values"),
+    [
+        ("data.source", "cifar10, null"),
+        ("data.max_images", "100, null"),
+        ("data.fit", "crop, pad"),
+        ("data.mirror", "false, true"),
+        ("data.labels", "false, true"),
+        ("network.channels", "1, 3"),
+    ],
+)
+def test_what_the_images_depend_on_is_noted(setting, values, here, quick):
+    """Reference: each setting that decides which images are compared."""
+    section, key = setting.split(".")
+    for name in ("a", "b"):
+        make_run(name, {1000: {"swd2000": 20.0}})
+    value = next(v for v in values.split(", ") if v not in ("null", "crop", "false", "3"))
+    Path("b/config.yaml").write_text(f"{section}:\n  {key}: {value}\n")
+    note = f"note: their {setting} differs ({values}), so the metrics do not compare"
     assert note in shown("a", "b")

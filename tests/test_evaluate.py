@@ -5,6 +5,8 @@ import os
 import shutil
 import subprocess
 import sys
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -23,7 +25,7 @@ from progan.data import prepare, sources
 from progan.data.images import Square
 from progan.distributed import random
 from progan.metrics import inception
-from progan.metrics.evaluate import Evaluation
+from progan.metrics.evaluate import Evaluation, Stopped
 from progan.metrics.images import Fakes, Reals
 from progan.metrics.kept import Kept
 from progan.metrics.metric import Metric, measure
@@ -114,6 +116,7 @@ def test_the_whole_command(trained, sides, tmp_path):
 
     (line,) = read(trained / "metrics.jsonl")
     assert line.pop("nimg") == 160
+    assert line.pop("evaluated")
     assert line.keys() == {f"Metrics/{name}" for name in [*metrics, "swd64_floor"]}
     assert line["Metrics/swd64"] == metrics["swd64"]
     board = EventAccumulator(str(trained / "tensorboard" / "evaluate")).Reload()
@@ -127,10 +130,14 @@ def test_what_is_told(trained):
     """Reference: the sentence a reader needs: kimg, resolution, data, and what the numbers must be
     seen beside: the floor, the reals' similarity, that there are only 24 images."""
     output = run("evaluate", trained, *SMALL)
-    first, swd, ms_ssim = output.strip().splitlines()[-3:]
+    first, swd, ms_ssim, repeats, halves = output.strip().splitlines()[-5:]
     assert "0.16 kimg, 16x16, beside 24 images of " in first and "enlarged" not in output
     assert swd.split()[0] == "swd64" and "reals against other reals " in swd and "at 16 " in swd
     assert ms_ssim.split()[0] == "msssim32" and "reals themselves " in ms_ssim
+    assert repeats == "  (each of the 24 images counts several times in swd64, msssim32)"
+    assert halves.startswith("  (the reals' own swd64 is of 12 against 12: of fewer images than")
+    assert "counts several" not in (few := run("evaluate", trained, "--metrics", "swd12"))
+    assert "fewer images" not in few
 
 
 def test_a_line_an_evaluation(trained):
@@ -140,7 +147,7 @@ def test_a_line_an_evaluation(trained):
     run("evaluate", trained, "--metrics", "swd10")
     assert len(read(file)) == lines + 1
     assert read(file)[-1].keys() == {f"Metrics/swd10{x}" for x in ("", "_at_16", "_floor")} | {
-        "nimg"
+        *("nimg", "evaluated")
     }
     with open(file, "a") as torn:
         torn.write('{"nimg": 16')
@@ -188,6 +195,83 @@ def test_half_of_the_reals_against_the_other(sides, empty_cache):
     assert evaluation.noise_floor(metric) == floor
     kept.save("swd64_floor", {"floor": np.array(7.0)})
     assert evaluation.noise_floor(metric) == {"swd64_floor": 7.0}
+
+
+@dataclass(frozen=True)
+class Identified:
+    """What names data, as `Kept` reads it."""
+
+    title: str = "photos"
+    identity: str = "checksum"
+    channels: int = 3
+
+
+def test_what_is_kept_belongs_to_one_side_only(tmp_path, monkeypatch):
+    """Reference: all that the reals' side of a metric depends on, each changed by itself, has a
+    folder of its own; what is the same, the same. How data were made is told apart, too."""
+    cache, data = tmp_path, Identified()
+    folders = [
+        Kept(cache, data, 16, True).folder,
+        Kept(cache, replace(data, identity="other"), 16, True).folder,
+        Kept(cache, replace(data, channels=1), 16, True).folder,
+        Kept(cache, data, 32, True).folder,
+        Kept(cache, data, 16, False).folder,
+    ]
+    monkeypatch.setattr("progan.metrics.kept.VERSION", 10**6)
+    folders.append(Kept(cache, data, 16, True).folder)
+    assert len(set(folders)) == len(folders)
+    assert Kept(cache, data, 16, True).folder == folders[-1]
+
+
+def test_pyramids_made_otherwise_are_kept_apart(photos, tmp_path):
+    """Reference: one square and another of the same images."""
+    made = []
+    for fit in ("crop", "pad"):
+        source = sources.find(photos)
+        made.append(prepare.prepare(source, tmp_path / fit, Square(16, fit=fit)))
+    assert len({Kept(tmp_path, pyramid, 16, True).folder for pyramid in made}) == 2
+
+
+def test_nothing_kept_is_executed(tmp_path):
+    """Reference: an array of objects, which NumPy would unpickle if it were told to, counts as not
+    there."""
+    kept = Kept(tmp_path, Identified(), 16, True)
+    kept.save("good", {"mean": np.zeros(3)})
+    np.savez(kept.folder / "bad.npz", mean=np.array([{"a": 1}], dtype=object))
+    assert kept.load("good")["mean"].tolist() == [0, 0, 0] and kept.load("bad") is None
+
+
+class Precise(Metric):
+    """Looks at how products are computed where it is asked."""
+
+    def __init__(self):
+        super().__init__("precise", fakes=4, reals=4)
+
+    def add(self, side, images, first):
+        assert torch.backends.cuda.matmul.fp32_precision == "ieee"
+
+    def result(self, gather=None):
+        self.add("", None, 0)
+        return {"precise": 1.0}
+
+
+@pytest.fixture
+def tf32():
+    before = torch.backends.cuda.matmul.fp32_precision
+    torch.backends.cuda.matmul.fp32_precision = "tf32"
+    yield
+    torch.backends.cuda.matmul.fp32_precision = before
+
+
+def test_metrics_are_computed_in_whole_singles(sides, tf32):
+    """Reference: torch's setting, which a process may have at tf32, as some containers do: SWD and
+    MS-SSIM subtract what is nearly equal."""
+    images = [side.batch(0, 4) for side in sides]
+    assert measure(Precise(), images[:1], images[1:]) == {"precise": 1.0}
+    kept = Kept(None, sides[1].data, 16, True)
+    evaluation = Evaluation(sides[1], Accelerator(cpu=True), kept)
+    assert evaluation.of([Precise()], sides[0]) == {"precise": 1.0}
+    assert torch.backends.cuda.matmul.fp32_precision == "tf32"
 
 
 class Counting(Metric):
@@ -319,7 +403,8 @@ def test_several_snapshots_on_the_way(trained, tmp_path):
     assert [r["resolution"] for r in results] == [s.resolution for s in reached]
     values = [r["metrics"]["swd64"] for r in results]
     assert len(set(values)) == len(values) and np.isfinite(values).all()
-    assert len({r["metrics"]["swd64_floor"] for r in results}) == 1
+    (floor,) = {r["metrics"]["swd64_floor"] for r in results}
+    assert values[0] > 2 * floor
 
 
 @pytest.mark.parametrize("alpha", [None, 0.3])
@@ -346,12 +431,60 @@ def test_another_data_set(trained, tmp_path):
     before = (trained / "metrics.jsonl").read_bytes()
     (other,) = evaluated(tmp_path, trained, *SMALL, "--data", tmp_path / "dark")
     assert (trained / "metrics.jsonl").read_bytes() == before
+    said = run("evaluate", trained, *SMALL, "--data", tmp_path / "dark")
+    assert "(not recorded in the run, which was not trained on these images)" in said
     assert other["data"]["images"] == 30
     assert other["data"]["identity"] != own["data"]["identity"]
     assert other["metrics"]["msssim32"] == own["metrics"]["msssim32"]
     for name in ("swd64", "swd64_floor", "msssim32_reals"):
         assert other["metrics"][name] != own["metrics"][name]
     assert evaluated(tmp_path, trained, *SMALL)[0] == own
+
+
+def test_data_that_changed_and_data_that_moved(photos, tmp_path):
+    """Reference: their checksum. What is not what the run was trained on is told and not recorded;
+    the same images elsewhere are."""
+    images = shutil.copytree(photos, tmp_path / "images")
+    run_dir = tmp_path / "run"
+    run("train", "--data", images, "--run-dir", run_dir, *options(network__resolution=16))
+    lost = min(images.rglob("*.png"))
+    lost.rename(tmp_path / "lost.png")
+    said = run("evaluate", run_dir, "--metrics", "swd12")
+    assert "warning: these 23 images are not those that it was trained on" in said
+    assert "(not recorded" in said and not (run_dir / "metrics.jsonl").exists()
+    shutil.rmtree(images)
+    said = run("evaluate", run_dir, "--metrics", "swd12", "--data", photos)
+    assert "warning" not in said and "(not recorded" not in said
+    assert len(read(run_dir / "metrics.jsonl")) == 1
+
+
+@pytest.mark.parametrize("directions", [64, 24])
+def test_comparing_shows_how_far_it_is_and_ends_when_asked(sides, monkeypatch, directions):
+    """Reference: the directions of both levels, counted; and a stop within the second one."""
+    monkeypatch.setattr("progan.metrics.swd.AT_ONCE", directions)
+    told = []
+
+    @contextmanager
+    def bar(title, total, done, say, unit="images"):
+        counts = []
+        told.append((title, total, unit, counts))
+        yield counts.append
+
+    monkeypatch.setattr("progan.metrics.evaluate.progress_bar", bar)
+    kept = Kept(None, sides[1].data, 16, True)
+    evaluation = Evaluation(sides[1], Accelerator(cpu=True), kept)
+    expected = evaluation.of([SWD("swd20", 20)], sides[0])
+    title, total, unit, counts = told[-1]
+    assert (title, total, unit) == ("swd20, comparing", 512, "directions")
+    assert sum(counts) == 512 and max(counts) == directions
+    asked = []
+    stopping = Evaluation(
+        sides[1], Accelerator(cpu=True), kept, stopped=lambda: asked.append(1) or len(asked) > 5
+    )
+    with pytest.raises(Stopped):
+        stopping.of([SWD("swd20", 20)], sides[0])
+    assert 0 < sum(told[-1][3]) < 512
+    assert evaluation.of([SWD("swd20", 20)], sides[0]) == pytest.approx(expected, rel=1e-12)
 
 
 def test_with_labels(photos, tmp_path):

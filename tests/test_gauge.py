@@ -144,8 +144,9 @@ def test_improved(tmp_path):
         ("{swd4k: 1}", "'swd4k' is no metric (did you mean 'swd16k'?)"),
         ("{swd16k: 0}", "greater than or equal to 1"),
         ("{swd16k: every 0 ticks}", "greater than or equal to 1"),
-        ("{swd16k: often}", "valid integer"),
-        ("swd16k", "valid dictionary"),
+        ("{swd16k: often}", "must be such as every 10 ticks, or 10"),
+        ("swd16k", "must say how often: {swd16k: every 10 ticks"),
+        ("[swd16k]", "must say how often: {swd16k: every 10 ticks"),
         ("{swd16k: 1, swd16384: 2}", "must name each metric once"),
     ],
 )
@@ -192,6 +193,85 @@ def test_a_stop_while_measuring(gauged, photos, tmp_path, monkeypatch):
     output = train(photos, run_dir)
     assert output.index("measuring swd12") < output.index("/0.1 kimg")
     assert lines(run_dir) == lines(gauged) and bests(run_dir) == bests(gauged)
+
+
+def test_a_stop_while_measuring_for_the_last_time(gauged, photos, tmp_path, monkeypatch):
+    """Reference: the undisturbed run. One that was stopped there is not said to be complete, and
+    the next start does nothing but measure."""
+    run_dir = tmp_path / "run"
+    batch = Fakes.batch
+
+    def stopping(self, first, count):
+        if len(lines(run_dir)) == 3:
+            (run_dir / "stop").touch()
+        return batch(self, first, count)
+
+    shutil.copytree(gauged, run_dir)
+    sorted(run_dir.glob("checkpoints/*.pt"))[-1].unlink()
+    monkeypatch.setattr(Fakes, "batch", stopping)
+    monkeypatch.setattr("progan.metrics.evaluate.batch_size", lambda resolution: 4)
+    monkeypatch.setattr("progan.stopping.LOOK", -1)
+    output = train(photos, run_dir)
+    assert "stopped" in output and "done" not in output and not (run_dir / "complete").exists()
+    assert len(lines(run_dir)) == 3 and load_checkpoint(run_dir)["progress"]["nimg"] == 96
+    monkeypatch.undo()
+    assert "done" in train(photos, run_dir) and (run_dir / "complete").exists()
+    assert lines(run_dir) == lines(gauged) and bests(run_dir) == bests(gauged)
+
+
+def test_a_stop_within_a_tick(gauged, photos, tmp_path):
+    """Reference: the undisturbed run, whose ticks end elsewhere: where it was stopped, which is
+    after 1.5 of a phase's ticks, there is nothing to measure when it goes on."""
+    settings = {"run__tick_kimg": 0.032, "run__metrics": "{swd12: 1}"}
+    train(photos, tmp_path / "whole", **settings)
+    train(photos, tmp_path / "run", **settings | {"schedule__total_kimg": 0.016})
+    (tmp_path / "run" / "metrics.jsonl").unlink()  # of the end that it no longer is
+    train(photos, tmp_path / "run", **settings)
+    assert 16 not in [line["nimg"] for line in lines(tmp_path / "whole")]
+    assert lines(tmp_path / "run") == lines(tmp_path / "whole")
+
+
+def test_a_checkpoint_comes_before_measuring(photos, tmp_path, monkeypatch):
+    """Reference: nimg of the ticks that measure; by themselves checkpoints would be rarer. What is
+    killed while it measures loses nothing."""
+    run_dir, batch, found = tmp_path / "run", Fakes.batch, []
+
+    def looking(self, first, count):
+        found.append(load_checkpoint(run_dir)["progress"]["nimg"])
+        return batch(self, first, count)
+
+    monkeypatch.setattr(Fakes, "batch", looking)
+    train(photos, run_dir, run__checkpoint_ticks=1000)
+    assert list(dict.fromkeys(found)) == [line["nimg"] for line in lines(run_dir)]
+
+
+def test_what_evaluate_finds_is_not_training_s(gauged, photos, tmp_path):
+    """Reference: the undisturbed run. Who goes on at a tick measures there, though a command has
+    done so meanwhile; the best snapshot and the curve have that tick."""
+    run_dir = tmp_path / "run"
+    train(photos, run_dir, schedule__total_kimg=0.032, run__metrics="{}")
+    arguments = ["evaluate", str(run_dir), "--metrics", "swd12"]
+    result = CliRunner().invoke(main, arguments, catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    train(photos, run_dir)
+    (later,) = [line for line in lines(run_dir) if "evaluated" in line]
+    assert later.pop("evaluated") and later == pytest.approx(lines(gauged)[0], rel=1e-6)
+    assert [line for line in lines(run_dir) if "evaluated" not in line] == lines(gauged)
+    assert bests(run_dir) == bests(gauged)
+
+
+def test_improved_passes_over_what_is_no_number(tmp_path):
+    """Reference: the one good line among odd ones."""
+    odd = ["x", None, True, [1], float("nan"), 10**400]
+    entries = [{"nimg": 32, "Metrics/swd12": value} for value in odd]
+    entries += [{"nimg": nimg, "Metrics/swd12": 1.0} for nimg in (10**400, -1, True, "x")]
+    entries += [{"nimg": 32, "Metrics/swd12": 7.0}]
+    text = "".join(json.dumps(entry) + "\n" for entry in entries)
+    (tmp_path / "metrics.jsonl").write_text(text)
+    best_path(tmp_path, "swd12", 32).parent.mkdir()
+    best_path(tmp_path, "swd12", 32).touch()
+    assert improved(tmp_path, {"swd12": 6.0}) == ["swd12"]
+    assert improved(tmp_path, {"swd12": 8.0}) == []
 
 
 @pytest.mark.slow

@@ -133,6 +133,13 @@ def from_folders(where: object, names: Sequence[str]) -> Labels:
     start = len(common_folder(names))
     folders = [name[start:].rpartition("/")[0].partition("/")[0] for name in names]
     loose = [name for name, folder in zip(names, folders, strict=True) if not folder]
+    lone = {name.rpartition("/")[0] for name in names}
+    if loose and lone != {""} and len(lone) == 1:
+        raise LabelError(
+            f"data.labels: all images of {where} lie in one folder, {lone.pop()}; of classes there "
+            "must be two or more: lay the images out as <class>/<image>, put a labels.csv or "
+            "dataset.json beside them, or set data.labels=false"
+        )
     if loose:
         raise LabelError(
             f"data.labels: {len(loose)} of {len(names)} images of {where} lie in no class folder "

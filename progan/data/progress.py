@@ -16,8 +16,10 @@ Say = Callable[[str], None] | None  # shows lines to the user; None: silence
 
 
 @contextmanager
-def progress_bar(title: str, total: int, done: int, say: Say) -> Iterator[Callable[[int], None]]:
-    """Gives a function to call with the number of images just done.
+def progress_bar(
+    title: str, total: int, done: int, say: Say, unit: str = "images"
+) -> Iterator[Callable[[int], None]]:
+    """Gives a function to call with the number of images, or what else is counted, just done.
 
     A terminal has a bar with images/s and time left.
     """
@@ -32,14 +34,14 @@ def progress_bar(title: str, total: int, done: int, say: Say) -> Iterator[Callab
             last = time.monotonic()
             rate = (now - done) / seconds
             left = human_time((total - now) / rate if rate else None)
-            say(f"{title}: {now:,} of {total:,} images, {rate:.0f} images/s, {left} left")
+            say(f"{title}: {now:,} of {total:,} {unit}, {rate:.0f} {unit}/s, {left} left")
 
     if say and sys.stderr.isatty():
-        with tqdm(total=total, initial=done, desc=title, unit=" images") as bar:
+        with tqdm(total=total, initial=done, desc=title, unit=f" {unit}") as bar:
             yield bar.update
         return
     yield line
     if say:
         seconds = time.monotonic() - start
         rate = (total - done) / max(seconds, 1e-3)
-        say(f"{title}: done in {seconds:.1f} s, {rate:.0f} images/s")
+        say(f"{title}: done in {seconds:.1f} s, {rate:.0f} {unit}/s")

@@ -19,6 +19,10 @@ TELLING = 0.6  # balanced accuracy; 0.5 is guessing
 FEWEST_EACH = 10  # held-out images with a label, and without it, to know its errors by
 MOST_SHOWN = 64  # rows of a table or a chart
 MOST_SENTENCES = 10
+DOUBT = (
+    "What is in no number: on samples that look unlike the data the classifier may err more. Look "
+    "at them, too."
+)
 LONGEST_NAME = 30
 
 
@@ -178,7 +182,7 @@ def sentences(rows: Sequence[Row]) -> list[str]:
             f"cannot tell: the classifier is right in less than {100 * TELLING:.0f} % (50 % is "
             f"guessing), or was tried on fewer than {FEWEST_EACH} images with or without the label"
         )
-    return said
+    return [*said, DOUBT]
 
 
 def chart(rows: Sequence[Row], title: str, path: Path) -> None:

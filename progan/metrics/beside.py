@@ -57,7 +57,17 @@ def open_beside(
         ) from None
     if snapshot.classes:
         check_labels(snapshot, images)
+    if data is None and labels == snapshot.config.data.labels and not are_own(snapshot, images):
+        say(
+            f"warning: these {images.count:,} images are not those that it was trained on; some "
+            "were changed, added or removed since"
+        )
     return images
+
+
+def are_own(snapshot: Snapshot, images: Images) -> bool:
+    """Whether the snapshot's generator was trained on these images, wherever they lie."""
+    return images.identity == snapshot.data
 
 
 def with_data(file: Path, config: Config, data: str | None, labels: bool) -> Config:
@@ -95,5 +105,6 @@ def check_labels(snapshot: Snapshot, images: Images) -> None:
     if images.classes != snapshot.classes or of_attributes != (snapshot.examples is not None):
         raise UserError(
             f"the labels of {images.title} ({', '.join(images.classes)}) are not those that the "
-            f"generator knows ({', '.join(snapshot.classes)}); give its own data as --data"
+            f"generator knows ({', '.join(snapshot.classes)}); leave --data away, or give images "
+            "with its labels"
         )

@@ -162,17 +162,19 @@ def draw_runs(axis: "Axes", runs: Sequence[Run], metric: str, clock: str) -> dic
 
 
 def draw_reals(axis: "Axes", runs: Sequence[Run], metric: str) -> dict[str, "Line2D"]:
-    """Dashed, what the reals themselves have; a line each where runs have other data."""
+    """Dashed, what the reals have beside other reals; where runs have other data, each its own."""
     kind, _, ending = parts(metric)
-    levels: dict[str, list[Run]] = {}
+    levels: dict[str, list[int]] = {}
     if kind in REALS and not ending:
-        for run in runs:
+        for i, run in enumerate(runs):
             if points := run.metrics.get(f"{metric}_{REALS[kind]}"):
-                levels.setdefault(f"{points[-1].value:.4g}", []).append(run)
+                levels.setdefault(f"{points[-1].value:.4g}", []).append(i)
     lines = {}
     for level, same in levels.items():
-        whose = "reals alone" if len(levels) == 1 else "reals of " + ", ".join(r.name for r in same)
-        lines[whose] = axis.axhline(float(level), color="0.55", linestyle="--", linewidth=1.4)
+        whose, colour = "reals beside reals", "0.55"
+        if len(levels) > 1:
+            whose, colour = "reals of " + ", ".join(runs[i].name for i in same), f"C{same[0] % 10}"
+        lines[whose] = axis.axhline(float(level), color=colour, linestyle="--", linewidth=1.4)
     return lines
 
 

@@ -12,7 +12,7 @@ from progan.metrics.record import METRICS, SECTION, STATS, lines_of, number
 from progan.words import printable
 
 HOURS = "Timing/total_hours"
-MOST = 12  # metrics in one picture
+MOST = 12  # metrics in one picture, for which there is room
 WIDTH = 22  # of a run's name in the table, for lines of 100 characters
 
 
@@ -60,7 +60,7 @@ def read_run(folder: Path, name: str) -> Run:
     """What is in a run's files; later lines replace earlier ones.
 
     Raises:
-        UserError: it is no run, or has no metrics.
+        UserError: it is no run.
     """
     check_run(folder)
     found: dict[str, dict[int, float]] = {}
@@ -70,17 +70,12 @@ def read_run(folder: Path, name: str) -> Run:
             value = number(given)
             if metric and value is not None:
                 found.setdefault(metric, {})[nimg] = value
-    if not any(is_whole(metric) for metric in found):
-        raise UserError(
-            f"{folder} has no metrics yet; make them with progan evaluate {folder}, or while "
-            "training with run.metrics"
-        )
     ticks = read_ticks(folder / STATS)
     metrics = {
         metric: [Point(nimg, interpolate(ticks, nimg), v) for nimg, v in sorted(values.items())]
         for metric, values in found.items()
     }
-    reached = max(points[-1].nimg for points in metrics.values())
+    reached = max((points[-1].nimg for points in metrics.values()), default=0)
     hours = ticks[-1][1] if len(ticks) > 1 else None
     return Run(name, folder, max(reached, ticks[-1][0]), hours, metrics)
 
@@ -110,11 +105,24 @@ def check_run(folder: Path) -> None:
         )
 
 
-def read_runs(folders: Sequence[Path]) -> list[Run]:
-    """Each once, under the shortest names that tell them apart."""
+def read_runs(folders: Sequence[Path]) -> tuple[list[Run], list[Path]]:
+    """Each once, under the shortest names that tell them apart; and those without metrics.
+
+    Raises:
+        UserError: one is no run, or none has metrics.
+    """
     unique = list({folder.resolve(): folder for folder in folders}.items())
     names = short_names([path for path, _ in unique])
-    return [read_run(folder, name) for (_, folder), name in zip(unique, names, strict=True)]
+    runs = [read_run(folder, name) for (_, folder), name in zip(unique, names, strict=True)]
+    there = [run for run in runs if any(is_whole(metric) for metric in run.metrics)]
+    without = [run.folder for run in runs if run not in there]
+    if not there:
+        which = f"{without[0]} has no" if len(without) == 1 else "none of these runs has"
+        raise UserError(
+            f"{which} metrics yet; make them with progan evaluate {without[0]}, or while training "
+            "with run.metrics"
+        )
+    return there, without
 
 
 def short_names(paths: Sequence[Path]) -> list[str]:
@@ -134,7 +142,7 @@ def chosen_metrics(runs: Sequence[Run], asked: str | None) -> list[str]:
     """All whole metrics that any run has, or those asked for.
 
     Raises:
-        UserError: no run has one that was asked for, or they are too many.
+        UserError: no run has one that was asked for.
     """
     there = in_order({metric for run in runs for metric in run.metrics})
     chosen = [metric for metric in there if is_whole(metric)]
@@ -144,15 +152,9 @@ def chosen_metrics(runs: Sequence[Run], asked: str | None) -> list[str]:
             same = canonical(name)
             found = [m for m in there if m == same or is_whole(m) and m.startswith(f"{same}_")]
             if not found:
+                whole = ", ".join(metric for metric in there if is_whole(metric))
                 raise UserError(
-                    f"--metrics: no run has '{name}'{nearest(name, there)}; there is: "
-                    f"{', '.join(there)}"
+                    f"--metrics: no run has '{name}'{nearest(name, there)}; there is: {whole}"
                 )
             chosen += found
-    chosen = list(dict.fromkeys(chosen))
-    if len(chosen) > MOST:
-        raise UserError(
-            f"{len(chosen)} metrics are too many for one picture; choose at most {MOST} with "
-            f"--metrics, of: {', '.join(chosen)}"
-        )
-    return chosen
+    return list(dict.fromkeys(chosen))

@@ -42,7 +42,7 @@ def batch_size(resolution: int) -> int:
 
 
 class Stopped(Exception):
-    """A stop was asked for before all images had been seen."""
+    """A stop was asked for before all had been seen and compared."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Evaluation:
     """What metrics say of fakes beside these reals.
 
     kept: of the reals' side, read where it is there and else written. say: shows progress to the
-    user; None: silence. stopped: asked between batches.
+    user; None: silence. stopped: asked between batches, and while SWD compares.
 
     Raises:
         Stopped: by any method, on all processes, if one is asked to stop.
@@ -85,8 +85,26 @@ class Evaluation:
         self.feed(metrics, "fakes", fakes, "fakes")
         results: dict[str, float] = {}
         for metric in metrics:
-            results |= metric.result(self.gather) | floors.get(metric.name, {})
+            results |= self.result(metric) | floors.get(metric.name, {})
         return results
+
+    def result(self, metric: Metric) -> dict[str, float]:
+        """With a bar, and open to a stop, where that takes long."""
+        total, unit = metric.work
+        if not total:
+            return metric.result(self.gather)
+        with progress_bar(f"{metric.name}, comparing", total, 0, self.say, unit) as done:
+
+            def advance(n: int) -> None:
+                self.stop_if_asked()
+                done(n)
+
+            metric.advance = advance
+            return metric.result(self.gather)
+
+    def stop_if_asked(self) -> None:
+        if on_any(self.accelerator, self.stopped()):
+            raise Stopped
 
     def feed(self, metrics: Sequence[Metric], side: str, batches: Batches, title: str) -> None:
         """Add as many images as each metric wants; each process has its share of the batches.
@@ -111,8 +129,7 @@ class Evaluation:
         size = min(batch_size(self.reals.resolution), fewest // processes // 2 * 2)
         with progress_bar(title, total, 0, self.say) as made:
             for start in range(0, total, processes * size):
-                if on_any(self.accelerator, self.stopped()):
-                    raise Stopped
+                self.stop_if_asked()
                 first = start + rank * size
                 images = batches.batch(first, min(size, total - first)) if first < total else ()
                 for metric, count in wanted.items():
@@ -152,6 +169,6 @@ class Evaluation:
             floor = type(metric)(name, count)
             self.feed([floor], "reals", self.reals, f"{name}, reals")
             self.feed([floor], "fakes", self.reals.after(count), f"{name}, other reals")
-            found = {"floor": np.array(floor.result(self.gather)[name])}
+            found = {"floor": np.array(self.result(floor)[name])}
             self.keep(name, found)
         return {name: float(found["floor"])}

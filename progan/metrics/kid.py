@@ -13,7 +13,10 @@ SUBSET = 1000
 
 
 class KID(OnFeatures):
-    """Of `count` fakes against as many reals, or all there are; with its deviation over subsets."""
+    """Of `count` fakes against as many reals, or all there are.
+
+    With `NAME_deviation` over subsets, where there are enough images for these to differ.
+    """
 
     def __init__(self, name: str, count: int, inception: Inception):
         super().__init__(name, inception, reals=count, fakes=count)
@@ -22,16 +25,16 @@ class KID(OnFeatures):
         mean, deviation = kernel_distance(
             self.features("reals", gather), self.features("fakes", gather)
         )
-        return {self.name: mean, f"{self.name}_deviation": deviation}
+        more = {} if deviation is None else {f"{self.name}_deviation": deviation}
+        return {self.name: mean, **more}
 
 
-def kernel_distance(reals: Tensor, fakes: Tensor) -> tuple[float, float]:
-    """Of features [N, F] and [M, F]: mean and deviation over subsets."""
+def kernel_distance(reals: Tensor, fakes: Tensor) -> tuple[float, float | None]:
+    """Of features [N, F] and [M, F]: mean and deviation over subsets; None: each would be all."""
     size = min(SUBSET, len(reals), len(fakes))
     result = library("metric_kid").kid_features_to_metric(
         fakes, reals, kid_subset_size=size, verbose=False
     )
-    return (
-        result["kernel_inception_distance_mean"],
-        result["kernel_inception_distance_std"],
-    )
+    deviation = result["kernel_inception_distance_std"]
+    all_alike = size == len(reals) == len(fakes)
+    return result["kernel_inception_distance_mean"], None if all_alike else deviation

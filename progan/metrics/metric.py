@@ -32,11 +32,13 @@ class Metric(ABC):
     kept_as: str | None = None
     repeats = True
     has_floor = False
+    work: tuple[int, str] = (0, "")  # what `result` has to do, if that takes long, and of what
 
     def __init__(self, name: str, *, reals: int | None, fakes: int):
         self.name = name
         self.reals = reals
         self.fakes = fakes
+        self.advance: Callable[[int], None] = lambda done: None  # told of work done; may raise
 
     @abstractmethod
     def add(self, side: str, images: Tensor, first: int) -> None:

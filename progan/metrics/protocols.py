@@ -26,7 +26,7 @@ class Protocol:
 
 PROTOCOLS = {
     "swd": Protocol("swd16k", 16384, "sliced Wasserstein distance of patches", "lower"),
-    "msssim": Protocol("msssim10k", 10000, "similarity of pairs of fakes"),
+    "msssim": Protocol("msssim10k", 10000, "similarity of pairs of fakes: high is little variety"),
     "fid": Protocol("fid50k", 50000, "Fréchet Inception distance", "lower"),
     "kid": Protocol("kid50k", 50000, "kernel Inception distance", "lower"),
     "is": Protocol("is50k", 50000, "Inception score", "higher"),

@@ -8,7 +8,7 @@ Half floats are enough: their errors, of one part in four thousand, as often up 
 quantile of millions.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 
@@ -56,11 +56,15 @@ class SWD(Metric):
         for patches, level, some in zip(levels, pyramid, places, strict=True):
             patches.add(level, torch.from_numpy(some))
 
+    @property
+    def work(self) -> tuple[int, str]:
+        return len(self.sides["reals"]) * DIRECTIONS, "directions"
+
     def result(self, gather: Gather = alone) -> dict[str, float]:
         distances = {}
         for reals, fakes in zip(*self.sides.values(), strict=True):
             name = f"{self.name}_at_{reals.size}"
-            distances[name] = 1000 * sliced_distance(reals, fakes, gather)
+            distances[name] = 1000 * sliced_distance(reals, fakes, gather, self.advance)
         return {self.name: float(np.mean(list(distances.values()))), **distances}
 
 
@@ -171,10 +175,12 @@ def room(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
     return torch.from_numpy(np.empty(shape, torch.empty(0, dtype=dtype).numpy().dtype))
 
 
-def sliced_distance(reals: Patches, fakes: Patches, gather: Gather) -> float:
+def sliced_distance(
+    reals: Patches, fakes: Patches, gather: Gather, advance: Callable[[int], None]
+) -> float:
     """The mean over random directions of the Wasserstein distance between projections.
 
-    On a line that is the mean difference of sorted values.
+    On a line that is the mean difference of sorted values. advance: told of directions done.
     """
     draw = random(0, "directions", reals.size)
     columns = draw.standard_normal((DIRECTIONS, reals.channels * PATCH**2))
@@ -186,6 +192,7 @@ def sliced_distance(reals: Patches, fakes: Patches, gather: Gather) -> float:
         total += sum_of_distances(
             *(gather(side.project(*f).T).T for side, f in zip((reals, fakes), some, strict=True))
         )
+        advance(len(some[0][0]))
     return total / DIRECTIONS
 
 
