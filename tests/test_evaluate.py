@@ -223,12 +223,17 @@ def test_what_is_kept_belongs_to_one_side_only(tmp_path, monkeypatch):
     assert Kept(cache, data, 16, True).folder == folders[-1]
 
 
-def test_pyramids_made_otherwise_are_kept_apart(photos, tmp_path):
-    """Reference: one square and another of the same images."""
+def test_pyramids_made_otherwise_are_kept_apart(tmp_path):
+    """Reference: two squares of the same images, which differ above 4x4 at most: here nowhere."""
+    (tmp_path / "images").mkdir()
+    for i in range(4):
+        pixels = np.random.default_rng(i).integers(0, 256, (16, 16, 3), np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "images" / f"{i}.png")
     made = []
     for fit in ("crop", "pad"):
-        source = sources.find(photos)
+        source = sources.find(str(tmp_path / "images"))
         made.append(prepare.prepare(source, tmp_path / fit, Square(16, fit=fit)))
+    assert made[0].identity == made[1].identity
     assert len({Kept(tmp_path, pyramid, 16, True).folder for pyramid in made}) == 2
 
 

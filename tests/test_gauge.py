@@ -241,7 +241,7 @@ def test_a_checkpoint_comes_before_measuring(photos, tmp_path, monkeypatch):
         return batch(self, first, count)
 
     monkeypatch.setattr(Fakes, "batch", looking)
-    train(photos, run_dir, run__checkpoint_ticks=1000)
+    train(photos, run_dir, run__checkpoint_ticks=1000, run__snapshot_ticks=1000)
     assert list(dict.fromkeys(found)) == [line["nimg"] for line in lines(run_dir)]
 
 
