@@ -379,6 +379,16 @@ def test_tables_stay_narrow_and_charts_legible(tmp_path):
     assert heights[2] - heights[0] == pytest.approx(62 * 0.42 * 150, abs=2)
 
 
+def test_names_neither_tear_the_table_nor_reach_the_terminal(tmp_path):
+    """Reference: one line a row, of printable characters only; a chart of any script, without a
+    warning, which is an error here."""
+    rows = rows_for(known(("a\nb", "\x1b[31mred", "名")), np.array([1, 9, 50]), 100)
+    lines = table(rows, True).splitlines()
+    assert len(lines) == 4 and all(line.isprintable() for line in lines)
+    assert {line.split()[0] for line in lines[1:]} == {"a\\nb", "\\x1b[31mred", "名"}
+    chart(rows, "title", tmp_path / "c.png")
+
+
 @pytest.mark.parametrize(("suffix", "opening"), [(".svg", b"<?xml"), (".PDF", b"%PDF")])
 def test_other_formats(tmp_path, suffix, opening):
     """Reference: what such files begin with."""

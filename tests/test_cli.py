@@ -256,3 +256,9 @@ def test_every_preset_can_be_previewed(here, name):
     assert result.exit_code == 0
     total = load_config(name).schedule.total_kimg
     assert result.output.splitlines()[-1] == f"total {total:,.1f} kimg"
+
+
+def test_what_a_message_names_cannot_speak_to_the_terminal(here):
+    """Reference: the escape sequence of a file's name, written out."""
+    output = refused("compare", "\x1b[31mred")
+    assert "\x1b" not in output and "\\x1b[31mred does not exist" in output

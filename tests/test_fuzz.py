@@ -27,6 +27,7 @@ from progan.sampling import generate
 from progan.schedule import check_batches
 from progan.settings import load_config, validate
 from progan.snapshot import Snapshot, digest, load_snapshot
+from progan.words import printable
 from progan.yaml_io import parse_yaml
 
 SAME = settings(
@@ -317,9 +318,11 @@ def command_lines(draw) -> list[str]:
 
 
 def shown(word: str) -> list[str]:
-    """The forms a message may have of it: as it is, quoted, as a path, of letters that all have."""
+    """The forms a message may have of it: as it is, quoted, as a path, of letters that all have,
+    in lines that can be printed."""
     key = [named_by(word)] if "=" in word else []
-    return [word, repr(word), str(Path(word)), ascii(word)[1:-1], *key]
+    lines = "\n".join(map(printable, word.split("\n")))
+    return [word, repr(word), str(Path(word)), ascii(word)[1:-1], lines, *key]
 
 
 @cases(500)
@@ -328,6 +331,7 @@ def shown(word: str) -> list[str]:
 @example(words=["train", "--data", "\x7f"])
 @example(words=["train", "--data", "\udcff"])
 @example(words=["data", "list", "--root", "\udcff"])
+@example(words=["compare", "\x1f\n"])
 def test_command_lines(here, words):
     """Reference: exit code 0, or 2 and a message that names a word of the command, or its key, or
     what it lacks; no exception, and ten seconds at most."""
