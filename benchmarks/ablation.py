@@ -19,7 +19,7 @@ from statistics import mean
 
 from growing import GROWING, train
 
-from progan.metrics.record import METRICS, read
+from progan.metrics.record import METRICS, SECTION, read
 
 WITHOUT = {
     "nothing": {},
@@ -61,7 +61,7 @@ def main() -> None:
 
 def last_line(run: Path) -> dict[str, float]:
     line = read(run / METRICS)[-1]
-    return {column: line[f"Metrics/{column}"] for column in COLUMNS}
+    return {column: line[SECTION + column] for column in COLUMNS}
 
 
 def print_table(results: dict[str, Sequence[dict[str, float]]]) -> None:

@@ -97,9 +97,9 @@ def result_of(
     inception: Path | None,
     accelerator: "Accelerator",
 ) -> dict[str, Any]:
-    """All metrics of one snapshot; printed, and recorded in its run."""
+    """All metrics of one snapshot, reported."""
     from progan.distributed import check_same_images
-    from progan.metrics.beside import are_own, cache_of, open_beside, run_of
+    from progan.metrics.beside import cache_of, open_beside, run_of
     from progan.metrics.evaluate import Evaluation, check_resolution
     from progan.metrics.images import Fakes, Reals
     from progan.metrics.inception import loader
@@ -107,11 +107,11 @@ def result_of(
     from progan.metrics.registry import make
     from progan.snapshot import load_snapshot
 
-    snapshot, run = load_snapshot(file), run_of(file)
+    snapshot = load_snapshot(file)
     config, device = snapshot.config, accelerator.device
     full, mirror = config.network.resolution, config.data.mirror
     check_resolution(file, full)
-    if run and config.run.inception:
+    if run_of(file) and config.run.inception:
         inception = inception or Path(config.run.inception)
     metrics = [make(name, loader(inception, device)) for name in names]
     images = open_beside(file, snapshot, data, say if is_main() else lambda line: None)
@@ -126,21 +126,38 @@ def result_of(
     results = evaluation.of(metrics, fakes)
     images.close()
     source = data or config.data.source
+    data_told = {"source": source, "images": images.count, "identity": images.identity}
     if is_main():
-        tell(file, snapshot, f"{images.count:,} images of {source}", names, results)
-        for line in repeats(metrics, images.count):
-            click.echo(line)
-        if run and are_own(snapshot, images):
-            keep(run, snapshot, results)
-        elif run:
-            click.echo("  (not recorded in the run, which was not trained on these images)")
+        report(file, snapshot, data_told, metrics, results)
     return {
         "snapshot": str(file),
         "nimg": snapshot.nimg,
         "resolution": snapshot.resolution,
-        "data": {"source": source, "images": images.count, "identity": images.identity},
+        "data": data_told,
         "metrics": results,
     }
+
+
+def report(
+    file: Path,
+    snapshot: "Snapshot",
+    data: dict[str, Any],
+    metrics: "list[Metric]",
+    results: dict[str, float],
+) -> None:
+    """Print the results, and record them in the snapshot's run if they are beside its own data."""
+    from progan.metrics.beside import run_of
+
+    count = data["images"]
+    beside = f"{count:,} images of {data['source']}"
+    tell(file, snapshot, beside, [metric.name for metric in metrics], results)
+    for line in repeats(metrics, count, results):
+        click.echo(line)
+    if run := run_of(file):
+        if data["identity"] == snapshot.data:
+            keep(run, snapshot, results)
+        else:
+            click.echo("  (not recorded in the run, which was not trained on these images)")
 
 
 def say(line: str) -> None:
@@ -162,15 +179,19 @@ def tell(
         click.echo(f"  {name:<12}{value:<10}{details}")
 
 
-def repeats(metrics: "list[Metric]", count: int) -> list[str]:
+def repeats(metrics: "list[Metric]", count: int, results: dict[str, float]) -> list[str]:
     """What must be known of metrics that want more reals than there are."""
-    more = [m.name for m in metrics if m.repeats and (m.reals or 0) > count]
-    floors = [m.name for m in metrics if m.has_floor and m.fakes > count // 2]
-    said = [f"each of the {count:,} images counts several times in {', '.join(more)}"] * bool(more)
-    if floors:
+    from progan.metrics.evaluate import of_each_half
+
+    said = []
+    if more := [m.name for m in metrics if m.repeats and (m.reals or 0) > count]:
+        said.append(f"each of the {count:,} images counts several times in {', '.join(more)}")
+    with_floor = [m for m in metrics if f"{m.name}_floor" in results]
+    if floors := [m for m in with_floor if of_each_half(m, count) < m.fakes]:
+        half = of_each_half(floors[0], count)
         said.append(
-            f"the reals' own {', '.join(floors)} is of {count // 2:,} against {count // 2:,}: of "
-            "fewer images than the fakes', it is higher than it would be"
+            f"the reals' own {', '.join(m.name for m in floors)} is of {half:,} against {half:,}: "
+            "of fewer images than the fakes', it is higher than it would be"
         )
     return [f"  ({line})" for line in said]
 

@@ -74,8 +74,6 @@ def average(accelerator: Accelerator, tensors: Sequence[Tensor]) -> list[Tensor]
 
 def gathered(accelerator: Accelerator, rows: Tensor) -> Tensor:
     """The rows [n, …] of all processes, by rank, where they were; each may have another n."""
-    if accelerator.num_processes == 1:
-        return rows
     mine = rows.to(accelerator.device)  # Accelerate gathers from and to nowhere else
     counts = accelerator.gather(torch.tensor([len(mine)], device=mine.device)).tolist()
     padding = mine.new_zeros(max(counts) - len(mine), *mine.shape[1:])

@@ -277,7 +277,7 @@ def test_intervals_of_classes_cover(true, held_out, count):
     assert (held / 1000 <= 0.98).all() or held_out < 200
 
 
-def test_a_class_that_has_not_changed_is_not_marked(classifier):
+def test_a_class_that_has_not_changed_is_not_marked():
     """Reference: the shares that samples are counted by hand from: only the second and third class
     changed, and the first, for which the second is often taken, must not be marked."""
     confusion = np.rint(200 * CONFUSED).astype(int)

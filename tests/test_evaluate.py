@@ -466,7 +466,7 @@ def test_data_that_changed_and_data_that_moved(photos, tmp_path):
 
 @pytest.mark.parametrize("directions", [64, 24])
 def test_comparing_shows_how_far_it_is_and_ends_when_asked(sides, monkeypatch, directions):
-    """Reference: the directions of both levels, counted; and a stop within the second one."""
+    """Reference: the directions of the one level that 16x16 has, counted; a stop among them."""
     monkeypatch.setattr("progan.metrics.swd.AT_ONCE", directions)
     told = []
 

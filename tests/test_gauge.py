@@ -219,7 +219,7 @@ def test_a_stop_while_measuring_for_the_last_time(gauged, photos, tmp_path, monk
     assert lines(run_dir) == lines(gauged) and bests(run_dir) == bests(gauged)
 
 
-def test_a_stop_within_a_tick(gauged, photos, tmp_path):
+def test_a_stop_within_a_tick(photos, tmp_path):
     """Reference: the undisturbed run, whose ticks end elsewhere: where it was stopped, which is
     after 1.5 of a phase's ticks, there is nothing to measure when it goes on."""
     settings = {"run__tick_kimg": 0.032, "run__metrics": "{swd12: 1}"}

@@ -57,17 +57,13 @@ def open_beside(
         ) from None
     if snapshot.classes:
         check_labels(snapshot, images)
-    if data is None and labels == snapshot.config.data.labels and not are_own(snapshot, images):
+    as_trained = data is None and labels == snapshot.config.data.labels
+    if as_trained and images.identity != snapshot.data:
         say(
             f"warning: these {images.count:,} images are not those that it was trained on; some "
             "were changed, added or removed since"
         )
     return images
-
-
-def are_own(snapshot: Snapshot, images: Images) -> bool:
-    """Whether the snapshot's generator was trained on these images, wherever they lie."""
-    return images.identity == snapshot.data
 
 
 def with_data(file: Path, config: Config, data: str | None, labels: bool) -> Config:

@@ -114,8 +114,8 @@ def read_runs(folders: Sequence[Path]) -> tuple[list[Run], list[Path]]:
     unique = list({folder.resolve(): folder for folder in folders}.items())
     names = short_names([path for path, _ in unique])
     runs = [read_run(folder, name) for (_, folder), name in zip(unique, names, strict=True)]
-    there = [run for run in runs if any(is_whole(metric) for metric in run.metrics)]
-    without = [run.folder for run in runs if run not in there]
+    there = [run for run in runs if any(map(is_whole, run.metrics))]
+    without = [run.folder for run in runs if not any(map(is_whole, run.metrics))]
     if not there:
         which = f"{without[0]} has no" if len(without) == 1 else "none of these runs has"
         raise UserError(

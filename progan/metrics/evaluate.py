@@ -41,6 +41,11 @@ def batch_size(resolution: int) -> int:
     return min(64, max(4, 64 * 128**2 // resolution**2))
 
 
+def of_each_half(metric: Metric, count: int) -> int:
+    """Reals on each side of a metric's noise floor, of `count` in all."""
+    return min(metric.fakes, count // 2)
+
+
 class Stopped(Exception):
     """A stop was asked for before all had been seen and compared."""
 
@@ -160,7 +165,7 @@ class Evaluation:
         Of as many images as the metric takes, or of half of all; the fewer, the higher. Nothing of
         data with too few images for two sides.
         """
-        count = min(metric.fakes, self.reals.data.count // 2)
+        count = of_each_half(metric, self.reals.data.count)
         if count < 2 * self.accelerator.num_processes:
             return {}
         name = f"{metric.name}_floor"
