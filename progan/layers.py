@@ -4,6 +4,7 @@
 """
 
 import math
+from contextlib import nullcontext
 
 import torch
 import torch.nn.functional as F
@@ -14,8 +15,13 @@ SQRT2 = math.sqrt(2)  # He's gain, used everywhere unless a layer says otherwise
 
 
 def upsample2x(x: Tensor) -> Tensor:
-    """Nearest neighbour: [N, C, H, W] -> [N, C, 2H, 2W]."""
-    return F.interpolate(x, scale_factor=2, mode="nearest")
+    """Nearest neighbour: [N, C, H, W] -> [N, C, 2H, 2W], in the dtype of x.
+
+    CUDA's autocast, unlike the CPU's, would compute this in float32, though it only copies.
+    """
+    device = x.device.type  # the meta device, which counts and computes nothing, has no autocast
+    with nullcontext() if device == "meta" else torch.autocast(device, enabled=False):
+        return F.interpolate(x, scale_factor=2, mode="nearest")
 
 
 def downsample2x(x: Tensor) -> Tensor:
