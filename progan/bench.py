@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import count
@@ -19,7 +20,7 @@ from progan.config import Config
 from progan.costs import gflops_per_image, shell
 from progan.data.batches import Batch, Feed
 from progan.distributed import on_any
-from progan.errors import UserError, brief
+from progan.errors import UserError
 from progan.fitting import SMALLER, rehearsed
 from progan.launch import processes_here
 from progan.schedule import Phase, fits
@@ -93,18 +94,14 @@ def bench(
     """
     feed = make_feed(config, Noise(config), accelerator)
     where = "the start"
-    try:
+    remedy = SMALLER if find_batch else "--find-batch finds how many images fit into a pass"
+    with closing(feed.stream), memory.short_memory_told(lambda: f"at {where}", remedy):
         step = make_step(config, feed.c_dim, make_loss(config), accelerator)
         for phase in phases:
             where = str(phase)
             if find_batch:
                 phase = replace(phase, batch_gpu=largest_fit(step, phase))
             yield measure_phase(step, feed, phase, peak_tflops)
-    except torch.OutOfMemoryError as error:
-        remedy = SMALLER if find_batch else "--find-batch finds how many images fit into a pass"
-        raise UserError(f"out of memory at {where} ({brief(error)}); {remedy}") from error
-    finally:
-        feed.stream.close()
 
 
 def measure_phase(step: Step, feed: Feed, phase: Phase, peak_tflops: float | None) -> Figures:

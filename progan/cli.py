@@ -17,12 +17,14 @@ from progan.cli_data import data as data_commands
 from progan.cli_metrics import evaluate
 from progan.cli_neighbours import neighbours
 from progan.cli_train import train
-from progan.errors import UserError
+from progan.errors import UserError, brief
 from progan.launch import is_main, let_threads_sleep, speaks
 from progan.options import CONFIG, OVERRIDES, PathOption
 from progan.runs import base_name
 from progan.settings import load_config
 from progan.words import printable
+
+SHORT_MEMORY = "close other programs that use it, or choose a smaller resolution or batch"
 
 
 class Commands(click.Group):
@@ -37,6 +39,12 @@ class Commands(click.Group):
             if error.filename is None:  # not of a file or folder: nothing a user could mend
                 raise
             message = f"{error.filename}: {error.strerror}"
+        except (RuntimeError, MemoryError) as error:
+            from progan.memory import is_short
+
+            if not is_short(error):
+                raise
+            message = f"out of memory ({brief(error)}); {SHORT_MEMORY}"
         if speaks():  # one message a machine, however many processes made the same mistake
             lines = map(printable, message.split("\n"))  # a stranger's file may name anything
             click.echo("Error: " + "\n".join(lines), err=True)

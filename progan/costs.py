@@ -9,6 +9,7 @@ from accelerate import Accelerator
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
+from progan import memory
 from progan.data.batches import noise
 from progan.networks import Critic, Generator
 from progan.schedule import Phase, Schedule
@@ -106,7 +107,8 @@ def measure(
 ) -> None:
     """Time updates of each phase, smallest first, until about `budget` seconds are spent.
 
-    Where a whole forward pass would take long, four images are timed.
+    Where a whole forward pass would take long, four images are timed; where memory is short, half
+    as many as before. A phase of which nothing fits is left to extrapolation.
     """
 
     def timed(phase: Phase, n: int) -> float:
@@ -116,6 +118,20 @@ def measure(
             torch.accelerator.synchronize()
         return time.perf_counter() - begin
 
+    def times_of_what_fits(phase: Phase, n: int) -> tuple[int, list[float]]:
+        """Of three updates: the first one finds memory and kernels."""
+        while True:
+            try:
+                return n, [timed(phase, n) for _ in range(3)]
+            except Exception as error:
+                if not memory.is_short(error):
+                    raise
+            memory.release(accelerator.device)
+            smaller = whole_groups(D, n // 2)
+            if smaller >= n:
+                return n, []
+            n = smaller
+
     left = budget
     for phase in costs.schedule.phases:
         n = phase.images_per_pass(accelerator.num_processes)
@@ -124,7 +140,9 @@ def measure(
             n = min(n, whole_groups(D, 4))
         if 3 * n * expected > left:
             return
-        times = [timed(phase, n) for _ in range(3)]  # the first one finds memory and kernels
+        n, times = times_of_what_fits(phase, n)
+        if not times:
+            return
         left -= sum(times)
         costs.observe(phase, min(times) / n / accelerator.num_processes)
 

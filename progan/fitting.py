@@ -4,8 +4,6 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 
-import torch
-
 from progan import memory
 from progan.data.batches import Feed
 from progan.distributed import on_any
@@ -25,6 +23,7 @@ def begin_what_fits(step: Step, phase: Phase, restart: bool) -> Phase:
     Raises:
         UserError: not even the smallest part of the batch fits.
     """
+    memory.release(step.accelerator.device)  # what the phase before has left is of other sizes
     while not rehearsed(step, phase, restart):
         smaller = halved(phase, step)
         if smaller is None:
@@ -40,11 +39,13 @@ def rehearsed(step: Step, phase: Phase, restart: bool) -> bool:
         step.begin(phase, restart)
         step.rehearse()
         failed = False
-    except torch.OutOfMemoryError:
-        failed = True
+    except Exception as error:
+        if not memory.is_short(error):
+            raise
+        failed = True  # and the error ends here: its traceback holds what the attempt has made
     failed = on_any(step.accelerator, failed)
-    if failed and step.accelerator.device.type == "cuda":
-        torch.cuda.empty_cache()
+    if failed:
+        memory.release(step.accelerator.device)
     return not failed
 
 

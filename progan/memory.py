@@ -1,13 +1,26 @@
-"""The most memory that this process has held since it was last asked."""
+"""Memory: the most that this process has held, what gives it back, and whether it was short."""
 
 import ctypes
+import gc
 import os
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
 import torch
 
+from progan.errors import UserError, brief
+
 PROCESS = Path("/proc/self")
+# What short memory is called by torch's allocators, CUDA, cuBLAS and its like, and cuDNN (whose
+# search finds no algorithm where every workspace is too large).
+SHORT = re.compile(
+    "out of memory|not enough memory|can't allocate memory|ALLOC_FAILED|ALLOCATION_FAILED"
+    "|cudaErrorMemoryAllocation|unable to find an engine to execute this computation",
+    re.IGNORECASE,
+)
 
 
 def reset_peak(device: torch.device) -> None:
@@ -38,3 +51,43 @@ def tells() -> bool:
 def in_use() -> int:
     """Bytes of this process."""
     return psutil.Process().memory_info().rss
+
+
+def is_short(error: BaseException) -> bool:
+    """Whether an error says, itself or by what caused it, that memory was short.
+
+    Not all are a `torch.OutOfMemoryError`: libraries have errors of their own, and a compiler
+    wraps what happens while it compiles or first runs.
+    """
+    if isinstance(error, UserError):
+        return False  # has been told
+    seen: list[BaseException | None] = [None]
+    while error not in seen:
+        if isinstance(error, torch.OutOfMemoryError | MemoryError):
+            return True
+        if isinstance(error, RuntimeError) and SHORT.search(str(error)):
+            return True
+        seen.append(error)
+        error = getattr(error, "inner_exception", None) or error.__cause__ or error.__context__
+    return False
+
+
+@contextmanager
+def short_memory_told(where: Callable[[], str], remedy: str) -> Iterator[None]:
+    """Raises UserError in place of what says that memory was short.
+
+    where: such as "in 8x8 fading"; asked when it has happened.
+    """
+    try:
+        yield
+    except Exception as error:
+        if not is_short(error):
+            raise
+        raise UserError(f"out of memory {where()} ({brief(error)}); {remedy}") from error
+
+
+def release(device: torch.device) -> None:
+    """Give back what nothing uses: cycles of Python's, and what torch keeps for later."""
+    gc.collect()
+    if device.type != "cpu":
+        torch.accelerator.memory.empty_cache()

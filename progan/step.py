@@ -11,7 +11,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from progan import ema
+from progan import ema, memory
 from progan.compiling import compiled, reason
 from progan.data.batches import Batch, noise
 from progan.distributed import average, checksum
@@ -97,9 +97,9 @@ class Step:
         try:
             self.critic_gradients, self.generator_gradients = compiled(*eager)
             self.try_out()
-        except torch.OutOfMemoryError:
-            raise
         except Exception as error:  # of any kind: compilers are other programs
+            if memory.is_short(error):
+                raise
             self.critic_gradients, self.generator_gradients = eager
             self.compile = False
             if self.accelerator.is_local_main_process:

@@ -5,7 +5,6 @@ import time
 from contextlib import closing
 from pathlib import Path
 
-import torch
 from accelerate import Accelerator
 
 from progan.build import make_costs, make_feed, make_loss, make_step
@@ -19,8 +18,9 @@ from progan.distributed import (
     on_any,
     same_everywhere,
 )
-from progan.errors import UserError, brief
+from progan.errors import UserError
 from progan.fitting import begin_what_fits
+from progan.memory import short_memory_told
 from progan.metrics.gauge import Gauge
 from progan.outputs import Outputs
 from progan.runs import check_progress, write_config
@@ -87,14 +87,13 @@ class Trainer:
             UserError: out of memory, diverged, or nothing that can be gone on from.
         """
         newest, timeout = self.checkpoint.newest, self.config.run.timeout
-        with closing(self.stream), lost_processes_told(self.accelerator, timeout, newest):
-            try:
-                return self.train()
-            except torch.OutOfMemoryError as error:
-                raise UserError(
-                    f"out of memory in {self.phase or 'a trial update'} ({brief(error)}); set "
-                    "schedule.batch_gpu to a part of the batch: the update stays the same"
-                ) from error
+        short_memory = short_memory_told(
+            lambda: f"in {self.phase or 'the start'}",
+            "set schedule.batch_gpu to a part of the batch: the update stays the same",
+        )
+        lost_processes = lost_processes_told(self.accelerator, timeout, newest)
+        with closing(self.stream), lost_processes, short_memory:
+            return self.train()
 
     def train(self) -> bool:
         self.begin()

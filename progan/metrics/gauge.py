@@ -1,14 +1,14 @@
 """Metrics while training: which are due at a tick, and what they say of the averaged generator."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
-import torch
 from accelerate import Accelerator
 
 from progan.config import Config
 from progan.data.stream import Images
-from progan.errors import UserError, brief
+from progan.memory import short_memory_told
 from progan.metrics.evaluate import Evaluation, Stopped
 from progan.metrics.images import Fakes, Reals
 from progan.metrics.inception import loader
@@ -58,12 +58,10 @@ class Gauge:
         fakes = Fakes(self.G_ema, self.data, resolution, alpha, self.full)
         kept = Kept(self.cache, self.data, self.full, self.mirror)
         metrics = [make(name, self.load) for name in names]
-        try:
+        short_memory = short_memory_told(
+            lambda: f"while measuring {', '.join(names)}",
+            "go on with fewer images, such as -o 'run.metrics={swd2000: 10}', or without them",
+        )
+        with suppress(Stopped), short_memory:
             return Evaluation(reals, self.accelerator, kept, stopped=stopped).of(metrics, fakes)
-        except Stopped:
-            return {}
-        except torch.OutOfMemoryError as error:
-            raise UserError(
-                f"out of memory while measuring {', '.join(names)} ({brief(error)}); go on with "
-                "fewer images, such as -o 'run.metrics={swd2000: 10}', or without them"
-            ) from error
+        return {}
