@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 
-from progan.compiling import is_wanted
 from progan.config import Config, DataConfig
 from progan.costs import CostModel, count_gflops, measure
 from progan.data.batches import Feed
@@ -168,7 +167,7 @@ def make_step(config: Config, c_dim: int, loss: Loss, accelerator: Accelerator) 
         config.run.precision,
         config.ema.half_life_kimg,
         config.loss.penalty_interval,
-        compile=is_wanted(config.run.compile, accelerator.device),
+        compile=config.run.compile is True,
     )
 
 

@@ -27,6 +27,7 @@ class Progress:
     nimg: int = 0
     tick: int = 0
     seconds: float = 0.0  # spent on updates, over all starts
+    compiled: bool | None = None  # whether its phase's updates are; None: not yet decided
 
     def state_dict(self) -> dict[str, Any]:
         return asdict(self)

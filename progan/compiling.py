@@ -1,6 +1,7 @@
 """Gradients compiled to one graph for each update, the penalty's double backward inside."""
 
 import os
+import shutil
 from collections.abc import Callable
 from typing import Any
 
@@ -10,13 +11,22 @@ from progan.data.cache import default_cache
 from progan.errors import brief
 
 BACKEND = "inductor"
+# Of compiling one phase, the longer of what was measured; docs/performance.md has both.
+SECONDS = 60.0
+SPEEDUP = 1.2
 FOLDER = "TORCHINDUCTOR_CACHE_DIR"
 CHOSEN = FOLDER in os.environ  # by the user; later torch sets it to a folder for temporary files
 
 
-def is_wanted(setting: bool | None, device: torch.device) -> bool:
-    """`run.compile`, with `None` decided: on CUDA, where it pays within minutes."""
-    return device.type == "cuda" if setting is None else setting
+def pays(seconds: float | None, device: torch.device) -> bool:
+    """Whether compiling a phase takes less time than it saves.
+
+    Args:
+        seconds: of the phase without it; None: nobody knows, so it does not.
+    """
+    if device.type == "cpu" and not shutil.which(os.environ.get("CXX", "g++")):
+        return False
+    return seconds is not None and seconds * (1 - 1 / SPEEDUP) > SECONDS
 
 
 def compiled(*functions: Callable[..., Any]) -> list[Callable[..., Any]]:

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from progan.metrics.protocols import SMALLEST
 from progan.schedule import MAX_RESOLUTION, Ramp, Schedule, make_schedule
@@ -20,6 +20,7 @@ from progan.values import (
     Width,
     by_resolution,
     check_distinct,
+    null_is_auto,
 )
 from progan.yaml_io import dump_yaml
 
@@ -160,9 +161,10 @@ class RunConfig(Section):
         description="of convolutions and dense layers (all else is float32); auto: bf16 where the "
         "hardware multiplies it, else fp32",
     )
-    compile: bool | None = Field(
-        None,
-        description="compile each phase's updates, a minute or less each; null: on CUDA GPUs",
+    compile: Annotated[Literal["auto", True, False], BeforeValidator(null_is_auto)] = Field(
+        "auto",
+        description="compile each phase's updates, about a minute each; auto: where the phase is "
+        "so long that this pays, by trial updates (run.deterministic: nowhere, as times vary)",
     )
     tick_kimg: by_resolution(Positive) = Field(
         {4: 160, 8: 140, 16: 120, 32: 100, 64: 80, 128: 60, 256: 40, 512: 20, 1024: 10},

@@ -91,6 +91,12 @@ class CostModel:
         near = min(self.seconds, key=lambda p: abs(p.start_nimg - phase.start_nimg))
         return self.seconds[near] * self.gflops[phase] / self.gflops[near]
 
+    def seconds_of(self, phase: Phase) -> float | None:
+        """Of a whole phase in this run."""
+        each = self.per_image(phase)
+        images = self.schedule.end_of(phase) - phase.start_nimg
+        return None if each is None else each * images
+
     def seconds_left(self, nimg: int) -> float | None:
         """From `nimg` to the end of the run."""
         if not self.seconds:

@@ -44,7 +44,8 @@ class Step:
         precision: of convolutions and products, see `progan.precision`.
         half_life_kimg: of the average.
         penalty_interval: the penalty takes part in one of so many updates, weighted by as much.
-        compile: whether to compile the gradients (see `progan.compiling`).
+        compile: whether to compile the gradients of the next phase to begin (see
+            `progan.compiling`); from the first failure on, none are.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class Step:
         self.precision = chosen(precision, accelerator.device)
         self.half_life_kimg = half_life_kimg
         self.compile = compile
+        self.compiler_works = True
         self.skipped = torch.zeros(2, device=accelerator.device)  # if the last D's and G's were
         self.phase: Phase | None = None
         self.alpha: Tensor | None = None
@@ -88,7 +90,7 @@ class Step:
             betas = (float(phase.beta1), float(phase.beta2))
             optimizer.param_groups[0].update(betas=betas, eps=phase.eps)
         self.critic_gradients, self.generator_gradients = critic_gradients, generator_gradients
-        if self.compile:
+        if self.compile and self.compiler_works:
             self.compile_gradients()
 
     def compile_gradients(self) -> None:
@@ -101,7 +103,7 @@ class Step:
             if memory.is_short(error):
                 raise
             self.critic_gradients, self.generator_gradients = eager
-            self.compile = False
+            self.compile = self.compiler_works = False
             if self.accelerator.is_local_main_process:
                 log.warning("the training step is not compiled, as that failed: %s", reason(error))
 

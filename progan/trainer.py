@@ -9,6 +9,7 @@ from accelerate import Accelerator
 
 from progan.build import make_costs, make_feed, make_loss, make_step
 from progan.checkpoint import Checkpoint, Progress
+from progan.compiling import pays
 from progan.config import Config
 from progan.data.stream import Images
 from progan.distributed import (
@@ -165,7 +166,8 @@ class Trainer:
     def begin_phase(self, phase: Phase) -> None:
         """A phase follows a tick, or a start: its clock starts when all is compiled."""
         self.phase = phase
-        if self.step.compile:
+        self.step.compile = self.progress.compiled = self.compiles(phase)
+        if self.step.compile and self.step.compiler_works:
             self.outputs.say(f"compiling for {phase}")
         # First, as a level that is kept on the device takes memory, too.
         self.feed.critic(self.progress.nimg, phase.batch_size, phase.resolution)
@@ -176,6 +178,19 @@ class Trainer:
                 "gradients accumulated; the update stays the same"
             )
         self.begin_tick()
+
+    def compiles(self, phase: Phase) -> bool:
+        """`run.compile`; `auto` is decided where the phase begins and kept over a resume, as
+        compiled updates round otherwise."""
+        setting, begun = self.config.run.compile, self.progress.nimg > phase.start_nimg
+        if setting != "auto":
+            return setting
+        if begun and self.progress.compiled is not None:
+            return self.progress.compiled
+        if self.config.run.deterministic:
+            return False
+        seconds = self.costs.seconds_of(phase)
+        return on_any(self.accelerator, pays(seconds, self.accelerator.device))
 
     def train_step(self, phase: Phase) -> None:
         """One update of the critic, one of the generator, one of the average."""

@@ -30,6 +30,11 @@ def check_power_of_two(value: int) -> int:
     return value
 
 
+def null_is_auto(value: Any) -> Any:
+    """Runs begun before `auto` had a name have null."""
+    return "auto" if value is None else value
+
+
 def check_distinct(names: list[str]) -> list[str]:
     if len(set(names)) < len(names):
         raise ValueError("must name each kind once")

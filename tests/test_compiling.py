@@ -12,7 +12,6 @@ from conftest import flat, load_checkpoint, options, progan
 
 from progan import compiling
 from progan.cli import main
-from progan.compiling import is_wanted
 from progan.data.batches import noise
 from progan.data.cache import default_cache
 from progan.networks import Critic, Generator
@@ -218,14 +217,6 @@ def test_one_compilation_a_phase(photos, eager, tmp_path, monkeypatch, settings,
         train(photos, eager, run__compile="false", **settings)
         assert counting.graphs == 2 * graphs, "none without run.compile"
     assert_same_weights(tmp_path / "compiled", eager)
-
-
-@pytest.mark.parametrize("setting", [None, True, False])
-def test_where_it_is_wanted(setting):
-    """Reference: run.compile as it stands, and null as its description says: on CUDA GPUs."""
-    asked = {device: is_wanted(setting, torch.device(device)) for device in ("cuda", "cpu", "mps")}
-    expected = {"cuda": True, "cpu": False, "mps": False}
-    assert asked == (expected if setting is None else dict.fromkeys(asked, setting))
 
 
 def test_compiled_code_is_kept_in_the_users_cache(monkeypatch, tmp_path):
