@@ -124,6 +124,25 @@ def test_reading_goes_on_while_the_caller_computes(pyramid, stream, monkeypatch)
     assert sorted(read) == sorted(reader.at(4 * k, 4)[0].tolist() for k in range(3))
 
 
+def test_what_follows_a_batch_asked_for_again_is_read_once(stream, monkeypatch):
+    """Reference: counting reads. A trainer asks for a phase's first batch before it is trained on;
+    only that batch is read again."""
+    read = []
+    real = Pyramid.read
+
+    def noted(self, indices, resolution):
+        read.append(indices.tolist())
+        return real(self, indices, resolution)
+
+    monkeypatch.setattr(Pyramid, "read", noted)
+    reader = stream()
+    for nimg in (0, 0, 4):
+        reader.batch(nimg, 4, 8)
+    reader.threads.shutdown()
+    expected = [reader.at(nimg, 4)[0].tolist() for nimg in (0, 0, 4, 8, 12)]
+    assert sorted(read) == sorted(expected)
+
+
 def workers() -> int:
     """Worker processes that the system knows of."""
     children = psutil.Process().children()
