@@ -1,4 +1,4 @@
-"""The most memory that this process has held since it was last asked."""
+"""The most memory that this process has held since it was last asked, and what is free."""
 
 import ctypes
 import os
@@ -28,6 +28,12 @@ def peak(device: torch.device) -> int | None:
         return None
     lines = (PROCESS / "status").read_text().splitlines()
     return next((1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM")), None)
+
+
+def free(device: torch.device) -> int:
+    """Bytes of a GPU that tensors could take: no one's, or kept by torch for the next tensors."""
+    kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return torch.cuda.mem_get_info(device)[0] + kept
 
 
 def tells() -> bool:

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from progan import memory
 from progan.data.ahead import AHEAD, Ahead
 from progan.distributed import pinned, random, share, upload
 from progan.errors import UserError
@@ -157,7 +158,7 @@ class Stream:
     def _wants_on_device(self, size: int) -> bool:
         if self.device_cache is not None or self.device.type != "cuda":
             return bool(self.device_cache)
-        return size <= torch.cuda.mem_get_info(self.device)[0] / CACHE_SHARE
+        return size <= memory.free(self.device) / CACHE_SHARE
 
     def examples(self, count: int, labels: list[int] | None, resolution: int) -> np.ndarray:
         """The first images of the data, or those of the classes asked for: uint8 [n, C, r, r].
