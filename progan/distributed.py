@@ -58,9 +58,9 @@ def pinned(values: np.ndarray, device: torch.device) -> Tensor:
     return tensor.pin_memory() if device.type == "cuda" else tensor
 
 
-def upload(values: np.ndarray, device: torch.device) -> Tensor:
-    """Values on the device; nothing is waited for."""
-    return pinned(values, device).to(device, non_blocking=device.type == "cuda")
+def upload(values: Tensor, device: torch.device) -> Tensor:
+    """What has been pinned, on the device; nothing is waited for."""
+    return values.to(device, non_blocking=device.type == "cuda")
 
 
 def average(accelerator: Accelerator, tensors: Sequence[Tensor]) -> list[Tensor]:

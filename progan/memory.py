@@ -1,4 +1,4 @@
-"""Memory: the most that this process has held, what gives it back, and whether it was short."""
+"""Memory: the most that this process has held, what is free, and what happens where it is short."""
 
 import ctypes
 import gc
@@ -41,6 +41,12 @@ def peak(device: torch.device) -> int | None:
         return None
     lines = (PROCESS / "status").read_text().splitlines()
     return next((1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM")), None)
+
+
+def free(device: torch.device) -> int:
+    """Bytes of a GPU that tensors could take: no one's, or kept by torch for the next tensors."""
+    kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return torch.cuda.mem_get_info(device)[0] + kept
 
 
 def tells() -> bool:

@@ -1,11 +1,14 @@
 """The stream of reals and the feed of updates: pure functions of seed and images shown."""
 
+import threading
 from collections import Counter
 
 import numpy as np
 import pytest
 import torch
 
+from progan.augment import DRAWS
+from progan.data import batches
 from progan.data.batches import Batch, Feed
 from progan.data.images import Square
 from progan.data.prepare import prepare
@@ -96,6 +99,136 @@ def test_draws_differ_by_seed_stream_and_position():
     assert len(set(draws.values())) == len(draws)
     again = random(1, "critic", 2**33).standard_normal(8).tobytes()
     assert again == draws[1, "critic", 2**33]
+
+
+# A run's steps: a batch at the start of a phase is asked for twice, as by a trainer; two phases; a
+# jump as of a restart, another back.
+STEPS = [(0, 8, 8), (0, 8, 8), (8, 8, 8), (16, 8, 8), (24, 4, 16), (28, 4, 16), (100, 4, 16)]
+STEPS += [(0, 8, 8), (8, 8, 8)]
+
+
+def drawn(stream: int, position: int) -> np.random.Generator:
+    """Of seed 3; `stream` by number, as a name could be given another."""
+    return np.random.Generator(np.random.PCG64(np.random.SeedSequence((3, stream, position))))
+
+
+def test_what_is_drawn_ahead_is_what_the_seed_means(pyramid):
+    """Reference: NumPy's draws in their order, bit for bit, made here at once. Changed batch sizes,
+    resolutions and jumps included."""
+    feed = Feed(stream(pyramid), seed=3, z_dim=5, c_dim=2, augmented=True)
+    for nimg, n, r in STEPS:
+        critic, generator = feed.critic(nimg, n, r), feed.generator(nimg, n)
+        draw, augment = drawn(3, nimg), drawn(6, 2 * nimg)
+        expected = {"z": draw.standard_normal((n, 5), dtype=np.float32)}
+        expected["mix"] = draw.random(n, dtype=np.float32)
+        expected["c"] = np.eye(2)[pyramid.labels[feed.stream.at(nimg, n)[0]]]
+        expected["real_draws"] = augment.random((n, DRAWS), np.float32)
+        expected["fake_draws"] = augment.random((n, DRAWS), np.float32)
+        assert critic.mix.requires_grad
+        for name, values in expected.items():
+            np.testing.assert_array_equal(getattr(critic, name).detach().numpy(), values, name)
+        draw, augment = drawn(4, nimg), drawn(6, 2 * nimg + 1)
+        expected = {"z": draw.standard_normal((n, 5), dtype=np.float32)}
+        expected["c"] = np.eye(2)[pyramid.labels[draw.integers(SIZE, size=n)]]
+        expected["fake_draws"] = augment.random((n, DRAWS), np.float32)
+        for name, values in expected.items():
+            assert getattr(generator, name).dtype == torch.float32
+            np.testing.assert_array_equal(getattr(generator, name).numpy(), values, name)
+
+
+def in_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()
+
+
+def test_only_a_first_batch_is_drawn_while_the_caller_waits(pyramid, monkeypatch):
+    """Reference: the threads that draw. A first batch is one that follows none: at a start, at a
+    phase's, or after a jump. Only what is needed is drawn, and no more than two batches ahead."""
+    waited, ahead = [], []
+
+    def noted(seed, stream, position):
+        (waited if in_main_thread() else ahead).append((stream, position))
+        return random(seed, stream, position)
+
+    monkeypatch.setattr(batches, "random", noted)
+    feed = Feed(stream(pyramid), seed=3, z_dim=5, c_dim=0)
+    for nimg, n, r in [(0, 8, 8), (8, 8, 8), (16, 8, 8), (24, 4, 16), (28, 4, 16), (100, 4, 16)]:
+        feed.critic(nimg, n, r)
+        feed.generator(nimg, n)
+    feed.stream.threads.shutdown()
+    for name in ("critic", "generator"):
+        assert [position for stream, position in waited if stream == name] == [0, 24, 100]
+        made = {position for stream, position in ahead if stream == name}
+        assert {8, 16, 28, 104, 108} <= made <= {8, 16, 24, 28, 32, 36, 104, 108}
+
+
+def test_the_caller_pins_nothing(pyramid, monkeypatch):
+    """Reference: the threads that pin memory for a GPU, which costs them time. Uploads and pinning
+    are left out, so that no GPU is needed. All that a GPU copies from is pinned."""
+    pinned, in_main, uploaded = [], [], []
+
+    def pin(values):
+        pinned.append(values)
+        in_main.append(in_main_thread())
+        return values
+
+    def upload(values, device):
+        assert any(values is each for each in pinned)
+        uploaded.append(values)
+        return values
+
+    monkeypatch.setattr(torch.Tensor, "pin_memory", pin)
+    monkeypatch.setattr("progan.data.stream.upload", upload)
+    monkeypatch.setattr(batches, "upload", upload)
+    reader = stream(pyramid, device="cuda", device_cache=False)
+    feed = Feed(reader, seed=3, z_dim=5, c_dim=2, augmented=True)
+    for nimg in (0, 8, 16, 24):
+        feed.critic(nimg, 8, 8)
+        feed.generator(nimg, 8)
+        if not nimg:
+            of_first = sum(in_main)
+    assert len(uploaded) == 4 * (4 + 3 + 3), "z, mix, draws; pixels, flips, labels; z, c, draws"
+    assert of_first and sum(in_main) == of_first, "pinned while the caller waits"
+
+
+def test_a_failure_while_drawing_ahead_reaches_the_caller(pyramid, monkeypatch):
+    """It comes with the batch it belongs to: the third, the others are fine."""
+
+    def broken(seed, stream, position):
+        if position == 16:
+            raise MemoryError("no memory for latents")
+        return random(seed, stream, position)
+
+    monkeypatch.setattr(batches, "random", broken)
+    feed = Feed(stream(pyramid), seed=3, z_dim=5, c_dim=0)
+    for update in (lambda nimg: feed.critic(nimg, 8, 8), lambda nimg: feed.generator(nimg, 8)):
+        update(0)
+        update(8)
+        with pytest.raises(MemoryError, match="no memory for latents"):
+            update(16)
+        update(24)
+
+
+def test_closing_the_stream_ends_what_is_drawn_ahead(pyramid, monkeypatch):
+    """Reference: the threads that live, before and after; draws that wait are never made."""
+    started, go_on, drawn = threading.Event(), threading.Event(), []
+    before = set(threading.enumerate())
+    feed = Feed(stream(pyramid), seed=3, z_dim=5, c_dim=0)
+
+    def slow(seed, stream, position):
+        if not in_main_thread():
+            started.set()
+            assert go_on.wait(10)
+        drawn.append((stream, position))
+        return random(seed, stream, position)
+
+    monkeypatch.setattr(batches, "random", slow)
+    feed.generator(0, 8)
+    feed.critic(0, 8, 8)
+    assert started.wait(10)
+    threading.Timer(0.5, go_on.set).start()
+    feed.stream.close()
+    assert set(drawn) == {("generator", nimg) for nimg in (0, 8, 16)} | {("critic", 0)}
+    assert not [t for t in threading.enumerate() if t not in before and "ahead" in t.name]
 
 
 def test_latents_are_standard_normal(pyramid):

@@ -3,15 +3,16 @@
 Everything is drawn for the global batch and sliced by rank, so one process and many see the same.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from progan.augment import DRAWS
+from progan.data.ahead import Ahead
 from progan.data.stream import Stream
-from progan.distributed import random, share, upload
+from progan.distributed import pinned, random, share, upload
 from progan.networks import conditions
 
 
@@ -31,6 +32,11 @@ class Batch:
     def of_fakes(self) -> "Batch":
         """The part that a generator's update consumes."""
         return Batch(self.z, self.c, fake_draws=self.fake_draws)
+
+    def on(self, device: torch.device) -> "Batch":
+        """What has been pinned, on the device; nothing is waited for."""
+        columns = (getattr(self, field.name) for field in fields(self))
+        return Batch(*(None if x is None else upload(x, device) for x in columns))
 
     def split(self, size: int) -> "list[Batch]":
         """Batches of `size` images, in order."""
@@ -63,6 +69,8 @@ def noise(
 class Feed:
     """This process's part of what the updates at `nimg` consume.
 
+    All that is drawn is drawn ahead, as batches are read ahead.
+
     Args:
         seed: of latents, mixing factors and the generator's labels.
         z_dim, c_dim: sizes of a latent and of its labels; `c_dim=0` is unconditional.
@@ -77,32 +85,42 @@ class Feed:
         self.z_dim = z_dim
         self.c_dim = c_dim
         self.augmented = augmented
+        self._for_critic = Ahead(self.draw_for_critic, stream.threads)
+        self._for_generator = Ahead(self.draw_for_generator, stream.threads)
 
     def critic(self, nimg: int, batch_size: int, resolution: int) -> Batch:
         """For the critic's update; fakes have the labels of the reals beside them, as in the
         official code."""
-        draw = random(self.seed, "critic", nimg)
-        z = self.mine(draw.standard_normal((batch_size, self.z_dim), dtype=np.float32))
-        mix = self.mine(draw.random(batch_size, dtype=np.float32))
+        drawn = self._for_critic.take(nimg, batch_size).on(self.stream.device)
         images, labels = self.stream.batch(nimg, batch_size, resolution)
         c = conditions(labels, self.c_dim) if self.c_dim else None
-        return Batch(
-            z, c, images, mix.requires_grad_(), *self.augmentation(2 * nimg, batch_size, sets=2)
-        )
+        return replace(drawn, c=c, reals=images, mix=drawn.mix.requires_grad_())
 
     def generator(self, nimg: int, batch_size: int) -> Batch:
         """For the generator's update: new latents, with the labels of random images.
 
         Whole rows of attributes, so that combinations have the shares they have in the data.
         """
+        return self._for_generator.take(nimg, batch_size).on(self.stream.device)
+
+    def draw_for_critic(self, nimg: int, batch_size: int) -> Batch:
+        """What `critic` draws, pinned in the host's memory."""
+        draw = random(self.seed, "critic", nimg)
+        z = self.mine(draw.standard_normal((batch_size, self.z_dim), dtype=np.float32))
+        mix = self.mine(draw.random(batch_size, dtype=np.float32))
+        return Batch(z, None, None, mix, *self.augmentation(2 * nimg, batch_size, sets=2))
+
+    def draw_for_generator(self, nimg: int, batch_size: int) -> Batch:
+        """What `generator` consumes, pinned in the host's memory."""
         draw = random(self.seed, "generator", nimg)
         z = self.mine(draw.standard_normal((batch_size, self.z_dim), dtype=np.float32))
         (fake_draws,) = self.augmentation(2 * nimg + 1, batch_size, sets=1)
         if not self.c_dim:
             return Batch(z, None, fake_draws=fake_draws)
         data = self.stream.data
-        labels = data.labels[draw.integers(data.count, size=batch_size)]
-        return Batch(z, conditions(self.mine(labels), self.c_dim), fake_draws=fake_draws)
+        labels = torch.from_numpy(data.labels[draw.integers(data.count, size=batch_size)])
+        c = self.mine(conditions(labels, self.c_dim).numpy())
+        return Batch(z, c, fake_draws=fake_draws)
 
     def augmentation(self, position: int, batch_size: int, sets: int) -> list[Tensor | None]:
         """Draws for `sets` times a batch of images, if they are augmented.
@@ -115,6 +133,6 @@ class Feed:
         return [self.mine(draw.random((batch_size, DRAWS), np.float32)) for _ in range(sets)]
 
     def mine(self, values: np.ndarray) -> Tensor:
-        """This process's share of a global draw, on the device."""
+        """This process's share of a global draw, pinned."""
         part = share(len(values), self.stream.rank, self.stream.processes)
-        return upload(values[part], self.stream.device)
+        return pinned(values[part], self.stream.device)

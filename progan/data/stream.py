@@ -1,18 +1,18 @@
 """An endless, resumable stream of reals: a pure function of seed and images shown."""
 
 import time
-from collections import deque
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from progan import memory
+from progan.data.ahead import AHEAD, Ahead
 from progan.distributed import pinned, random, share, upload
 from progan.errors import UserError
 
-AHEAD = 2  # batches read while the device works on the one before
 COPY_BYTES = 2**26  # of a level, copied to the device at a time
 CACHE_SHARE = 4  # `auto` keeps a level on the device that takes a quarter of its free memory
 
@@ -48,9 +48,12 @@ class Reals(NamedTuple):
 
 
 class _Read(NamedTuple):
-    indices: np.ndarray
-    flips: np.ndarray
-    pixels: Tensor | None  # uint8 in the host's memory; None if the device has them
+    """This process's share of a batch, pinned in the host's memory."""
+
+    indices: Tensor
+    flips: Tensor
+    labels: Tensor | None
+    pixels: Tensor | None  # uint8; None if the device has them
 
 
 class Stream:
@@ -88,8 +91,9 @@ class Stream:
         self.waited = 0.0  # seconds that callers of `batch` have spent in it
         self._plan_of = (-1, np.empty(0, np.int64), np.empty(0, bool))
         self._held: tuple[int, Tensor | None] = (0, None)  # resolution, its level on the device
-        self._ahead: deque[tuple[tuple[int, int, int], Future]] = deque()
-        self._threads = ThreadPoolExecutor(AHEAD, "reading-ahead")
+        # Of all that batches need, so that what is needed first is made first.
+        self.threads = ThreadPoolExecutor(AHEAD, "reading-ahead")
+        self._reads = Ahead(self._read, self.threads)
 
     def plan(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
         """One epoch: its permutation int64 [count], and which of its places are flipped [count]."""
@@ -116,38 +120,31 @@ class Stream:
         """This process's share of the global batch at `nimg`."""
         start = time.perf_counter()
         held = self._hold(resolution)
-        indices, flips, pixels = self._take(nimg, batch_size, resolution)
+        read = self._reads.take(nimg, batch_size, resolution)
         if held is None:
-            pixels = pixels.to(self.device, non_blocking=self.device.type == "cuda")
+            pixels = upload(read.pixels, self.device)
         else:
-            pixels = held[upload(indices, self.device)]
+            pixels = held[upload(read.indices, self.device)]
         images = pixels.float().div_(127.5).sub_(1)
         if self.mirror:
-            flipped = upload(flips, self.device)[:, None, None, None]
+            flipped = upload(read.flips, self.device)[:, None, None, None]
             images = torch.where(flipped, images.flip(3), images)
-        labels = self.data.labels
-        if labels is not None:
-            labels = upload(labels[indices], self.device)
+        labels = None if read.labels is None else upload(read.labels, self.device)
         self.waited += time.perf_counter() - start
         return Reals(images, labels)
-
-    def _take(self, *key: int) -> _Read:
-        """What `_read` gives. What follows on is read meanwhile; a new phase drops it."""
-        while self._ahead and self._ahead[0][0] != key:
-            self._ahead.popleft()[1].cancel()
-        first = self._ahead.popleft()[1] if self._ahead else None
-        nimg, batch_size, resolution = key
-        for k in range(len(self._ahead) + 1, AHEAD + 1):
-            following = (nimg + k * batch_size, batch_size, resolution)
-            self._ahead.append((following, self._threads.submit(self._read, *following)))
-        return first.result() if first else self._read(*key)
 
     def _read(self, nimg: int, batch_size: int, resolution: int) -> _Read:
         mine = share(batch_size, self.rank, self.processes)
         indices, flips = (a[mine] for a in self.at(nimg, batch_size))
-        if self._held[1] is not None and self._held[0] == resolution:
-            return _Read(indices, flips, None)
-        return _Read(indices, flips, pinned(self.data.read(indices, resolution), self.device))
+        labels = self.data.labels
+        at, level = self._held
+        on_device = level is not None and at == resolution
+        return _Read(
+            pinned(indices, self.device),
+            pinned(flips, self.device),
+            None if labels is None else pinned(labels[indices], self.device),
+            None if on_device else pinned(self.data.read(indices, resolution), self.device),
+        )
 
     def _hold(self, resolution: int) -> Tensor | None:
         """The level on the device, if it is to be kept there; decided at its first batch."""
@@ -161,7 +158,7 @@ class Stream:
     def _wants_on_device(self, size: int) -> bool:
         if self.device_cache is not None or self.device.type != "cuda":
             return bool(self.device_cache)
-        return size <= torch.cuda.mem_get_info(self.device)[0] / CACHE_SHARE
+        return size <= memory.free(self.device) / CACHE_SHARE
 
     def examples(self, count: int, labels: list[int] | None, resolution: int) -> np.ndarray:
         """The first images of the data, or those of the classes asked for: uint8 [n, C, r, r].
@@ -191,8 +188,8 @@ class Stream:
             )
 
     def close(self) -> None:
-        """Stop reading ahead."""
-        self._threads.shutdown(cancel_futures=True)
+        """Stop what is made ahead."""
+        self.threads.shutdown(cancel_futures=True)
         self.data.close()
 
 

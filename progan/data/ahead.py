@@ -1,0 +1,33 @@
+"""What the next batches need, made in threads while the device works on the one before."""
+
+from collections.abc import Callable
+from concurrent.futures import Executor, Future
+from typing import Generic, TypeVar
+
+AHEAD = 2  # batches
+Made = TypeVar("Made")
+
+
+class Ahead(Generic[Made]):
+    """Calls of a pure function, those for the two batches that follow made in threads meanwhile.
+
+    Args:
+        make: of `nimg`, the batch size, and whatever else stays the same within a phase.
+        threads: they call `make`, several at a time.
+    """
+
+    def __init__(self, make: Callable[..., Made], threads: Executor):
+        self.make = make
+        self.threads = threads
+        self._coming: dict[tuple[int, ...], Future[Made]] = {}
+
+    def take(self, nimg: int, batch_size: int, *same: int) -> Made:
+        """What `make` gives, or its error. What was made for other batches is dropped."""
+        now, *following = ((nimg + k * batch_size, batch_size, *same) for k in range(AHEAD + 1))
+        before, self._coming = self._coming, {}
+        made = before.pop(now, None)
+        for key in following:
+            self._coming[key] = before.pop(key, None) or self.threads.submit(self.make, *key)
+        for dropped in before.values():
+            dropped.cancel()
+        return made.result() if made else self.make(*now)
