@@ -82,12 +82,15 @@ def test_what_is_asked_for_is_done(monkeypatch, precision, device):
 # How it is set ----------------------------------------------------------------------------------
 
 
+CUDA, MKLDNN = torch.backends.cuda, torch.backends.mkldnn
+CUDNN = torch.backends.cudnn
+ROUNDED = (CUDA.matmul, CUDNN.conv, CUDNN.rnn, MKLDNN.matmul, MKLDNN.conv)
+
+
 def settings() -> list[object]:
-    """All that `computing_in` sets for the process."""
-    backends = torch.backends
-    rounded = (backends.cuda.matmul, backends.cudnn.conv, backends.mkldnn.matmul)
+    """All that `computing_in` sets for the process, but for TF32's older switches."""
     return [
-        *(backend.fp32_precision for backend in (*rounded, backends.mkldnn.conv)),
+        *(backend.fp32_precision for backend in ROUNDED),
         torch.is_autocast_enabled("cpu"),
         torch.get_autocast_dtype("cpu"),
         torch.is_autocast_cache_enabled(),
@@ -99,7 +102,7 @@ def settings() -> list[object]:
 def test_settings_are_given_back(precision, fails):
     """Reference: torch's settings from before, one of them not torch's default, after work that
     ends well or in an error; inside, each backend rounds as the precision's name says."""
-    conv = torch.backends.cudnn.conv
+    conv = CUDNN.conv
     default = conv.fp32_precision
     try:
         for outside in ("tf32", "ieee"):
@@ -107,7 +110,7 @@ def test_settings_are_given_back(precision, fails):
             before = settings()
             try:
                 with computing_in(precision, CPU):
-                    assert settings()[:4] == ["tf32" if precision == "tf32" else "ieee"] * 4
+                    assert settings()[:5] == ["tf32" if precision == "tf32" else "ieee"] * 5
                     assert torch.is_autocast_enabled("cpu") == (precision == "bf16")
                     if fails:
                         raise KeyError
@@ -116,6 +119,61 @@ def test_settings_are_given_back(precision, fails):
             assert settings() == before
     finally:
         conv.fp32_precision = default
+
+
+def older_switches() -> list[str | bool]:
+    """What other libraries read; torch raises where they disagree with the newer settings."""
+    return [torch.get_float32_matmul_precision(), CUDA.matmul.allow_tf32, CUDNN.allow_tf32]
+
+
+@pytest.fixture
+def own_switches():
+    """All switches are as before when the test ends."""
+    newer, (matmul, _, cudnn) = settings()[: len(ROUNDED)], older_switches()
+    yield
+    torch.set_float32_matmul_precision(matmul)
+    CUDNN.allow_tf32 = cudnn
+    for backend, value in zip(ROUNDED, newer, strict=True):
+        backend.fp32_precision = value
+
+
+@pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16"])
+@pytest.mark.parametrize("matmul", ["highest", "high", "medium"])
+@pytest.mark.parametrize("cudnn", [True, False])
+def test_older_switches_say_the_same(own_switches, precision, matmul, cudnn):
+    """Reference: TF32's older switches by hand, inside; outside, those of a library that sets them,
+    among them `medium`, which on GPUs means tf32."""
+    torch.set_float32_matmul_precision(matmul)
+    CUDNN.allow_tf32 = cudnn
+    before = settings()
+    with computing_in(precision, CPU):
+        tf32 = precision == "tf32"
+        assert older_switches() == ["high" if tf32 else "highest", tf32, tf32]
+    assert older_switches() == [matmul, matmul != "highest", cudnn] and settings() == before
+
+
+@pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16"])
+@pytest.mark.parametrize("matmul", ["highest", "high"])
+@pytest.mark.parametrize("cudnn", [True, False])
+def test_older_switches_outlast_a_mix(own_switches, precision, matmul, cudnn):
+    """Reference: the older switches as set here, while the newer ones outside say the contrary, so
+    that torch refuses to tell the older; it tells them again when those outside agree again."""
+    torch.set_float32_matmul_precision(matmul)
+    CUDNN.allow_tf32 = cudnn
+    newer = (CUDA.matmul, CUDNN.conv)
+    before = [setting.fp32_precision for setting in newer]
+    for setting, older in zip(newer, (matmul == "high", cudnn), strict=True):
+        setting.fp32_precision = "ieee" if older else "tf32"
+    mixed = settings()
+    with computing_in(precision, CPU):
+        older_switches()
+    assert settings() == mixed
+    for backend in (CUDA.matmul, CUDNN):
+        with pytest.raises(RuntimeError, match="mix of the legacy and new"):
+            _ = backend.allow_tf32
+    for setting, value in zip(newer, before, strict=True):
+        setting.fp32_precision = value
+    assert older_switches() == [matmul, matmul == "high", cudnn]
 
 
 # What computes in it ----------------------------------------------------------------------------
