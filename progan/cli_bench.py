@@ -59,12 +59,15 @@ def bench(
     progan bench --config celeba --resolutions 64,128
     progan bench --find-batch -o network.resolution=1024 --json figures.json
     """
+    from progan.determinism import deterministic
+
     config = load_config(config_name, list(overrides))
     schedule = config.make_schedule()
     check_batches(schedule, processes(), config.network.stddev_group)
     phases = chosen_phases(schedule, resolutions)
     check_target(json_file)
-    content = measure(config, phases, find_batch, peak_tflops)
+    with deterministic(config.run.deterministic):
+        content = measure(config, phases, find_batch, peak_tflops)
     if not is_main():
         return
     for line in closing_lines(schedule, content, find_batch):

@@ -249,6 +249,21 @@ def test_kinds_of_training(settings, here, quick):
     assert {f["batch_gpu"] for f in content["phases"]} == {config.schedule.batch_gpu or 8}
 
 
+@pytest.mark.parametrize("wanted", [True, False])
+def test_algorithms_are_those_of_training(wanted, here, quick, monkeypatch):
+    """Reference: `run.deterministic`; cuDNN looks for the fastest algorithms only without it."""
+    real, inside = bench.measure_phase, []
+
+    def measure_phase(*arguments):
+        deterministic = torch.are_deterministic_algorithms_enabled()
+        inside.append((deterministic, torch.backends.cudnn.benchmark))
+        return real(*arguments)
+
+    monkeypatch.setattr(bench, "measure_phase", measure_phase)
+    measured(here, network__resolution=4, run__deterministic=str(wanted).lower())
+    assert inside == [(wanted, not wanted)]
+
+
 def test_lazy_penalty_counts_in_part(here, quick):
     """Reference: closed form. With an interval of k the penalty's FLOPs are a k-th, so those of
     2 and of 4 lie at a half and a quarter of the way to the whole penalty."""

@@ -11,6 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from progan.cli import main
 from progan.data.batches import Batch
+from progan.determinism import deterministic
 from progan.layers import EqualizedConv2d, EqualizedLinear
 from progan.networks import Critic, Generator
 from progan.precision import chosen, computing_in
@@ -174,6 +175,25 @@ def test_older_switches_outlast_a_mix(own_switches, precision, matmul, cudnn):
     for setting, value in zip(newer, before, strict=True):
         setting.fp32_precision = value
     assert older_switches() == [matmul, matmul == "high", cudnn]
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+@pytest.mark.parametrize("outside", [True, False])
+@pytest.mark.parametrize("fails", [False, True])
+def test_algorithms_are_tried_unless_deterministic(monkeypatch, wanted, outside, fails):
+    """Reference: torch's two settings by hand: one or the other inside; those of before afterwards,
+    whether the work ends well or in an error."""
+    monkeypatch.setattr(CUDNN, "benchmark", outside)
+    try:
+        with deterministic(wanted):
+            assert torch.are_deterministic_algorithms_enabled() is wanted
+            assert CUDNN.benchmark is not wanted
+            if fails:
+                raise KeyError
+    except KeyError:
+        assert fails
+    assert CUDNN.benchmark is outside
+    assert not torch.are_deterministic_algorithms_enabled()
 
 
 # What computes in it ----------------------------------------------------------------------------
