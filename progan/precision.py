@@ -6,21 +6,6 @@ from contextlib import contextmanager
 import torch
 
 
-def chosen(precision: str, device: torch.device) -> str:
-    """`precision`, with `auto` decided: bf16 where the hardware multiplies it, else fp32.
-
-    Of CPUs those with AMX or AVX-512 are known to gain by it; others are not asked.
-    """
-    if precision != "auto":
-        return precision
-    if device.type == "cuda":
-        fast = torch.cuda.is_bf16_supported(including_emulation=False)
-    else:
-        able = torch.cpu.get_capabilities() if device.type == "cpu" else {}
-        fast = any(able.get(name) for name in ("amx_bf16", "avx512_bf16"))
-    return "bf16" if fast else "fp32"
-
-
 @contextmanager
 def float32_as(rounding: str) -> Iterator[None]:
     """How float32 convolutions and products are done: `ieee`, exactly, or `tf32` on GPUs, faster.
