@@ -24,8 +24,9 @@ from progan.data.stream import Images, Stream
 from progan.distributed import random
 from progan.errors import LabelError, UserError
 from progan.networks import Critic, Generator
-from progan.precision import chosen, computing_in
+from progan.precision import computing_in
 from progan.schedule import Schedule
+from progan.speeds import chosen
 from progan.step import Step
 from progan.updates import Loss
 
@@ -181,7 +182,7 @@ def make_costs(
 ) -> CostModel:
     """What each phase costs on this machine, from a few seconds of trial updates."""
     costs = CostModel(schedule, count_gflops(G, D, loss, schedule))
-    precision = chosen(config.run.precision, accelerator.device)
+    precision = chosen(config.run.precision, accelerator)
     with computing_in(precision, accelerator.device):
         measure(costs, G, D, loss, accelerator, budget=5)
     if accelerator.device.type == "cuda":  # the trial's memory is not the run's

@@ -39,7 +39,7 @@ COLUMNS = f"{'phase':<18}{'batch':>6}{'images/s':>10}{'sec/kimg':>10}" + "".join
     "--peak-tflops",
     type=PositiveNumber(),
     metavar="X",
-    help="What the device can do at most. [default: data sheets, for some GPUs]",
+    help="What the device can do at most. [default: data sheets, for some GPUs; a CPU is measured]",
 )
 def bench(
     resolutions: str | None,
@@ -59,12 +59,15 @@ def bench(
     progan bench --config celeba --resolutions 64,128
     progan bench --find-batch -o network.resolution=1024 --json figures.json
     """
+    from progan.determinism import deterministic
+
     config = load_config(config_name, list(overrides))
     schedule = config.make_schedule()
     check_batches(schedule, processes(), config.network.stddev_group)
     phases = chosen_phases(schedule, resolutions)
     check_target(json_file)
-    content = measure(config, phases, find_batch, peak_tflops)
+    with deterministic(config.run.deterministic):
+        content = measure(config, phases, find_batch, peak_tflops)
     if not is_main():
         return
     for line in closing_lines(schedule, content, find_batch):
@@ -106,16 +109,20 @@ def measure(
     from progan import machine
     from progan.bench import bench
     from progan.distributed import make_accelerator
-    from progan.precision import chosen
+    from progan.speeds import chosen, known_peak
 
     accelerator = make_accelerator(Path("."), None)
     device = accelerator.device
-    precision = chosen(config.run.precision, device)
-    peak = peak_tflops or machine.peak_tflops(device, precision)
+    precision = chosen(config.run.precision, accelerator)
+    peak, source = peak_tflops, "given"
     if is_main():
+        if peak is None:
+            peak, source = known_peak(device, precision)
         count = f", {accelerator.num_processes} processes" if processes() > 1 else ""
-        click.echo(f"{machine.device_name(device)}{count}, {precision}")
+        of = f"; peak {peak:.3g} TFLOP/s ({source})" if peak else ""
+        click.echo(f"{machine.device_name(device)}{count}, {precision}{of}")
         click.echo(COLUMNS)
+    accelerator.wait_for_everyone()  # who waits leaves the CPU to what measures it
     measured = []
     for figures in bench(config, accelerator, phases, find_batch, peak):
         measured.append(figures)
@@ -128,6 +135,7 @@ def measure(
         "processes": accelerator.num_processes,
         "precision": precision,
         "peak_tflops": peak,
+        "peak_is": source,
         "config": config.model_dump(mode="json"),
         "phases": [asdict(figures) for figures in measured],
     }

@@ -1,4 +1,4 @@
-"""The same bits on every start, on GPUs too; on CPUs it is so anyway."""
+"""On GPUs the same bits on every start, or else the fastest algorithms; on CPUs it is so anyway."""
 
 import os
 from collections.abc import Iterator
@@ -9,16 +9,19 @@ import torch
 
 @contextmanager
 def deterministic(wanted: bool) -> Iterator[None]:
-    """Inside, torch takes algorithms that always sum in the same order, and refuses others."""
-    if not wanted:
-        yield
-        return
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts
-    before = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark
-    torch.use_deterministic_algorithms(True)
-    torch.backends.cudnn.benchmark = False
+    """Inside, torch takes algorithms that always sum in the same order, and refuses others.
+
+    Where that is not wanted, cuDNN tries its algorithms at each new shape and takes the fastest:
+    shapes are fixed within a phase, so that this is soon paid back.
+    """
+    cudnn = torch.backends.cudnn
+    before = torch.are_deterministic_algorithms_enabled(), cudnn.benchmark
+    if wanted:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts
+        torch.use_deterministic_algorithms(True)
+    cudnn.benchmark = not wanted
     try:
         yield
     finally:
         torch.use_deterministic_algorithms(before[0])
-        torch.backends.cudnn.benchmark = before[1]
+        cudnn.benchmark = before[1]

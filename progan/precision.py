@@ -6,38 +6,45 @@ from contextlib import contextmanager
 import torch
 
 
-def chosen(precision: str, device: torch.device) -> str:
-    """`precision`, with `auto` decided: bf16 where the hardware multiplies it, else fp32.
-
-    Of CPUs those with AMX or AVX-512 are known to gain by it; others are not asked.
-    """
-    if precision != "auto":
-        return precision
-    if device.type == "cuda":
-        fast = torch.cuda.is_bf16_supported(including_emulation=False)
-    else:
-        able = torch.cpu.get_capabilities() if device.type == "cpu" else {}
-        fast = any(able.get(name) for name in ("amx_bf16", "avx512_bf16"))
-    return "bf16" if fast else "fp32"
-
-
 @contextmanager
 def float32_as(rounding: str) -> Iterator[None]:
     """How float32 convolutions and products are done: `ieee`, exactly, or `tf32` on GPUs, faster.
 
     torch's own default is tf32 for convolutions. Each backend is set by itself: before torch 2.12
-    the setting for all of them does not reach cuDNN's convolutions.
+    the setting for all of them does not reach cuDNN's convolutions. The older switches are set,
+    too (first, as they change the newer ones): other libraries read them, which torch refuses where
+    the two disagree. cuDNN has an older one for convolutions and recurrent layers together.
     """
     cuda, cudnn, mkldnn = torch.backends.cuda, torch.backends.cudnn, torch.backends.mkldnn
-    settings = (cuda.matmul, cudnn.conv, mkldnn.matmul, mkldnn.conv)
+    settings = (cuda.matmul, cudnn.conv, cudnn.rnn, mkldnn.matmul, mkldnn.conv)
     before = [setting.fp32_precision for setting in settings]
+    for setting in settings:
+        setting.fp32_precision = "ieee"
+    older = older_switches()
+    set_older_switches("high" if rounding == "tf32" else "highest", rounding == "tf32")
     for setting in settings:
         setting.fp32_precision = rounding
     try:
         yield
     finally:
+        set_older_switches(*older)
         for setting, value in zip(settings, before, strict=True):
             setting.fp32_precision = value
+
+
+def older_switches() -> tuple[str, bool]:
+    """Of products and of cuDNN, while the newer ones are all at `ieee`: then torch tells the former
+    whatever it is, and refuses the latter only where it is set."""
+    try:
+        cudnn = torch.backends.cudnn.allow_tf32
+    except RuntimeError:
+        cudnn = True
+    return torch.get_float32_matmul_precision(), cudnn
+
+
+def set_older_switches(products: str, cudnn: bool) -> None:
+    torch.set_float32_matmul_precision(products)
+    torch.backends.cudnn.allow_tf32 = cudnn
 
 
 @contextmanager

@@ -16,8 +16,9 @@ from progan.compiling import compiled, reason
 from progan.data.batches import Batch, noise
 from progan.distributed import average, checksum
 from progan.networks import Critic, Generator
-from progan.precision import chosen, computing_in
+from progan.precision import computing_in
 from progan.schedule import ByResolution, Phase, at_resolution
+from progan.speeds import chosen
 from progan.updates import (
     Adam,
     Gradients,
@@ -41,7 +42,7 @@ class Step:
     whenever the phase changes.
 
     Args:
-        precision: of convolutions and products, see `progan.precision`.
+        precision: of convolutions and products, see `progan.precision` and `progan.speeds`.
         half_life_kimg: of the average.
         penalty_interval: the penalty takes part in one of so many updates, weighted by as much.
         compile: whether to compile the gradients of the next phase to begin (see
@@ -66,7 +67,7 @@ class Step:
         self.without_penalty = replace(loss, penalty=None)
         self.penalty_interval = penalty_interval
         self.accelerator = accelerator
-        self.precision = chosen(precision, accelerator.device)
+        self.precision = chosen(precision, accelerator)
         self.half_life_kimg = half_life_kimg
         self.compile = compile
         self.compiler_works = True

@@ -20,7 +20,7 @@ from accelerate import Accelerator
 from click.testing import CliRunner
 from conftest import free_port, options, progan
 
-from progan import __version__, bench, fitting, machine, memory
+from progan import __version__, bench, fitting, machine, memory, speeds
 from progan.build import make_loss, make_step
 from progan.cli import main
 from progan.cli_bench import chosen_phases, closing_lines
@@ -45,6 +45,7 @@ def quick(monkeypatch):
     """One update of each kind is timed, where the figures' values do not matter."""
     monkeypatch.setattr(bench, "WARM_UP", 1)
     monkeypatch.setattr(bench, "REPEATS", {0.0: 1})
+    monkeypatch.setattr(speeds, "CONVOLUTIONS", [[4, 8], [8, 4]])
 
 
 def run(*arguments: object):
@@ -88,7 +89,8 @@ def test_a_real_process(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["f.json"]
     device, header, *table, total, fit, where = result.stdout.splitlines()
     content = json.loads((tmp_path / "f.json").read_text())
-    assert device == f"{machine.device_name(CPU)}, fp32"
+    peak = content["peak_tflops"]
+    assert device == f"{machine.device_name(CPU)}, fp32; peak {peak:.3g} TFLOP/s (measured)"
     assert header.split() == " ".join(COLUMNS).split()
     assert where == "all figures in f.json"
     assert fit == "what fits into a forward pass: -o 'schedule.batch_gpu={4: 8, 8: 8}'"
@@ -104,7 +106,7 @@ def test_a_real_process(tmp_path):
             *(f"{100 * shares[part]:.1f} %" for part in PARTS),
             f"{figures['peak_memory_gb']:.2f} GiB",
             f"{figures['tflops']:.3g}",
-            "-",
+            f"{100 * figures['share_of_peak']:.1f} %",
         ]
     check_content(content)
     config = load_config(None, overrides(**UNTIL_FADED))
@@ -117,13 +119,13 @@ def test_a_real_process(tmp_path):
     assert content["machine"] == machine.describe(CPU) | {"threads": 1}
     assert content["config"] == config.model_dump(mode="json")
     assert content["processes"] == 1 and content["precision"] == "fp32"
-    assert content["peak_tflops"] is None
+    assert content["peak_is"] == "measured" and 0.001 < peak < 100
 
 
 def check_content(content: dict) -> None:
     """What holds between the figures of every phase, by their definitions."""
-    names = ["machine", "versions", "commit", "processes", "precision", "peak_tflops", "config"]
-    assert list(content) == [*names, "phases"]
+    names = ["machine", "versions", "commit", "processes", "precision", "peak_tflops", "peak_is"]
+    assert list(content) == [*names, "config", "phases"]
     for figures in content["phases"]:
         assert list(figures) == [field.name for field in fields(bench.Figures)]
         rate, tflops = figures["images_per_sec"], figures["tflops"]
@@ -157,7 +159,7 @@ def test_two_processes_measure_together(tmp_path):
     )
     assert result.returncode == 0, result.stderr
     device, header, row, total, where = result.stdout.splitlines()
-    assert device == f"{machine.device_name(CPU)}, 2 processes, fp32"
+    assert device.startswith(f"{machine.device_name(CPU)}, 2 processes, fp32; peak ")
     assert header.split() == " ".join(COLUMNS).split()
     assert rows([row])[0][:2] == ["4x4 stable", "8"]
     content = json.loads((tmp_path / "f.json").read_text())
@@ -196,11 +198,14 @@ def test_all_resolutions_named_are_the_whole_run(here, quick):
     assert sum("the whole run" in line for line in lines) == 1
 
 
-def test_share_of_peak(here, quick):
-    """Reference: the peak given, a number of TFLOP/s; the column is in per cent."""
+def test_share_of_peak(here, quick, monkeypatch):
+    """Reference: the peak given, a number of TFLOP/s; the column is in per cent. Nothing is
+    measured for it."""
+    monkeypatch.delattr(speeds, "measured")
     lines, content = measured(here, "--peak-tflops", "0.01", "--resolutions", "4")
     check_content(content)
-    assert content["peak_tflops"] == 0.01
+    assert content["peak_tflops"] == 0.01 and content["peak_is"] == "given"
+    assert lines[0].endswith(", fp32; peak 0.01 TFLOP/s (given)")
     share = content["phases"][0]["share_of_peak"]
     assert rows(lines)[0][-1] == f"{100 * share:.1f} %"
 
@@ -247,6 +252,21 @@ def test_kinds_of_training(settings, here, quick):
     expected = list(count_gflops(G, D, make_loss(config), config.make_schedule()).values())[1:]
     assert [f["gflop_per_image"] for f in content["phases"]] == pytest.approx(expected)
     assert {f["batch_gpu"] for f in content["phases"]} == {config.schedule.batch_gpu or 8}
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_algorithms_are_those_of_training(wanted, here, quick, monkeypatch):
+    """Reference: `run.deterministic`; cuDNN looks for the fastest algorithms only without it."""
+    real, inside = bench.measure_phase, []
+
+    def measure_phase(*arguments):
+        deterministic = torch.are_deterministic_algorithms_enabled()
+        inside.append((deterministic, torch.backends.cudnn.benchmark))
+        return real(*arguments)
+
+    monkeypatch.setattr(bench, "measure_phase", measure_phase)
+    measured(here, network__resolution=4, run__deterministic=str(wanted).lower())
+    assert inside == [(wanted, not wanted)]
 
 
 def test_lazy_penalty_counts_in_part(here, quick):
@@ -851,15 +871,32 @@ def test_peaks(name, bf16, tf32, fp32, monkeypatch):
 
 
 def test_peak_of_a_known_device_is_used(here, quick, monkeypatch):
-    """Reference: an A100's data sheet, at the config's precision; --peak-tflops is stronger."""
+    """Reference: an A100's data sheet, at the config's precision; --peak-tflops is stronger. No
+    convolution is measured."""
+    monkeypatch.delattr(speeds, "measured")
     monkeypatch.setattr(machine, "device_name", lambda device: "NVIDIA A100-SXM4-40GB")
     small = {"network__resolution": 4}
     lines, content = measured(here, **small)
     check_content(content)
-    assert lines[0] == "NVIDIA A100-SXM4-40GB, fp32" and content["peak_tflops"] == 19.5
+    assert lines[0] == "NVIDIA A100-SXM4-40GB, fp32; peak 19.5 TFLOP/s (data sheet)"
+    assert content["peak_tflops"] == 19.5 and content["peak_is"] == "data sheet"
     _, content = measured(here, "--peak-tflops", "3", **small)
     assert content["peak_tflops"] == 3
     check_content(content)
+
+
+def test_measured_peak(here, quick, monkeypatch):
+    """Reference: the fastest convolution in the precision of the config, as measured for it; of a
+    precision that was not measured no peak is told."""
+    monkeypatch.setattr(speeds, "measured", lambda device: {"fp32": [20.0, 50.0], "bf16": [70.0]})
+    small = {"network__resolution": 4}
+    for precision, peak in (("fp32", 0.05), ("bf16", 0.07), ("tf32", None)):
+        lines, content = measured(here, **small, run__precision=precision)
+        check_content(content)
+        assert content["peak_tflops"] == peak
+        end = "tf32" if peak is None else f"{precision}; peak {peak:.3g} TFLOP/s (measured)"
+        assert lines[0] == f"{machine.device_name(CPU)}, {end}"
+        assert (rows(lines)[0][-1] == "-") == (peak is None)
 
 
 def test_device_names(monkeypatch):
