@@ -15,7 +15,8 @@ import torch
 from accelerate import Accelerator
 
 from progan import memory
-from progan.build import make_feed, make_loss, make_step
+from progan.build import make_costs, make_feed, make_loss, make_step
+from progan.compiling import pays
 from progan.config import Config
 from progan.costs import gflops_per_image, shell
 from progan.data.batches import Batch, Feed
@@ -96,9 +97,16 @@ def bench(
     where = "the start"
     remedy = SMALLER if find_batch else "--find-batch finds how many images fit into a pass"
     with closing(feed.stream), memory.short_memory_told(lambda: f"at {where}", remedy):
-        step = make_step(config, feed.c_dim, make_loss(config), accelerator)
+        loss, schedule = make_loss(config), config.make_schedule()
+        step = make_step(config, feed.c_dim, loss, accelerator)
+        if auto := config.run.compile == "auto":
+            costs = make_costs(config, loss, schedule, step.G, step.D, accelerator)
         for phase in phases:
             where = str(phase)
+            if auto:  # as training decides
+                step.compile = on_any(
+                    accelerator, pays(costs.seconds_of(phase), accelerator.device)
+                )
             if find_batch:
                 phase = replace(phase, batch_gpu=largest_fit(step, phase))
             yield measure_phase(step, feed, phase, peak_tflops)
