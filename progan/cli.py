@@ -19,7 +19,7 @@ from progan.cli_neighbours import neighbours
 from progan.cli_train import train
 from progan.errors import UserError
 from progan.launch import is_main, let_threads_sleep, speaks
-from progan.options import CONFIG, OVERRIDES, PathOption
+from progan.options import CONFIG, DEVICE, OVERRIDES, PathOption
 from progan.runs import base_name
 from progan.settings import load_config
 from progan.words import printable
@@ -87,23 +87,31 @@ main.add_command(train)
     metavar="K",
     help="Number or name of a class; of attributes those to have, all others off: Smiling,Male",
 )
+@DEVICE
 def sample(
-    source: Path, seeds: str | None, out: Path | None, as_grid: bool, class_name: str | None
+    source: Path,
+    seeds: str | None,
+    out: Path | None,
+    as_grid: bool,
+    class_name: str | None,
+    device: str,
 ) -> None:
     """Make images from the averaged generator of a run (its newest snapshot) or a snapshot file.
 
     A seed always gives the same image. A run with classes makes one of each class for a seed, in
     a grid a row a class. A run with attributes gives each seed those of an image of the data.
     """
+    from progan.machine import take_device
     from progan.sampling import parse_seeds, write_samples
     from progan.snapshot import find_snapshot, load_snapshot
 
     if not is_main():
         return
     numbers = None if seeds is None else parse_seeds(seeds)
+    where = take_device(device)
     snapshot = load_snapshot(find_snapshot(source))
     out = out or Path(f"samples-of-{base_name(source.resolve())}")
-    for line in write_samples(snapshot, numbers, class_name, out, as_grid):
+    for line in write_samples(snapshot, numbers, class_name, out, as_grid, where):
         click.echo(line)
 
 

@@ -108,7 +108,8 @@ def measure(
     from progan.distributed import make_accelerator
     from progan.precision import chosen
 
-    accelerator = make_accelerator(Path("."), None)
+    taken = machine.take_device(config.run.device)
+    accelerator = make_accelerator(Path("."), None, device=taken)
     device = accelerator.device
     precision = chosen(config.run.precision, device)
     peak = peak_tflops or machine.peak_tflops(device, precision)

@@ -3,14 +3,15 @@
 import re
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.utils import InitProcessGroupKwargs, ProjectConfiguration
+from accelerate.utils import InitProcessGroupKwargs, ProjectConfiguration, patch_environment
 from torch import Tensor
 
 from progan.errors import UserError, brief
@@ -144,26 +145,50 @@ def checksum(tensors: Sequence[Tensor]) -> int:
     return int((torch.stack(sums) * factors).sum())
 
 
+def started_accelerator(**settings: Any) -> Accelerator:
+    """Accelerate's, but for one of its errors.
+
+    Raises:
+        UserError: several GPUs of the RTX 40 series with a driver that lets them talk in a way
+            in which they cannot.
+    """
+    try:
+        return Accelerator(**settings)
+    except NotImplementedError as error:
+        if "NCCL_P2P_DISABLE" not in str(error):
+            raise
+        raise UserError(
+            "with this driver several GPUs of the RTX 40 series cannot reach each other's memory; "
+            "set NCCL_P2P_DISABLE=1 and NCCL_IB_DISABLE=1 in the environment, or install driver "
+            "550.40.07 or later"
+        ) from error
+
+
 def make_accelerator(
-    run_dir: Path, tracker: str | None, timeout_minutes: float = 10
+    run_dir: Path,
+    tracker: str | None,
+    timeout_minutes: float = 10,
+    device: torch.device | None = None,
 ) -> Accelerator:
-    """Joins the other processes and picks the device.
+    """Joins the other processes.
 
     Args:
         timeout_minutes: how long a process waits for another before it gives up.
+        device: where to compute; `None`: on a GPU if there is one. Of one with no number, each of
+            several processes takes its own.
 
     Raises:
         UserError: the launcher started several processes and Accelerate joined fewer. (It would
-            train each alone, without a word, into the same folder.)
+            train each alone, without a word, into the same folder.) Or the GPUs cannot talk.
     """
     if should_be_more():
         raise UserError(f"accelerate was asked for several processes and started one; {TORCHRUN}")
     where = ProjectConfiguration(project_dir=str(run_dir), logging_dir=str(run_dir))
-    cpu = not torch.accelerator.is_available()  # else torchrun's CPU processes stay alone
+    on_gpu = torch.accelerator.is_available() and (device is None or device.type != "cpu")
     handlers = []
     if processes() > 1:
         # Gloo beside NCCL, so that `on_any` need not wait for the GPU.
-        backend = "cuda:nccl,cpu:gloo" if torch.cuda.is_available() else "gloo"
+        backend = "cuda:nccl,cpu:gloo" if on_gpu and torch.cuda.is_available() else "gloo"
         timeout = timedelta(minutes=timeout_minutes)
         handlers.append(InitProcessGroupKwargs(backend=backend, timeout=timeout))
         if restarts() and not torch.distributed.is_initialized():
@@ -174,9 +199,15 @@ def make_accelerator(
             torch.distributed.init_process_group(
                 backend, timeout=timeout, store=store, rank=rank, world_size=count
             )
-    accelerator = Accelerator(
-        cpu=cpu, log_with=tracker, project_config=where, kwargs_handlers=handlers
-    )
+    # With several processes Accelerate numbers the devices itself.
+    chosen = device is not None and processes() == 1
+    with patch_environment(accelerate_torch_device=device) if chosen else nullcontext():
+        accelerator = started_accelerator(
+            cpu=not on_gpu,  # else torchrun's CPU processes stay alone
+            log_with=tracker,
+            project_config=where,
+            kwargs_handlers=handlers,
+        )
     if accelerator.num_processes != processes():
         raise UserError(
             f"{processes()} processes were started, but {accelerator.num_processes} joined; "
