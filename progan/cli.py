@@ -17,7 +17,7 @@ from progan.cli_data import data as data_commands
 from progan.cli_metrics import evaluate
 from progan.cli_neighbours import neighbours
 from progan.cli_train import train
-from progan.errors import UserError
+from progan.errors import LostProcessError, UserError
 from progan.launch import is_main, let_threads_sleep, speaks
 from progan.options import CONFIG, DEVICE, OVERRIDES, PathOption
 from progan.runs import base_name
@@ -29,15 +29,17 @@ class Commands(click.Group):
     """Shows mistakes of the user's as one message with exit code 2."""
 
     def invoke(self, ctx: click.Context) -> Any:
+        tells = speaks()  # one message a machine, however many processes made the same mistake
         try:
             return super().invoke(ctx)
         except UserError as error:
             message = str(error)
+            tells = tells or isinstance(error, LostProcessError)
         except OSError as error:
             if error.filename is None:  # not of a file or folder: nothing a user could mend
                 raise
             message = f"{error.filename}: {error.strerror}"
-        if speaks():  # one message a machine, however many processes made the same mistake
+        if tells:
             lines = map(printable, message.split("\n"))  # a stranger's file may name anything
             click.echo("Error: " + "\n".join(lines), err=True)
         sys.exit(2)

@@ -14,12 +14,15 @@ from accelerate import Accelerator
 from accelerate.utils import InitProcessGroupKwargs, ProjectConfiguration, patch_environment
 from torch import Tensor
 
-from progan.errors import UserError, brief
+from progan.errors import LostProcessError, UserError, brief
 from progan.launch import processes, restarts, should_be_more
+from progan.watch import WatchedAccelerator
+from progan.words import printable
 
 TORCHRUN = "launch with torchrun --nproc_per_node N -m progan train …"
 # What torch says where another process does not answer.
 LOST = re.compile("timed? ?out|connection (closed|reset|refused)|broken pipe|peer", re.IGNORECASE)
+MARGIN = timedelta(minutes=1)  # after which torch ends what our own watch has not
 
 # Every use of chance has a number of its own, so that no two ever share draws. Never renumber:
 # it would change what a seed means.
@@ -123,19 +126,24 @@ def check_same_images(accelerator: Accelerator, identity: str) -> None:
 def lost_processes_told(
     accelerator: Accelerator, timeout_minutes: float, newest: Callable[[], Path | str]
 ) -> Iterator[None]:
-    """Raises UserError in place of what torch says where another process does not answer.
+    """Raises LostProcessError in place of what torch says where another process does not answer.
 
     newest: tells where to go on from.
     """
+
+    def message(why: str) -> str:
+        return (
+            f"another process has ended or hangs ({why}); run.timeout is {timeout_minutes:g} "
+            f"minutes. Start again to go on from {printable(str(newest()))}"
+        )
+
+    accelerator.farewell = lambda: message("no answer")
     try:
         yield
     except RuntimeError as error:
         if accelerator.num_processes == 1 or not LOST.search(str(error)):
             raise
-        raise UserError(
-            f"another process has ended or hangs ({brief(error)}); run.timeout is "
-            f"{timeout_minutes:g} minutes. Start again to go on from {newest()}"
-        ) from error
+        raise LostProcessError(message(brief(error))) from error
 
 
 def checksum(tensors: Sequence[Tensor]) -> int:
@@ -145,15 +153,22 @@ def checksum(tensors: Sequence[Tensor]) -> int:
     return int((torch.stack(sums) * factors).sum())
 
 
-def started_accelerator(**settings: Any) -> Accelerator:
-    """Accelerate's, but for one of its errors.
+def started_accelerator(timeout_minutes: float, **settings: Any) -> Accelerator:
+    """Accelerate's, watched, and with a sentence for one of its errors.
 
     Raises:
         UserError: several GPUs of the RTX 40 series with a driver that lets them talk in a way
             in which they cannot.
     """
+
+    def farewell() -> str:
+        return (
+            f"another process has ended or hangs: no answer for {timeout_minutes:g} minutes; "
+            "start again"
+        )
+
     try:
-        return Accelerator(**settings)
+        return WatchedAccelerator(60 * timeout_minutes, farewell, **settings)
     except NotImplementedError as error:
         if "NCCL_P2P_DISABLE" not in str(error):
             raise
@@ -189,7 +204,7 @@ def make_accelerator(
     if processes() > 1:
         # Gloo beside NCCL, so that `on_any` need not wait for the GPU.
         backend = "cuda:nccl,cpu:gloo" if on_gpu and torch.cuda.is_available() else "gloo"
-        timeout = timedelta(minutes=timeout_minutes)
+        timeout = timedelta(minutes=timeout_minutes) + MARGIN
         handlers.append(InitProcessGroupKwargs(backend=backend, timeout=timeout))
         if restarts() and not torch.distributed.is_initialized():
             # On one machine torchrun's store still has the addresses of the processes that have
@@ -203,6 +218,7 @@ def make_accelerator(
     chosen = device is not None and processes() == 1
     with patch_environment(accelerate_torch_device=device) if chosen else nullcontext():
         accelerator = started_accelerator(
+            timeout_minutes,
             cpu=not on_gpu,  # else torchrun's CPU processes stay alone
             log_with=tracker,
             project_config=where,
