@@ -153,22 +153,16 @@ def checksum(tensors: Sequence[Tensor]) -> int:
     return int((torch.stack(sums) * factors).sum())
 
 
-def started_accelerator(timeout_minutes: float, **settings: Any) -> Accelerator:
-    """Accelerate's, watched, and with a sentence for one of its errors.
-
-    Raises:
-        UserError: several GPUs of the RTX 40 series with a driver that lets them talk in a way
-            in which they cannot.
-    """
-
-    def farewell() -> str:
-        return (
-            f"another process has ended or hangs: no answer for {timeout_minutes:g} minutes; "
-            "start again"
-        )
-
+@contextmanager
+def failed_start_told(timeout_minutes: float) -> Iterator[None]:
+    """Raises UserError in place of what torch and Accelerate say where processes do not meet."""
     try:
-        return WatchedAccelerator(60 * timeout_minutes, farewell, **settings)
+        yield
+    except torch.distributed.DistError as error:
+        raise LostProcessError(
+            f"another process has not come within {timeout_minutes:g} minutes, or has ended "
+            f"({brief(error)}); start again"
+        ) from error
     except NotImplementedError as error:
         if "NCCL_P2P_DISABLE" not in str(error):
             raise
@@ -177,6 +171,19 @@ def started_accelerator(timeout_minutes: float, **settings: Any) -> Accelerator:
             "set NCCL_P2P_DISABLE=1 and NCCL_IB_DISABLE=1 in the environment, or install driver "
             "550.40.07 or later"
         ) from error
+
+
+def join_again(backend: str, timeout: timedelta) -> None:
+    """Meets the processes that torchrun has started again.
+
+    On one machine torchrun's store still has the addresses of those that have ended
+    (pytorch#135712), so each start takes names of its own in it.
+    """
+    store, rank, count = next(torch.distributed.rendezvous("env://"))
+    store = torch.distributed.PrefixStore(f"start {restarts()}", store)
+    torch.distributed.init_process_group(
+        backend, timeout=timeout, store=store, rank=rank, world_size=count
+    )
 
 
 def make_accelerator(
@@ -194,35 +201,35 @@ def make_accelerator(
 
     Raises:
         UserError: the launcher started several processes and Accelerate joined fewer. (It would
-            train each alone, without a word, into the same folder.) Or the GPUs cannot talk.
+            train each alone, without a word, into the same folder.) Or they do not meet.
     """
     if should_be_more():
         raise UserError(f"accelerate was asked for several processes and started one; {TORCHRUN}")
-    where = ProjectConfiguration(project_dir=str(run_dir), logging_dir=str(run_dir))
     on_gpu = torch.accelerator.is_available() and (device is None or device.type != "cpu")
-    handlers = []
-    if processes() > 1:
-        # Gloo beside NCCL, so that `on_any` need not wait for the GPU.
-        backend = "cuda:nccl,cpu:gloo" if on_gpu and torch.cuda.is_available() else "gloo"
-        timeout = timedelta(minutes=timeout_minutes) + MARGIN
-        handlers.append(InitProcessGroupKwargs(backend=backend, timeout=timeout))
-        if restarts() and not torch.distributed.is_initialized():
-            # On one machine torchrun's store still has the addresses of the processes that have
-            # ended (pytorch#135712), so this start takes names of its own in it.
-            store, rank, count = next(torch.distributed.rendezvous("env://"))
-            store = torch.distributed.PrefixStore(f"start {restarts()}", store)
-            torch.distributed.init_process_group(
-                backend, timeout=timeout, store=store, rank=rank, world_size=count
-            )
+    settings: dict[str, Any] = {"cpu": not on_gpu}  # else torchrun's CPU processes stay alone
     # With several processes Accelerate numbers the devices itself.
     chosen = device is not None and processes() == 1
-    with patch_environment(accelerate_torch_device=device) if chosen else nullcontext():
-        accelerator = started_accelerator(
-            timeout_minutes,
-            cpu=not on_gpu,  # else torchrun's CPU processes stay alone
+    with (
+        failed_start_told(timeout_minutes),
+        patch_environment(accelerate_torch_device=device) if chosen else nullcontext(),
+    ):
+        if processes() > 1:
+            # Gloo beside NCCL, so that `on_any` need not wait for the GPU.
+            backend = "cuda:nccl,cpu:gloo" if on_gpu and torch.cuda.is_available() else "gloo"
+            timeout = timedelta(minutes=timeout_minutes) + MARGIN
+            group = InitProcessGroupKwargs(backend=backend, timeout=timeout)
+            settings["kwargs_handlers"] = [group]
+            if restarts() and not torch.distributed.is_initialized():
+                join_again(backend, timeout)
+        accelerator = WatchedAccelerator(
+            60 * timeout_minutes,
+            lambda: (
+                f"another process has ended or hangs: no answer for {timeout_minutes:g} minutes; "
+                "start again"
+            ),
             log_with=tracker,
-            project_config=where,
-            kwargs_handlers=handlers,
+            project_config=ProjectConfiguration(str(run_dir), logging_dir=str(run_dir)),
+            **settings,
         )
     if accelerator.num_processes != processes():
         raise UserError(
