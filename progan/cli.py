@@ -17,9 +17,9 @@ from progan.cli_data import data as data_commands
 from progan.cli_metrics import evaluate
 from progan.cli_neighbours import neighbours
 from progan.cli_train import train
-from progan.errors import UserError, brief
+from progan.errors import LostProcessError, UserError, brief
 from progan.launch import is_main, let_threads_sleep, speaks
-from progan.options import CONFIG, OVERRIDES, PathOption
+from progan.options import CONFIG, DEVICE, OVERRIDES, PathOption
 from progan.runs import base_name
 from progan.settings import load_config
 from progan.words import printable
@@ -31,10 +31,12 @@ class Commands(click.Group):
     """Shows mistakes of the user's as one message with exit code 2."""
 
     def invoke(self, ctx: click.Context) -> Any:
+        tells = speaks()  # one message a machine, however many processes made the same mistake
         try:
             return super().invoke(ctx)
         except UserError as error:
             message = str(error)
+            tells = tells or isinstance(error, LostProcessError)
         except OSError as error:
             if error.filename is None:  # not of a file or folder: nothing a user could mend
                 raise
@@ -45,7 +47,7 @@ class Commands(click.Group):
             if not is_short(error):
                 raise
             message = f"out of memory ({brief(error)}); {SHORT_MEMORY}"
-        if speaks():  # one message a machine, however many processes made the same mistake
+        if tells:
             lines = map(printable, message.split("\n"))  # a stranger's file may name anything
             click.echo("Error: " + "\n".join(lines), err=True)
         sys.exit(2)
@@ -95,23 +97,31 @@ main.add_command(train)
     metavar="K",
     help="Number or name of a class; of attributes those to have, all others off: Smiling,Male",
 )
+@DEVICE
 def sample(
-    source: Path, seeds: str | None, out: Path | None, as_grid: bool, class_name: str | None
+    source: Path,
+    seeds: str | None,
+    out: Path | None,
+    as_grid: bool,
+    class_name: str | None,
+    device: str,
 ) -> None:
     """Make images from the averaged generator of a run (its newest snapshot) or a snapshot file.
 
     A seed always gives the same image. A run with classes makes one of each class for a seed, in
     a grid a row a class. A run with attributes gives each seed those of an image of the data.
     """
+    from progan.machine import take_device
     from progan.sampling import parse_seeds, write_samples
     from progan.snapshot import find_snapshot, load_snapshot
 
     if not is_main():
         return
     numbers = None if seeds is None else parse_seeds(seeds)
+    where = take_device(device)
     snapshot = load_snapshot(find_snapshot(source))
     out = out or Path(f"samples-of-{base_name(source.resolve())}")
-    for line in write_samples(snapshot, numbers, class_name, out, as_grid):
+    for line in write_samples(snapshot, numbers, class_name, out, as_grid, where):
         click.echo(line)
 
 

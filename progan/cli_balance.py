@@ -9,11 +9,12 @@ import click
 
 from progan.cli_metrics import DATA, say
 from progan.launch import is_main
-from progan.options import JSON, PathOption, check_picture, check_target
+from progan.options import DEVICE, JSON, PathOption, check_picture, check_target
 from progan.runs import base_name
 from progan.words import printable
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
     from progan.data.stream import Images
@@ -38,9 +39,15 @@ FEWEST, MOST = 100, 1_000_000
 @click.option(
     "--out", type=PathOption(), metavar="FILE", help="The chart. [default: balance-of-RUN.png]"
 )
+@DEVICE
 @JSON
 def balance(
-    source: Path, data: str | None, num: int, out: Path | None, json_file: Path | None
+    source: Path,
+    data: str | None,
+    num: int,
+    out: Path | None,
+    device: str,
+    json_file: Path | None,
 ) -> None:
     """Tell how often each class or attribute appears in samples, beside the data.
 
@@ -59,15 +66,17 @@ def balance(
     check_target(json_file)
     if not is_main():
         return
+    from progan.machine import take_device
     from progan.metrics.balance import balance as compare
     from progan.metrics.balance import chart
     from progan.metrics.beside import open_beside
     from progan.snapshot import find_snapshot, load_snapshot
 
+    where = take_device(device)
     file = find_snapshot(source)
     snapshot = load_snapshot(file)
     images = open_beside(file, snapshot, data, say, labels=True)
-    classifier = classifier_for(snapshot, images)
+    classifier = classifier_for(snapshot, images, where)
     rows = compare(classifier, samples_of(snapshot, images, num))
     images.close()
     title = printable(base_name(data or snapshot.config.data.source))
@@ -79,12 +88,10 @@ def balance(
         click.echo(f"all figures in {json_file}")
 
 
-def classifier_for(snapshot: "Snapshot", images: "Images") -> "Classifier":
+def classifier_for(snapshot: "Snapshot", images: "Images", device: "torch.device") -> "Classifier":
     """Trained at the resolution to compare at, on the device that the generator is now on, too."""
-    from progan.machine import fastest_device
     from progan.metrics.classifier import FINEST, train
 
-    device = fastest_device()
     snapshot.G.to(device)
     # What fades in is not yet as sharp as reals; a level below they are alike.
     resolution = snapshot.resolution // (1 if snapshot.alpha is None else 2)

@@ -111,7 +111,8 @@ def measure(
     from progan.distributed import make_accelerator
     from progan.speeds import chosen, known_peak
 
-    accelerator = make_accelerator(Path("."), None)
+    taken = machine.take_device(config.run.device)
+    accelerator = make_accelerator(Path("."), None, device=taken)
     device = accelerator.device
     precision = chosen(config.run.precision, accelerator)
     peak, source = peak_tflops, "given"

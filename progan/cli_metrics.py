@@ -9,7 +9,7 @@ import click
 from progan.errors import UserError
 from progan.launch import is_main
 from progan.metrics.protocols import FEWEST, MOST, STANDARD, parse_list
-from progan.options import JSON, PathOption, check_target
+from progan.options import DEVICE, JSON, PathOption, check_target
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -51,6 +51,7 @@ INCEPTION = click.option(
 )
 @JSON
 @INCEPTION
+@DEVICE
 def evaluate(
     sources: tuple[Path, ...],
     data: str | None,
@@ -58,6 +59,7 @@ def evaluate(
     num: int | None,
     json_file: Path | None,
     inception: Path | None,
+    device: str,
 ) -> None:
     """Tell how good a run is (its newest snapshot), or snapshot files.
 
@@ -78,7 +80,7 @@ def evaluate(
     names = parse_list(metrics, num)
     check_target(json_file)
     files = [find_snapshot(source) for source in sources]
-    accelerator = make_accelerator(Path("."), None)
+    accelerator = make_accelerator(Path("."), None, device=machine.take_device(device))
     content: dict[str, Any] = {"versions": machine.versions(), "snapshots": []}
     for file in files:
         content["snapshots"].append(result_of(file, data, names, inception, accelerator))

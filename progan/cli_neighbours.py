@@ -8,7 +8,7 @@ import click
 from progan.cli_metrics import DATA, say
 from progan.errors import UserError
 from progan.launch import is_main
-from progan.options import PathOption, check_picture
+from progan.options import DEVICE, PathOption, check_picture
 from progan.runs import base_name
 from progan.words import printable
 
@@ -37,8 +37,14 @@ MOST_SEEDS = 64  # rows of the picture
     metavar="FILE",
     help="Weights of Inception-v3. [default: those that torch-fidelity has downloaded, if any]",
 )
+@DEVICE
 def neighbours(
-    source: Path, data: str | None, seeds: str, out: Path | None, inception: Path | None
+    source: Path,
+    data: str | None,
+    seeds: str,
+    out: Path | None,
+    inception: Path | None,
+    device: str,
 ) -> None:
     """Does a run memorize? Show samples beside their nearest training images.
 
@@ -50,6 +56,7 @@ def neighbours(
     progan neighbours runs/faces
     progan neighbours runs/faces --seeds 0-31 --out memorized.png
     """
+    from progan.machine import take_device
     from progan.metrics.beside import cache_of, open_beside
     from progan.metrics.inception import library
     from progan.sampling import parse_seeds, save_png
@@ -62,6 +69,7 @@ def neighbours(
         raise UserError(f"--seeds {seeds} are {len(numbers):,}; give at most {MOST_SEEDS}")
     if inception:
         library("version")  # refused at once where it is missing
+    where = take_device(device)
     out = out or Path(f"neighbours-of-{base_name(source.resolve())}.png")
     check_picture(out, "--out", (".png",))
     file = find_snapshot(source)
@@ -75,7 +83,7 @@ def neighbours(
         click.echo(f"{images.count:,} images of {source_of_them}{mirrored}")
         cache = cache_of(file, snapshot.config)
         title = f"{printable(base_name(source.resolve()))}, {snapshot.nimg / 1000:g} kimg"
-        save_png(picture_of(title, snapshot, images, numbers, inception, cache), out)
+        save_png(picture_of(title, snapshot, images, numbers, inception, cache, where), out)
     finally:
         images.close()
     click.echo(f"{len(numbers)} samples beside their nearest training images in {out}")
@@ -88,9 +96,9 @@ def picture_of(
     seeds: list[int],
     inception: Path | None,
     cache: Path | None,
+    device: "torch.device",
 ) -> "np.ndarray":
     """The picture, uint8 [3, H, W], once what was found has been said."""
-    from progan.machine import fastest_device
     from progan.metrics.kept import Kept
     from progan.metrics.neighbours import (
         Originals,
@@ -102,7 +110,6 @@ def picture_of(
     from progan.metrics.neighbours_picture import Block, draw
     from progan.sampling import generate
 
-    device = fastest_device()
     network = load_inception(inception, device)
     mirror, r = snapshot.config.data.mirror, snapshot.resolution
     originals = Originals(images, mirror, device, say)

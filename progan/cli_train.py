@@ -148,10 +148,11 @@ def preview(config: Config) -> None:
     """What `--dry-run` prints."""
     from progan.build import make_costs, make_loss, make_networks
     from progan.distributed import make_accelerator
+    from progan.machine import take_device
     from progan.preview import phase_table
 
     schedule = config.make_schedule()
-    accelerator = make_accelerator(Path("."), None)
+    accelerator = make_accelerator(Path("."), None, device=take_device(config.run.device))
     G, D = make_networks(config, 0, accelerator.device)
     costs = make_costs(config, make_loss(config), schedule, G, D, accelerator)
     if is_main():
@@ -168,10 +169,12 @@ def start(
     from progan.build import open_data
     from progan.determinism import deterministic
     from progan.distributed import make_accelerator
+    from progan.machine import take_device
     from progan.runs import COMPLETE, STOP, lock_run
     from progan.stopping import StopRequest, ended_by_signals
     from progan.trainer import Trainer
 
+    device = take_device(config.run.device)
     with ended_by_signals("stopped, nothing is lost; the same command goes on"):
         data = open_data(config, download, lambda line: click.echo(line, err=True))
     stop = StopRequest(run_dir / STOP if is_main() else None, max_hours, started())
@@ -180,7 +183,7 @@ def start(
         ended_by_signals("stopped; a check writes nothing") if check else stop,
         deterministic(config.run.deterministic),
     ):
-        accelerator = make_accelerator(run_dir, config.run.tracker, config.run.timeout)
+        accelerator = make_accelerator(run_dir, config.run.tracker, config.run.timeout, device)
         if is_main():
             tell_data(config, data)
         trainer = Trainer(config, data, run_dir, accelerator, stop)

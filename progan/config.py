@@ -8,6 +8,7 @@ from progan.metrics.protocols import SMALLEST
 from progan.schedule import MAX_RESOLUTION, Ramp, Schedule, make_schedule
 from progan.values import (
     Count,
+    Device,
     Fit,
     Metrics,
     NotNegative,
@@ -155,6 +156,11 @@ class EmaConfig(Section):
 class RunConfig(Section):
     seed: int = Field(
         0, ge=0, lt=2**63, description="of weights, data order, latents: of everything"
+    )
+    device: Device = Field(
+        "auto",
+        description="auto (a GPU if there is one), cpu, cuda, cuda:1, mps or xpu; of several "
+        "processes each takes a GPU of its own",
     )
     precision: Literal["auto", "fp32", "tf32", "bf16"] = Field(
         "auto",

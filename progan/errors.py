@@ -8,6 +8,10 @@ class UserError(ValueError):
     """What was wrong with which value, what is allowed, what to do. Exit code 2."""
 
 
+class LostProcessError(UserError):
+    """Another process is lost: any process tells, as the one that usually does may be that one."""
+
+
 class LabelError(UserError):
     """The data has no labels, or wrong ones; the remedy that it names is to do without."""
 

@@ -1,5 +1,6 @@
-"""What this machine is: its devices, and the versions of what computes on them."""
+"""What this machine is: its devices, which one to use, the versions of what computes there."""
 
+import logging
 import os
 import platform
 import subprocess
@@ -10,6 +11,10 @@ import psutil
 import torch
 
 from progan import __version__
+from progan.errors import UserError
+from progan.launch import is_main, processes
+
+log = logging.getLogger("progan")
 
 # TFLOP/s that vendors' data sheets give for dense products, by precision and the device's whole
 # name: a part of it would take a slower relative for it.
@@ -31,6 +36,48 @@ def fastest_device() -> torch.device:
     """An accelerator, if there is one."""
     there = torch.accelerator.is_available()  # without a driver torch still names one
     return torch.accelerator.current_accelerator() if there else torch.device("cpu")
+
+
+def devices() -> list[torch.device]:
+    """All that torch finds here, the CPU last."""
+    kind, count = fastest_device().type, torch.accelerator.device_count()
+    return [*(torch.device(kind, i) for i in range(count)), torch.device("cpu")]
+
+
+def take_device(name: str) -> torch.device:
+    """The device that `run.device` or --device names; one with a number becomes the current one.
+
+    Raises:
+        UserError: it is not there, or each of several processes would take the same.
+    """
+    if name == "auto":
+        device = fastest_device()
+    else:
+        device, there = torch.device(name), devices()
+        if device not in there and name not in {d.type for d in there}:
+            raise UserError(
+                f"there is no device {name} here, but {', '.join(map(str, there))}; choose one of "
+                "these by run.device or --device, or auto"
+            )
+    if device.index is not None:
+        if processes() > 1:
+            raise UserError(
+                f"run.device={name} is for one process; each of these {processes()} takes a GPU of "
+                f"its own: give {device.type}, and choose GPUs by CUDA_VISIBLE_DEVICES"
+            )
+        torch.accelerator.set_device_index(device.index)  # of what names no number
+    if is_main() and is_untested(device):
+        log.warning(
+            "progan has not been tested on %s: progan doctor tells whether it computes right here; "
+            "run.device=cpu or --device cpu does without it",
+            "AMD GPUs" if device.type == "cuda" else device.type,
+        )
+    return device
+
+
+def is_untested(device: torch.device) -> bool:
+    """All but CPUs and NVIDIA's GPUs (AMD's are called cuda, too)."""
+    return device.type not in ("cpu", "cuda") or (device.type == "cuda" and bool(torch.version.hip))
 
 
 def device_name(device: torch.device) -> str:

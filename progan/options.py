@@ -9,6 +9,7 @@ import click
 
 from progan.errors import UserError
 from progan.schedule import MAX_RESOLUTION, START_RESOLUTION
+from progan.values import check_device
 
 
 class PathOption(click.Path):
@@ -51,6 +52,18 @@ class ResolutionOption(click.ParamType):
         return r
 
 
+class DeviceOption(click.ParamType):
+    """As `run.device`."""
+
+    name = "device"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> str:
+        try:
+            return check_device(value)
+        except ValueError as error:
+            self.fail(f"'{value}' {error}", param, ctx)
+
+
 class BoxOption(click.ParamType):
     """X,Y,SIZE of a square, in pixels."""
 
@@ -78,6 +91,14 @@ CONFIG = click.option(
 )
 JSON = click.option(
     "--json", "json_file", type=PathOption(), metavar="FILE", help="Write all figures."
+)
+DEVICE = click.option(
+    "--device",
+    type=DeviceOption(),
+    default="auto",
+    show_default=True,
+    metavar="auto|cpu|cuda|cuda:1|mps|xpu",
+    help="Where to compute; auto: on a GPU if there is one.",
 )
 
 

@@ -36,6 +36,7 @@ CHANGEABLE = {
     "data.storage",
     "data.device_cache",
     "data.workers",
+    "run.device",
     "run.compile",
     "run.tick_kimg",
     "run.snapshot_ticks",

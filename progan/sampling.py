@@ -15,7 +15,6 @@ from tqdm import tqdm
 from progan.disk import write_atomically
 from progan.distributed import random
 from progan.errors import UserError, nearest
-from progan.machine import fastest_device
 from progan.networks import Generator, conditions, quantized
 from progan.precision import float32_as
 from progan.snapshot import Snapshot
@@ -159,7 +158,12 @@ def labels_to_make(
 
 
 def write_samples(
-    snapshot: Snapshot, seeds: list[int] | None, class_name: str | None, out: Path, as_grid: bool
+    snapshot: Snapshot,
+    seeds: list[int] | None,
+    class_name: str | None,
+    out: Path,
+    as_grid: bool,
+    device: torch.device,
 ) -> Iterator[str]:
     """One PNG a seed (and class), or one grid; yields what to tell the user.
 
@@ -176,7 +180,7 @@ def write_samples(
     names = [f"seed{seed:04d}{ending}" for ending in made_of for seed in seeds]
     seeds = seeds * len(made_of)
 
-    G = snapshot.G.to(fastest_device())
+    G = snapshot.G.to(device)
     starts = range(0, len(seeds), BATCH)
     batches = (slice(i, i + BATCH) for i in tqdm(starts, unit="batch", disable=None, leave=False))
     made = (

@@ -41,6 +41,13 @@ def check_distinct(names: list[str]) -> list[str]:
     return names
 
 
+def check_device(name: str) -> str:
+    """That it can be one's name; whether it is there only torch can tell."""
+    if not re.fullmatch(r"auto|cpu|mps|(cuda|xpu)(:\d{1,3})?", name):
+        raise ValueError("must be auto, cpu, cuda, cuda:1 (any number), mps or xpu")
+    return name
+
+
 def check_box(value: list[int]) -> list[int]:
     if len(value) != 3 or min(value) < 0 or value[2] < START_RESOLUTION:
         raise ValueError("must be crop, pad or [x, y, size] in pixels")
@@ -77,6 +84,7 @@ Metrics = Annotated[
     BeforeValidator(to_metrics),
     AfterValidator(check_metrics),
 ]
+Device = Annotated[str, AfterValidator(check_device)]
 Width = Annotated[int, Field(ge=1, le=2**14)]
 Resolution = Annotated[
     int, Field(ge=START_RESOLUTION, le=MAX_RESOLUTION), AfterValidator(check_power_of_two)

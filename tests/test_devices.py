@@ -1,0 +1,160 @@
+"""`run.device` and --device: what is there is taken, what is not is refused, with what there is."""
+
+import logging
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from click.testing import CliRunner
+from conftest import options
+from test_train import train
+
+from progan.cli import main
+from progan.errors import UserError
+from progan.machine import take_device
+from progan.runs import differences
+from progan.settings import load_config
+
+
+@pytest.fixture
+def machine_with(monkeypatch):
+    """torch sees so many accelerators of a kind; returns the numbers made the current one."""
+
+    def make(kind: str, count: int) -> list[int]:
+        taken = []
+        monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
+        monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: torch.device(kind))
+        monkeypatch.setattr(torch.accelerator, "device_count", lambda: count)
+        monkeypatch.setattr(torch.accelerator, "set_device_index", taken.append)
+        return taken
+
+    return make
+
+
+@pytest.mark.parametrize(
+    "name, taken", [("auto", []), ("cuda", []), ("cuda:1", [1]), ("cuda:0", [0]), ("cpu", [])]
+)
+def test_a_device_that_is_there_is_taken(machine_with, name, taken):
+    """Reference: by hand, two GPUs; one with a number becomes torch's current one, too."""
+    current = machine_with("cuda", 2)
+    assert take_device(name) == torch.device("cuda" if name == "auto" else name)
+    assert current == taken
+
+
+@pytest.mark.parametrize("name", ["cuda:2", "mps", "xpu", "xpu:0"])
+def test_a_device_that_is_not_there_is_refused(machine_with, name):
+    """Reference: by hand, two GPUs: the message names both and the CPU."""
+    machine_with("cuda", 2)
+    with pytest.raises(UserError, match=f"no device {name} here, but cuda:0, cuda:1, cpu; choose"):
+        take_device(name)
+
+
+def test_several_processes_take_their_own(machine_with, monkeypatch):
+    """Reference: what torchrun sets; a number would put all of them on one GPU."""
+    machine_with("cuda", 2)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert take_device("cuda") == torch.device("cuda")
+    with pytest.raises(UserError, match="cuda:1 is for one process; each of these 2 takes a GPU"):
+        take_device("cuda:1")
+
+
+@pytest.mark.parametrize(
+    "kind, hip, name, told",
+    [
+        ("mps", None, "auto", "on mps"),
+        ("xpu", None, "xpu:0", "on xpu"),
+        ("cuda", "7.1", "cuda", "on AMD GPUs"),
+        ("cuda", "7.1", "cpu", None),
+        ("cuda", None, "auto", None),
+    ],
+)
+def test_untested_devices_are_told(machine_with, monkeypatch, caplog, kind, hip, name, told):
+    """Reference: torch.version.hip, by which torch tells AMD's GPUs, called cuda, from NVIDIA's."""
+    machine_with(kind, 1)
+    monkeypatch.setattr(torch.version, "hip", hip)
+    with caplog.at_level(logging.WARNING, "progan"):
+        take_device(name)
+    assert bool(caplog.messages) == bool(told)
+    assert all(f"not been tested {told}: progan doctor" in line for line in caplog.messages)
+
+
+def accelerator_on(name: str, code: str = "", **environment: str) -> subprocess.CompletedProcess:
+    """Prints the device of an accelerator that was made for one of that name, in a process of its
+    own; torch need not have such a device for that."""
+    lines = [
+        "import torch",
+        "from pathlib import Path",
+        "from progan.distributed import make_accelerator",
+        code,
+        f"print(make_accelerator(Path('.'), None, device=torch.device('{name}')).device)",
+    ]
+    words = [sys.executable, "-c", "\n".join(lines)]
+    environment = os.environ | environment
+    return subprocess.run(words, capture_output=True, text=True, env=environment, timeout=120)
+
+
+def test_accelerate_takes_the_device():
+    """Reference: the name that was given, whatever Accelerate's own variable says."""
+    for name, other in (("cuda:1", "cuda:0"), ("cpu", "cuda:1")):
+        result = accelerator_on(name, ACCELERATE_TORCH_DEVICE=other)
+        assert result.stdout == f"{name}\n", result.stderr
+
+
+def test_gpus_that_cannot_talk_get_a_sentence():
+    """Reference: Accelerate's own error, where its check of GPUs and driver fails."""
+    fails = "from accelerate import state\nstate.check_cuda_p2p_ib_support = lambda: False"
+    result = accelerator_on("cuda:0", fails)
+    assert "NotImplementedError: Using RTX 4000 series" in result.stderr
+    last = result.stderr.splitlines()[-1]
+    assert last.startswith("progan.errors.UserError: with this driver several GPUs of the RTX 40")
+    assert "set NCCL_P2P_DISABLE=1 and NCCL_IB_DISABLE=1" in last
+    silenced = {"NCCL_P2P_DISABLE": "1", "NCCL_IB_DISABLE": "1"}
+    assert accelerator_on("cuda:0", fails, **silenced).stdout == "cuda:0\n"
+
+
+def test_commands_refuse_what_is_not_there(photos, here):
+    """Reference: exit code 2, one message, nothing written, for a GPU that no machine has."""
+    train(photos, here / "run", run__device="cpu")
+    commands = [
+        [name, here / "run", "--device", "cuda:999"]
+        for name in ("sample", "evaluate", "neighbours", "balance")
+    ]
+    commands += [
+        [*words, *options(run__device="cuda:999")]
+        for words in (
+            ["bench"],
+            ["train", "--data", photos],
+            ["train", "--data", photos, "--dry-run"],
+        )
+    ]
+    for words in commands:
+        result = CliRunner().invoke(main, list(map(str, words)))
+        assert result.exit_code == 2, result.output
+        assert result.stderr.startswith("Error: there is no device cuda:999 here, but "), words
+    assert [path.name for path in here.iterdir()] == ["run"]
+
+
+def test_device_is_an_option_of_commands(photos, here):
+    """Reference: by hand: what is no device's name, and samples made on the CPU."""
+    train(photos, here / "run", run__device="cpu")
+    result = CliRunner().invoke(main, ["sample", "run", "--device", "banana"])
+    assert result.exit_code == 2 and "'banana' must be auto, cpu, cuda, cuda:1" in result.stderr
+    result = CliRunner().invoke(main, ["sample", "run", "--device", "cpu", "--grid"])
+    assert result.exit_code == 0, result.output
+    assert len(list(here.glob("samples-of-run/*"))) == 1
+
+
+def test_a_run_goes_on_on_another_device():
+    """Reference: the rule of run directories: what changes no weight but by rounding may change."""
+    assert not differences(load_config(), load_config(None, ["run.device=cpu"]))
+
+
+def test_names_of_devices():
+    """Reference: by hand."""
+    for name in ("auto", "cpu", "cuda", "cuda:1", "mps", "xpu", "xpu:0"):
+        assert load_config(None, [f"run.device={name}"]).run.device == name
+    for name in ("gpu", "cuda:", "cuda:-1", "cpu:0", "CUDA", "cuda:1x"):
+        with pytest.raises(UserError, match="run.device: .* must be auto, cpu, cuda, cuda:1"):
+            load_config(None, [f"run.device='{name}'"])
