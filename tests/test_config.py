@@ -448,7 +448,8 @@ def test_changeable_settings_exist():
 
 def test_presets():
     """Reference: the presets that the README and the commands name."""
-    assert list(presets()) == ["celeba-hq", "celeba", "cifar10", "demo", "lsun", "mnist"]
+    names = ["celeba-hq-8gpu", "celeba-hq", "celeba", "cifar10", "demo", "lsun", "mnist"]
+    assert list(presets()) == names
 
 
 @pytest.mark.parametrize("name", presets())
