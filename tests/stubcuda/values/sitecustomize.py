@@ -1,7 +1,7 @@
 """For `run.py --values`: every ATen operation on the stub's device is done again by the CPU.
 
-The device's memory is the host's, so a tensor of the CPU can lie on a CUDA tensor's memory. The CUDA
-operation runs first (it checks, allocates, and computes nothing), then the CPU's on the same
+The device's memory is the host's, so a tensor of the CPU can lie on a CUDA tensor's memory. The
+CUDA operation runs first (it checks, allocates, and computes nothing), then the CPU's on the same
 memory. Below autograd and autocast: what they choose for CUDA stays. Eager code only.
 """
 
@@ -40,6 +40,9 @@ def start() -> None:
     def to_device(x):
         return x.to("cuda") if isinstance(x, torch.Tensor) else x
 
+    def by_cpu(func, args, kwargs):
+        return func(*tree_map(as_cpu, args), **tree_map(as_cpu, kwargs))
+
     class ByCpu(TorchDispatchMode):
         def __torch_dispatch__(self, func, types, args=(), kwargs=None):
             kwargs = kwargs or {}
@@ -56,7 +59,7 @@ def start() -> None:
             if func._schema.name.startswith(("aten::empty", "aten::new_empty", "aten::set_")):
                 return result
             try:
-                again = func(*tree_map(as_cpu, args), **tree_map(as_cpu, kwargs))
+                again = by_cpu(func, args, kwargs)
             except (NotImplementedError, RuntimeError) as error:
                 if func not in failed:
                     failed.add(func)
