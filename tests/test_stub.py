@@ -1,0 +1,184 @@
+"""The commands on a stub of CUDA, whose kernels compute nothing: what a GPU's path may fail at."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import command, options
+from stubcuda.build import why_not
+
+pytestmark = [
+    pytest.mark.stub,
+    pytest.mark.skipif(why_not() is not None, reason=str(why_not())),
+]
+
+RUN = Path(__file__).parent / "stubcuda" / "run.py"
+ON_STUB = {"run__precision": "auto", "run__compile": "false"}
+# 64 images of 8x8 in networks of up to 128 channels want about 130 MiB, those of 4x4 less.
+WIDE = {
+    "network__channel_base": 1024,
+    "network__channel_max": 128,
+    "network__z_dim": 64,
+    "schedule__batch_size": 64,
+    "schedule__stable_kimg": 0.064,
+    "schedule__fade_kimg": 0.064,
+    "schedule__total_kimg": 0.192,
+}
+
+
+def on_stub(*words: object, memory: str | None = None, values: bool = False) -> str:
+    """What a command that ends well says on the stub; see `tried`."""
+    result = tried(*words, memory=memory, values=values)
+    assert result.returncode == 0, result.stdout + result.stderr
+    return result.stdout + result.stderr
+
+
+def tried(
+    *words: object, memory: str | None = None, values: bool = False
+) -> subprocess.CompletedProcess[str]:
+    """A command on the stub, without a traceback.
+
+    Where memory is not what is tested, PyTorch keeps no freed memory: what no kernel has written is
+    then zeros, not an earlier tensor that looks like a run gone wrong.
+    """
+    stub = [sys.executable, str(RUN), "--memory", memory or "4GiB"]
+    stub += ["--values", "--"] if values else ["--"]
+    env = environment() | ({} if memory else {"PYTORCH_NO_CUDA_MEMORY_CACHING": "1"})
+    words = [*stub, *map(str, words)]
+    result = subprocess.run(words, capture_output=True, text=True, timeout=240, env=env)
+    assert "Traceback" not in result.stderr, result.stderr
+    return result
+
+
+def environment() -> dict[str, str]:
+    """With progan and the helpers of tests, wherever the command runs."""
+    tests = Path(__file__).parent
+    paths = [str(tests.parent), str(tests), os.environ.get("PYTHONPATH", "")]
+    return os.environ | {"PYTHONPATH": ":".join(filter(None, paths))}
+
+
+def training(data: object, run_dir: object, **settings: object) -> list[str]:
+    return ["train", "--data", str(data), "--run-dir", str(run_dir), *options(**settings)]
+
+
+def statistics(run_dir: Path) -> list[dict]:
+    return [json.loads(line) for line in (run_dir / "stats.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def trained(photos, tmp_path_factory) -> Path:
+    """A run of class labels on the stub, from 4x4 over both phases of 8x8 to 16x16."""
+    run_dir = tmp_path_factory.mktemp("stub") / "run"
+    grown = {"network__resolution": 16, "schedule__total_kimg": 0.16, "data__labels": "true"}
+    grown["schedule__learning_rate"] = 0.001  # a ramp to the run's end allows no longer run
+    output = on_stub(*command(*training(photos, run_dir, **grown, **ON_STUB)))
+    assert "on NVIDIA H200 (stub), in bf16" in output
+    assert f"done; make images with: progan sample {run_dir}" in output
+    return run_dir
+
+
+def test_a_run_and_its_going_on(trained):
+    """Reference: the schedule's updates to the end, and what a run writes on a CPU; a longer run
+    goes on from the last checkpoint."""
+    seen = [line["nimg"] for line in statistics(trained)]
+    assert seen == list(range(16, 161, 16))
+    assert (trained / "checkpoints" / "checkpoint-000000.160.pt").exists()
+    assert (trained / "images" / "fakes-000000.160.png").exists()
+    longer = ["train", "--resume", trained, "-o", "schedule.total_kimg=0.176"]
+    assert "on NVIDIA H200 (stub), in bf16" in on_stub(*command(*longer))
+    assert statistics(trained)[-1]["nimg"] == 176
+
+
+def test_commands_on_a_run(trained, tmp_path):
+    """Reference: the files that each command is asked for, and their numbers of images."""
+    on_stub(*command("sample", trained, "--grid", "--out", tmp_path / "grid"))
+    assert list((tmp_path / "grid").rglob("*.png"))
+    figures = tmp_path / "figures.json"
+    evaluate = ["evaluate", trained, "--metrics", "swd64", "--json", figures]
+    on_stub(*command(*evaluate))
+    (snapshot,) = json.loads(figures.read_text())["snapshots"]
+    assert snapshot["snapshot"].startswith(str(trained / "snapshots"))
+
+
+def test_bench(tmp_path):
+    """Reference: a figure of each phase of the schedule."""
+    figures = tmp_path / "bench.json"
+    on_stub(*command("bench", "--json", figures, *options(**ON_STUB)), memory="2GiB")
+    phases = json.loads(figures.read_text())["phases"]
+    assert len(phases) == 3
+
+
+def test_check_and_dry_run_write_nothing(photos, tmp_path):
+    """Reference: a line for each phase of the schedule, and no folder."""
+    words = training(photos, tmp_path / "run", **ON_STUB)
+    output = on_stub(*command(*words, "--check"), memory="2GiB")
+    lines = [line.split(":")[0] for line in output.splitlines() if "a forward pass" in line]
+    assert lines == ["4x4 stable", "8x8 fading", "8x8 stable"]
+    assert "every phase fits" in output
+    assert "8x8 fading" in on_stub(*command(*words, "--dry-run"))
+    assert not (tmp_path / "run").exists()
+
+
+WATCHED = """
+import torch
+from progan.cli import main
+from progan.trainer import Trainer
+
+plain = Trainer.train_step
+
+def watched(trainer, phase):
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        plain(trainer, phase)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+Trainer.train_step = watched
+main()
+"""
+
+
+@pytest.mark.parametrize("keep", ["true", "false"])
+def test_steps_of_the_command_wait_for_no_device(photos, tmp_path, keep):
+    """Reference: torch's own word on what waits, an error in every step of a run with class labels,
+    augmentation and accumulated gradients; images kept on the device and not."""
+    settings = ON_STUB | {"data__device_cache": keep, "data__labels": "true"}
+    settings |= {"data__augment": "[color, translation, cutout]", "schedule__batch_gpu": 4}
+    words = training(photos, tmp_path / "run", **settings)
+    assert "done; make images" in on_stub(sys.executable, "-c", WATCHED, *words)
+
+
+def test_short_memory_halves(photos, tmp_path):
+    """Reference: by hand: with 15 % less than 64 images want, half of them fit."""
+    words = training(photos, tmp_path / "run", **WIDE, **ON_STUB)
+    output = on_stub(*command(*words, "--check"), memory="110MiB")
+    assert "4x4 stable: 64 images a forward pass" in output
+    assert "8x8 fading: 32 images a forward pass" in output
+
+
+def test_not_even_a_group_fits(photos, tmp_path):
+    """Reference: the exit code and words of a user's mistake."""
+    words = training(photos, tmp_path / "run", **WIDE, **ON_STUB)
+    result = tried(*command(*words, "--check"), memory="24MiB")
+    assert result.returncode == 2
+    assert re.search(
+        r"not even \d+ images fit into memory at .*network.channel_base", result.stderr
+    )
+
+
+def test_losses_are_those_of_the_cpu(photos, tmp_path):
+    """Reference: the same run on the CPU, in float32. The CPU's kernels compute both, of operators
+    that PyTorch chooses for either device: losses differ by rounding, over few updates."""
+    short = {"schedule__stable_kimg": 0.008, "schedule__fade_kimg": 0.008}
+    short |= {"schedule__total_kimg": 0.032, "run__tick_kimg": 0.008, "run__compile": "false"}
+    on_stub(*command(*training(photos, tmp_path / "stub", **short)), values=True)
+    on_cpu = command(*training(photos, tmp_path / "cpu", **short))
+    subprocess.run(on_cpu, check=True, capture_output=True, env=environment(), timeout=120)
+    pairs = zip(statistics(tmp_path / "stub"), statistics(tmp_path / "cpu"), strict=True)
+    for stub, cpu in pairs:
+        losses = {name: value for name, value in cpu.items() if name.startswith("Loss")}
+        assert losses and {name: stub[name] for name in losses} == pytest.approx(losses, abs=1e-4)
