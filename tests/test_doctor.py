@@ -22,9 +22,10 @@ from progan.doctor.finding import GOOD, NOT_HERE, SLOW, WRONG, Finding, anonymou
 from progan.doctor.links import launched, told
 from progan.doctor.numbers import EAGER, TOLERANCES, Networks, against_float64, relative_error
 from progan.errors import UserError
+from progan.schedule import Phase
 
 CPU = torch.device("cpu")
-TINY = Networks(channel_base=128, channel_max=8, z_dim=8)
+TINY = Networks(channel_base=256, channel_max=16, z_dim=16)
 SMALL = Size(TINY, stream_bytes=2**20, training_seconds=0.5, compile_seconds=-1)
 NAMES = [
     *("versions", "driver", "device", "memory", "shared memory", "cache folder", "free disk"),
@@ -40,18 +41,20 @@ def small(monkeypatch):
     monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
     monkeypatch.setattr(checks.examine, "__defaults__", (SMALL,))
     monkeypatch.setattr(checks.system, "compiler", lambda device: Finding("compiler", GOOD, ""))
+    monkeypatch.setattr(checks, "training", lambda *_: Finding("training", GOOD, ""))
 
 
 def doctor(*arguments: str) -> tuple[Result, dict[str, str]]:
     """The command's result, and the state of each check."""
     result = CliRunner().invoke(main, ["doctor", *arguments], catch_exceptions=False)
-    states = {line[10:34].strip(): line[:9].strip() for line in result.output.splitlines()}
+    states = {line[10:36].strip(): line[:9].strip() for line in result.output.splitlines()}
     return result, {name: states[name] for name in states if name in NAMES}
 
 
-def test_the_command(here, small):
+def test_the_command(here, small, monkeypatch):
     """Reference: the list of all checks; none is wrong on a machine whose other tests pass. The
     cache is as empty as before, but for the lock."""
+    monkeypatch.setattr(checks, "training", speed.training)
     before = {path.name for path in folders.cache_folder(None).glob("*")}
     result, states = doctor("--json", "report.json")
     assert sorted(states) == sorted(NAMES)
@@ -359,7 +362,7 @@ def test_slow_devices(monkeypatch):
     for peak, state in [(None, GOOD), (19.0, GOOD), (21.0, SLOW)]:
         monkeypatch.setattr(speed.machine, "peak_tflops", lambda *_, peak=peak: peak)
         assert speed.product(CPU, "fp32").state == state
-    phase = SimpleNamespace(resolution=8)
+    phase = Phase(8, False, 0, 8, 8, None, 0.001, 0.0, 0.99, 1e-8)
     costs = SimpleNamespace(seconds={phase: 0.001}, gflops={phase: 2.0})
     costs.schedule = SimpleNamespace(phases=(phase,))  # 2 GFLOP in a ms: 2 TFLOP/s
     assert speed.told(costs, "fp32", 19.0, 1).state == GOOD

@@ -116,13 +116,16 @@ def of_device(accelerator: Accelerator, size: Size) -> Iterator[Check]:
 
 def compiled_gradients(size: Size, device: torch.device, precision: str, begin: float) -> Finding:
     """On a CPU of the generator at 4x4 only, as its compiler takes minutes for more."""
+    name = f"gradients, {precision}, compiled"
     if time.monotonic() - begin > size.compile_seconds:
-        name = f"gradients, {precision}, compiled"
         return Finding(name, NOT_HERE, f"no time: more than {size.compile_seconds:g} s were spent")
     resolutions, names = ((4,), ("G",)) if device.type == "cpu" else ((8, 32), ("D", "G"))
     functions = compiled(*(EAGER[name] for name in names))
     made = dict(zip(names, functions, strict=True))
-    return against_float64(size.networks, resolutions, device, precision, made)
+    try:
+        return against_float64(size.networks, resolutions, device, precision, made)
+    except Exception as error:  # of any kind: compilers are other programs
+        return system.not_compiled(name, error)
 
 
 def report(findings: list[Finding]) -> dict[str, object]:

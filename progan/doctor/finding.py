@@ -25,7 +25,7 @@ class Finding:
     figures: dict[str, Any] = field(default_factory=dict)
 
     def line(self) -> str:
-        return f"{self.state:<9} {self.name:<24} " + "; ".join(
+        return f"{self.state:<9} {self.name:<26} " + "; ".join(
             filter(None, (self.says, self.remedy))
         )
 

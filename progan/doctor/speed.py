@@ -1,38 +1,35 @@
 """How fast this device is, beside what it can do at most."""
 
-import time
-
 import torch
+from accelerate import Accelerator
 
 from progan import machine
+from progan.bench import timed
 from progan.build import make_loss, make_networks
 from progan.costs import CostModel, count_gflops, measure
-from progan.distributed import Accelerator
 from progan.doctor.finding import GOOD, SLOW, Finding
 from progan.precision import chosen, computing_in
 from progan.schedule import Schedule
 from progan.settings import load_config
 
+LONG = 0.01  # seconds of a product, of which starting it is a small part
 LEAST_OF_PEAK = 0.5  # of its data sheet, which a large product reaches on a device left alone
 LEAST_SHARE = 0.1  # of what a product reached, for training at the largest resolution
 LEFT_ALONE = "does something else run here, is it hot, or its power limited?"
 
 
 def product_tflops(device: torch.device, precision: str) -> float:
-    """The best of five products of large square matrices, TFLOP/s."""
-    n = 1024 if device.type == "cpu" else 4096
-    a, b = (torch.randn(n, n, device=device) for _ in range(2))
-    seconds: list[float] = []
+    """Of products of ever larger square matrices, until one takes long, the best rate: TFLOP/s."""
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    rates = []
     with computing_in(precision, device):
-        if precision == "bf16":
-            a, b = a.bfloat16(), b.bfloat16()
-        while len(seconds) < 6 and sum(seconds) < 2:
-            start = time.perf_counter()
-            a @ b
-            if device.type != "cpu":
-                torch.accelerator.synchronize()
-            seconds.append(time.perf_counter() - start)
-    return 2 * n**3 / min(seconds) / 1e12
+        for n in (512, 1024, 2048, 4096, 8192):
+            a, b = (torch.randn(n, n, device=device).to(dtype) for _ in range(2))
+            seconds = min(timed(lambda a=a, b=b: a @ b, device) for _ in range(3))
+            rates.append(2 * n**3 / seconds / 1e12)
+            if seconds > LONG:
+                break
+    return max(rates)
 
 
 def product(device: torch.device, precision: str) -> Finding:

@@ -10,7 +10,7 @@ import psutil
 import torch
 
 from progan import machine
-from progan.compiling import compiled
+from progan.compiling import compiled, reason
 from progan.doctor.finding import GOOD, NOT_HERE, SLOW, WRONG, Finding
 from progan.launch import processes
 from progan.words import human_bytes
@@ -100,21 +100,27 @@ def shared_memory(folder: Path = Path("/dev/shm")) -> Finding:
 
 
 def compiler(chosen: torch.device) -> Finding:
-    """What `torch.compile` needs, and a function of a few lines compiled."""
-    needed = "triton" if chosen.type == "cuda" else "g++"
-    there = (
-        find_spec("triton") if chosen.type == "cuda" else shutil.which(os.environ.get("CXX", "g++"))
-    )
-    if not there:
-        remedy = f"install {needed}, or set -o run.compile=false"
-        return Finding(
-            "compiler", WRONG if chosen.type == "cuda" else NOT_HERE, f"no {needed}", remedy
-        )
+    """What `torch.compile` needs, and a function of one line compiled."""
+    on_gpu = chosen.type == "cuda"
+    needed = "triton" if on_gpu else os.environ.get("CXX", "g++")
+    if not (find_spec(needed) if on_gpu else shutil.which(needed)):
+        says = f"no {needed}: training is not compiled"
+        return Finding("compiler", SLOW if on_gpu else NOT_HERE, says, f"install {needed}")
     x = torch.arange(1000.0, device=chosen)
     (function,) = compiled(lambda x: (x.sin() * 2 + 1).sum())
-    expected = (x.double().sin() * 2 + 1).sum()
-    error = float((function(x) - expected).abs() / expected.abs())
+    try:
+        found = function(x)
+    except Exception as error:  # of any kind: compilers are other programs
+        return not_compiled("compiler", error)
+    expected = (x.double().cpu().sin() * 2 + 1).sum()
+    error = float((found.cpu() - expected).abs() / expected.abs())
     if not error < 1e-4:
         remedy = "set -o run.compile=false, and report it"
         return Finding("compiler", WRONG, f"compiled code errs by {error:.1e}", remedy)
     return Finding("compiler", GOOD, f"{needed}: a small function compiles, and is right")
+
+
+def not_compiled(name: str, error: Exception) -> Finding:
+    """Not wrong: training says so, and goes on without."""
+    remedy = "training goes on uncompiled, slower; -o run.compile=false saves the try"
+    return Finding(name, SLOW, f"cannot be compiled: {reason(error)}", remedy)
