@@ -54,7 +54,7 @@ def measured(accelerator: Accelerator) -> list[dict[str, Any]]:
         before = found.setdefault(key, each)
         before["right"] &= each["right"]
         before["gb_per_sec"] = min(before["gb_per_sec"], each["gb_per_sec"])
-    return list(found.values())
+    return [found[key] for key in map(tuple, ranks)]
 
 
 def reduced(device: torch.device, members: list[int], group: dist.ProcessGroup) -> dict[str, Any]:
