@@ -14,6 +14,7 @@ from progan.cli_bench import bench
 from progan.cli_checkpoint import checkpoint
 from progan.cli_compare import compare
 from progan.cli_data import data as data_commands
+from progan.cli_doctor import doctor
 from progan.cli_metrics import evaluate
 from progan.cli_neighbours import neighbours
 from progan.cli_train import train
@@ -59,6 +60,7 @@ def main() -> None:
     """Progressive-growing GANs: train, resume, sample.
 
     \b
+    progan doctor                        does this machine train right?
     progan train --data demo             train on the embedded cartoon faces
     progan sample runs/demo --grid       a grid of what it learned
     progan neighbours runs/demo          does it memorize?
@@ -81,6 +83,7 @@ main.add_command(balance)
 main.add_command(bench)
 main.add_command(checkpoint)
 main.add_command(compare)
+main.add_command(doctor)
 main.add_command(evaluate)
 main.add_command(neighbours)
 main.add_command(train)

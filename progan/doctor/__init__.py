@@ -1,0 +1,1 @@
+"""Whether a machine trains right, and how to mend it if not."""

@@ -1,0 +1,142 @@
+"""All checks in their order, each tried on all processes; what crashes is a finding, too."""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+
+from progan import machine
+from progan.compiling import compiled
+from progan.distributed import make_accelerator
+from progan.doctor import folders, system
+from progan.doctor.finding import NOT_HERE, WRONG, Finding, anonymous, worst
+from progan.doctor.links import TIMEOUT, links
+from progan.doctor.numbers import EAGER, Networks, against_float64, precisions, twice
+from progan.doctor.speed import precision_of_auto, product, training
+from progan.errors import UserError, brief
+from progan.speeds import chosen
+
+Check = tuple[str, Callable[[], Finding]]  # its name, for where it crashes
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much is computed, written and timed."""
+
+    networks: Networks = field(default_factory=Networks)
+    stream_bytes: int = 2**26
+    training_seconds: float = 8
+    compile_seconds: float = 20  # once they are spent, nothing more is compiled
+
+
+def examine(size: Size = Size()) -> Iterator[Finding]:
+    """Each finding as soon as it is known, the same ones on all processes."""
+    for check in (("versions", system.versions), ("driver", system.driver)):
+        yield tried(*check)
+    joined: list[Accelerator] = []
+
+    def join() -> Finding:
+        joined.append(make_accelerator(Path("."), None, TIMEOUT))
+        return system.device(joined[0].device)
+
+    yield tried("device", join)
+    device = joined[0].device if joined else torch.device("cpu")
+    for check in of_machine(device):
+        yield everywhere(joined, *check)
+    if joined:
+        for check in of_device(joined[0], size):
+            yield everywhere(joined, *check)
+
+
+def tried(name: str, check: Callable[[], Finding]) -> Finding:
+    """What the check finds; that it crashes is wrong, whatever it was."""
+    try:
+        return check()
+    except Exception as error:  # of any kind: it is what a doctor is for
+        says = f"{type(error).__name__}: {brief(error)}"
+        remedy = "" if isinstance(error, UserError) else "report it, with --json"
+        return Finding(name, WRONG, says, remedy)
+
+
+def everywhere(joined: list[Accelerator], name: str, check: Callable[[], Finding]) -> Finding:
+    """What the check finds on the process where it finds worst."""
+    mine = tried(name, check)
+    if not joined or joined[0].num_processes == 1:
+        return mine
+    return tried(name, lambda: worst(gather_object([mine])))
+
+
+def of_machine(device: torch.device) -> list[Check]:
+    return [
+        ("memory", partial(system.memory, device)),
+        ("shared memory", system.shared_memory),
+        ("cache folder", folders.cache),
+        ("free disk", folders.disk),
+        ("file locks", folders.locks),
+        ("file system", folders.file_system),
+        ("compiler", partial(system.compiler, device)),
+    ]
+
+
+def of_device(accelerator: Accelerator, size: Size) -> Iterator[Check]:
+    """Values before speed: what is wrong need not be fast."""
+    device = accelerator.device
+    kinds, own = precisions(device), chosen("auto", accelerator)
+    for precision in kinds:
+        check = partial(against_float64, size.networks, (8, 32), device, precision)
+        yield f"gradients, {precision}", check
+    begin = time.monotonic()
+    for precision in sorted(kinds, key=lambda kind: kind != own):  # training's own first
+        check = partial(compiled_gradients, size, device, precision, begin)
+        yield f"gradients, {precision}, compiled", check
+    yield "determinism", partial(twice, size.networks, 32, device, own)
+    yield "precision", partial(precision_of_auto, accelerator)
+    for precision in kinds:
+        yield f"product, {precision}", partial(product, device, precision)
+    rates: list[Finding] = []
+
+    def train() -> Finding:
+        rates.append(training(accelerator, size.training_seconds))
+        return rates[0]
+
+    yield "training", train
+    yield "links", partial(links, accelerator)
+
+    def stream() -> Finding:
+        figures = rates[0].figures if rates else {}
+        needed = [each["images_per_sec"] for each in figures.values()][1:2]  # in the middle
+        return folders.stream(device, size.stream_bytes, *needed or [None])
+
+    yield "data stream", stream
+
+
+def compiled_gradients(size: Size, device: torch.device, precision: str, begin: float) -> Finding:
+    """On a CPU of the generator at 4x4 only, as its compiler takes minutes for more."""
+    name = f"gradients, {precision}, compiled"
+    if time.monotonic() - begin > size.compile_seconds:
+        return Finding(name, NOT_HERE, f"no time: more than {size.compile_seconds:g} s were spent")
+    resolutions, names = ((4,), ("G",)) if device.type == "cpu" else ((8, 32), ("D", "G"))
+    functions = compiled(*(EAGER[name] for name in names))
+    made = dict(zip(names, functions, strict=True))
+    try:
+        return against_float64(size.networks, resolutions, device, precision, made)
+    except Exception as error:  # of any kind: compilers are other programs
+        return system.not_compiled(name, error)
+
+
+def report(findings: list[Finding]) -> dict[str, object]:
+    """For a bug report: no name of a user or host, no path."""
+    device = machine.fastest_device()
+    return anonymous(
+        {
+            "machine": machine.describe(device),
+            "versions": machine.versions(),
+            "commit": machine.commit(),
+            "findings": [vars(finding) for finding in findings],
+        }
+    )

@@ -1,0 +1,186 @@
+"""Both networks' gradients on a device against float64 on the CPU, and twice the same."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+from progan.build import make_loss, make_networks
+from progan.config import Config
+from progan.data.batches import Batch
+from progan.determinism import deterministic
+from progan.distributed import random
+from progan.doctor.finding import GOOD, WRONG, Finding
+from progan.precision import computing_in
+from progan.settings import load_config
+from progan.updates import critic_gradients, generator_gradients
+
+CPU = torch.device("cpu")
+Functions = Mapping[str, Callable]
+EAGER: Functions = {"D": critic_gradients, "G": generator_gradients}
+FADES = {4: False, 8: True, 32: False}
+ALPHA = 0.4  # of the fade
+# Norm of the error of a whole gradient, by the gradient's. Over 16 batches and two widths float32
+# erred by 2e-7 … 1e-6, in a few cases by 4e-4 … 2e-3: there rounding changed the sign of something next
+# to 0, where a leaky ReLU has its kink. So the best of a few batches counts: a wrong program errs
+# on all of them. bfloat16 erred by 0.02 … 0.3; float16, which has tf32's digits, by 0.002 … 0.05.
+TOLERANCES = {"fp32": 1e-5, "tf32": 0.1, "bf16": 0.25}
+BATCHES = 3
+
+
+@dataclass(frozen=True)
+class Networks:
+    """Of which size, and how many images."""
+
+    channel_base: int = 512
+    channel_max: int = 32
+    z_dim: int = 32
+    images: int = 4
+
+    def config(self, resolution: int) -> Config:
+        widths = ("channel_base", "channel_max", "z_dim")
+        settings = [f"network.{name}={getattr(self, name)}" for name in widths]
+        return load_config(None, [f"network.resolution={resolution}", *settings])
+
+
+class KeepsFloat64(TorchFunctionMode):
+    """Inside, `.float()` leaves float64 as it is: it is said where float32 or more is meant."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is Tensor.float and args[0].dtype == torch.float64:
+            return args[0]
+        return func(*args, **(kwargs or {}))
+
+
+def batch_of(
+    config: Config, n: int, number: int, device: torch.device, dtype: torch.dtype
+) -> Batch:
+    """n images of noise, latents and mixing factors, by number the same on every machine."""
+    r = config.network.resolution
+    draw = random(0, "critic", r + number)
+    shapes = [(n, config.network.z_dim), (n, config.network.channels, r, r)]
+    z, reals = (draw.standard_normal(shape, dtype=np.float32) for shape in shapes)
+    mix = draw.random(n, dtype=np.float32)
+    z, reals, mix = (torch.from_numpy(x).to(device, dtype) for x in (z, reals, mix))
+    return Batch(z, None, reals, mix.requires_grad_())
+
+
+def gradients(
+    networks: Networks,
+    resolution: int,
+    number: int,
+    device: torch.device,
+    precision: str = "fp32",
+    functions: Functions = EAGER,
+    dtype: torch.dtype = torch.float32,
+) -> dict[str, list[Tensor]]:
+    """Of the paper's loss in the weights, by network, as `functions` has them."""
+    config, fading = networks.config(resolution), FADES[resolution]
+    G, D = (network.to(dtype) for network in make_networks(config, 0, device))
+    batch = batch_of(config, networks.images, number, device, dtype)
+    alpha = torch.tensor(ALPHA, device=device, dtype=dtype) if fading else None
+    found = {}
+    with computing_in(precision, device):
+        for name, function in functions.items():
+            network, fed, more = (
+                (D, batch, ()) if name == "D" else (G, batch.of_fakes(), (resolution,))
+            )
+            parameters = list(network.active_parameters(resolution, fading).values())
+            found[name] = function(G, D, parameters, fed, alpha, make_loss(config), *more)[0]
+    return found
+
+
+@cache
+def reference(networks: Networks, resolution: int, number: int) -> dict[str, list[Tensor]]:
+    """The same in float64 on the CPU."""
+    with KeepsFloat64():
+        return gradients(networks, resolution, number, CPU, dtype=torch.float64)
+
+
+def relative_error(found: Sequence[Tensor], expected: Sequence[Tensor]) -> float:
+    """Norm of the difference of whole gradients, by the norm of the expected one."""
+    a, b = (
+        torch.cat([g.to(CPU, torch.float64).flatten() for g in part]) for part in (found, expected)
+    )
+    return float((a - b).norm() / b.norm())
+
+
+def errors(
+    networks: Networks,
+    resolution: int,
+    device: torch.device,
+    precision: str,
+    functions: Functions,
+) -> dict[str, float]:
+    """By network, on the first batch that is within the tolerance, else on the last one."""
+    for number in range(BATCHES):
+        found = gradients(networks, resolution, number, device, precision, functions)
+        expected = reference(networks, resolution, number)
+        by_network = {name: relative_error(found[name], expected[name]) for name in found}
+        if all(error <= TOLERANCES[precision] for error in by_network.values()):  # nan is not
+            break
+    return by_network
+
+
+def against_float64(
+    networks: Networks,
+    resolutions: Sequence[int],
+    device: torch.device,
+    precision: str,
+    functions: Functions = EAGER,
+) -> Finding:
+    """The gradients of both networks at each resolution."""
+    name = f"gradients, {precision}" + ("" if functions is EAGER else ", compiled")
+    bound, figures = TOLERANCES[precision], {}
+    for r in resolutions:
+        for network, error in errors(networks, r, device, precision, functions).items():
+            figures[f"{network} {r}x{r}"] = error
+    says = ", ".join(f"{place} {error:.0e}" for place, error in figures.items())
+    says = f"off float64 by {says}; at most {bound:g}"
+    figures = {place: error if math.isfinite(error) else None for place, error in figures.items()}
+    if all(error is not None and error <= bound for error in figures.values()):
+        return Finding(name, GOOD, says, figures=figures)
+    return Finding(name, WRONG, says, remedy_of(precision, functions is not EAGER), figures)
+
+
+def remedy_of(precision: str, is_compiled: bool) -> str:
+    if is_compiled:
+        return "set -o run.compile=false if the eager ones are good, and report it"
+    if precision != "fp32":
+        return "set -o run.precision=fp32 if that one is good, and report it"
+    return "do not train here: update the driver and torch, test the memory, and report it"
+
+
+def precisions(device: torch.device) -> list[str]:
+    """Those that the device has; CPUs compute bfloat16 right even where they are slow at it."""
+    if device.type != "cuda":
+        return ["fp32", "bf16"]
+    bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
+    tf32 = torch.version.hip is None and torch.cuda.get_device_capability(device) >= (8, 0)
+    return ["fp32"] + ["tf32"] * tf32 + ["bf16"] * bf16
+
+
+def twice(networks: Networks, resolution: int, device: torch.device, precision: str) -> Finding:
+    """The same gradients two times, bit for bit, as training is with run.deterministic and not."""
+
+    def same() -> bool:
+        first, second = (gradients(networks, resolution, 0, device, precision) for _ in range(2))
+        pairs = [zip(first[name], second[name], strict=True) for name in first]
+        return all(torch.equal(a, b) for pair in pairs for a, b in pair)
+
+    without = same()
+    with deterministic(True):
+        right = same()
+    figures = {"deterministic": right, "otherwise": without}
+    if not right:
+        says = "two computations of the same differ, even with run.deterministic"
+        remedy = "a run will not resume bit for bit; test the memory, and report it"
+        return Finding("determinism", WRONG, says, remedy, figures)
+    says = "the same bits twice" + ("" if without else ", with -o run.deterministic=true only")
+    return Finding("determinism", GOOD, says, figures=figures)

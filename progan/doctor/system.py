@@ -1,0 +1,126 @@
+"""What is installed, and the devices, memory and compiler that it finds."""
+
+import os
+import shutil
+import subprocess
+from importlib.util import find_spec
+from pathlib import Path
+
+import psutil
+import torch
+
+from progan import machine
+from progan.compiling import compiled, reason
+from progan.doctor.finding import GOOD, NOT_HERE, SLOW, WRONG, Finding
+from progan.launch import processes
+from progan.words import human_bytes
+
+LEAST_MEMORY = 2 * 2**30  # bytes free; torch and the demo take about one GiB
+LEAST_SHARED = 2**28  # bytes of /dev/shm, where NCCL's processes meet; Docker gives 64 MiB
+
+
+def versions() -> Finding:
+    found = {name: value for name, value in machine.versions().items() if value}
+    return Finding("versions", GOOD, ", ".join(f"{k} {v}" for k, v in found.items()))
+
+
+def driver() -> Finding:
+    """NVIDIA's, by its own tool; a GPU that torch does not see is the commonest mistake."""
+    tool = shutil.which("nvidia-smi")
+    if tool is None:
+        known = torch.cuda.is_available()
+        return Finding(
+            "driver",
+            GOOD if known else NOT_HERE,
+            f"no nvidia-smi; torch sees {torch.cuda.device_count()} GPUs",
+        )
+    words = [tool, "--query-gpu=driver_version", "--format=csv,noheader"]
+    told = subprocess.run(words, capture_output=True, text=True, timeout=20)
+    if told.returncode:
+        remedy = "install NVIDIA's driver again, and start the machine anew"
+        return Finding("driver", WRONG, "nvidia-smi finds no working driver", remedy)
+    version = told.stdout.split("\n")[0].strip()
+    if torch.cuda.is_available():
+        return Finding("driver", GOOD, f"NVIDIA {version}", figures={"driver": version})
+    if torch.version.cuda is None:
+        says, remedy = "this torch is built for CPUs only", "install the one for CUDA (pytorch.org)"
+    else:
+        says = f"torch, built for CUDA {torch.version.cuda}, sees no GPU"
+        remedy = "install a newer driver or a torch for an older CUDA; is CUDA_VISIBLE_DEVICES set?"
+    return Finding("driver", WRONG, f"NVIDIA {version}, but {says}", remedy)
+
+
+def device(chosen: torch.device) -> Finding:
+    """What this process computes on."""
+    name = machine.device_name(chosen)
+    if chosen.type == "cpu":
+        cores, threads = usable_cores(), torch.get_num_threads()
+        says, figures = f"CPU, {name}, {cores} cores, {threads} threads", {"threads": threads}
+        if threads < cores // 4 and processes() == 1:
+            return Finding("device", SLOW, says, "unset OMP_NUM_THREADS", figures)
+        return Finding("device", GOOD, says, figures=figures)
+    if chosen.type != "cuda":
+        return Finding("device", GOOD, f"{name}: progan is not tested on it; see the lines below")
+    major, minor = torch.cuda.get_device_capability(chosen)
+    says = f"{torch.cuda.device_count()} x {name}, compute capability {major}.{minor}"
+    return Finding("device", GOOD, says, figures={"capability": f"{major}.{minor}"})
+
+
+def usable_cores() -> int:
+    """Physical cores that this process may use; torch has a thread for each."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return min(psutil.cpu_count(logical=False) or 1, allowed or 1)
+
+
+def memory(chosen: torch.device) -> Finding:
+    """Free now, of the host and of the device."""
+    host = psutil.virtual_memory()
+    free = {"host": (host.available, host.total)}
+    if chosen.type == "cuda":
+        free["device"] = torch.cuda.mem_get_info(chosen)
+    says = ", ".join(
+        f"{human_bytes(a)} of {human_bytes(b)} free ({k})" for k, (a, b) in free.items()
+    )
+    figures = {f"{k}_free_gb": round(a / 2**30, 2) for k, (a, _) in free.items()}
+    if min(a for a, _ in free.values()) < LEAST_MEMORY:
+        return Finding("memory", SLOW, says, "close what else uses it", figures)
+    return Finding("memory", GOOD, says, figures=figures)
+
+
+def shared_memory(folder: Path = Path("/dev/shm")) -> Finding:
+    """Where NCCL's processes meet."""
+    if not folder.is_dir():
+        return Finding("shared memory", NOT_HERE, "this system has no /dev/shm")
+    size = shutil.disk_usage(folder).total
+    says, figures = f"{human_bytes(size)} in /dev/shm", {"shm_bytes": size}
+    if size < LEAST_SHARED and torch.cuda.device_count() > 1:
+        remedy = "NCCL needs more: docker run --shm-size=1g"
+        return Finding("shared memory", WRONG, says, remedy, figures)
+    return Finding("shared memory", GOOD, says, figures=figures)
+
+
+def compiler(chosen: torch.device) -> Finding:
+    """What `torch.compile` needs, and a function of one line compiled."""
+    on_gpu = chosen.type == "cuda"
+    needed = "triton" if on_gpu else os.environ.get("CXX", "g++")
+    if not (find_spec(needed) if on_gpu else shutil.which(needed)):
+        says = f"no {needed}: training is not compiled"
+        return Finding("compiler", SLOW if on_gpu else NOT_HERE, says, f"install {needed}")
+    x = torch.arange(1000.0, device=chosen)
+    (function,) = compiled(lambda x: (x.sin() * 2 + 1).sum())
+    try:
+        found = function(x)
+    except Exception as error:  # of any kind: compilers are other programs
+        return not_compiled("compiler", error)
+    expected = (x.double().cpu().sin() * 2 + 1).sum()
+    error = float((found.cpu() - expected).abs() / expected.abs())
+    if not error < 1e-4:
+        remedy = "set -o run.compile=false, and report it"
+        return Finding("compiler", WRONG, f"compiled code errs by {error:.1e}", remedy)
+    return Finding("compiler", GOOD, f"{needed}: a small function compiles, and is right")
+
+
+def not_compiled(name: str, error: Exception) -> Finding:
+    """Not wrong: training says so, and goes on without."""
+    remedy = "training goes on uncompiled, slower; -o run.compile=false saves the try"
+    return Finding(name, SLOW, f"cannot be compiled: {reason(error)}", remedy)
