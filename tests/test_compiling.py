@@ -3,18 +3,19 @@
 import logging
 import os
 import shutil
-from dataclasses import fields, replace
+from dataclasses import replace
 
 import pytest
 import torch
 from accelerate import Accelerator
 from click.testing import CliRunner
 from conftest import flat, load_checkpoint, options, progan
+from float64 import in_type
 
 from progan import compiling
 from progan.cli import main
 from progan.compiling import compiled, is_wanted
-from progan.data.batches import Batch, noise
+from progan.data.batches import noise
 from progan.data.cache import default_cache
 from progan.networks import Critic, Generator
 from progan.schedule import Phase
@@ -36,15 +37,6 @@ def restored(monkeypatch):
     yield
     torch._dynamo.reset()
     torch._dynamo.config.trace_autograd_ops = traced
-
-
-def in_type(batch, dtype) -> Batch:
-    """With all floating-point numbers in this type."""
-
-    def turned(x):
-        return None if x is None else x.detach().to(dtype).requires_grad_(x.requires_grad)
-
-    return Batch(**{field.name: turned(getattr(batch, field.name)) for field in fields(batch)})
 
 
 def make_step(
