@@ -14,6 +14,11 @@ LEAKY_SLOPE = 0.2
 SQRT2 = math.sqrt(2)  # He's gain, used everywhere unless a layer says otherwise
 
 
+def at_least_float32(x: Tensor) -> Tensor:
+    """bfloat16 as float32; float64, in which the maths is checked, stays what it is."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
 def upsample2x(x: Tensor) -> Tensor:
     """Nearest neighbour: [N, C, H, W] -> [N, C, 2H, 2W], in the dtype of x.
 
@@ -61,7 +66,8 @@ def minibatch_stddev(x: Tensor, group_size: int = 4, eps: float = 1e-8) -> Tenso
     """
     n, c, h, w = x.shape
     group = min(group_size, n)
-    y = x.float().reshape(n // group, group, c, h, w)  # [MGCHW] M groups of G images
+    y = at_least_float32(x)  # [NCHW]
+    y = y.reshape(n // group, group, c, h, w)  # [MGCHW] M groups of G images
     y = y - y.mean(dim=1, keepdim=True)  # [MGCHW] deviation from the group's mean
     y = y.square().mean(dim=1)  # [MCHW]  biased variance over the group
     y = (y + eps).sqrt()  # [MCHW]  standard deviation

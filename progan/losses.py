@@ -43,7 +43,7 @@ def squared_norm(scores_of: Scores, images: Tensor) -> Tensor:
     if not images.requires_grad:
         images = images.detach().requires_grad_()
     (gradient,) = torch.autograd.grad(scores_of(images).sum(), images, create_graph=True)
-    return gradient.float().square().sum(dim=(1, 2, 3))
+    return gradient.square().sum(dim=(1, 2, 3))
 
 
 def wgan_gp(scores_of: Scores, reals: Tensor, fakes: Tensor, mix: Tensor, target: float) -> Tensor:

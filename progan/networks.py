@@ -14,6 +14,7 @@ from progan.layers import (
     SQRT2,
     EqualizedConv2d,
     EqualizedLinear,
+    at_least_float32,
     downsample2x,
     fade,
     leaky_relu,
@@ -249,7 +250,7 @@ class Critic(GrowingNetwork):
             if r == resolution and alpha is not None:
                 # The fade is in feature space, before the next block (Sec. 2, Figure 2b).
                 x = fade(self.seen(downsample2x(images)), x, alpha)
-        out = self.blocks[str(START_RESOLUTION)](x, batches).float()
+        out = at_least_float32(self.blocks[str(START_RESOLUTION)](x, batches))
         return out[:, 0], out[:, 1:] if self.c_dim else None
 
     def seen(self, images: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 
 from progan.augment import augment
 from progan.data.batches import Batch
-from progan.layers import crossfade_reals
+from progan.layers import at_least_float32, crossfade_reals
 from progan.losses import ADVERSARIAL, LABELS, PENALTIES
 from progan.networks import Critic, Generator
 
@@ -52,7 +52,7 @@ def critic_gradients(
     """
     reals = augment(crossfade_reals(batch.reals, alpha), batch.real_draws, loss.augment)
     with torch.no_grad():
-        fakes = G(batch.z, batch.c, resolution=reals.shape[-1], alpha=alpha).float()
+        fakes = at_least_float32(G(batch.z, batch.c, resolution=reals.shape[-1], alpha=alpha))
         fakes = augment(fakes, batch.fake_draws, loss.augment)
     scores, logits = D(torch.cat([reals, fakes]), alpha, batches=2)  # weights are prepared once
     real_scores, fake_scores = scores.chunk(2)
@@ -90,7 +90,7 @@ def generator_gradients(
     resolution: int,
 ) -> Gradients:
     """Gradients of the generator's loss (`-D(fake)`) with respect to `parameters`."""
-    fakes = G(batch.z, batch.c, resolution=resolution, alpha=alpha).float()
+    fakes = at_least_float32(G(batch.z, batch.c, resolution=resolution, alpha=alpha))
     scores, logits = D(augment(fakes, batch.fake_draws, loss.augment), alpha)
     total = ADVERSARIAL[loss.adversarial].generator(scores)
     stats = {}

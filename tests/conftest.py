@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 from PIL import Image
 
 # 4x4 for 4 updates, 8x8 fading in for 4, then 8x8: twelve updates see two phase boundaries.
@@ -30,7 +31,42 @@ TINY = {
     "run.checkpoint_ticks": 1,
     "run.tracker": "null",
     "run.precision": "fp32",  # on every machine
+    "run.compile": "false",  # likewise
 }
+HAS_GPU = torch.cuda.is_available()
+AVAILABLE = {module: module.is_available for module in (torch.cuda, torch.accelerator)}
+VISIBLE = os.environ.get("CUDA_VISIBLE_DEVICES")
+
+
+def pytest_collection_modifyitems(items):
+    """Tests of a GPU are skipped where there is none."""
+    for item in items:
+        if item.get_closest_marker("gpu") and not HAS_GPU:
+            item.add_marker(pytest.mark.skip(reason="needs a CUDA GPU"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_gpu():
+    """All but the tests of a GPU are of the CPU, on every machine: bit for bit is a claim of it."""
+    with pytest.MonkeyPatch.context() as patch:
+        if HAS_GPU:
+            patch.setenv("CUDA_VISIBLE_DEVICES", "")  # for processes that we start
+            for module in AVAILABLE:
+                patch.setattr(module, "is_available", lambda: False)
+        yield
+
+
+@pytest.fixture
+def gpu(no_gpu, monkeypatch):
+    """The GPU again, for one test. Accelerate keeps the device of a process's first Accelerator."""
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if VISIBLE is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", VISIBLE)
+    for module, real in AVAILABLE.items():
+        monkeypatch.setattr(module, "is_available", real)
+    AcceleratorState._reset_state(reset_partial_state=True)
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
 
 
 @pytest.fixture(scope="session", autouse=True)

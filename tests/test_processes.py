@@ -14,6 +14,7 @@ import pytest
 import torch
 import yaml
 from conftest import assert_identical, free_port, load_checkpoint, options, torchrun
+from float64 import compute_in_float64
 from test_train import images, state, statistics, train, wait_for
 
 from progan.cli import main
@@ -49,13 +50,21 @@ def launch(*arguments: object, processes: int = 2, more: tuple = ()) -> subproce
 
 
 def assert_equal_to_rounding(one: Path, many: Path) -> None:
-    """To a twentieth of one step of Adam, which makes much of rounding where gradients are small;
-    what is wrong in any update moves weights by whole steps."""
+    """What was computed in float64, weights and Adam's moments, and float32 statistics of it."""
     expected, found = state(one), state(many)
     assert expected.keys() == found.keys()
     for name, value in expected.items():
         if isinstance(value, torch.Tensor):
-            torch.testing.assert_close(found[name], value, rtol=1e-4, atol=1e-4, msg=name)
+            error = 1e-8 if value.dtype == torch.float64 else 1e-5
+            torch.testing.assert_close(found[name], value, rtol=error, atol=error, msg=name)
+    assert any(x.dtype == torch.float64 for x in expected.values() if isinstance(x, torch.Tensor))
+
+
+def train_in_float64(processes: int, *arguments: object) -> None:
+    """The command line as several processes, in float64."""
+    process = launch(ROOT / "tests" / "float64.py", *arguments, processes=processes)
+    _, errors = process.communicate(timeout=240)
+    assert process.returncode == 0, errors
 
 
 @pytest.mark.parametrize(
@@ -68,9 +77,9 @@ def assert_equal_to_rounding(one: Path, many: Path) -> None:
         pytest.param("wgan, r1", 2, 1, marks=pytest.mark.slow),
     ],
 )
-def test_processes_equal_one(photos, tmp_path, kind, processes, passes):
-    """Reference: one process, weights and both Adams to rounding after 12 updates over both phase
-    boundaries; and as many lines of statistics and grids.
+def test_processes_equal_one(photos, tmp_path, monkeypatch, kind, processes, passes):
+    """Reference: one process, weights and both Adams to rounding in float64 after 12 updates over
+    both phase boundaries; and as many lines of statistics and grids.
 
     Wrong slices of data, latents, labels or mixing factors, draws of the augmentation, a forgotten
     average, or statistics over part of a group would all show.
@@ -78,7 +87,8 @@ def test_processes_equal_one(photos, tmp_path, kind, processes, passes):
     settings = BATCH | KINDS[kind]
     more = {"schedule__batch_gpu": 16 // processes // passes}
     arguments = ["train", "--data", photos, "--run-dir", tmp_path / "many"]
-    torchrun(processes, *arguments, *options(**settings | more))
+    train_in_float64(processes, *arguments, *options(**settings | more))
+    compute_in_float64(monkeypatch.setattr)
     train(photos, tmp_path / "one", **settings)
     assert_equal_to_rounding(tmp_path / "one", tmp_path / "many")
     assert len(statistics(tmp_path / "many")) == len(statistics(tmp_path / "one"))
@@ -86,16 +96,18 @@ def test_processes_equal_one(photos, tmp_path, kind, processes, passes):
 
 
 @pytest.mark.parametrize("then", [1, pytest.param(4, marks=pytest.mark.slow)])
-def test_a_run_goes_on_with_another_number_of_processes(photos, tmp_path, then):
-    """Reference: one process in one go, to rounding. Begun on two, stopped in mid-fade."""
+def test_a_run_goes_on_with_another_number_of_processes(photos, tmp_path, monkeypatch, then):
+    """Reference: one process in one go, in float64, to rounding. Begun on two, stopped
+    in mid-fade."""
     settings = BATCH | {"schedule__learning_rate": 0.001}
     arguments = ["train", "--data", photos, "--run-dir", tmp_path / "run"]
     short = options(**settings | {"schedule__total_kimg": 0.096})
-    torchrun(2, *arguments, *short)
+    compute_in_float64(monkeypatch.setattr)
+    train_in_float64(2, *arguments, *short)
     if then == 1:
         train(photos, tmp_path / "run", **settings)
     else:
-        torchrun(then, *arguments, *options(**settings))
+        train_in_float64(then, *arguments, *options(**settings))
     train(photos, tmp_path / "one", **settings)
     assert_equal_to_rounding(tmp_path / "one", tmp_path / "run")
     assert [line["nimg"] for line in statistics(tmp_path / "run")] == [

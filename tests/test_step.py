@@ -314,6 +314,7 @@ def make_trainer(data, run_dir, accelerator, **settings) -> Trainer:
     overrides = options(data__source="drawn", **settings)[1::2]
     trainer = Trainer(load_config(None, overrides), data, run_dir, accelerator, StopRequest())
     trainer.statistics.to(accelerator.device)
+    trainer.skipped.to(accelerator.device)
     return trainer
 
 
@@ -349,25 +350,6 @@ def updates_of_all_phases(trainer: Trainer) -> None:
         if phase != trainer.phase:
             trainer.begin_phase(phase)
         trainer.train_step(phase)
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
-@pytest.mark.parametrize("extras", EXTRAS)
-def test_a_step_waits_for_no_gpu(tmp_path, extras):
-    """Reference: torch's own word on what waits, raised as an error; class labels, images kept on
-    the GPU and not. The first step of a phase may wait: libraries find memory and kernels."""
-    for keep in ("true", "false"):
-        settings = EXTRAS[extras] | {"data__device_cache": keep}
-        trainer = make_trainer(Drawn(False), tmp_path, Accelerator(), **settings)
-        for phase in trainer.schedule.phases:
-            trainer.begin_phase(phase)
-            for update in range(4):
-                torch.cuda.set_sync_debug_mode("error" if update else "default")
-                try:
-                    trainer.train_step(phase)
-                finally:
-                    torch.cuda.set_sync_debug_mode("default")
-        trainer.stream.close()
 
 
 # Phases -----------------------------------------------------------------------------------------

@@ -13,10 +13,11 @@ import pytest
 import torch
 from click.testing import CliRunner
 from conftest import assert_identical, command, flat, load_checkpoint, options, progan
+from float64 import compute_in_float64, in_type
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from progan.build import make_networks
+from progan import build
 from progan.cli import main
 from progan.data import prepare, sources
 from progan.data.batches import Feed
@@ -50,14 +51,17 @@ def whole(photos, tmp_path_factory) -> Path:
     return run_dir
 
 
-def test_the_loop_equals_a_plain_one(photos, whole):
+def test_the_loop_equals_a_plain_one(photos, tmp_path, monkeypatch):
     """Reference: the same twelve updates written out: what is shown when, alpha, a new unfused Adam
     for each phase, rates from a ramp's formula, the average by its formula, statistics as means of
-    two updates. To rounding."""
+    two updates. To rounding in float64."""
+    compute_in_float64(monkeypatch.setattr)
+    whole = tmp_path
+    train(photos, whole)
     config = load_config(str(whole / "config.yaml"))
     pyramid = prepare.cached(sources.find(str(photos)), Square(8))
     feed = Feed(Stream(pyramid, seed=0, mirror=True), seed=0, z_dim=8, c_dim=0)
-    G, D = make_networks(config, 0, "cpu")
+    G, D = build.make_networks(config, 0, "cpu")
     means: dict[str, list[float]] = {}
     average = {name: tensor.clone() for name, tensor in G.state_dict().items()}
     for update in range(12):
@@ -69,6 +73,7 @@ def test_the_loop_equals_a_plain_one(photos, whole):
         rate = 0.002 - 0.001 * (update % 4) / 4
         active = [list(n.active_parameters(r, alpha is not None).values()) for n in (D, G)]
         batches = feed.critic(8 * update, 8, r), feed.generator(8 * update, 8)
+        batches = [in_type(batch, torch.float64) for batch in batches]
         for i, gradients in enumerate((critic_gradients, generator_gradients)):
             more = {"resolution": r} if i else {}
             grads, stats = gradients(G, D, active[i], batches[i], alpha=alpha, loss=Loss(), **more)
@@ -83,10 +88,10 @@ def test_the_loop_equals_a_plain_one(photos, whole):
     trained = load_checkpoint(whole)
     for expected, got in ((G.state_dict(), "G"), (D.state_dict(), "D"), (average, "G_ema")):
         for name, tensor in expected.items():
-            torch.testing.assert_close(trained[got][name], tensor, rtol=1e-4, atol=5e-6)
+            torch.testing.assert_close(trained[got][name], tensor, rtol=1e-8, atol=1e-10)
     for name, values in means.items():
         written = [line[name] for line in statistics(whole)]
-        np.testing.assert_allclose(written, values, rtol=1e-4, atol=1e-5, err_msg=name)
+        np.testing.assert_allclose(written, values, rtol=1e-5, atol=1e-6, err_msg=name)
 
 
 @pytest.mark.parametrize("updates", [1, 4, 5, 8, 11])

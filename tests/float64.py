@@ -1,0 +1,60 @@
+"""Runs in float64, where rounding does not part two right programs within a test.
+
+In float32 it may: one feature of 3e-7 that changes its sign is another gradient.
+"""
+
+import sys
+from collections.abc import Callable
+from dataclasses import fields
+
+import torch
+
+from progan import build, costs, step, updates
+from progan.data.batches import Batch
+from progan.updates import Adam
+
+
+def in_type(batch: Batch, dtype: torch.dtype) -> Batch:
+    """With all its numbers in this type."""
+
+    def turned(x):
+        return None if x is None else x.detach().to(dtype).requires_grad_(x.requires_grad)
+
+    return Batch(**{field.name: turned(getattr(batch, field.name)) for field in fields(batch)})
+
+
+def compute_in_float64(patch: Callable = setattr) -> None:
+    """All networks that a run makes, and what their updates are given."""
+    make_networks = build.make_networks
+
+    def made(*arguments):
+        G, D = (network.double() for network in make_networks(*arguments))
+        G.register_forward_pre_hook(
+            lambda module, given: tuple(None if x is None else x.double() for x in given)
+        )
+        return G, D
+
+    def of_doubles(gradients):
+        def of(G, D, parameters, batch, *more, **named):
+            return gradients(G, D, parameters, in_type(batch, torch.float64), *more, **named)
+
+        return of
+
+    def load(adam, state):
+        """As torch does: ours refuses all but float32."""
+        parameters = adam.param_groups[0]["params"]
+        adam.state.clear()
+        adam.state.update({parameters[i]: dict(given) for i, given in state["state"].items()})
+
+    patch(build, "make_networks", made)
+    for name in ("critic_gradients", "generator_gradients"):
+        for module in (step, costs):
+            patch(module, name, of_doubles(getattr(updates, name)))
+    patch(Adam, "load_state_dict", load)
+
+
+if __name__ == "__main__":
+    from progan.cli import main
+
+    compute_in_float64()
+    sys.exit(main())
