@@ -29,7 +29,8 @@ ALPHA = 0.4  # of the fade
 # Norm of the error of a whole gradient, by the gradient's. Over 16 batches and two widths float32
 # erred by 2e-7 … 1e-6, in a few cases by 4e-4 … 2e-3: there rounding may have changed the sign of
 # something next to 0, where a leaky ReLU has its kink. So the best of a few batches counts: a wrong
-# program errs on all of them. bfloat16 erred by 0.02 … 0.3; float16, which has tf32's digits, by 0.002 … 0.05.
+# program errs on all of them. bfloat16 erred by 0.02 … 0.3; float16, which has tf32's digits, by
+# 0.002 … 0.05.
 TOLERANCES = {"fp32": 1e-5, "tf32": 0.1, "bf16": 0.25}
 BATCHES = 3
 
