@@ -182,3 +182,11 @@ def test_losses_are_those_of_the_cpu(photos, tmp_path):
     for stub, cpu in pairs:
         losses = {name: value for name, value in cpu.items() if name.startswith("Loss")}
         assert losses and {name: stub[name] for name in losses} == pytest.approx(losses, abs=1e-4)
+
+
+def test_what_cuda_makes_of_the_updates():
+    """Reference: the tests of `test_fake_cuda.py`, all of which a device that computes nothing can
+    pass."""
+    file = Path(__file__).parent / "test_fake_cuda.py"
+    output = on_stub(sys.executable, "-m", "pytest", "-q", "-n", "0", "-m", "gpu", file)
+    assert re.search(r"\d{3} passed", output) and "skipped" not in output
