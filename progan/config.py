@@ -170,7 +170,8 @@ class RunConfig(Section):
     compile: Annotated[Literal["auto", True, False], BeforeValidator(null_is_auto)] = Field(
         "auto",
         description="compile each phase's updates, about a minute each; auto: where the phase is "
-        "so long that this pays, by trial updates (run.deterministic: nowhere, as times vary)",
+        "so long that this pays, by trial updates (run.deterministic: nowhere, as times vary); "
+        "null: auto",
     )
     tick_kimg: by_resolution(Positive) = Field(
         {4: 160, 8: 140, 16: 120, 32: 100, 64: 80, 128: 60, 256: 40, 512: 20, 1024: 10},

@@ -56,9 +56,9 @@ def share(batch_size: int, rank: int, processes: int) -> slice:
     return slice(rank * size, (rank + 1) * size)
 
 
-def pinned(values: np.ndarray, device: torch.device) -> Tensor:
+def pinned(values: np.ndarray | Tensor, device: torch.device) -> Tensor:
     """Where a copy to a GPU starts without waiting for what the GPU is doing."""
-    tensor = torch.from_numpy(values)
+    tensor = torch.as_tensor(values)
     return tensor.pin_memory() if device.type == "cuda" else tensor
 
 

@@ -186,6 +186,7 @@ def test_the_caller_pins_nothing(pyramid, monkeypatch):
         feed.generator(nimg, 8)
         if not nimg:
             of_first = sum(in_main)
+    reader.threads.shutdown(cancel_futures=True)  # before the real pinning is back
     assert len(uploaded) == 4 * (4 + 3 + 3), "z, mix, draws; pixels, flips, labels; z, c, draws"
     assert of_first and sum(in_main) == of_first, "pinned while the caller waits"
 

@@ -104,8 +104,9 @@ def test_a_resume_keeps_the_choice_of_its_phase(photos, tmp_path, monkeypatch, c
 
 def test_a_checkpoint_without_the_choice_goes_on(photos, tmp_path, monkeypatch):
     """Reference: the undisturbed run, bit for bit; its first part as an earlier version left it."""
-    train(photos, tmp_path / "whole")
-    train(photos, tmp_path / "old", schedule__total_kimg=0.048)
+    auto = {"run__compile": "auto"}
+    train(photos, tmp_path / "whole", **auto)
+    train(photos, tmp_path / "old", schedule__total_kimg=0.048, **auto)
     (path,) = sorted((tmp_path / "old" / "checkpoints").glob("*.pt"))[-1:]
     state = torch.load(path, weights_only=True)
     del state["progress"]["compiled"]
@@ -113,7 +114,7 @@ def test_a_checkpoint_without_the_choice_goes_on(photos, tmp_path, monkeypatch):
     config = tmp_path / "old" / "config.yaml"
     config.write_text(config.read_text().replace("compile: auto", "compile: null"))
     assert "compile: null" in config.read_text()
-    train(photos, tmp_path / "old")
+    train(photos, tmp_path / "old", **auto)
     a, b = (flat(load_checkpoint(tmp_path / name)) for name in ("whole", "old"))
     timing = {key for key in a if key.endswith("/seconds") or "Timing" in key}
     assert_identical(*({k: v for k, v in x.items() if k not in timing} for x in (a, b)))

@@ -119,7 +119,7 @@ class Feed:
             return Batch(z, None, fake_draws=fake_draws)
         data = self.stream.data
         labels = torch.from_numpy(data.labels[draw.integers(data.count, size=batch_size)])
-        c = self.mine(conditions(labels, self.c_dim).numpy())
+        c = self.mine(conditions(labels, self.c_dim))
         return Batch(z, c, fake_draws=fake_draws)
 
     def augmentation(self, position: int, batch_size: int, sets: int) -> list[Tensor | None]:
@@ -132,7 +132,7 @@ class Feed:
         draw = random(self.seed, "augment", position)
         return [self.mine(draw.random((batch_size, DRAWS), np.float32)) for _ in range(sets)]
 
-    def mine(self, values: np.ndarray) -> Tensor:
+    def mine(self, values: np.ndarray | Tensor) -> Tensor:
         """This process's share of a global draw, pinned."""
         part = share(len(values), self.stream.rank, self.stream.processes)
         return pinned(values[part], self.stream.device)
