@@ -801,7 +801,7 @@ def test_resolutions_that_the_schedule_lacks(value, wrong, here):
         (["--json", "."], "--json .: is a folder; give a file's name"),
         (["--json", ""], "'--json': is empty"),
         (["--config", "nope"], "cannot read config 'nope'"),
-        (["--config", "nope"], "one of: celeba-hq, celeba"),
+        (["--config", "nope"], "one of: celeba-hq-8gpu, celeba-hq, celeba"),
         (["-o", "network.resolution=5"], "network.resolution"),
         (["extra"], "unexpected extra argument (extra)"),
     ],
