@@ -15,8 +15,7 @@ import torch
 from accelerate import Accelerator
 
 from progan import memory
-from progan.build import make_costs, make_feed, make_loss, make_step
-from progan.compiling import pays
+from progan.build import compiles, make_costs, make_feed, make_loss, make_step
 from progan.config import Config
 from progan.costs import gflops_per_image, shell
 from progan.data.batches import Batch, Feed
@@ -24,6 +23,7 @@ from progan.distributed import on_any
 from progan.errors import UserError
 from progan.fitting import SMALLER, rehearsed
 from progan.launch import processes_here
+from progan.machine import synchronize
 from progan.schedule import Phase, fits
 from progan.step import Step
 from progan.updates import apply
@@ -99,14 +99,11 @@ def bench(
     with closing(feed.stream), memory.short_memory_told(lambda: f"at {where}", remedy):
         loss, schedule = make_loss(config), config.make_schedule()
         step = make_step(config, feed.c_dim, loss, accelerator)
-        if auto := config.run.compile == "auto":
-            costs = make_costs(config, loss, schedule, step.G, step.D, accelerator)
+        auto = config.run.compile == "auto"
+        costs = make_costs(config, loss, schedule, step.G, step.D, accelerator) if auto else None
         for phase in phases:
             where = str(phase)
-            if auto:  # as training decides
-                step.compile = on_any(
-                    accelerator, pays(costs.seconds_of(phase), accelerator.device)
-                )
+            step.compile = compiles(config, costs, phase, accelerator)
             if find_batch:
                 phase = replace(phase, batch_gpu=largest_fit(step, phase))
             yield measure_phase(step, feed, phase, peak_tflops)
@@ -232,11 +229,6 @@ def timed(work: Callable[[], object], device: torch.device) -> float:
     work()
     synchronize(device)
     return time.perf_counter() - start
-
-
-def synchronize(device: torch.device) -> None:
-    if device.type != "cpu":
-        torch.accelerator.synchronize()
 
 
 def largest_fit(step: Step, phase: Phase) -> int:

@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 
+from progan import memory
+from progan.compiling import pays
 from progan.config import Config, DataConfig
 from progan.costs import CostModel, count_gflops, measure
 from progan.data.batches import Feed
@@ -21,11 +23,11 @@ from progan.data.pyramid import Pyramid, is_pyramid
 from progan.data.shards import from_shards, is_shards
 from progan.data.sources import NAMED, find, first
 from progan.data.stream import Images, Stream
-from progan.distributed import random
+from progan.distributed import on_any, random
 from progan.errors import LabelError, UserError
 from progan.networks import Critic, Generator
 from progan.precision import computing_in
-from progan.schedule import Schedule
+from progan.schedule import Phase, Schedule
 from progan.speeds import chosen
 from progan.step import Step
 from progan.updates import Loss
@@ -172,6 +174,20 @@ def make_step(config: Config, c_dim: int, loss: Loss, accelerator: Accelerator) 
     )
 
 
+def compiles(
+    config: Config, costs: CostModel | None, phase: Phase, accelerator: Accelerator
+) -> bool:
+    """`run.compile` for a phase that begins; the same answer on all processes.
+
+    costs: for `auto` only.
+    """
+    if config.run.compile != "auto":
+        return config.run.compile
+    if config.run.deterministic:
+        return False
+    return on_any(accelerator, pays(costs.seconds_of(phase), accelerator.device))
+
+
 def make_costs(
     config: Config,
     loss: Loss,
@@ -186,6 +202,6 @@ def make_costs(
     with computing_in(precision, accelerator.device):
         measure(costs, G, D, loss, accelerator, budget=5)
     if accelerator.device.type == "cuda":  # the trial's memory is not the run's
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats()
+        memory.release(accelerator.device)
+        memory.reset_peak(accelerator.device)
     return costs

@@ -11,6 +11,7 @@ from torch.utils.flop_counter import flop_registry
 
 from progan import memory
 from progan.data.batches import noise
+from progan.machine import synchronize
 from progan.networks import Critic, Generator
 from progan.schedule import Phase, Schedule
 from progan.updates import Loss, critic_gradients, generator_gradients
@@ -114,14 +115,14 @@ def measure(
     """Time updates of each phase, smallest first, until about `budget` seconds are spent.
 
     Where a whole forward pass would take long, four images are timed; where memory is short, half
-    as many as before. A phase of which nothing fits is left to extrapolation.
+    as many as before. From a phase of which nothing fits, all are
+    left to extrapolation.
     """
 
     def timed(phase: Phase, n: int) -> float:
         begin = time.perf_counter()
         random_update(G, D, loss, phase, n)
-        if accelerator.device.type != "cpu":
-            torch.accelerator.synchronize()
+        synchronize(accelerator.device)
         return time.perf_counter() - begin
 
     def times_of_what_fits(phase: Phase, n: int) -> tuple[int, list[float]]:

@@ -80,6 +80,12 @@ def is_untested(device: torch.device) -> bool:
     return device.type not in ("cpu", "cuda") or (device.type == "cuda" and bool(torch.version.hip))
 
 
+def synchronize(device: torch.device) -> None:
+    """Wait until the device is done with all that it has been given."""
+    if device.type != "cpu":
+        torch.accelerator.synchronize()
+
+
 def device_name(device: torch.device) -> str:
     """As its vendor calls it."""
     if device.type == "cuda":

@@ -91,7 +91,8 @@ class Step:
             betas = (float(phase.beta1), float(phase.beta2))
             optimizer.param_groups[0].update(betas=betas, eps=phase.eps)
         self.critic_gradients, self.generator_gradients = critic_gradients, generator_gradients
-        if self.compile and self.compiler_works:
+        self.compile = self.compile and self.compiler_works
+        if self.compile:
             self.compile_gradients()
 
     def compile_gradients(self) -> None:

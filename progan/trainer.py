@@ -7,9 +7,8 @@ from pathlib import Path
 
 from accelerate import Accelerator
 
-from progan.build import make_costs, make_feed, make_loss, make_step
+from progan.build import compiles, make_costs, make_feed, make_loss, make_step
 from progan.checkpoint import Checkpoint, Progress
-from progan.compiling import pays
 from progan.config import Config
 from progan.data.stream import Images
 from progan.distributed import (
@@ -166,12 +165,13 @@ class Trainer:
     def begin_phase(self, phase: Phase) -> None:
         """A phase follows a tick, or a start: its clock starts when all is compiled."""
         self.phase = phase
-        self.step.compile = self.progress.compiled = self.compiles(phase)
-        if self.step.compile and self.step.compiler_works:
+        self.step.compile = self.compiles(phase) and self.step.compiler_works
+        if self.step.compile:
             self.outputs.say(f"compiling for {phase}")
         # First, as a level that is kept on the device takes memory, too.
         self.feed.critic(self.progress.nimg, phase.batch_size, phase.resolution)
         begun = begin_what_fits(self.step, phase, restart=self.progress.nimg == phase.start_nimg)
+        self.progress.compiled = self.step.compile  # false if it failed
         if begun != phase:
             self.outputs.say(
                 f"memory is short at {phase}: {begun.batch_gpu} images a forward pass, and "
@@ -180,17 +180,12 @@ class Trainer:
         self.begin_tick()
 
     def compiles(self, phase: Phase) -> bool:
-        """`run.compile`; `auto` is decided where the phase begins and kept over a resume, as
-        compiled updates round otherwise."""
-        setting, begun = self.config.run.compile, self.progress.nimg > phase.start_nimg
-        if setting != "auto":
-            return setting
-        if begun and self.progress.compiled is not None:
+        """What `auto` has decided at the phase's first image holds over a resume, as compiled
+        updates round otherwise."""
+        begun = self.progress.nimg > phase.start_nimg and self.progress.compiled is not None
+        if begun and self.config.run.compile == "auto":
             return self.progress.compiled
-        if self.config.run.deterministic:
-            return False
-        seconds = self.costs.seconds_of(phase)
-        return on_any(self.accelerator, pays(seconds, self.accelerator.device))
+        return compiles(self.config, self.costs, phase, self.accelerator)
 
     def train_step(self, phase: Phase) -> None:
         """One update of the critic, one of the generator, one of the average."""

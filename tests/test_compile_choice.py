@@ -118,3 +118,27 @@ def test_a_checkpoint_without_the_choice_goes_on(photos, tmp_path, monkeypatch):
     a, b = (flat(load_checkpoint(tmp_path / name)) for name in ("whole", "old"))
     timing = {key for key in a if key.endswith("/seconds") or "Timing" in key}
     assert_identical(*({k: v for k, v in x.items() if k not in timing} for x in (a, b)))
+
+
+@pytest.mark.parametrize(
+    ("setting", "deterministic", "expected"),
+    [("auto", "false", True), ("auto", "true", False), ("false", "false", False)],
+)
+def test_bench_decides_as_training(monkeypatch, compiler, setting, deterministic, expected):
+    """Reference: what training is told in `test_each_phase_decides`."""
+    choices = Choices(monkeypatch, 1e6)
+    settings = {"run__compile": setting, "run__deterministic": deterministic}
+    words = ["bench", "--resolutions", "4", *options(**settings)]
+    result = CliRunner().invoke(main, words, catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    assert choices.seen == [expected]
+
+
+def test_a_failed_compiler_is_remembered(photos, tmp_path, monkeypatch, compiler):
+    """Reference: a run that goes on without a compiler is one without, whatever `auto` decided: so
+    its resume is exact, too."""
+    monkeypatch.setattr(CostModel, "seconds_of", lambda costs, phase: 1e6)
+    monkeypatch.setattr(compiling, "BACKEND", lambda graph, inputs: 1 / 0)
+    output = train(photos, tmp_path, run__compile="auto")
+    assert output.count("compiling for ") == 1
+    assert load_checkpoint(tmp_path)["progress"]["compiled"] is False

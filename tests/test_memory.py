@@ -14,7 +14,7 @@ from progan.cli import main
 from progan.costs import CostModel, count_gflops, measure
 from progan.errors import UserError
 from progan.networks import Critic, Generator
-from progan.schedule import make_schedule
+from progan.schedule import Schedule, make_schedule
 from progan.step import Step
 from progan.updates import Loss
 
@@ -103,6 +103,20 @@ def test_release_frees_cycles():
         gc.enable()
 
 
+def schedule_to(resolution: int) -> Schedule:
+    """Batches of 16 at 4x4, of 32 above."""
+    return make_schedule(
+        resolution=resolution,
+        start_resolution=4,
+        stable_kimg=0.064,
+        fade_kimg=0.064,
+        total_kimg=None,
+        batch_size={4: 16, 8: 32},
+        batch_gpu=None,
+        learning_rate=0.001,
+    )
+
+
 def limited_updates(monkeypatch, most: int, error: Exception) -> list[tuple[str, int]]:
     """As if a trial update of more than `most` images were too much."""
     tried = []
@@ -120,16 +134,7 @@ def limited_updates(monkeypatch, most: int, error: Exception) -> list[tuple[str,
 def test_trial_updates_halve(monkeypatch, kind):
     """Reference: the numbers of images by hand. Half as many, in whole groups, until they fit; a
     phase of which not even a group fits ends the trial without an error."""
-    schedule = make_schedule(
-        resolution=8,
-        start_resolution=4,
-        stable_kimg=0.064,
-        fade_kimg=0.064,
-        total_kimg=None,
-        batch_size={4: 16, 8: 32},
-        batch_gpu=None,
-        learning_rate=0.001,
-    )
+    schedule = schedule_to(8)
     G, D = (network(8, channel_base=32, channel_max=4) for network in (Generator, Critic))
     accelerator = SimpleNamespace(device=CPU, num_processes=1)
     model = CostModel(schedule, count_gflops(G, D, Loss(), schedule))
@@ -149,16 +154,7 @@ def test_trial_updates_halve(monkeypatch, kind):
 
 def test_other_errors_of_trial_updates_are_not_hidden(monkeypatch):
     """Reference: the error itself."""
-    schedule = make_schedule(
-        resolution=4,
-        start_resolution=4,
-        stable_kimg=0.064,
-        fade_kimg=0.064,
-        total_kimg=None,
-        batch_size=16,
-        batch_gpu=None,
-        learning_rate=0.001,
-    )
+    schedule = schedule_to(4)
     G, D = (network(4, channel_base=32, channel_max=4) for network in (Generator, Critic))
     limited_updates(monkeypatch, 8, RuntimeError("a fault of ours"))
     accelerator = SimpleNamespace(device=CPU, num_processes=1)

@@ -19,6 +19,7 @@ from progan.data.cache import cache_folder, lock
 from progan.data.pyramid import VERSION, Meta, Pyramid
 from progan.data.stream import Stream
 from progan.doctor.finding import GOOD, SLOW, WRONG, Finding
+from progan.machine import synchronize
 from progan.schedule import resolutions_to
 from progan.words import human_bytes
 
@@ -160,6 +161,5 @@ def rate_of(reader: Stream) -> float:
     while nimg + BATCH <= reader.data.count and time.perf_counter() < start + 3:
         reader.batch(nimg, BATCH, RESOLUTION)
         nimg += BATCH
-    if reader.device.type != "cpu":
-        torch.accelerator.synchronize()
+    synchronize(reader.device)
     return (nimg - BATCH) / (time.perf_counter() - start)

@@ -16,6 +16,7 @@ from torch import distributed as dist
 from progan.distributed import make_accelerator
 from progan.doctor.finding import GOOD, NOT_HERE, WRONG, Finding
 from progan.launch import is_main
+from progan.machine import synchronize
 
 ALL_PAIRS = 8  # processes; of more, each with the next one
 TIMEOUT = 1  # minutes
@@ -72,11 +73,6 @@ def reduced(device: torch.device, members: list[int], group: dist.ProcessGroup) 
     expected = torch.arange(size, device=device).remainder_(1000).float()
     expected *= sum(member + 1 for member in members)  # whole numbers: exact in float32
     return {"right": torch.equal(values, expected), "gb_per_sec": 4 * size / min(seconds) / 1e9}
-
-
-def synchronize(device: torch.device) -> None:
-    if device.type != "cpu":
-        torch.accelerator.synchronize()
 
 
 def told(found: list[dict[str, Any]]) -> Finding:

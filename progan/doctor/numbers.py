@@ -4,12 +4,10 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
 
 from progan.build import make_loss, make_networks
 from progan.config import Config
@@ -48,15 +46,6 @@ class Networks:
         widths = ("channel_base", "channel_max", "z_dim")
         settings = [f"network.{name}={getattr(self, name)}" for name in widths]
         return load_config(None, [f"network.resolution={resolution}", *settings])
-
-
-class KeepsFloat64(TorchFunctionMode):
-    """Inside, `.float()` leaves float64 as it is: it is said where float32 or more is meant."""
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func is Tensor.float and args[0].dtype == torch.float64:
-            return args[0]
-        return func(*args, **(kwargs or {}))
 
 
 def batch_of(
@@ -100,8 +89,7 @@ def gradients(
 @cache
 def reference(networks: Networks, resolution: int, number: int) -> dict[str, list[Tensor]]:
     """The same in float64 on the CPU."""
-    with KeepsFloat64():
-        return gradients(networks, resolution, number, CPU, dtype=torch.float64)
+    return gradients(networks, resolution, number, CPU, dtype=torch.float64)
 
 
 def relative_error(found: Sequence[Tensor], expected: Sequence[Tensor]) -> float:
