@@ -10,6 +10,7 @@ from accelerate import Accelerator
 from progan.build import compiles, make_costs, make_feed, make_loss, make_step
 from progan.checkpoint import Checkpoint, Progress
 from progan.config import Config
+from progan.costs import CostModel
 from progan.data.stream import Images
 from progan.distributed import (
     check_same_checkpoints,
@@ -76,6 +77,7 @@ class Trainer:
             statistics=self.statistics,
             skipped=self.skipped,
         )
+        self.costs: CostModel | None = None  # measured when training begins
         self.phase: Phase | None = None
         self.due: set[str] = set()  # what a tick could not write
         self.unmeasured = False  # a stop ended the measuring
