@@ -85,7 +85,6 @@ class Step:
         self.G_averages = [averages[name] for name in active[0]]
         self.decay = ema.decay(phase.batch_size, at_resolution(self.half_life_kimg, r))
         for optimizer in (self.G_opt, self.D_opt):
-            optimizer.zero_grad(set_to_none=True)  # what does not take part has no gradient
             if restart:
                 optimizer.state.clear()
             betas = (float(phase.beta1), float(phase.beta2))
@@ -114,7 +113,7 @@ class Step:
         for optimizer, parameters in (
             (self.D_opt, self.D_parameters),
             (self.G_opt, self.G_parameters),
-        ):  # room for gradients and Adam's state, by a step that is skipped
+        ):  # room for Adam's state, by a step that is skipped
             apply(optimizer, parameters, [torch.full_like(p, math.nan) for p in parameters])
         processes = self.accelerator.num_processes
         self.try_out(self.phase.batch_size // processes)

@@ -107,7 +107,11 @@ def gradients(total: Tensor, parameters: Sequence[Tensor], stats: Statistics) ->
     Zero for a parameter that has no part in it, as the score's own bias has none in a penalty.
     """
     grads = torch.autograd.grad(total.mean(), parameters, materialize_grads=True)
-    return list(grads), {name: values.detach().mean() for name, values in stats.items()}
+    # Convolutions and a double backward give some of them in other orders of memory. Laid out here
+    # as the parameters, they are written so by the compiled kernels that make them; a single one
+    # that is not would send torch's operations on whole lists down their slow path.
+    grads = [grad.flatten().view_as(p) for grad, p in zip(grads, parameters, strict=True)]
+    return grads, {name: values.detach().mean() for name, values in stats.items()}
 
 
 def accumulate(gradients_of: Callable[[Batch], Gradients], batches: Sequence[Batch]) -> Gradients:
@@ -153,16 +157,14 @@ MOMENTS = {"exp_avg": None, "exp_avg_sq": None, "step": ()}  # shapes; None: the
 def apply(optimizer: Optimizer, parameters: Sequence[Tensor], grads: Sequence[Tensor]) -> Tensor:
     """One step of Adam, or none where a gradient is not finite; the host does not wait to see.
 
-    Returns 1.0 if the step was skipped, else 0.0 (0-dim).
-
-    Copies into `.grad` tensors that have their parameter's own strides: gradients of a double
-    backward come transposed, and a fused Adam would update the wrong elements with those.
+    Returns 1.0 if the step was skipped, else 0.0 (0-dim). No parameter has a `.grad` afterwards.
     """
-    for parameter in parameters:
-        if parameter.grad is None:
-            parameter.grad = torch.empty_like(parameter)
-    torch._foreach_copy_([parameter.grad for parameter in parameters], grads)
+    for parameter, grad in zip(parameters, grads, strict=True):
+        # The fused Adam goes through memory: with other strides it would move the wrong elements.
+        assert grad.stride() == parameter.stride(), "the gradients are not laid out as the weights"
+        parameter.grad = grad
     skipped = 1 - torch.stack(torch._foreach_norm(grads)).isfinite().all().float()
     optimizer.found_inf = skipped  # as a gradient scaler does: the fused Adam reads it
     optimizer.step()
+    optimizer.zero_grad()
     return skipped

@@ -69,10 +69,9 @@ def make_batch(n=8, resolution=8, channels=3, c_dim=0, dtype=torch.float32, draw
 
 
 def everything(step: Step) -> dict[str, object]:
-    """A copy of weights, average, optimizers and `.grad`."""
+    """A copy of weights, average, and optimizers."""
     parts = {name: getattr(step, name) for name in ("G", "D", "G_ema", "G_opt", "D_opt")}
     state = {name: part.state_dict() for name, part in parts.items()}
-    state["grads"] = [p.grad for n in (step.G, step.D, step.G_ema) for p in n.parameters()]
     return copy.deepcopy(flat(state))
 
 
@@ -380,7 +379,6 @@ def test_a_phase_sets_rate_alpha_and_adam():
     assert {state["step"].item() for state in step.G_opt.state.values()} == {4}
     step.begin(fade, restart=True)
     assert not step.G_opt.state and not step.D_opt.state
-    assert all(p.grad is None for network in (step.G, step.D) for p in network.parameters())
     for update in range(4):
         step.at(32 + 8 * update)
         assert isinstance(step.alpha, torch.Tensor) and step.alpha.ndim == 0
@@ -394,23 +392,21 @@ def test_a_phase_sets_rate_alpha_and_adam():
 
 @pytest.mark.parametrize("penalty", ["wgan_gp", "r1"])
 @pytest.mark.parametrize("fused_scale", [True, False])
-def test_gradients_lie_as_their_parameters(penalty, fused_scale):
-    """Reference: each parameter's own strides, which a fused Adam reads both by; and the values
-    that the update returned."""
+@pytest.mark.parametrize("gpu", [8, 4])
+def test_gradients_lie_as_their_parameters(penalty, fused_scale, gpu):
+    """Reference: each parameter's own strides, which the fused Adam reads both by."""
     step = make_step(Loss(penalty=penalty), fused_scale=fused_scale)
-    step.begin(phase_at(fading=True), restart=True)
+    step.begin(phase_at(fading=True, gpu=gpu), restart=True)
     step.at(8)
     batch = make_batch()
-    for of, update, network, part in [
-        (step.of_critic, step.critic, step.D, batch),
-        (step.of_generator, step.generator, step.G, batch.of_fakes()),
+    for of, network, part in [
+        (step.of_critic, step.D, batch),
+        (step.of_generator, step.G, batch.of_fakes()),
     ]:
         grads, _ = of(part)
-        update(part)
         active = network.active_parameters(8, True).values()
         for parameter, grad in zip(active, grads, strict=True):
-            assert parameter.grad.stride() == parameter.stride()
-            assert torch.equal(parameter.grad, grad)
+            assert grad.stride() == parameter.stride()
 
 
 def is_channels_last(x: torch.Tensor) -> bool:
@@ -424,8 +420,8 @@ def test_features_are_channels_last(channels, fading, fused_scale):
     """Reference: strides of what every convolution of both networks takes and gives, in both
     updates, penalty included. One in another layout would be copied before it is computed with.
 
-    Not checked are the 4x4 features with the map of minibatch stddev, and what from_rgb gives of
-    grey images: from one channel, which has no order, it comes in either layout and is turned."""
+    Not checked is what from_rgb gives of grey images: from one channel, which has no order, it
+    comes in either layout and is turned."""
     step = make_step(channels=channels, fused_scale=fused_scale, resolution=16)
     step.begin(phase_at(16, fading), restart=True)
     step.at(8)
@@ -433,10 +429,9 @@ def test_features_are_channels_last(channels, fading, fused_scale):
 
     def check(name, module, inputs, out):
         seen.add(name)
-        if name != "D.blocks.4.conv":
-            assert is_channels_last(inputs[0]), f"what {name} takes, {inputs[0].stride()}"
-            grey = channels == 1 and name.startswith("D.image_layers")
-            assert grey or is_channels_last(out), f"what {name} gives, {out.stride()}"
+        assert is_channels_last(inputs[0]), f"what {name} takes, {inputs[0].stride()}"
+        grey = channels == 1 and name.startswith("D.image_layers")
+        assert grey or is_channels_last(out), f"what {name} gives, {out.stride()}"
 
     networks = {"G": step.G, "D": step.D}
     for letter, network in networks.items():
@@ -458,7 +453,7 @@ def test_features_are_channels_last(channels, fading, fused_scale):
 
 @pytest.mark.parametrize("interval", [1, 2])
 def test_a_trial_changes_nothing(interval):
-    """Reference: weights, average, both Adams and `.grad` from before, bit for bit, in mid-phase;
+    """Reference: weights, average and both Adams from before, bit for bit, in mid-phase;
     and it does compute: both updates, with and without a lazy penalty, of as many images as a
     forward pass has, or as asked for."""
     step = make_step(replace(R1, augment=ALL_KINDS), c_dim=3, penalty_interval=interval)

@@ -8,7 +8,14 @@ from progan.costs import gflops_per_image
 from progan.data.batches import Batch
 from progan.networks import Critic, Generator
 from progan.schedule import Phase
-from progan.updates import Loss, accumulate, apply, critic_gradients, generator_gradients
+from progan.updates import (
+    Loss,
+    accumulate,
+    apply,
+    critic_gradients,
+    generator_gradients,
+    gradients,
+)
 
 
 def noise(*shape, seed=0):
@@ -286,18 +293,37 @@ LAYOUTS = {
 }
 
 
+@pytest.mark.parametrize("shape", [(3, 4, 3, 3), (3, 4, 1, 1)])
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_apply_is_adam_whatever_the_strides(layout):
-    """Reference: Adam written out on Python floats, three steps.
+def test_gradients_lie_in_memory_as_their_parameters(layout, shape):
+    """Reference: the weights of a linear loss, which are its gradient, and a parameter's own
+    strides: of its sides of one pixel, too, which `is_contiguous` does not look at."""
+    parameter, weights = torch.nn.Parameter(noise(*shape)), LAYOUTS[layout](noise(*shape, seed=1))
+    change = LAYOUTS[layout](parameter)  # so that its gradient comes back in this order
+    (grad,), _ = gradients((change * weights).sum(dim=(1, 2, 3)), [parameter], {})
+    assert grad.stride() == parameter.stride()
+    torch.testing.assert_close(grad, weights / 3, rtol=1e-12, atol=0)
 
-    A fused Adam reads the memory of a gradient in the parameter's order. Were `.grad` the given
-    tensor itself, the transposed ones would move the wrong elements, silently."""
+
+@pytest.mark.parametrize("layout", [name for name in LAYOUTS if name != "as the parameter"])
+def test_apply_refuses_other_strides(layout):
+    """Reference: the weight from before. The fused Adam reads the memory of a gradient in the
+    parameter's order, so it would move the wrong elements, silently."""
+    parameter = torch.nn.Parameter(noise(3, 4, 3, 3))
+    adam = torch.optim.Adam([parameter], fused=True)
+    with pytest.raises(AssertionError, match="laid out"):
+        apply(adam, [parameter], [LAYOUTS[layout](noise(3, 4, 3, 3, seed=1))])
+    assert torch.equal(parameter, noise(3, 4, 3, 3))
+
+
+def test_apply_is_adam():
+    """Reference: Adam written out on Python floats, three steps."""
     start = noise(3, 4, 3, 3)
     grads = [noise(3, 4, 3, 3, seed=seed) * 10.0**-seed for seed in (1, 2, 3)]
     parameter = torch.nn.Parameter(start.clone())
     adam = torch.optim.Adam([parameter], lr=0.01, betas=(0.0, 0.99), eps=1e-8, fused=True)
     for grad in grads:
-        assert apply(adam, [parameter], [LAYOUTS[layout](grad)]) == 0
+        assert apply(adam, [parameter], [grad]) == 0
     flat = zip(*(grad.flatten().tolist() for grad in grads), strict=True)
     expected = [
         written_adam(value, history, 0.01)
@@ -308,8 +334,8 @@ def test_apply_is_adam_whatever_the_strides(layout):
 
 
 def test_apply_follows_a_real_critic_update():
-    """Reference: as above, for the gradients that a critic update returns, whatever layout they
-    come in; also: what takes no part keeps its value and has no gradient."""
+    """Reference: as above, for the gradients that a critic update returns; also: what takes no
+    part keeps its value."""
     G, D = (network.float() for network in networks())
     batch = make_batch()
     batch = Batch(batch.z.float(), None, batch.reals.float(), batch.mix.float())
@@ -325,22 +351,19 @@ def test_apply_follows_a_real_critic_update():
         expected = before - 0.001 * grad / (grad.abs() + 1e-8)  # the first step
         torch.testing.assert_close(parameter.detach(), expected, rtol=1e-5, atol=1e-7)
     assert torch.equal(idle, idle_before)
-    assert idle.grad is None
 
 
-def test_apply_leaves_the_given_gradients_alone():
-    """Reference: the gradients from before, and their own memory: a second update that writes into
-    `.grad` must not reach the values of the first."""
+def test_apply_keeps_and_changes_no_gradient():
+    """Reference: the gradients from before. What is kept from one update to the next would take
+    memory as large as the weights."""
     parameter = torch.nn.Parameter(noise(3, 4))
     adam = torch.optim.Adam([parameter], fused=True)
     first, second = noise(3, 4, seed=1), noise(3, 4, seed=2)
     kept = first.clone()
     apply(adam, [parameter], [first])
-    memory = parameter.grad.data_ptr()
     apply(adam, [parameter], [second])
     assert torch.equal(first, kept)
-    assert parameter.grad.data_ptr() == memory
-    assert torch.equal(parameter.grad, second)
+    assert parameter.grad is None
 
 
 # The average ------------------------------------------------------------------------------------
