@@ -58,9 +58,10 @@ def pixel_norm(x: Tensor, eps: float = 1e-8) -> Tensor:
 
 
 def minibatch_stddev(x: Tensor, group_size: int = 4, eps: float = 1e-8) -> Tensor:
-    """Append one feature map that says how much the images of a group differ (Sec. 3).
+    """How much the images of a group differ: one number for each image (Sec. 3).
 
-    [N, C, H, W] -> [N, C + 1, H, W]. Groups are *contiguous* runs of min(group_size, N) images; the
+    [N, C, H, W] -> [N, 1, 1, 1], in the dtype of x; `ConvWithMap` takes it as one more feature
+    map, the same all over the image. Groups are *contiguous* runs of min(group_size, N) images; the
     official code strides them. The statistics are the same (images are independent), and whole
     groups then stay on one process. N must be a multiple of the group.
     """
@@ -73,8 +74,7 @@ def minibatch_stddev(x: Tensor, group_size: int = 4, eps: float = 1e-8) -> Tenso
     y = (y + eps).sqrt()  # [MCHW]  standard deviation
     y = y.mean(dim=(1, 2, 3))  # [M]     mean over features and pixels
     y = y.repeat_interleave(group)  # [N]     each image gets its group's value
-    y = y.reshape(n, 1, 1, 1).expand(n, 1, h, w)  # [N1HW]  as one more feature map
-    return torch.cat([x, y.to(x.dtype)], dim=1)  # fmt: skip
+    return y.reshape(n, 1, 1, 1).to(x.dtype)  # [N111]
 
 
 class EqualizedConv2d(nn.Module):
@@ -117,6 +117,22 @@ class EqualizedConv2d(nn.Module):
         if self.resample == "up":  # a transposed convolution takes [in, out]
             return F.conv_transpose2d(x, kernel.transpose(0, 1), self.bias, stride=2, padding=1)
         return F.conv2d(x, kernel, self.bias, stride=2, padding=1)
+
+
+class ConvWithMap(EqualizedConv2d):
+    """A convolution of features and of one map more, whose value is one number for each image.
+
+    The same function as with the map appended to the features. But then 513 channels, which no
+    tensor core or wide register divides, would slow the whole convolution; here what the map adds
+    is its value times what its weights make of ones.
+    """
+
+    def forward(self, features: Tensor, value: Tensor) -> Tensor:
+        """[N, in - 1, H, W], [N, 1, 1, 1] -> [N, out, H, W]."""
+        weights = (self.weight * self.scale).split([features.shape[1], 1], dim=1)
+        padding = self.weight.shape[-1] // 2
+        of_ones = F.conv2d(torch.ones_like(features[:1, :1]), weights[1], padding=padding)
+        return F.conv2d(features, weights[0], self.bias, padding=padding) + value * of_ones
 
 
 def smearing(resample: str) -> Tensor:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from progan.layers import (
     SQRT2,
+    ConvWithMap,
     EqualizedConv2d,
     EqualizedLinear,
     at_least_float32,
@@ -192,13 +193,13 @@ class CriticEnd(nn.Module):
     def __init__(self, in_channels: int, hidden: int, c_dim: int, stddev_group: int):
         super().__init__()
         self.stddev_group = stddev_group
-        self.conv = EqualizedConv2d(in_channels + 1, in_channels, 3)
+        self.conv = ConvWithMap(in_channels + 1, in_channels, 3)
         self.dense = EqualizedLinear(in_channels * START_RESOLUTION**2, hidden)
         self.out = EqualizedLinear(hidden, 1 + c_dim, gain=1)
 
     def forward(self, x: Tensor, batches: int = 1) -> Tensor:
         group = min(self.stddev_group, len(x) // batches)
-        x = leaky_relu(self.conv(minibatch_stddev(x, group)))
+        x = leaky_relu(self.conv(x, minibatch_stddev(x, group)))
         return self.out(leaky_relu(self.dense(x.flatten(1))))
 
 

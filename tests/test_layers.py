@@ -7,6 +7,7 @@ from torch.autograd import gradcheck, gradgradcheck
 from torch.func import functional_call
 
 from progan.layers import (
+    ConvWithMap,
     EqualizedConv2d,
     EqualizedLinear,
     crossfade_reals,
@@ -236,9 +237,9 @@ def test_pixel_norm_by_loops(all_float64, shape, scale):
 
 
 def naive_stddev(x, groups):
-    """The image of each group's mean deviation, `groups` being lists of image indices."""
+    """Each image's: its group's mean deviation, `groups` being lists of image indices."""
     n, c, height, width = x.shape
-    feature = np.empty((n, 1, height, width))
+    feature = np.empty((n, 1, 1, 1))
     for group in groups:
         total = 0.0
         for place in np.ndindex(c, height, width):
@@ -247,7 +248,7 @@ def naive_stddev(x, groups):
             variance = sum((v - mean) ** 2 for v in values) / len(values)
             total += np.sqrt(variance + 1e-8)
         feature[group] = total / (c * height * width)
-    return np.concatenate([x, feature], axis=1)
+    return feature
 
 
 @pytest.mark.parametrize(
@@ -295,11 +296,35 @@ def test_norms_compute_in_float32(dtype, size):
     signs = torch.tensor([1.0, -1.0]).reshape(2, 1, 1, 1).expand(2, 3, 2, 2)
     x = (signs * size).to(dtype)
     exact = x.double()
-    normed, with_map = pixel_norm(x), minibatch_stddev(x)
-    assert normed.dtype == with_map.dtype == dtype
+    normed, deviation = pixel_norm(x), minibatch_stddev(x)
+    assert normed.dtype == deviation.dtype == dtype
     root = (exact.square() + 1e-8).sqrt()
     torch.testing.assert_close(normed.double(), exact / root, rtol=1e-2, atol=0)
-    torch.testing.assert_close(with_map[:, 3:].double(), root[:, :1], rtol=1e-2, atol=0)
+    torch.testing.assert_close(deviation.double(), root[:, :1, :1, :1], rtol=1e-2, atol=0)
+
+
+def test_convolution_with_a_map_is_that_of_the_map_appended(all_float64):
+    """Reference: `EqualizedConv2d` on the features and a map full of each image's value, appended:
+    what it gives, its gradients, and those of the norm of the inputs' gradients."""
+    apart, appended = ConvWithMap(5, 4, 3).double(), EqualizedConv2d(5, 4, 3).double()
+    with torch.no_grad():
+        apart.bias.copy_(noise(4, seed=1))
+    appended.load_state_dict(apart.state_dict())
+
+    def computed(layer, inputs):
+        features, value = noise(6, 4, 4, 4).requires_grad_(), noise(6, 1, 1, 1, seed=2)
+        value.requires_grad_()
+        out = layer(*inputs(features, value))
+        of_inputs = torch.autograd.grad(out.tanh().sum(), (features, value), create_graph=True)
+        total = out.square().sum() + sum(grad.square().sum() for grad in of_inputs)
+        return out, *torch.autograd.grad(total, (features, value, layer.weight, layer.bias))
+
+    ours = computed(apart, lambda features, value: (features, value))
+    expected = computed(
+        appended, lambda features, value: [torch.cat([features, value.expand(6, 1, 4, 4)], dim=1)]
+    )
+    for one, other in zip(ours, expected, strict=True):
+        assert_same(one, other.detach().numpy())
 
 
 @pytest.mark.parametrize(
