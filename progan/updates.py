@@ -110,8 +110,13 @@ def gradients(total: Tensor, parameters: Sequence[Tensor], stats: Statistics) ->
     # Convolutions and a double backward give some of them in other orders of memory. Laid out here
     # as the parameters, they are written so by the compiled kernels that make them; a single one
     # that is not would send torch's operations on whole lists down their slow path.
-    grads = [grad.flatten().view_as(p) for grad, p in zip(grads, parameters, strict=True)]
+    grads = [laid_out(grad, parameter) for grad, parameter in zip(grads, parameters, strict=True)]
     return grads, {name: values.detach().mean() for name, values in stats.items()}
+
+
+def laid_out(grad: Tensor, parameter: Tensor) -> Tensor:
+    """With the strides of its contiguous parameter, those of sides of one pixel too."""
+    return grad if grad.stride() == parameter.stride() else grad.flatten().view_as(parameter)
 
 
 def accumulate(gradients_of: Callable[[Batch], Gradients], batches: Sequence[Batch]) -> Gradients:
@@ -166,5 +171,6 @@ def apply(optimizer: Optimizer, parameters: Sequence[Tensor], grads: Sequence[Te
     skipped = 1 - torch.stack(torch._foreach_norm(grads)).isfinite().all().float()
     optimizer.found_inf = skipped  # as a gradient scaler does: the fused Adam reads it
     optimizer.step()
-    optimizer.zero_grad()
+    for parameter in parameters:
+        parameter.grad = None
     return skipped
