@@ -4,12 +4,14 @@ import pytest
 import torch
 import yaml
 from pydantic import ValidationError
+from test_schedule import PRESETS
 
+from progan import ema
 from progan.config import Config, flatten
 from progan.errors import UserError
 from progan.networks import Critic, Generator
 from progan.runs import CHANGEABLE, differences
-from progan.schedule import Ramp, check_batches
+from progan.schedule import Ramp, at_resolution, check_batches
 from progan.settings import load_config, presets
 
 JARGON = [
@@ -476,3 +478,16 @@ def test_preset(name):
         scores, _ = D(images)
     assert images.shape == (4, config.network.channels, last.resolution, last.resolution)
     assert scores.shape == (4,) and scores.is_meta
+
+
+@pytest.mark.parametrize("name, official", [("celeba-hq", "1gpu"), ("celeba-hq-8gpu", "8gpu")])
+def test_presets_of_the_official_schedules(name, official):
+    """Reference: batches and rates of the official code's table, and its average, which keeps 0.999
+    at each update whatever the batch."""
+    config, (_, batches, rates) = load_config(name), PRESETS[official]
+    stable = [phase for phase in config.make_schedule().phases if not phase.fading]
+    assert [phase.batch_size for phase in stable] == batches
+    assert [phase.learning_rate(phase.end_nimg - 1) for phase in stable] == rates
+    for phase in stable:
+        half_life = at_resolution(config.ema.half_life_kimg, phase.resolution)
+        assert ema.decay(phase.batch_size, half_life) == pytest.approx(0.999, abs=2e-5)
