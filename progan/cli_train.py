@@ -147,6 +147,7 @@ def check_start(config: Config, run_dir: Path) -> None:
 def preview(config: Config) -> None:
     """What `--dry-run` prints."""
     from progan.build import make_costs, make_loss, make_networks
+    from progan.determinism import deterministic
     from progan.distributed import make_accelerator
     from progan.machine import take_device
     from progan.preview import phase_table
@@ -154,7 +155,8 @@ def preview(config: Config) -> None:
     schedule = config.make_schedule()
     accelerator = make_accelerator(Path("."), None, device=take_device(config.run.device))
     G, D = make_networks(config, 0, accelerator.device)
-    costs = make_costs(config, make_loss(config), schedule, G, D, accelerator)
+    with deterministic(config.run.deterministic):  # as the run will compute
+        costs = make_costs(config, make_loss(config), schedule, G, D, accelerator)
     if is_main():
         click.echo(config.to_yaml())
         click.echo(phase_table(schedule, costs))
