@@ -139,7 +139,7 @@ def text(value: Any) -> str:
         inside = ", ".join(f"{key} {text(each)}" for key, each in value.items())
         return f"({inside})"
     if isinstance(value, list):
-        return "".join(f"\n    {text(each)}" for each in value)
+        return "".join(f"\n    {text(each)}" for each in value) or "none"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 

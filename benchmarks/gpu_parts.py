@@ -467,13 +467,16 @@ def progan_train(words: list[Any], run_dir: Path) -> Figures:
 
 
 def statistics_of(file: Path) -> Figures:
-    """Of each resolution's last tick, which is a stable one's; of all ticks, what was skipped."""
+    """Of each resolution's last tick, which is a stable one's; of all ticks, what was skipped.
+
+    What was not finite is not in the file.
+    """
     if not file.exists():
         return {}
     ticks = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
     last = {tick["Progress/resolution"]: tick for tick in ticks}
     shown = ("Timing/images_per_sec", "Timing/data_wait", "Loss/D", "Loss/G")
-    by_resolution = {f"{r}x{r}": {key: tick[key] for key in shown} for r, tick in last.items()}
+    by_resolution = {f"{r}x{r}": {key: tick.get(key) for key in shown} for r, tick in last.items()}
     return {
         "kimg": ticks[-1]["Progress/kimg"],
         "skipped": sum(tick["Loss/skipped"] for tick in ticks),
