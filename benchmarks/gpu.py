@@ -31,7 +31,7 @@ from progan.distributed import make_accelerator
 from progan.options import check_target
 from progan.settings import load_config
 
-TRACEBACK_LINES = 12
+TRACEBACK_LINES, LINE = 12, 200  # kept of an error, and characters of each
 
 
 def main(words: list[str] | None = None) -> None:
@@ -172,7 +172,7 @@ def attempted(measure: Callable[[], Any], device: torch.device) -> Any:
         memory.reset_peak(device)
         return measure()
     except Exception:  # of any kind: the other measurements can still be made
-        lines = traceback.format_exc().splitlines()
+        lines = [line[:LINE] for line in traceback.format_exc().splitlines()]
         return {"error": lines[-1], "traceback": lines[-TRACEBACK_LINES:]}
 
 

@@ -97,13 +97,14 @@ def values(setup: Setup) -> Measurements:
     """Both networks' gradients against float64 on the CPU: those of `progan doctor`, and in this
     config's own widths, for which other kernels may be chosen."""
     device, small = setup.accelerator.device, Networks()
-    for precision in precisions(device):
+    kinds = sorted(precisions(device), key=lambda kind: kind != setup.precision)  # its own first
+    for precision in kinds:
         check = partial(against_float64, small, (8, 32), device, precision)
         yield f"eager, {precision}", partial(finding, check)
     yield "determinism", partial(finding, partial(twice, small, 32, device, setup.precision))
-    for precision in precisions(device):
+    for precision in kinds:
         yield f"own widths, {precision}", partial(measure_errors, setup, precision)
-    for precision in precisions(device):
+    for precision in kinds:  # last, as it may take a minute each
         check = partial(compiled_gradients, Size(), device, precision, time.monotonic())
         yield f"compiled, {precision}", partial(finding, check)
 

@@ -159,6 +159,17 @@ def test_train(setup, report):
     assert "going on from" in said and "done;" in said
 
 
+def test_losses_that_are_not_finite(tmp_path):
+    """Reference: statistics as a run writes them, without what was not finite."""
+    file = tmp_path / "stats.jsonl"
+    tick = {"Progress/kimg": 1.5, "Progress/resolution": 4, "Loss/skipped": 2, "Loss/G": 0.5}
+    file.write_text(2 * (json.dumps(tick | {"Timing/images_per_sec": 9}) + "\n"))
+    figures = gpu_parts.statistics_of(file)
+    assert figures["skipped"] == 4
+    assert figures["last_ticks"]["4x4"]["Loss/G"] == 0.5
+    assert figures["last_ticks"]["4x4"]["Loss/D"] is None
+
+
 def test_a_run_that_fails_is_told(tmp_path):
     """Reference: the exit code of a user's mistake, and what is said of it."""
     figures = gpu_parts.progan_train(["--config", tmp_path / "nowhere"], tmp_path / "run")
