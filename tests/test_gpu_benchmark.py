@@ -18,6 +18,7 @@ from progan.settings import load_config
 sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
 gpu, gpu_parts = (importlib.import_module(name) for name in ("gpu", "gpu_parts"))
 
+HOURS = 10_000.0  # seconds; on a busy machine a part takes long
 SMALL = ["network.resolution=8", "network.z_dim=8", "network.channel_base=64"]
 SMALL += ["network.channel_max=8", "schedule.batch_size=8", "run.precision=fp32"]
 
@@ -56,7 +57,7 @@ def found(report, part: str) -> dict:
 
 def test_eager(setup, report):
     """Reference: the schedule's phases, the stable ones first."""
-    gpu.run("eager", setup, report, 60)
+    gpu.run("eager", setup, report, HOURS)
     figures = found(report, "eager")
     names = ["4x4 stable", "8x8 stable", "8x8 fading"]
     assert list(figures) == [f"{name}, cudnn.benchmark=True" for name in names]
@@ -71,7 +72,7 @@ def test_values(setup, report, monkeypatch):
         raise RuntimeError("no compiler")
 
     monkeypatch.setattr(gpu_parts, "compiled_gradients", no_compiler)
-    gpu.run("values", setup, report, 60)
+    gpu.run("values", setup, report, HOURS)
     figures = json.loads(report.file.read_text())["parts"]["values"]
     states = {name: each["state"] for name, each in figures.items() if "state" in each}
     assert states == dict.fromkeys(["eager, fp32", "eager, bf16", "determinism"], "good")
@@ -82,7 +83,7 @@ def test_values(setup, report, monkeypatch):
 
 def test_profile(setup, report):
     """Reference: a CPU has no kernels; its operators, convolutions among them, take the time."""
-    gpu.run("profile", setup, report, 60)
+    gpu.run("profile", setup, report, HOURS)
     figures = found(report, "profile")["8x8 stable"]
     assert figures["busy_share"] is None and figures["launches_a_step"] == 0
     assert any("convolution" in operator["name"] for operator in figures["top"])
@@ -150,7 +151,7 @@ def test_draws_at_once_are_the_same(setup):
 
 def test_train(setup, report):
     """Reference: the schedule: three phases of four updates, ended in the middle of the fade."""
-    gpu.run("train", setup, report, 60)
+    gpu.run("train", setup, report, HOURS)
     figures = found(report, "train")
     assert [each["exit_code"] for each in figures.values()] == [0, 0]
     assert [each["kimg"] for each in figures.values()] == [0.048, 0.096]
@@ -181,7 +182,7 @@ def test_a_run_that_fails_is_told(tmp_path):
 def test_compiled(setup, report):
     """Reference: eager gradients, up to float32's rounding; no compilation after the first."""
     four = gpu_parts.Setup(setup.config, setup.accelerator, [4], "demo", 0.032)
-    gpu.run("compiled", four, report, 600)
+    gpu.run("compiled", four, report, HOURS)
     four.feed.stream.close()
     figures = found(report, "compiled")["4x4 stable"]
     assert figures["seconds_to_compile"] > 1 and figures["recompiles"] == 0
@@ -213,14 +214,14 @@ def test_what_fails_ends_nothing_else(setup, report, monkeypatch, capsys):
     """Reference: the measurements that do not fail, before and after one that does; a part that
     fails itself is told; what is no number is null."""
     monkeypatch.setitem(gpu.PARTS, "fake", fake(report, "one", "two", "three", fails="two"))
-    gpu.run("fake", setup, report, 60)
+    gpu.run("fake", setup, report, HOURS)
     content = json.loads(report.file.read_text())
     figures = content["parts"]["fake"]
     assert figures["one"]["figure"] is figures["three"]["figure"] is None
     assert figures["two"]["error"] == "ValueError: two broke"
     assert "fake: two: (error ValueError: two broke" in capsys.readouterr().out
     monkeypatch.setitem(gpu.PARTS, "fake", fake(report, "four"))
-    gpu.run("fake", setup, report, 60)
+    gpu.run("fake", setup, report, HOURS)
     figures = json.loads(report.file.read_text())["parts"]["fake"]
     assert figures["failed"]["error"] == "RuntimeError: between measurements"
     assert figures["four"]["figure"] is None
