@@ -4,8 +4,9 @@
     python benchmarks/step.py --paper               # the paper's widths and batches, 4 … 1024
 
 The reference is `plain.py`: eager, float32 (TF32 on GPUs), NCHW, unfused. Ours has the defaults of
-this machine. Both have the same widths, batch and loss; they take turns, and ratios of medians
-count. Peak memory is that of a process of its own for each side.
+this machine; cuDNN searches for its fastest algorithms for both. Both have the same widths, batch
+and loss; they take turns, and ratios of medians count. Peak memory is measured for each side alone:
+of a GPU in this process, of a CPU in one of its own.
 """
 
 import argparse
@@ -26,6 +27,7 @@ from progan.bench import timed
 from progan.build import make_loss, make_step
 from progan.config import Config
 from progan.data.batches import Batch
+from progan.determinism import deterministic
 from progan.networks import channels_at
 from progan.precision import computing_in
 from progan.schedule import Phase, resolutions_to
@@ -47,15 +49,17 @@ def main() -> None:
     parser.add_argument("--memory-of", choices=SIDES, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.memory_of:
-        print(peak_memory(arguments.memory_of, arguments))
+        (r,) = resolutions(arguments)
+        print(peak_memory(arguments.memory_of, r, arguments))
         return
     figures = {
         **machine.describe(Accelerator().device),
         **machine.versions(),
         "commit": machine.commit(),
     }
-    for r in resolutions(arguments):
-        figures[r] = compare(r, arguments)
+    with deterministic(False):
+        for r in resolutions(arguments):
+            figures[r] = compare(r, arguments)
     print(json.dumps(figures))
 
 
@@ -67,19 +71,9 @@ def resolutions(arguments: argparse.Namespace) -> list[int]:
 
 def compare(r: int, arguments: argparse.Namespace) -> dict[str, float]:
     """Median images/s of both sides in turn, and peak memory; ratios to the plain step."""
-    device = Accelerator().device
-    steps, n = {}, 0
-    for side in SIDES:
-        steps[side], n = make(side, r, arguments)
-        for _ in range(3):  # finds memory and kernels, compiles
-            steps[side]()
-    seconds = {side: [] for side in SIDES}
-    end = time.perf_counter() + arguments.seconds
-    while time.perf_counter() < end or len(seconds["plain"]) < 5:
-        for side, step in steps.items():
-            seconds[side].append(timed(step, device))
-    rates = {side: n / statistics.median(times) for side, times in seconds.items()}
-    peaks = {side: memory_in_process(side, r, arguments) for side in SIDES}
+    rates, n = rates_in_turn(r, arguments)
+    measure = memory_in_process if Accelerator().device.type == "cpu" else peak_memory
+    peaks = {side: measure(side, r, arguments) for side in SIDES}
     figures = {
         "batch": n,
         **{f"{side} images/s": round(rate, 2) for side, rate in rates.items()},
@@ -91,6 +85,22 @@ def compare(r: int, arguments: argparse.Namespace) -> dict[str, float]:
         f"{r}x{r}: " + ", ".join(f"{name} {value}" for name, value in figures.items()), flush=True
     )
     return figures
+
+
+def rates_in_turn(r: int, arguments: argparse.Namespace) -> tuple[dict[str, float], int]:
+    """Of both sides, and their batch size."""
+    device = Accelerator().device
+    steps, n = {}, 0
+    for side in SIDES:
+        steps[side], n = make(side, r, arguments)
+        for _ in range(3):  # finds memory and kernels, compiles
+            steps[side]()
+    seconds = {side: [] for side in SIDES}
+    end = time.perf_counter() + arguments.seconds
+    while time.perf_counter() < end or len(seconds["plain"]) < 5:
+        for side, step in steps.items():
+            seconds[side].append(timed(step, device))
+    return {side: n / statistics.median(times) for side, times in seconds.items()}, n
 
 
 def make(side: str, r: int, arguments: argparse.Namespace) -> tuple[Callable[[], None], int]:
@@ -155,20 +165,20 @@ def make_ours(
 
 
 def memory_in_process(side: str, r: int, arguments: argparse.Namespace) -> float:
-    """Of a process that does a few steps of one side, in MiB."""
+    """`peak_memory` of a process of its own, as the C library keeps what has been freed."""
     command = [sys.executable, *sys.argv, "--memory-of", side, "--resolutions", str(r)]
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
-def peak_memory(side: str, arguments: argparse.Namespace) -> float:
+def peak_memory(side: str, r: int, arguments: argparse.Namespace) -> float:
     """MiB that three steps need: of the GPU, or of the process beyond what it has at 4x4."""
-    (r,) = resolutions(arguments)
     device = Accelerator().device
     before = 0
     if device.type == "cpu":
         warm, _ = make(side, 4, arguments)  # what libraries take for themselves
         warm()
         before = memory.in_use()
+    memory.release(device)  # what was measured before
     memory.reset_peak(device)
     step, _ = make(side, r, arguments)
     for _ in range(3):

@@ -1,0 +1,181 @@
+"""Everything that some minutes on a GPU can tell, in one process. Its last line is JSON.
+
+    python benchmarks/gpu.py --data faces.zip --json gpu.json
+    python benchmarks/gpu.py --parts eager,profile --resolutions 32,1024 --minutes 2
+
+The parts are in `gpu_parts.py`: the paper's networks and batches, grown up to 1024x1024. Each
+figure is printed as soon as it is known, and the file is written anew, so that an end in the middle
+loses one measurement at most; the file names the one that was under way. What fails leaves the end
+of its traceback, and the next measurement goes on. A part's time limit is looked at between its
+measurements: what has begun is finished, what is left out is told.
+"""
+
+import argparse
+import faulthandler
+import json
+import math
+import time
+import traceback
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import torch
+from gpu_parts import PARTS, Setup
+
+from progan import machine, memory
+from progan.determinism import deterministic
+from progan.disk import DiskError, write_atomically
+from progan.distributed import make_accelerator
+from progan.options import check_target
+from progan.settings import load_config
+
+TRACEBACK_LINES, LINE = 12, 200  # kept of an error, and characters of each
+
+
+def main(words: list[str] | None = None) -> None:
+    arguments = parse(words)
+    config = load_config(None, ["network.resolution=1024", *arguments.overrides])
+    taken = machine.take_device(config.run.device)
+    check_target(arguments.json)
+    setup = Setup(
+        config=config,
+        accelerator=make_accelerator(Path("."), None, device=taken),
+        resolutions=arguments.resolutions,
+        data=arguments.data,
+        phase_kimg=arguments.phase_kimg,
+    )
+    report = Report(arguments.json, setup)
+    with deterministic(config.run.deterministic), closing(setup.feed.stream):
+        for part in arguments.parts:
+            run(part, setup, report, 60 * arguments.minutes)
+    print(json.dumps(report.content))
+
+
+def parse(words: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--minutes", type=float, default=6, help="for each part [default: 6]")
+    parser.add_argument(
+        "--parts", type=parts, default=list(PARTS), help=f"[default: {','.join(PARTS)}]"
+    )
+    parser.add_argument(
+        "--resolutions", type=numbers, metavar="4,8,…", help="in place of each part's own"
+    )
+    parser.add_argument(
+        "--data", default="demo", help="images for the real run [default: demo, to 32x32 only]"
+    )
+    parser.add_argument(
+        "--phase-kimg", type=float, default=2.56, help="of the real run's phases [default: 2.56]"
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="keep all figures")
+    parser.add_argument("-o", dest="overrides", action="append", default=[], help="as of progan")
+    return parser.parse_args(words)
+
+
+def parts(text: str) -> list[str]:
+    names = text.split(",")
+    if unknown := set(names) - PARTS.keys():
+        raise argparse.ArgumentTypeError(f"no parts: {', '.join(unknown)}")
+    return names
+
+
+def numbers(text: str) -> list[int]:
+    return [int(part) for part in text.split(",")]
+
+
+class Report:
+    """What has been found so far: printed, and kept in a file that is whole at any time."""
+
+    def __init__(self, file: Path | None, setup: Setup):
+        self.file = file
+        device = setup.accelerator.device
+        self.content: dict[str, Any] = {
+            "machine": machine.describe(device),
+            "versions": machine.versions(),
+            "commit": machine.commit(),
+            "precision": setup.precision,
+            "peak_tflops": setup.peak_tflops,
+            "config": setup.config.model_dump(mode="json"),
+            "under_way": None,
+            "parts": {},
+        }
+        print(f"{machine.device_name(device)}, {setup.precision}", flush=True)
+
+    def begin(self, part: str, name: str) -> None:
+        """For whoever finds the file of a process that has crashed."""
+        self.content["under_way"] = f"{part}: {name}"
+        self.write()
+
+    def add(self, part: str, name: str, figures: Any) -> None:
+        figures = finite(figures)
+        self.content["parts"].setdefault(part, {})[name] = figures
+        self.content["under_way"] = None
+        print(f"{part}: {name}: {text(figures)}", flush=True)
+        self.write()
+
+    def write(self) -> None:
+        if not self.file:
+            return
+        lines = json.dumps(self.content, indent=2, allow_nan=False) + "\n"
+        try:
+            write_atomically(self.file, lambda temporary: temporary.write_text(lines))
+        except (DiskError, OSError) as error:  # what is printed is there all the same
+            print(error, flush=True)
+
+
+def finite(value: Any) -> Any:
+    """As JSON has it: what is no number is null."""
+    if isinstance(value, dict):
+        return {str(key): finite(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def text(value: Any) -> str:
+    """In a line, for people; lines of a program's output stay lines."""
+    if isinstance(value, dict):
+        inside = ", ".join(f"{key} {text(each)}" for key, each in value.items())
+        return f"({inside})"
+    if isinstance(value, list):
+        return "".join(f"\n    {text(each)}" for each in value) or "none"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def run(part: str, setup: Setup, report: Report, seconds: float) -> None:
+    """All measurements of a part, as far as its time goes."""
+    begin, left_out, device = time.monotonic(), [], setup.accelerator.device
+
+    def measure_all() -> None:
+        for name, measure in PARTS[part](setup):
+            if time.monotonic() - begin > seconds:
+                left_out.append(name)
+                continue
+            report.begin(part, name)
+            start = time.monotonic()
+            figures = attempted(measure, device)
+            report.add(part, name, {**figures, "seconds": round(time.monotonic() - start, 1)})
+
+    failed = attempted(measure_all, device)  # only what a part does between its measurements
+    if failed:
+        report.add(part, "failed", failed)
+    if left_out:
+        report.add(part, "left out, as the time was over", left_out)
+    report.add(part, "all", {"seconds": round(time.monotonic() - begin, 1)})
+
+
+def attempted(measure: Callable[[], Any], device: torch.device) -> Any:
+    """What it finds, with memory as if it were the first; or how it failed."""
+    try:
+        memory.release(device)
+        memory.reset_peak(device)
+        return measure()
+    except Exception:  # of any kind: the other measurements can still be made
+        lines = [line[:LINE] for line in traceback.format_exc().splitlines()]
+        return {"error": lines[-1], "traceback": lines[-TRACEBACK_LINES:]}
+
+
+if __name__ == "__main__":
+    faulthandler.enable()  # a crash of a library tells where
+    main()

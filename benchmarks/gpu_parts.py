@@ -1,0 +1,496 @@
+"""The parts of `gpu.py`: each yields measurements, a name and what measures it."""
+
+import copy
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import asdict, dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+from torch.autograd import DeviceType
+from torch.profiler import ProfilerActivity, profile
+
+from progan import compiling, memory
+from progan.bench import Noise, measure_phase, middle_of, time_whole, timed
+from progan.build import make_feed, make_loss, make_networks
+from progan.config import Config
+from progan.data import batches, stream
+from progan.data.batches import Feed
+from progan.doctor import numbers
+from progan.doctor.checks import Size, compiled_gradients
+from progan.doctor.finding import Finding
+from progan.doctor.numbers import Networks, against_float64, precisions, relative_error, twice
+from progan.layers import EqualizedConv2d
+from progan.machine import synchronize
+from progan.networks import Critic, Generator, channels_at
+from progan.precision import computing_in
+from progan.schedule import Phase, resolutions_to
+from progan.speeds import chosen, known_peak
+from progan.step import Step
+from progan.updates import critic_gradients, generator_gradients
+
+Figures = dict[str, Any]
+Measurements = Iterator[tuple[str, Callable[[], Figures]]]
+PROFILED = 3  # steps
+TOP = 15  # kernels
+STEPS = 30  # to time what the host does
+HUNG = 600  # seconds after which a run is ended
+LAYOUTS = ("nchwtonhwc", "nhwctonchw", "transpose")  # in names of kernels, whose case varies
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What the parts measure, and on what."""
+
+    config: Config
+    accelerator: Accelerator
+    resolutions: list[int] | None  # to measure, in place of each part's own
+    data: str  # of the real run
+    phase_kimg: float  # of its phases
+
+    @cached_property
+    def feed(self) -> Feed:
+        """Noise."""
+        return make_feed(self.config, Noise(self.config), self.accelerator)
+
+    @cached_property
+    def networks(self) -> tuple[Generator, Critic]:
+        """On the CPU: a step begins with copies, as making them takes seconds."""
+        return make_networks(self.config, self.feed.c_dim, "cpu")
+
+    @cached_property
+    def precision(self) -> str:
+        return chosen(self.config.run.precision, self.accelerator)
+
+    @cached_property
+    def peak_tflops(self) -> float | None:
+        return known_peak(self.accelerator.device, self.precision)[0]
+
+    def step(self) -> Step:
+        """Of which nothing has been trained or compiled."""
+        G, D = (copy.deepcopy(network).to(self.accelerator.device) for network in self.networks)
+        half_life, interval = self.config.ema.half_life_kimg, self.config.loss.penalty_interval
+        loss = make_loss(self.config)
+        return Step(G, D, loss, self.accelerator, self.precision, half_life, interval)
+
+    def phases(self, *own: int) -> list[Phase]:
+        """Of the resolutions asked for, else of a part's own, as far as the schedule has them."""
+        wanted = self.resolutions or own
+        return [p for p in self.config.make_schedule().phases if p.resolution in wanted]
+
+    def stable(self, *own: int) -> list[Phase]:
+        return [phase for phase in self.phases(*own) if not phase.fading]
+
+
+def values(setup: Setup) -> Measurements:
+    """Both networks' gradients against float64 on the CPU: those of `progan doctor`, and in this
+    config's own widths, for which other kernels may be chosen."""
+    device, small = setup.accelerator.device, Networks()
+    kinds = sorted(precisions(device), key=lambda kind: kind != setup.precision)  # its own first
+    for precision in kinds:
+        check = partial(against_float64, small, (8, 32), device, precision)
+        yield f"eager, {precision}", partial(finding, check)
+    yield "determinism", partial(finding, partial(twice, small, 32, device, setup.precision))
+    for precision in kinds:
+        yield f"own widths, {precision}", partial(measure_errors, setup, precision)
+    for precision in kinds:  # last, as it may take a minute each
+        check = partial(compiled_gradients, Size(), device, precision, time.monotonic())
+        yield f"compiled, {precision}", partial(finding, check)
+
+
+def finding(check: Callable[[], Finding]) -> Figures:
+    return vars(check())
+
+
+def measure_errors(setup: Setup, precision: str) -> Figures:
+    """Without a bound: in 512 channels float32 itself may err by 5e-4 at 32x32, as rounding changes
+    the sign of some of the many numbers next to 0, where a leaky ReLU has its kink."""
+    network, figures = setup.config.network, {}
+    own = Networks(network.channel_base, network.channel_max, network.z_dim)
+    for r in (8, 32):
+        found = numbers.gradients(own, r, 0, setup.accelerator.device, precision)
+        for name, error in errors(found, numbers.reference(own, r, 0)).items():
+            figures[f"{name} {r}x{r}"] = error
+    return figures
+
+
+def eager(setup: Setup) -> Measurements:
+    """Images/s, memory and TFLOP/s of each phase, stable ones first, with and without cuDNN's
+    search for its fastest algorithms."""
+    phases = sorted(setup.phases(*resolutions_to(1024)), key=lambda phase: phase.fading)
+    for searching in (True, False) if setup.accelerator.device.type == "cuda" else (True,):
+        for phase in phases:
+            name = f"{phase}, cudnn.benchmark={searching}"
+            yield name, partial(measure_eager, setup, phase, searching)
+
+
+def measure_eager(setup: Setup, phase: Phase, searching: bool) -> Figures:
+    with cudnn_searching(searching):
+        figures = measure_phase(setup.step(), setup.feed, phase, setup.peak_tflops)
+    return {**asdict(figures), **reserved(setup.accelerator.device)}
+
+
+@contextmanager
+def cudnn_searching(wanted: bool) -> Iterator[None]:
+    before = torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark = wanted
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.benchmark = before
+
+
+def reserved(device: torch.device) -> Figures:
+    """What torch has taken of a GPU for tensors at most, which is what a card must have."""
+    on_gpu = device.type == "cuda"
+    return {"reserved_gb": torch.cuda.max_memory_reserved(device) / 2**30} if on_gpu else {}
+
+
+def compiled(setup: Setup) -> Measurements:
+    """Beside eager: seconds to compile, gradients, images/s, memory, compilations that follow."""
+    for phase in setup.phases(4, 32, 128, 1024):
+        if phase.fading == (phase.resolution == 32):
+            yield str(phase), partial(measure_compiled, setup, phase)
+
+
+def measure_compiled(setup: Setup, phase: Phase) -> Figures:
+    """All gradients before anything is trained. In what the run computes in, compiled and eager
+    ones may both be off: how far, float32 on the same device tells."""
+    step, feed = setup.step(), setup.feed
+    step.begin(phase, restart=True)
+    with patch.object(step, "precision", "fp32"):
+        exact = gradients(step, feed, phase)
+    eager_ones = gradients(step, feed, phase)
+    with empty_compiler_cache():
+        seconds, begun = compile_now(step), compilations()
+        compiled_ones = gradients(step, feed, phase)
+        compiled_speed = speed(step, feed, phase)
+        recompiles = compilations() - begun
+    step.begin(phase, restart=True)  # eager again, as `step.compile` is false
+    eager_speed = speed(step, feed, phase)
+    return {
+        "seconds_to_compile": seconds,
+        "recompiles": recompiles,
+        "compiled": compiled_speed,
+        "eager": eager_speed,
+        "ratio": compiled_speed["images_per_sec"] / eager_speed["images_per_sec"],
+        "compiled_off_eager": errors(compiled_ones, eager_ones),
+        "compiled_off_fp32": errors(compiled_ones, exact),
+        "eager_off_fp32": errors(eager_ones, exact),
+    }
+
+
+def compile_now(step: Step) -> float:
+    """Seconds until both updates have been compiled and run. Unlike training it does not go on
+    without: an error is a result, too."""
+    start = time.perf_counter()
+    functions = compiling.compiled(critic_gradients, generator_gradients)
+    step.critic_gradients, step.generator_gradients = functions
+    step.try_out()
+    synchronize(step.accelerator.device)
+    return time.perf_counter() - start
+
+
+@contextmanager
+def empty_compiler_cache() -> Iterator[None]:
+    """So that compiling takes its full time."""
+    with (
+        tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder,
+        patch.dict("os.environ", {compiling.FOLDER: folder}),
+        patch.object(compiling, "CHOSEN", True),
+    ):
+        yield
+
+
+def compilations() -> int:
+    """Graphs compiled so far."""
+    return torch._dynamo.utils.counters["stats"]["unique_graphs"]
+
+
+def gradients(step: Step, feed: Feed, phase: Phase) -> dict[str, list[Tensor]]:
+    """Of both networks for the images in the middle of the phase, on the CPU."""
+    nimg, n = middle_of(phase), phase.batch_size
+    step.at(nimg)
+    step.penalty_due = True
+    found = {
+        "D": step.of_critic(feed.critic(nimg, n, phase.resolution))[0],
+        "G": step.of_generator(feed.generator(nimg, n))[0],
+    }
+    return {name: [grad.cpu() for grad in grads] for name, grads in found.items()}
+
+
+def errors(found: dict[str, list[Tensor]], expected: dict[str, list[Tensor]]) -> dict[str, float]:
+    return {name: relative_error(found[name], expected[name]) for name in found}
+
+
+def speed(step: Step, feed: Feed, phase: Phase) -> Figures:
+    """Of whole steps."""
+    device = step.accelerator.device
+    memory.release(device)
+    memory.reset_peak(device)
+    rate = phase.batch_size / time_whole(step, feed, phase)
+    peak = memory.peak(device)
+    figures = {"images_per_sec": rate, "peak_memory_gb": peak and peak / 2**30}
+    return figures | reserved(device)
+
+
+def profiled(setup: Setup) -> Measurements:
+    """What the device does in three eager steps, and whether it waits for the host."""
+    for phase in setup.stable(4, 128, 1024):
+        yield str(phase), partial(measure_profiled, setup, phase)
+
+
+def measure_profiled(setup: Setup, phase: Phase) -> Figures:
+    step, device = setup.step(), setup.accelerator.device
+    step.begin(phase, restart=True)
+    times = time_steps(step, setup.feed, phase, PROFILED)
+    kinds = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * (device.type == "cuda")
+    with profile(activities=kinds, acc_events=True) as profiler:
+        train(step, setup.feed, phase, PROFILED)
+        synchronize(device)
+    return {**times, **read_events(list(profiler.events()))}
+
+
+def read_events(events: list[Any]) -> Figures:
+    """Of the device if it has events of its own, else of the operators on the CPU."""
+    events = [event for event in events if not event.is_user_annotation]
+    on_device = [event for event in events if event.device_type != DeviceType.CPU]
+    copies = [e for e in on_device if e.name.startswith(("Memcpy", "Memset"))]
+    layouts = [e for e in on_device if any(name in e.name.lower() for name in LAYOUTS)]
+    return {
+        "busy_share": busy_share(on_device),
+        "launches_a_step": (len(on_device) - len(copies)) / PROFILED,
+        "copies": summed(copies),
+        "layout_conversions": summed(layouts),
+        "top": summed(on_device or events, TOP),
+    }
+
+
+def busy_share(events: list[Any]) -> float | None:
+    """Of the time from the first event's start to the last one's end."""
+    spans = sorted((e.time_range.start, e.time_range.end) for e in events)
+    if not spans:
+        return None
+    busy, until = 0.0, spans[0][0]
+    for start, end in spans:
+        busy += max(0.0, end - max(start, until))
+        until = max(until, end)
+    return busy / (until - spans[0][0])
+
+
+def summed(events: list[Any], top: int | None = None) -> list[Figures]:
+    """By name, the longest first: how often and how long in a step, and the share of all events."""
+    times, counts = Counter(), Counter()
+    for event in events:
+        on_cpu = event.device_type == DeviceType.CPU
+        own = event.self_cpu_time_total if on_cpu else event.time_range.elapsed_us()
+        times[event.name] += own / 1000 / PROFILED
+        counts[event.name] += 1
+    whole = sum(times.values()) or 1.0
+    return [
+        {"name": name, "count": counts[name] / PROFILED, "ms": ms, "share": ms / whole}
+        for name, ms in times.most_common(top)
+    ]
+
+
+def train(step: Step, feed: Feed, phase: Phase, steps: int) -> float:
+    """Whole training steps; nothing waits for the device. Returns the seconds spent on getting
+    what they consume."""
+    nimg, n, seconds = middle_of(phase), phase.batch_size, 0.0
+    for i in range(steps):
+        step.at(nimg)
+        start = time.perf_counter()
+        for_critic = feed.critic(nimg + i * n, n, phase.resolution)
+        for_generator = feed.generator(nimg + i * n, n)
+        seconds += time.perf_counter() - start
+        step.critic(for_critic)
+        step.generator(for_generator)
+        step.average()
+    return seconds
+
+
+def time_steps(step: Step, feed: Feed, phase: Phase, steps: int) -> Figures:
+    """Milliseconds a step: of the device and the host together, of the host until it has given the
+    device all its work, and of these the ones spent on getting what the step consumes."""
+    device = step.accelerator.device
+    train(step, feed, phase, 3)  # finds memory and kernels
+    synchronize(device)
+    start = time.perf_counter()
+    fed = train(step, feed, phase, steps)
+    host = time.perf_counter() - start
+    synchronize(device)
+    whole = time.perf_counter() - start
+    named = {"step_ms": whole, "host_ms": host, "feed_ms": fed}
+    return {name: 1000 * seconds / steps for name, seconds in named.items()}
+
+
+def images(setup: Setup) -> Measurements:
+    """The layers from and to images: forward and gradients of the weights, in each precision, with
+    channels last and first."""
+    for phase in setup.stable(128, 256, 512, 1024):
+        yield str(phase), partial(measure_image_layers, setup, phase)
+
+
+def measure_image_layers(setup: Setup, phase: Phase) -> Figures:
+    network, device, r = setup.config.network, setup.accelerator.device, phase.resolution
+    width = channels_at(r, network.channel_base, network.channel_max)
+    figures = {}
+    for precision in precisions(device):
+        features = torch.bfloat16 if precision == "bf16" else torch.float32
+        layers = {
+            "from_rgb": (network.channels, width, torch.float32),
+            "to_rgb": (width, network.channels, features),
+        }
+        for name, (inputs, outputs, dtype) in layers.items():
+            layer = EqualizedConv2d(inputs, outputs, 1).to(device)
+            x = torch.randn(phase.batch_size, inputs, r, r, device=device, dtype=dtype)
+            for layout in (torch.channels_last, torch.contiguous_format):
+                with computing_in(precision, device):
+                    times = time_layer(layer, x.contiguous(memory_format=layout))
+                figures[f"{name}, {precision}, {str(layout).removeprefix('torch.')}"] = times
+    return figures
+
+
+def time_layer(layer: EqualizedConv2d, x: Tensor) -> Figures:
+    out = layer(x)
+    towards = torch.ones_like(out)
+    weights = list(layer.parameters())
+
+    def gradient() -> None:
+        torch.autograd.grad(out, weights, towards, retain_graph=True)
+
+    works = {"forward_ms": lambda: layer(x), "weight_gradient_ms": gradient}
+    return {name: milliseconds(work, x.device) for name, work in works.items()}
+
+
+def milliseconds(work: Callable[[], object], device: torch.device) -> float:
+    """The best of three rounds; launching the first calls of one is hidden behind the others."""
+
+    def round_of(calls: int) -> float:
+        return 1000 * timed(lambda: [work() for _ in range(calls)], device) / calls
+
+    round_of(2)  # finds memory and kernels
+    return min(round_of(10) for _ in range(3))
+
+
+def host(setup: Setup) -> Measurements:
+    """What draws and their copies cost the host, made ahead and at once, pinned and not."""
+    for phase in setup.stable(4, 32, 128):
+        for ahead in (True, False):
+            for pinned in (True, False):
+                how = ("ahead" if ahead else "at once") + (", pinned" if pinned else "")
+                yield f"{phase}, {how}", partial(measure_host, setup, phase, ahead, pinned)
+
+
+def measure_host(setup: Setup, phase: Phase, ahead: bool, pinned: bool) -> Figures:
+    """Images are read ahead always."""
+    with ExitStack() as stack:
+        if not pinned:
+            for module in (batches, stream):
+                stack.enter_context(patch.object(module, "pinned", not_pinned))
+        feed = make_feed(setup.config, Noise(setup.config), setup.accelerator)
+        stack.enter_context(closing(feed.stream))
+        if not ahead:
+            feed._for_critic = AtOnce(feed.draw_for_critic)
+            feed._for_generator = AtOnce(feed.draw_for_generator)
+        step = setup.step()
+        step.begin(phase, restart=True)
+        return time_steps(step, feed, phase, STEPS)
+
+
+class AtOnce:
+    """In place of `data.ahead.Ahead`."""
+
+    def __init__(self, make: Callable[..., Any]):
+        self.take = make
+
+
+def not_pinned(values: Any, device: torch.device) -> Tensor:
+    return torch.as_tensor(values)
+
+
+def real_run(setup: Setup) -> Measurements:
+    """`progan train` with short phases, ended in its last fade and gone on with to the end."""
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        run_dir, config = Path(folder) / "run", Path(folder) / "config.yaml"
+        short = short_run(setup, Path(folder) / "cache")
+        config.write_text(short.to_yaml(), encoding="utf-8")
+        whole = short.make_schedule()
+        last_fade = [phase for phase in whole.phases if phase.fading][-1]
+        begin = ["--config", config, "--run-dir", run_dir]
+        begin += ["-o", f"schedule.total_kimg={middle_of(last_fade) / 1000}"]
+        go_on = ["--resume", run_dir, "-o", f"schedule.total_kimg={whole.total_nimg / 1000}"]
+        yield "begun", partial(progan_train, begin, run_dir)
+        yield "gone on", partial(progan_train, go_on, run_dir)
+
+
+def short_run(setup: Setup, cache: Path) -> Config:
+    """The networks and batches measured elsewhere, no larger than the images are."""
+    content = setup.config.model_dump()
+    largest = 32 if setup.data == "demo" else 128
+    content["network"]["resolution"] = min(setup.config.network.resolution, largest)
+    content["data"] |= {"source": setup.data, "cache": str(cache)}
+    content["data"] |= {"allow_upscale": True, "max_images": 5000}
+    kimg = setup.phase_kimg
+    content["schedule"] |= {"stable_kimg": kimg, "fade_kimg": kimg, "total_kimg": None}
+    content["run"] |= {"tick_kimg": kimg / 2, "tracker": None}
+    return Config.model_validate(content)
+
+
+def progan_train(words: list[Any], run_dir: Path) -> Figures:
+    """A process of its own, as a user starts it."""
+    log = run_dir.with_name("output")
+    command = [sys.executable, "-m", "progan", "train", *map(str, words)]
+    start = time.perf_counter()
+    with log.open("wb") as file:
+        try:
+            result = subprocess.run(command, stdout=file, stderr=subprocess.STDOUT, timeout=HUNG)
+            exit_code = result.returncode
+        except subprocess.TimeoutExpired:
+            exit_code = None
+    return {
+        "exit_code": exit_code,
+        "wall_seconds": time.perf_counter() - start,
+        **statistics_of(run_dir / "stats.jsonl"),
+        "output": log.read_text(encoding="utf-8", errors="replace").splitlines()[-8:],
+    }
+
+
+def statistics_of(file: Path) -> Figures:
+    """Of each resolution's last tick, which is a stable one's; of all ticks, what was skipped.
+
+    What was not finite is not in the file.
+    """
+    if not file.exists():
+        return {}
+    ticks = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    last = {tick["Progress/resolution"]: tick for tick in ticks}
+    shown = ("Timing/images_per_sec", "Timing/data_wait", "Loss/D", "Loss/G")
+    by_resolution = {f"{r}x{r}": {key: tick.get(key) for key in shown} for r, tick in last.items()}
+    return {
+        "kimg": ticks[-1]["Progress/kimg"],
+        "skipped": sum(tick["Loss/skipped"] for tick in ticks),
+        "last_ticks": by_resolution,
+    }
+
+
+PARTS: dict[str, Callable[[Setup], Measurements]] = {
+    "values": values,
+    "eager": eager,
+    "train": real_run,
+    "profile": profiled,
+    "images": images,
+    "host": host,
+    "compiled": compiled,  # last, as it takes longest
+}
