@@ -34,7 +34,7 @@ def driver() -> Finding:
         return Finding(
             "driver",
             GOOD if known else NOT_HERE,
-            f"no nvidia-smi; torch sees {torch.cuda.device_count()} GPUs",
+            f"no nvidia-smi; GPUs that torch sees: {torch.cuda.device_count()}",
         )
     words = [tool, "--query-gpu=driver_version", "--format=csv,noheader"]
     told = subprocess.run(words, capture_output=True, text=True, timeout=20)
