@@ -3,6 +3,7 @@
 import os
 import shutil
 from collections.abc import Callable
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -24,9 +25,21 @@ def pays(seconds: float | None, device: torch.device) -> bool:
     Args:
         seconds: of the phase without it; None: nobody knows, so it does not.
     """
-    if device.type == "cpu" and not shutil.which(os.environ.get("CXX", "g++")):
+    if device.type == "cpu" and lacking(device):
         return False
     return seconds is not None and seconds * (1 - 1 / SPEEDUP) > SECONDS
+
+
+def lacking(device: torch.device) -> str | None:
+    """What compiles for the device, if it is not there."""
+    needed = needs(device)
+    there = find_spec(needed) if device.type == "cuda" else shutil.which(needed)
+    return None if there else needed
+
+
+def needs(device: torch.device) -> str:
+    """What compiles for the device: a package for GPUs, else a program."""
+    return "triton" if device.type == "cuda" else os.environ.get("CXX", "g++")
 
 
 def compiled(*functions: Callable[..., Any]) -> list[Callable[..., Any]]:

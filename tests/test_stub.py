@@ -5,11 +5,13 @@ import os
 import re
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 from conftest import command, options
 from stubcuda.build import why_not
+from test_attributes import hand_made
 
 pytestmark = [
     pytest.mark.stub,
@@ -49,7 +51,7 @@ def tried(
     stub += ["--values", "--"] if values else ["--"]
     env = environment() | ({} if memory else {"PYTORCH_NO_CUDA_MEMORY_CACHING": "1"})
     words = [*stub, *map(str, words)]
-    result = subprocess.run(words, capture_output=True, text=True, timeout=240, env=env)
+    result = subprocess.run(words, capture_output=True, text=True, timeout=600, env=env)
     assert "Traceback" not in result.stderr, result.stderr
     return result
 
@@ -98,7 +100,7 @@ def test_commands_on_a_run(trained, tmp_path):
     on_stub(*command("sample", trained, "--grid", "--out", tmp_path / "grid"))
     assert list((tmp_path / "grid").rglob("*.png"))
     figures = tmp_path / "figures.json"
-    evaluate = ["evaluate", trained, "--metrics", "swd64", "--json", figures]
+    evaluate = ["evaluate", trained, "--metrics", "swd64,msssim32", "--json", figures]
     on_stub(*command(*evaluate))
     (snapshot,) = json.loads(figures.read_text())["snapshots"]
     assert snapshot["snapshot"].startswith(str(trained / "snapshots"))
@@ -158,6 +160,59 @@ def test_short_memory_halves(photos, tmp_path):
     output = on_stub(*command(*words, "--check"), memory="110MiB")
     assert "4x4 stable: 64 images a forward pass" in output
     assert "8x8 fading: 32 images a forward pass" in output
+    assert "8x8 fading" in on_stub(*command(*words, "--dry-run"), memory="110MiB")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_in_short_memory(photos, tmp_path):
+    """Reference: as above; the run ends as with memory enough, and tells how many it took."""
+    words = training(photos, tmp_path / "run", **WIDE, **ON_STUB)
+    output = on_stub(*command(*words), memory="110MiB")
+    assert "memory is short at 8x8 fading: 32 images a forward pass" in output
+    assert "done; make images" in output
+    taken = [line["Progress/batch_gpu"] for line in statistics(tmp_path / "run")]
+    assert taken == [64, 32, 32]
+
+
+PEAKS = """
+import json, sys
+from dataclasses import replace
+from pathlib import Path
+import torch
+from progan import memory
+from progan.build import make_loss, make_step
+from progan.distributed import make_accelerator
+from progan.settings import load_config
+
+config = load_config(None, sys.argv[1:])
+accelerator = make_accelerator(Path("."), None)
+step = make_step(config, 0, make_loss(config), accelerator)
+phase = config.make_schedule().phases[1]
+peaks = []
+for n in (1024, 512, 256, 128):
+    step.begin(replace(phase, batch_gpu=n), restart=True)
+    step.rehearse()  # for what stays
+    held = torch.cuda.memory_allocated()
+    memory.reset_peak(accelerator.device)
+    step.rehearse()
+    peaks.append(memory.peak(accelerator.device) - held)
+of_critic = sum(4 * p.numel() for p in step.D_parameters)
+print(json.dumps({"peaks": peaks, "of_critic": of_critic}))
+"""
+
+
+def test_each_halving_needs_half():
+    """Reference: PyTorch's own count of bytes, of a rehearsal over what stays: half as much, and
+    less than two sets of the critic's gradients, as one is accumulated while the next comes in."""
+    wide = WIDE | {"schedule__batch_size": 1024, "schedule__total_kimg": 3.072}
+    wide |= {"schedule__stable_kimg": 1.024, "schedule__fade_kimg": 1.024}
+    words = [word for word in options(**wide) if word != "-o"]
+    output = on_stub(sys.executable, "-c", PEAKS, *words, memory="2GiB")
+    found = json.loads(output.splitlines()[-1])
+    peaks, gradients = found["peaks"], found["of_critic"]
+    assert peaks[0] > 100 * gradients, "or gradients would be most of it"
+    for whole, half in pairwise(peaks):
+        assert 0 < half - whole / 2 < 2 * gradients, found
 
 
 def test_not_even_a_group_fits(photos, tmp_path):
@@ -168,6 +223,27 @@ def test_not_even_a_group_fits(photos, tmp_path):
     assert re.search(
         r"not even \d+ images fit into memory at .*network.channel_base", result.stderr
     )
+
+
+def test_attributes(tmp_path):
+    """Reference: a run of labels of five attributes, and its samples, on the stub."""
+    (tmp_path / "data").mkdir()
+    hand_made(tmp_path / "data")
+    settings = {"data__labels": "true", "schedule__learning_rate": 0.001}
+    words = training(tmp_path / "data", tmp_path / "run", **settings, **ON_STUB)
+    output = on_stub(*command(*words))
+    assert "5 attributes: Bald" in output and "done; make images" in output
+    on_stub(*command("sample", tmp_path / "run", "--class", "Bald,Young", "--out", tmp_path))
+    assert list(tmp_path.glob("*class000-004.png"))
+
+
+@pytest.mark.parametrize("compile", ["auto", "true"])
+def test_compiling(photos, tmp_path, compile):
+    """Reference: on the stub code is made and not run; what is compiled is written down."""
+    settings = ON_STUB | {"run__compile": compile, "schedule__total_kimg": 0.032}
+    output = on_stub(*command(*training(photos, tmp_path / "run", **settings)))
+    assert ("compiling for 4x4 stable" in output) == (compile == "true")
+    assert "not compiled" not in output and "done; make images" in output
 
 
 def test_losses_are_those_of_the_cpu(photos, tmp_path):
@@ -184,9 +260,15 @@ def test_losses_are_those_of_the_cpu(photos, tmp_path):
         assert losses and {name: stub[name] for name in losses} == pytest.approx(losses, abs=1e-4)
 
 
-def test_what_cuda_makes_of_the_updates():
+PARTS = ["test_every_resolution", "not test_every_resolution"]
+
+
+@pytest.mark.parametrize("tests", PARTS)
+def test_what_cuda_makes_of_a_step(tests, monkeypatch):
     """Reference: the tests of `test_fake_cuda.py`, all of which a device that computes nothing can
-    pass."""
+    pass; layouts are those for cuDNN."""
+    monkeypatch.setenv("STUB_CUDNN", "1")
     file = Path(__file__).parent / "test_fake_cuda.py"
-    output = on_stub(sys.executable, "-m", "pytest", "-q", "-n", "0", "-m", "gpu", file)
-    assert re.search(r"\d{3} passed", output) and "skipped" not in output
+    pytests = [sys.executable, "-m", "pytest", "-q", "-n", "0", "-m", "gpu", "-k", tests]
+    output = on_stub(*pytests, file)
+    assert re.search(r"\d\d passed", output) and "skipped" not in output

@@ -15,8 +15,16 @@ from progan.speeds import chosen, measured
 
 LONG = 0.01  # seconds of a product, of which starting it is a small part
 LEAST_OF_PEAK = 0.5  # of its data sheet, which a large product reaches on a device left alone
-LEAST_SHARE = 0.1  # of what a product reached, for training at the largest resolution
+PAPERS_TFLOPS = 5  # for their first three updates, of 16 TFLOP together, in seconds
+LEAST_SHARE = 0.1  # of what `tflops` reached, for training at the largest resolution
 LEFT_ALONE = "does something else run here, is it hot, or its power limited?"
+
+
+def tflops(device: torch.device, precision: str) -> tuple[float, str]:
+    """What the device reaches, and in what: in convolutions where `speeds` has timed them."""
+    if rates := measured(device).get(precision):
+        return max(rates) / 1000, "convolutions"
+    return product_tflops(device, precision), "products"
 
 
 def product_tflops(device: torch.device, precision: str) -> float:
@@ -33,58 +41,70 @@ def product_tflops(device: torch.device, precision: str) -> float:
     return max(rates)
 
 
-def product(device: torch.device, precision: str) -> Finding:
-    """A product in a precision beside the data sheet, where there is one."""
-    reached, peak = product_tflops(device, precision), machine.peak_tflops(device, precision)
-    says, figures = f"{reached:.3g} TFLOP/s", {"tflops": reached, "peak_tflops": peak}
+def rate(device: torch.device, precision: str, own: str) -> Finding:
+    """What a precision reaches, beside the data sheet, or on a CPU beside `own`, auto's choice."""
+    name, peak = f"speed, {precision}", machine.peak_tflops(device, precision)
+    reached, kind = tflops(device, precision)
+    says, figures = f"{human_rate(reached)} in {kind}", {"tflops": reached, "peak_tflops": peak}
     if peak:
         says += f", {100 * reached / peak:.0f} % of the data sheet's"
         if reached < LEAST_OF_PEAK * peak:
-            return Finding(f"product, {precision}", SLOW, says, LEFT_ALONE, figures)
-    return Finding(f"product, {precision}", GOOD, says, figures=figures)
+            return Finding(name, SLOW, says, LEFT_ALONE, figures)
+    if device.type == "cpu" and precision != own:
+        best, _ = tflops(device, own)
+        if reached < best:
+            says += f", {100 * reached / best:.2g} % of {own}'s"
+            remedy = f"nothing to do: run.precision=auto takes {own} on this CPU"
+            return Finding(name, SLOW, says, remedy, figures)
+    return Finding(name, GOOD, says, figures=figures)
+
+
+def human_rate(tflops: float) -> str:
+    return f"{tflops:.3g} TFLOP/s" if tflops >= 1 else f"{1000 * tflops:.3g} GFLOP/s"
 
 
 def precision_of_auto(accelerator: Accelerator) -> Finding:
-    """Which one `run.precision: auto` takes here, and by what measurement."""
-    rates = {name: max(each) for name, each in measured(accelerator.device).items()}
-    says = f"run.precision=auto takes {chosen('auto', accelerator)}"
-    if rates:
-        figures = ", ".join(f"{rate:.0f} in {name}" for name, rate in rates.items())
-        says += f"; convolutions reach {figures} GFLOP/s"
-    return Finding("precision", GOOD, says, figures=rates)
+    """Which one `run.precision: auto` takes here, and why."""
+    device, own = accelerator.device, chosen("auto", accelerator)
+    why = ""
+    if device.type == "cpu":
+        timed = len(measured(device)) > 1
+        why = ", the faster one here" if timed else ", as this CPU has no instructions for bf16"
+    return Finding("precision", GOOD, f"run.precision=auto takes {own}{why}")
 
 
 def training(accelerator: Accelerator, seconds: float) -> Finding:
     """Images/s at three resolutions, uncompiled, in what `run.precision: auto` takes here.
 
-    The demo's networks on a CPU, elsewhere the paper's; an update without Adam's part.
+    The paper's networks where the device reaches what they want, else the demo's; an update
+    without Adam's part.
     """
-    device = accelerator.device
-    on_cpu = device.type == "cpu"
-    config = load_config(*("demo",) if on_cpu else (None, ["network.resolution=256"]))
-    wanted = (8, 16, 32) if on_cpu else (16, 64, 256)
+    device, precision = accelerator.device, chosen("auto", accelerator)
+    reached, _ = tflops(device, precision)
+    large = reached >= PAPERS_TFLOPS
+    config = load_config(*(None, ["network.resolution=256"]) if large else ("demo",))
+    wanted = (16, 64, 256) if large else (8, 16, 32)
     phases = config.make_schedule().phases
     phases = tuple(p for p in phases if p.resolution in wanted and not p.fading)
     schedule = Schedule(phases, phases[-1].end_nimg)
     G, D = make_networks(config, 0, device)
     loss = make_loss(config)
     costs = CostModel(schedule, count_gflops(G, D, loss, schedule))
-    precision = chosen(config.run.precision, accelerator)
     with computing_in(precision, device):
         measure(costs, G, D, loss, accelerator, seconds)
-    return told(costs, precision, product_tflops(device, precision), accelerator.num_processes)
+    return told(costs, precision, reached, accelerator.num_processes)
 
 
 def told(costs: CostModel, precision: str, peak: float, processes: int) -> Finding:
-    """`peak`: TFLOP/s of a product on this process's device."""
+    """`peak`: TFLOP/s that this process's device reaches, as told a line before."""
     figures, parts = {}, []
     for phase, per_image in costs.seconds.items():
         rate = 1 / per_image
         share = rate / processes * costs.gflops[phase] / 1000 / peak
         r = f"{phase.resolution}x{phase.resolution}"
-        figures[r] = {"images_per_sec": rate, "share_of_product": share}
+        figures[r] = {"images_per_sec": rate, "share_of_speed": share}
         parts.append(f"{rate:,.0f} at {r} ({100 * share:.0f} %)")
-    says = f"images/s in {precision} (of what a product allows): {', '.join(parts)}"
+    says = f"images/s in {precision} (of the speed above): {', '.join(parts)}"
     if len(parts) < len(costs.schedule.phases) or share < LEAST_SHARE:
         more = f"choose smaller networks, or another machine; {LEFT_ALONE}"
         return Finding("training", SLOW, says, more, figures)

@@ -1,16 +1,18 @@
 """What is installed, and the devices, memory and compiler that it finds."""
 
+import logging
 import os
 import shutil
 import subprocess
-from importlib.util import find_spec
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
 import torch
 
 from progan import machine
-from progan.compiling import compiled, reason
+from progan.compiling import compiled, lacking, needs, reason
 from progan.doctor.finding import GOOD, NOT_HERE, SLOW, WRONG, Finding
 from progan.launch import processes
 from progan.words import human_bytes
@@ -32,7 +34,7 @@ def driver() -> Finding:
         return Finding(
             "driver",
             GOOD if known else NOT_HERE,
-            f"no nvidia-smi; torch sees {torch.cuda.device_count()} GPUs",
+            f"no nvidia-smi; GPUs that torch sees: {torch.cuda.device_count()}",
         )
     words = [tool, "--query-gpu=driver_version", "--format=csv,noheader"]
     told = subprocess.run(words, capture_output=True, text=True, timeout=20)
@@ -101,15 +103,15 @@ def shared_memory(folder: Path = Path("/dev/shm")) -> Finding:
 
 def compiler(chosen: torch.device) -> Finding:
     """What `torch.compile` needs, and a function of one line compiled."""
-    on_gpu = chosen.type == "cuda"
-    needed = "triton" if on_gpu else os.environ.get("CXX", "g++")
-    if not (find_spec(needed) if on_gpu else shutil.which(needed)):
-        says = f"no {needed}: training is not compiled"
-        return Finding("compiler", SLOW if on_gpu else NOT_HERE, says, f"install {needed}")
+    if missing := lacking(chosen):
+        says = f"no {missing}: training is not compiled, and slower"
+        state = SLOW if chosen.type == "cuda" else NOT_HERE
+        return Finding("compiler", state, says, f"install {missing}")
     x = torch.arange(1000.0, device=chosen)
     (function,) = compiled(lambda x: (x.sin() * 2 + 1).sum())
     try:
-        found = function(x)
+        with silent(logging.WARNING):  # torch's, of a toolkit without a GPU
+            found = function(x)
     except Exception as error:  # of any kind: compilers are other programs
         return not_compiled("compiler", error)
     expected = (x.double().cpu().sin() * 2 + 1).sum()
@@ -117,7 +119,18 @@ def compiler(chosen: torch.device) -> Finding:
     if not error < 1e-4:
         remedy = "set -o run.compile=false, and report it"
         return Finding("compiler", WRONG, f"compiled code errs by {error:.1e}", remedy)
-    return Finding("compiler", GOOD, f"{needed}: a small function compiles, and is right")
+    return Finding("compiler", GOOD, f"{needs(chosen)}: a small function compiles, and is right")
+
+
+@contextmanager
+def silent(level: int) -> Iterator[None]:
+    """Without what is logged up to a level, by whomever."""
+    before = logging.root.manager.disable
+    logging.disable(level)
+    try:
+        yield
+    finally:
+        logging.disable(before)
 
 
 def not_compiled(name: str, error: Exception) -> Finding:

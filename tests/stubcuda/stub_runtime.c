@@ -411,6 +411,7 @@ int cublasLtMatmulAlgoGetHeuristic(void *handle, void *product, void *a, void *b
 
 /* These replace at::Context::userEnabledCuDNN() const of PyTorch, which torch.backends.cudnn.enabled
  * shows. The real cuDNN ends in a segmentation fault here; without it PyTorch takes its own
- * convolutions. Setting torch.backends.cudnn.enabled has no effect under the stub. */
-int _ZNK2at7Context16userEnabledCuDNNEv(void *context) { return 0; }
+ * convolutions. Setting torch.backends.cudnn.enabled has no effect under the stub. Where nothing is
+ * computed, of tensors without values, $STUB_CUDNN has PyTorch choose layouts for cuDNN. */
+int _ZNK2at7Context16userEnabledCuDNNEv(void *context) { return getenv("STUB_CUDNN") != 0; }
 int _ZNK2at7Context19userEnabledCuDNNSDPEv(void *context) { return 0; } /* its attention */
