@@ -14,7 +14,7 @@ import torch
 from accelerate.state import AcceleratorState
 from PIL import Image
 
-from progan import bench, costs
+from progan import bench, costs, speeds
 
 # 4x4 for 4 updates, 8x8 fading in for 4, then 8x8: twelve updates see two phase boundaries.
 TINY = {
@@ -80,9 +80,9 @@ def own_cache(tmp_path_factory):
     torch.set_num_threads(1)
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def little_to_collect():
-    """Modules and tests are no garbage: a run collects three times, a third of a second each."""
+    """Modules and tests are no garbage, and torch's take a third of a second to look through."""
     gc.collect()
     gc.freeze()
 
@@ -141,6 +141,14 @@ def here(tmp_path, monkeypatch) -> Path:
     """An empty folder, and the current one."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """`progan bench` times one update of each kind, where the figures' values do not matter."""
+    monkeypatch.setattr(bench, "WARM_UP", 1)
+    monkeypatch.setattr(bench, "REPEATS", {0.0: 1})
+    monkeypatch.setattr(speeds, "CONVOLUTIONS", [[4, 8], [8, 4]])
 
 
 @pytest.fixture
