@@ -9,13 +9,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import options, progan, torchrun
+from click.testing import CliRunner, Result
+from conftest import options, torchrun
 from PIL import Image
 from test_train import assert_identical, state, stop_after, train
 
+from progan.cli import main
 from progan.data import plan, prepare
 from progan.data.images import Square
 from progan.data.sources import find
+
+
+def run(*arguments: object) -> Result:
+    """A command in this process."""
+    return CliRunner().invoke(main, list(map(str, arguments)), catch_exceptions=False)
 
 
 @pytest.fixture(scope="module")
@@ -132,12 +139,12 @@ def test_a_run_whose_data_has_moved_is_told_how_to_go_on(squares, tmp_path):
     shutil.copytree(squares, tmp_path / "here")
     train(tmp_path / "here", tmp_path / "run", data__labels="true")
     (tmp_path / "here").rename(tmp_path / "there")
-    result = progan("train", "--resume", tmp_path / "run")
-    assert result.returncode == 2
+    result = run("train", "--resume", tmp_path / "run")
+    assert result.exit_code == 2
     assert f"--resume {tmp_path / 'run'} -o data.source=PATH" in result.stderr
     moved = f"data.source={tmp_path / 'there'}"
-    result = progan("train", "--resume", tmp_path / "run", "-o", moved)
-    assert result.returncode == 0 and "already complete" in result.stdout, result.stderr
+    result = run("train", "--resume", tmp_path / "run", "-o", moved)
+    assert result.exit_code == 0 and "already complete" in result.stdout, result.stderr
 
 
 MISTAKES = {
@@ -156,8 +163,8 @@ def test_prepared_data_that_do_not_fit(squares, tmp_path, message):
     """Reference: the part of each message that tells what to do; exit code 2, no run folder."""
     prepare.prepare(find(str(squares)), tmp_path / "pyramid", Square(8))
     arguments = ["--data", tmp_path / "pyramid", "--run-dir", tmp_path / "run"]
-    result = progan("train", *arguments, *options(**MISTAKES[message]))
-    assert result.returncode == 2 and "Traceback" not in result.stderr
+    result = run("train", *arguments, *options(**MISTAKES[message]))
+    assert result.exit_code == 2 and "Traceback" not in result.stderr
     assert re.search(message, result.stderr.replace("\n", " ")), result.stderr
     assert not (tmp_path / "run").exists()
 
@@ -166,8 +173,8 @@ def test_unfinished_data_and_shards_with_useless_settings_are_refused(squares, t
     """An interrupted preparation is never trained on; nothing is kept of shards."""
     prepare.prepare(find(str(squares)), tmp_path / "pyramid", Square(8))
     (tmp_path / "pyramid" / "meta.json").rename(tmp_path / "pyramid" / "unfinished.jsonl")
-    result = progan("train", "--data", tmp_path / "pyramid", *options())
-    assert result.returncode == 2 and "is not finished" in result.stderr
+    result = run("train", "--data", tmp_path / "pyramid", *options())
+    assert result.exit_code == 2 and "is not finished" in result.stderr
     data = shards(squares, tmp_path / "shards")
-    result = progan("train", "--data", data, *options(data__storage="png"))
-    assert result.returncode == 2 and "data.storage has no effect" in result.stderr
+    result = run("train", "--data", data, *options(data__storage="png"))
+    assert result.exit_code == 2 and "data.storage has no effect" in result.stderr
