@@ -10,8 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
-from conftest import options, torchrun
+from conftest import options
+from float64 import compute_in_float64
 from PIL import Image
+from test_processes import assert_equal_to_rounding, train_in_float64
 from test_train import assert_identical, state, stop_after, train
 
 from progan.cli import main
@@ -113,18 +115,16 @@ def test_where_and_how_the_data_are_kept_may_change_on_resume(squares, whole, tm
 
 
 @pytest.mark.slow
-def test_two_processes_equal_one_on_shards(squares, tmp_path):
-    """Reference: one process, weights to rounding. Both read their shares from the shards."""
+def test_two_processes_equal_one_on_shards(squares, tmp_path, monkeypatch):
+    """Reference: one process, in float64, to rounding. Both read their shares from the shards."""
     settings = {"data__labels": "true", "schedule__batch_size": 16, "schedule__total_kimg": 0.192}
     settings |= {"schedule__stable_kimg": 0.064, "schedule__fade_kimg": 0.064}
     data = shards(squares, tmp_path / "shards")
-    more = options(**settings)
-    torchrun(2, "train", "--data", data, "--run-dir", tmp_path / "two", *more)
+    words = ["train", "--data", data, "--run-dir", tmp_path / "two", *options(**settings)]
+    train_in_float64(2, *words)
+    compute_in_float64(monkeypatch.setattr)
     train(data, tmp_path / "one", **settings)
-    one, two = state(tmp_path / "one"), state(tmp_path / "two")
-    for name, value in one.items():
-        if name.startswith(("/G/", "/D/", "/G_ema/")):
-            assert np.abs(value.numpy() - two[name].numpy()).max() < 5e-6, name
+    assert_equal_to_rounding(tmp_path / "one", tmp_path / "two")
 
 
 def test_the_share_of_time_spent_on_data_is_reported(whole):
