@@ -23,7 +23,8 @@ def begin_what_fits(step: Step, phase: Phase, restart: bool) -> Phase:
     Raises:
         UserError: not even the smallest part of the batch fits.
     """
-    memory.release(step.accelerator.device)  # what the phase before has left is of other sizes
+    if step.accelerator.device.type != "cpu":
+        memory.release(step.accelerator.device)  # what the phase before has left is of other sizes
     while not rehearsed(step, phase, restart):
         smaller = halved(phase, step)
         if smaller is None:

@@ -1,5 +1,6 @@
 """Small real runs: a folder of images, a tiny config, the command line in a process of its own."""
 
+import gc
 import os
 import signal
 import socket
@@ -12,6 +13,8 @@ import pytest
 import torch
 from accelerate.state import AcceleratorState
 from PIL import Image
+
+from progan import bench, costs, speeds
 
 # 4x4 for 4 updates, 8x8 fading in for 4, then 8x8: twelve updates see two phase boundaries.
 TINY = {
@@ -77,6 +80,42 @@ def own_cache(tmp_path_factory):
     torch.set_num_threads(1)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def little_to_collect():
+    """Modules and tests are no garbage, and torch's take a third of a second to look through."""
+    gc.collect()
+    gc.freeze()
+
+
+def shape_of(network: torch.nn.Module) -> str:
+    """All that an update's FLOPs depend on: settings and sizes, layer by layer."""
+    plain = (int, float, str, tuple, type(None))
+    return repr(
+        [
+            (name, {key: value for key, value in vars(layer).items() if isinstance(value, plain)})
+            for name, layer in network.named_modules()
+        ]
+        + [tuple(parameter.shape) for parameter in network.parameters()]
+    )
+
+
+@pytest.fixture(scope="session", autouse=True)
+def counted_once():
+    """FLOPs of an update, which take a start as long as a tiny run trains, and are always these."""
+    count, known = costs.gflops_per_image, {}
+
+    def gflops_per_image(G, D, loss, phase):
+        update = (shape_of(G), shape_of(D), loss, phase.resolution, phase.fading)
+        if update not in known:
+            known[update] = count(G, D, loss, phase)
+        return known[update]
+
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (costs, bench):
+            patch.setattr(module, "gflops_per_image", gflops_per_image)
+        yield
+
+
 @pytest.fixture(scope="session", autouse=True)
 def interruptible():
     """A shell that runs the tests in the background has them ignore Ctrl-C; some send it."""
@@ -102,6 +141,14 @@ def here(tmp_path, monkeypatch) -> Path:
     """An empty folder, and the current one."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """`progan bench` times one update of each kind, where the figures' values do not matter."""
+    monkeypatch.setattr(bench, "WARM_UP", 1)
+    monkeypatch.setattr(bench, "REPEATS", {0.0: 1})
+    monkeypatch.setattr(speeds, "CONVOLUTIONS", [[4, 8], [8, 4]])
 
 
 @pytest.fixture

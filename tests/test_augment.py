@@ -332,7 +332,7 @@ def critic_loss(G, D, batch, alpha, policy):
 
 @pytest.mark.parametrize("policy", [("color",), ("translation", "cutout"), tuple(KINDS)])
 @pytest.mark.parametrize("alpha", [None, 0.3])
-def test_critics_update(all_float64, policy, alpha):
+def test_critics_update(policy, alpha):
     """Reference: the formula with images augmented by plain loops, and `backward`. Fails if the
     reals are augmented before their crossfade, the penalty sees others, or draws are swapped."""
     G, D = networks()
@@ -346,7 +346,7 @@ def test_critics_update(all_float64, policy, alpha):
 
 
 @pytest.mark.parametrize("policy", [("color",), ("translation", "cutout"), tuple(KINDS)])
-def test_generators_update(all_float64, policy):
+def test_generators_update(policy):
     """Reference: finite differences of the score of fakes augmented by plain loops: the gradient
     comes through the augmentation."""
     G, D = networks()
@@ -368,7 +368,7 @@ def test_generators_update(all_float64, policy):
 
 
 @pytest.mark.parametrize("update", [critic_gradients, generator_gradients])
-def test_passes_equal_one(all_float64, update):
+def test_passes_equal_one(update):
     """Reference: all 8 images in one pass; each keeps its draws when the batch is split."""
     G, D = networks()
     batch = augmented_batch(8)

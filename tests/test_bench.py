@@ -40,14 +40,6 @@ UNTIL_FADED = {"schedule__total_kimg": 0.064}  # 4x4 stable, 8x8 fading, and no 
 PHASE = Phase(8, True, 64, 192, 16, None, 0.001, 0.0, 0.99, 1e-8)
 
 
-@pytest.fixture
-def quick(monkeypatch):
-    """One update of each kind is timed, where the figures' values do not matter."""
-    monkeypatch.setattr(bench, "WARM_UP", 1)
-    monkeypatch.setattr(bench, "REPEATS", {0.0: 1})
-    monkeypatch.setattr(speeds, "CONVOLUTIONS", [[4, 8], [8, 4]])
-
-
 def run(*arguments: object):
     return CliRunner().invoke(main, ["bench", *map(str, arguments)], catch_exceptions=False)
 
@@ -576,6 +568,7 @@ def test_largest_batch_by_trial(batch_size, processes, group, monkeypatch):
     """Reference: all sizes by brute force, on a device with room for every number of images."""
     phase = replace(PHASE, batch_size=batch_size)
     monkeypatch.setattr(fitting, "on_any", lambda accelerator, flag: flag)
+    monkeypatch.setattr(memory, "release", lambda device: None)  # there is none, and many tries
     for room in range(0, batch_size + 2):
         step = Device("cuda", room, processes, group)
         expected = largest(phase, processes, group, lambda n, room=room: n <= room)

@@ -1,11 +1,14 @@
 """When updates are compiled: where it pays, as it was decided at the phase's begin."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from click.testing import CliRunner
 from conftest import assert_identical, flat, load_checkpoint, options
 
 from progan import compiling
+from progan.build import compiles
 from progan.cli import main
 from progan.compiling import SECONDS, SPEEDUP, pays
 from progan.config import Config
@@ -69,18 +72,26 @@ class Choices:
 @pytest.mark.parametrize(
     ("seconds", "settings", "expected"),
     [
-        (1e6, {"run__compile": "auto"}, True),
-        (1, {"run__compile": "auto"}, False),
-        (1, {"run__compile": "true"}, True),
-        (1e6, {"run__compile": "false"}, False),
-        (1e6, {"run__compile": "auto", "run__deterministic": "true"}, False),
+        (1e6, {"compile": "auto"}, True),
+        (1, {"compile": "auto"}, False),
+        (1, {"compile": True}, True),
+        (1e6, {"compile": False}, False),
+        (1e6, {"compile": "auto", "deterministic": True}, False),
     ],
 )
-def test_each_phase_decides(photos, tmp_path, monkeypatch, compiler, seconds, settings, expected):
+def test_settings_decide(compiler, seconds, settings, expected):
     """Reference: `pays`, the setting where it says so, and no measured time in deterministic
-    runs; it is said, and kept in the checkpoint."""
-    choices = Choices(monkeypatch, seconds)
-    output = train(photos, tmp_path, **settings)
+    runs."""
+    costs = SimpleNamespace(seconds_of=lambda phase: seconds)
+    accelerator = SimpleNamespace(device=CPU, num_processes=1)
+    assert compiles(Config(run=settings), costs, None, accelerator) is expected
+
+
+@pytest.mark.parametrize("seconds", [1e6, 1])
+def test_each_phase_decides(photos, tmp_path, monkeypatch, compiler, seconds):
+    """Reference: `pays`; it is said, and kept in the checkpoint."""
+    choices, expected = Choices(monkeypatch, seconds), seconds > 1
+    output = train(photos, tmp_path, run__compile="auto")
     assert choices.seen == [expected] * 3
     assert output.count("compiling for ") == 3 * expected
     assert load_checkpoint(tmp_path)["progress"]["compiled"] is expected
@@ -120,18 +131,15 @@ def test_a_checkpoint_without_the_choice_goes_on(photos, tmp_path, monkeypatch):
     assert_identical(*({k: v for k, v in x.items() if k not in timing} for x in (a, b)))
 
 
-@pytest.mark.parametrize(
-    ("setting", "deterministic", "expected"),
-    [("auto", "false", True), ("auto", "true", False), ("false", "false", False)],
-)
-def test_bench_decides_as_training(monkeypatch, compiler, setting, deterministic, expected):
-    """Reference: what training is told in `test_each_phase_decides`."""
+@pytest.mark.parametrize("deterministic", ["false", "true"])
+def test_bench_decides_as_training(monkeypatch, compiler, quick, deterministic):
+    """Reference: what training is told in `test_settings_decide`."""
     choices = Choices(monkeypatch, 1e6)
-    settings = {"run__compile": setting, "run__deterministic": deterministic}
+    settings = {"run__compile": "auto", "run__deterministic": deterministic}
     words = ["bench", "--resolutions", "4", *options(**settings)]
     result = CliRunner().invoke(main, words, catch_exceptions=False)
     assert result.exit_code == 0, result.output
-    assert choices.seen == [expected]
+    assert choices.seen == [deterministic == "false"]
 
 
 def test_a_failed_compiler_is_remembered(photos, tmp_path, monkeypatch, compiler):

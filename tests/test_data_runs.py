@@ -9,13 +9,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import options, progan, torchrun
+from click.testing import CliRunner, Result
+from conftest import options
+from float64 import compute_in_float64
 from PIL import Image
+from test_processes import assert_equal_to_rounding, train_in_float64
 from test_train import assert_identical, state, stop_after, train
 
+from progan.cli import main
 from progan.data import plan, prepare
 from progan.data.images import Square
 from progan.data.sources import find
+
+
+def run(*arguments: object) -> Result:
+    """A command in this process."""
+    return CliRunner().invoke(main, list(map(str, arguments)), catch_exceptions=False)
 
 
 @pytest.fixture(scope="module")
@@ -106,18 +115,16 @@ def test_where_and_how_the_data_are_kept_may_change_on_resume(squares, whole, tm
 
 
 @pytest.mark.slow
-def test_two_processes_equal_one_on_shards(squares, tmp_path):
-    """Reference: one process, weights to rounding. Both read their shares from the shards."""
+def test_two_processes_equal_one_on_shards(squares, tmp_path, monkeypatch):
+    """Reference: one process, in float64, to rounding. Both read their shares from the shards."""
     settings = {"data__labels": "true", "schedule__batch_size": 16, "schedule__total_kimg": 0.192}
     settings |= {"schedule__stable_kimg": 0.064, "schedule__fade_kimg": 0.064}
     data = shards(squares, tmp_path / "shards")
-    more = options(**settings)
-    torchrun(2, "train", "--data", data, "--run-dir", tmp_path / "two", *more)
+    words = ["train", "--data", data, "--run-dir", tmp_path / "two", *options(**settings)]
+    train_in_float64(2, *words)
+    compute_in_float64(monkeypatch.setattr)
     train(data, tmp_path / "one", **settings)
-    one, two = state(tmp_path / "one"), state(tmp_path / "two")
-    for name, value in one.items():
-        if name.startswith(("/G/", "/D/", "/G_ema/")):
-            assert np.abs(value.numpy() - two[name].numpy()).max() < 5e-6, name
+    assert_equal_to_rounding(tmp_path / "one", tmp_path / "two")
 
 
 def test_the_share_of_time_spent_on_data_is_reported(whole):
@@ -132,12 +139,12 @@ def test_a_run_whose_data_has_moved_is_told_how_to_go_on(squares, tmp_path):
     shutil.copytree(squares, tmp_path / "here")
     train(tmp_path / "here", tmp_path / "run", data__labels="true")
     (tmp_path / "here").rename(tmp_path / "there")
-    result = progan("train", "--resume", tmp_path / "run")
-    assert result.returncode == 2
+    result = run("train", "--resume", tmp_path / "run")
+    assert result.exit_code == 2
     assert f"--resume {tmp_path / 'run'} -o data.source=PATH" in result.stderr
     moved = f"data.source={tmp_path / 'there'}"
-    result = progan("train", "--resume", tmp_path / "run", "-o", moved)
-    assert result.returncode == 0 and "already complete" in result.stdout, result.stderr
+    result = run("train", "--resume", tmp_path / "run", "-o", moved)
+    assert result.exit_code == 0 and "already complete" in result.stdout, result.stderr
 
 
 MISTAKES = {
@@ -156,8 +163,8 @@ def test_prepared_data_that_do_not_fit(squares, tmp_path, message):
     """Reference: the part of each message that tells what to do; exit code 2, no run folder."""
     prepare.prepare(find(str(squares)), tmp_path / "pyramid", Square(8))
     arguments = ["--data", tmp_path / "pyramid", "--run-dir", tmp_path / "run"]
-    result = progan("train", *arguments, *options(**MISTAKES[message]))
-    assert result.returncode == 2 and "Traceback" not in result.stderr
+    result = run("train", *arguments, *options(**MISTAKES[message]))
+    assert result.exit_code == 2 and "Traceback" not in result.stderr
     assert re.search(message, result.stderr.replace("\n", " ")), result.stderr
     assert not (tmp_path / "run").exists()
 
@@ -166,8 +173,8 @@ def test_unfinished_data_and_shards_with_useless_settings_are_refused(squares, t
     """An interrupted preparation is never trained on; nothing is kept of shards."""
     prepare.prepare(find(str(squares)), tmp_path / "pyramid", Square(8))
     (tmp_path / "pyramid" / "meta.json").rename(tmp_path / "pyramid" / "unfinished.jsonl")
-    result = progan("train", "--data", tmp_path / "pyramid", *options())
-    assert result.returncode == 2 and "is not finished" in result.stderr
+    result = run("train", "--data", tmp_path / "pyramid", *options())
+    assert result.exit_code == 2 and "is not finished" in result.stderr
     data = shards(squares, tmp_path / "shards")
-    result = progan("train", "--data", data, *options(data__storage="png"))
-    assert result.returncode == 2 and "data.storage has no effect" in result.stderr
+    result = run("train", "--data", data, *options(data__storage="png"))
+    assert result.exit_code == 2 and "data.storage has no effect" in result.stderr

@@ -1,7 +1,6 @@
 """`run.device` and --device: what is there is taken, what is not is refused, with what there is."""
 
 import logging
-import os
 import subprocess
 import sys
 
@@ -80,38 +79,49 @@ def test_untested_devices_are_told(machine_with, monkeypatch, caplog, kind, hip,
     assert all(f"not been tested {told}: progan doctor" in line for line in caplog.messages)
 
 
-def accelerator_on(name: str, code: str = "", **environment: str) -> subprocess.CompletedProcess:
-    """Prints the device of an accelerator that was made for one of that name, in a process of its
-    own; torch need not have such a device for that."""
-    lines = [
-        "import torch",
-        "from pathlib import Path",
-        "from progan.distributed import make_accelerator",
-        code,
-        f"print(make_accelerator(Path('.'), None, device=torch.device('{name}')).device)",
-    ]
-    words = [sys.executable, "-c", "\n".join(lines)]
-    environment = os.environ | environment
-    return subprocess.run(words, capture_output=True, text=True, env=environment, timeout=120)
+def accelerators_on(*names: str, code: str = "") -> subprocess.CompletedProcess:
+    """Prints the device of an accelerator that was made for each name, or what was said instead, in
+    a process of its own; torch need not have such a device for that."""
+    words = [sys.executable, "-c", MAKES_ACCELERATORS.format(code=code), *names]
+    return subprocess.run(words, capture_output=True, text=True, timeout=120)
+
+
+MAKES_ACCELERATORS = """
+import os, sys
+from pathlib import Path
+import torch
+from accelerate.state import AcceleratorState
+from progan.distributed import make_accelerator
+{code}
+for name in sys.argv[1:]:
+    AcceleratorState._reset_state(reset_partial_state=True)
+    device, *variables = name.split()
+    os.environ.update(variable.split("=") for variable in variables)
+    try:
+        print(make_accelerator(Path("."), None, device=torch.device(device)).device)
+    except Exception as error:
+        print(type(error).__name__, type(error.__cause__).__name__, error, sep=": ")
+"""
 
 
 def test_accelerate_takes_the_device():
     """Reference: the name that was given, whatever Accelerate's own variable says."""
-    for name, other in (("cuda:1", "cuda:0"), ("cpu", "cuda:1")):
-        result = accelerator_on(name, ACCELERATE_TORCH_DEVICE=other)
-        assert result.stdout == f"{name}\n", result.stderr
+    other = "ACCELERATE_TORCH_DEVICE=cuda:"
+    result = accelerators_on(f"cuda:1 {other}0", f"cpu {other}1")
+    assert result.stdout == "cuda:1\ncpu\n", result.stderr
 
 
 def test_gpus_that_cannot_talk_get_a_sentence():
     """Reference: Accelerate's own error, where its check of GPUs and driver fails."""
     fails = "from accelerate import state\nstate.check_cuda_p2p_ib_support = lambda: False"
-    result = accelerator_on("cuda:0", fails)
-    assert "NotImplementedError: Using RTX 4000 series" in result.stderr
-    last = result.stderr.splitlines()[-1]
-    assert last.startswith("progan.errors.UserError: with this driver several GPUs of the RTX 40")
-    assert "set NCCL_P2P_DISABLE=1 and NCCL_IB_DISABLE=1" in last
-    silenced = {"NCCL_P2P_DISABLE": "1", "NCCL_IB_DISABLE": "1"}
-    assert accelerator_on("cuda:0", fails, **silenced).stdout == "cuda:0\n"
+    silenced = "NCCL_P2P_DISABLE=1 NCCL_IB_DISABLE=1"
+    result = accelerators_on("cuda:0", f"cuda:0 {silenced}", code=fails)
+    told, device = result.stdout.splitlines()
+    assert told.startswith(
+        "UserError: NotImplementedError: with this driver several GPUs of the RTX 40"
+    )
+    assert "set NCCL_P2P_DISABLE=1 and NCCL_IB_DISABLE=1" in told
+    assert device == "cuda:0"
 
 
 def test_commands_refuse_what_is_not_there(photos, here):

@@ -13,7 +13,7 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 
-from progan import layers, updates
+from progan import layers, speeds, updates
 from progan.cli import main
 from progan.data.cache import lock
 from progan.doctor import checks, folders, numbers, speed, system
@@ -40,6 +40,8 @@ def small(monkeypatch):
     """The command on the CPU in seconds: little is computed, and nothing compiled."""
     monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
     monkeypatch.setattr(checks.examine, "__defaults__", (SMALL,))
+    monkeypatch.setattr(speed, "LONG", 0)
+    monkeypatch.setattr(speeds, "CONVOLUTIONS", [[4, 8], [8, 4]])
     monkeypatch.setattr(checks.system, "compiler", lambda device: Finding("compiler", GOOD, ""))
     monkeypatch.setattr(checks, "training", lambda *_: Finding("training", GOOD, ""))
 
@@ -249,12 +251,14 @@ def test_all_reduce_between_processes(monkeypatch):
 
 SCRIPT = """
 import sys
-from progan.doctor import checks
+from progan import speeds
+from progan.doctor import checks, speed
 from progan.doctor.finding import Finding
 from progan.launch import is_main
 sys.path.insert(0, {tests!r})
 from test_doctor import SMALL
 checks.examine.__defaults__ = (SMALL,)
+speed.LONG, speeds.CONVOLUTIONS = 0, [[4, 8], [8, 4]]
 checks.system.compiler = lambda device: Finding("compiler", "good" if is_main() else "slow", "")
 from progan.cli import main
 main()

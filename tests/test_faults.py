@@ -79,8 +79,9 @@ def test_a_stop_file_ends_a_run_once(photos, tmp_path):
     assert not (run_dir / STOP).exists()
     shown = load_checkpoint(run_dir)["progress"]["nimg"]
     total = shown / 1000 + 0.08
-    again = progan("train", "--resume", run_dir, "-o", f"schedule.total_kimg={total}")
-    assert again.returncode == 0 and "done" in again.stdout
+    words = ["train", "--resume", str(run_dir), "-o", f"schedule.total_kimg={total}"]
+    again = CliRunner().invoke(main, words, catch_exceptions=False)
+    assert again.exit_code == 0 and "done" in again.stdout
     assert load_checkpoint(run_dir)["progress"]["nimg"] == shown + 80
 
 

@@ -81,7 +81,7 @@ def test_adversarial_losses_pull_the_right_way(name):
 
 @pytest.mark.parametrize("target", [1.0, 750.0, 0.5])
 @pytest.mark.parametrize("scale", [0.1, 1.0, 100.0])
-def test_wgan_gp_of_a_linear_critic(all_float64, target, scale):
+def test_wgan_gp_of_a_linear_critic(target, scale):
     """Reference: (‖a‖ - γ)² / γ², the same at every image wherever it lies. Fails without the
     division by γ², with a norm not over all of C, H, W, or with a mean over images."""
     a = scale * noise(3, 4, 4)
@@ -97,7 +97,7 @@ def mix5():
 
 
 @pytest.mark.parametrize("target", [1.0, 750.0])
-def test_wgan_gp_looks_between_reals_and_fakes(all_float64, target):
+def test_wgan_gp_looks_between_reals_and_fakes(target):
     """Reference: a critic whose gradient at x is q x, so the norm tells where it was taken: at
     (1 - u) real + u fake, u each image's own; the real itself at 0, the fake at 1."""
     reals, fakes, q = noise(5, 2, 3, 3, seed=1) + 2, noise(5, 2, 3, 3, seed=2) - 3, noise(2, 3, 3)
@@ -107,7 +107,7 @@ def test_wgan_gp_looks_between_reals_and_fakes(all_float64, target):
     assert_same(penalty, [(norm - target) ** 2 / target**2 for norm in norms])
 
 
-def test_r1_looks_at_the_reals(all_float64):
+def test_r1_looks_at_the_reals():
     """Reference: ‖∇‖² / 2 of that critic at the reals, by loops, whatever fakes, mix and
     target are."""
     reals, q = noise(5, 2, 3, 3, seed=1) + 2, noise(2, 3, 3)
@@ -118,7 +118,7 @@ def test_r1_looks_at_the_reals(all_float64):
 
 
 @pytest.mark.parametrize("target", [1.0, 750.0])
-def test_gradient_of_wgan_gp_in_the_critics_weights(all_float64, target):
+def test_gradient_of_wgan_gp_in_the_critics_weights(target):
     """Reference: of (‖a‖ - γ)² / γ² by calculus, 2 (‖a‖ - γ) / γ² · a / ‖a‖. Zero or an error if
     the graph of the inner gradient were not kept."""
     a = noise(3, 4, 4).requires_grad_()
@@ -129,7 +129,7 @@ def test_gradient_of_wgan_gp_in_the_critics_weights(all_float64, target):
     assert_same(gradient, 2 * (norm - target) / target**2 * a.detach() / norm)
 
 
-def test_gradient_of_r1_in_the_critics_weights(all_float64):
+def test_gradient_of_r1_in_the_critics_weights():
     """Reference: of ‖a‖² / 2 by calculus: a."""
     a = noise(3, 4, 4).requires_grad_()
     images = noise(5, 3, 4, 4, seed=1)
@@ -140,7 +140,7 @@ def test_gradient_of_r1_in_the_critics_weights(all_float64):
 @pytest.mark.parametrize("name", sorted(PENALTIES))
 @pytest.mark.parametrize("fused", [True, False])
 @pytest.mark.parametrize("alpha", [None, 0.3])
-def test_penalties_differentiate_through_the_critic(all_float64, name, fused, alpha):
+def test_penalties_differentiate_through_the_critic(name, fused, alpha):
     """Reference: finite differences in every weight of a whole tiny critic, through convolutions,
     fade and minibatch stddev. This is the double backward that training needs."""
     torch.manual_seed(0)

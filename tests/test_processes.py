@@ -348,13 +348,13 @@ def test_alone_after_accelerate(monkeypatch):
 
 
 @pytest.mark.slow
-def test_two_machines_train_together(photos, tmp_path):
-    """Reference: one process, to rounding. Two agents of torchrun as on two machines, each with a
-    cache of its own, meet at an address and share the run's folder."""
+def test_two_machines_train_together(photos, tmp_path, monkeypatch):
+    """Reference: one process, in float64, to rounding. Two agents of torchrun as on two machines,
+    each with a cache of its own, meet at an address and share the run's folder."""
     words = [sys.executable, "-m", "torch.distributed.run", "--nnodes", "2"]
     words += ["--nproc_per_node", "1", "--rdzv_backend", "c10d", "--rdzv_id", "progan"]
-    words += ["--rdzv_endpoint", f"127.0.0.1:{free_port()}", "-m", "progan", "train"]
-    words += ["--data", str(photos), "--run-dir", str(tmp_path / "run"), *options(**BATCH)]
+    words += ["--rdzv_endpoint", f"127.0.0.1:{free_port()}", str(ROOT / "tests" / "float64.py")]
+    words += ["train", "--data", str(photos), "--run-dir", str(tmp_path / "run"), *options(**BATCH)]
     hosts = []
     for name in ("a", "b"):
         environment = os.environ | {"PROGAN_CACHE": str(tmp_path / f"cache-{name}")}
@@ -363,6 +363,7 @@ def test_two_machines_train_together(photos, tmp_path):
     outputs = [host.communicate(timeout=200) for host in hosts]
     assert [host.returncode for host in hosts] == [0, 0], outputs
     assert sum("done; make images with" in output for output, _ in outputs) == 1
+    compute_in_float64(monkeypatch.setattr)
     train(photos, tmp_path / "one", **BATCH)
     assert_equal_to_rounding(tmp_path / "one", tmp_path / "run")
 

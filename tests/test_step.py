@@ -43,7 +43,7 @@ def make_step(loss=R1, *, resolution=8, channels=3, c_dim=0, fused_scale=True, *
 
 
 def exactly(step: Step) -> Step:
-    """In float64, with the fixture `all_float64`."""
+    """In float64."""
     step.G.double(), step.D.double(), step.G_ema.double()
     return step
 
@@ -97,7 +97,7 @@ def test_penalty_takes_part_in_one_of_so_many_updates(interval):
 
 
 @pytest.mark.parametrize("fading", [False, True])
-def test_lazy_penalty_has_the_same_mean(all_float64, fading):
+def test_lazy_penalty_has_the_same_mean(fading):
     """Reference: the penalty in every update. With frozen weights the mean gradient of 4 updates,
     one with the penalty at 4 times its weight, is the same; each alone is not."""
     lazy, every = (exactly(make_step(penalty_interval=k)) for k in (4, 1))
@@ -117,7 +117,7 @@ def test_lazy_penalty_has_the_same_mean(all_float64, fading):
     assert not torch.allclose(grads[lazy][1][0], grads[every][0][0], rtol=1e-2)
 
 
-def test_reported_losses_are_of_the_update(all_float64):
+def test_reported_losses_are_of_the_update():
     """Reference: by hand. `Loss/gradient_penalty` is unweighted whatever the interval; `Loss/D` is
     the loss whose gradient was taken, so the penalty counts there as often as it stands for."""
     lazy, every = (exactly(make_step(penalty_interval=k)) for k in (4, 1))
@@ -157,7 +157,7 @@ def test_resume_keeps_the_penaltys_rhythm(photos, tmp_path):
 
 @pytest.mark.parametrize("n", [2, 3, 4, 8])
 @pytest.mark.parametrize("alpha", [None, 0.3])
-def test_one_pass_over_reals_and_fakes_equals_two(all_float64, n, alpha):
+def test_one_pass_over_reals_and_fakes_equals_two(n, alpha):
     """Reference: a critic's pass over the reals and one over the fakes: scores, label logits, and
     the gradients of the loss. Groups of minibatch stddev are of 4, or of a smaller batch's images,
     and were they to mix reals and fakes, scores would differ."""
@@ -211,7 +211,7 @@ def test_the_critics_fakes_have_no_graph():
 @pytest.mark.parametrize("n", [8, 16])
 @pytest.mark.parametrize("update", ["critic", "generator"])
 @pytest.mark.parametrize("fading", [False, True])
-def test_passes_of_batch_gpu_equal_one(all_float64, n, update, fading):
+def test_passes_of_batch_gpu_equal_one(n, update, fading):
     """Reference: the whole batch in one pass; gradients and statistics, with labels and
     augmentation. The passes are counted: 4 images each."""
     step = exactly(make_step(replace(R1, augment=ALL_KINDS), c_dim=3))
