@@ -93,9 +93,8 @@ def check_gradients(parameters, grads) -> None:
 def check_convolutions(watch: Watch, precision: str, channels: int = 3) -> None:
     """All are in the precision; the inner ones have the channels of a pixel side by side.
 
-    Inner ones are from features to features: not from or to images, not those of features that
-    minibatch stddev has added a map to, and not the penalty's derivatives in kernels, where
-    autograd lets images and channels change places. (Of grey images no layout is promised: their
+    Inner ones are from features to features: not from or to images or maps, and not the penalty's
+    derivatives in kernels, where autograd lets images and channels change places. (Of grey images no layout is promised: their
     one channel has no order, so cuDNN's backward from them makes features in planes.)
     """
     expected = BF16 if precision == "bf16" else torch.float32
@@ -143,7 +142,6 @@ def check_step(
     check_convolutions(watch, precision, channels)
     for parameters, grads in zip((step.D_parameters, step.G_parameters), found, strict=True):
         check_gradients(parameters, grads)
-        check_gradients(parameters, [parameter.grad for parameter in parameters])
     for name, value in (stats | {"skipped": step.skipped.sum()}).items():
         assert value.dtype == torch.float32 and value.shape == () and value.is_cuda, name
     for average, parameter in zip(step.G_averages, step.G_parameters, strict=True):
@@ -151,7 +149,7 @@ def check_step(
 
 
 def noted(step: Step) -> list[list[Tensor]]:
-    """The gradients of the step's updates, as they come: `apply` copies them into float32."""
+    """The gradients of the step's updates, as they come."""
     found, averaged = [], step.averaged
 
     def and_noted(*arguments):
