@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
@@ -18,7 +19,7 @@ from progan.updates import Loss, critic_gradients, generator_gradients
 
 
 class FlopCounter(TorchDispatchMode):
-    """Adds up the FLOPs of convolutions and matrix products while it is active.
+    """Adds up the FLOPs of convolutions and matrix products on the meta device, while it is active.
 
     torch's own `FlopCounterMode` also hooks modules, which `autograd.grad` does not allow.
     """
@@ -29,10 +30,25 @@ class FlopCounter(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
+        if func in ELEMENTWISE:  # torch works their shapes out in Python, a millisecond each
+            shapes = [x.shape for x in args if isinstance(x, Tensor)]
+            return args[0].new_empty(torch.broadcast_shapes(*shapes))
         out = func(*args, **kwargs)
         if func._overloadpacket in flop_registry:
             self.flops += flop_registry[func._overloadpacket](*args, **kwargs, out_val=out)
         return out
+
+
+aten = torch.ops.aten
+ELEMENTWISE = {  # the most frequent ones, of floating-point results
+    aten.leaky_relu.default,
+    aten.leaky_relu_backward.default,
+    aten.mul.Tensor,
+    aten.mul.Scalar,
+    aten.add.Tensor,
+    aten.div.Tensor,
+    aten.pow.Tensor_Scalar,
+}
 
 
 def random_update(G: Generator, D: Critic, loss: Loss, phase: Phase, n: int) -> None:

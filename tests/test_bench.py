@@ -881,7 +881,8 @@ def test_peak_of_a_known_device_is_used(here, quick, monkeypatch):
 def test_measured_peak(here, quick, monkeypatch):
     """Reference: the fastest convolution in the precision of the config, as measured for it; of a
     precision that was not measured no peak is told."""
-    monkeypatch.setattr(speeds, "measured", lambda device: {"fp32": [20.0, 50.0], "bf16": [70.0]})
+    rates = {"fp32": [20.0, 50.0], "bf16": [70.0]}
+    monkeypatch.setattr(speeds, "measured", lambda device, again: rates)
     small = {"network__resolution": 4}
     for precision, peak in (("fp32", 0.05), ("bf16", 0.07), ("tf32", None)):
         lines, content = measured(here, **small, run__precision=precision)

@@ -486,7 +486,7 @@ def test_default_resolution_leaves_out_no_more_than_max_bad(here):
     [
         (os.killpg, signal.SIGINT, 130),
         (os.kill, signal.SIGTERM, 143),
-        (os.killpg, signal.SIGTERM, 143),
+        pytest.param(os.killpg, signal.SIGTERM, 143, marks=pytest.mark.slow),
     ],
     ids=["Ctrl-C", "SIGTERM", "SIGTERM to all"],
 )

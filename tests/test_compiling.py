@@ -280,7 +280,10 @@ LAZY = {
 }
 
 
-@pytest.mark.parametrize(("settings", "graphs"), [({}, 2), (LAZY, 3)], ids=["paper", "lazy"])
+@pytest.mark.parametrize(
+    ("settings", "graphs"),
+    [pytest.param({}, 2, id="paper"), pytest.param(LAZY, 3, id="lazy", marks=pytest.mark.slow)],
+)
 def test_one_compilation_a_phase(photos, tmp_path, monkeypatch, settings, graphs):
     """Reference: counting, in a real run of two phases, stable and fading: two graphs a phase, or
     three where updates go with and without the penalty, all of them before its first update. So

@@ -265,6 +265,7 @@ main()
 """
 
 
+@pytest.mark.slow
 def test_two_processes(tmp_path, monkeypatch):
     """Reference: the command under torchrun with gloo: exit code 0, one report, the pair's
     all-reduce; what the second process finds worse is in it."""

@@ -94,8 +94,9 @@ def check_convolutions(watch: Watch, precision: str, channels: int = 3) -> None:
     """All are in the precision; the inner ones have the channels of a pixel side by side.
 
     Inner ones are from features to features: not from or to images or maps, and not the penalty's
-    derivatives in kernels, where autograd lets images and channels change places. (Of grey images no layout is promised: their
-    one channel has no order, so cuDNN's backward from them makes features in planes.)
+    derivatives in kernels, where autograd lets images and channels change places. (Of grey images
+    no layout is promised: their one channel has no order, so cuDNN's backward from them makes
+    features in planes.)
     """
     expected = BF16 if precision == "bf16" else torch.float32
     inner = []

@@ -149,6 +149,7 @@ def test_draws_at_once_are_the_same(setup):
     assert torch.equal(made.z, at_once.z) and torch.equal(made.mix, at_once.mix)
 
 
+@pytest.mark.slow
 def test_train(setup, report):
     """Reference: the schedule: three phases of four updates, ended in the middle of the fade."""
     gpu.run("train", setup, report, HOURS)

@@ -146,7 +146,7 @@ def test_measured_once(small, tmp_path, monkeypatch):
     """Reference: each convolution in each precision, once; then the figures that were kept, until
     torch, the number of threads or the processor is another."""
     rates = speeds.measured(CPU)
-    once = [(*shape, p, CPU) for p in ("fp32", "bf16") for shape in ([4, 8], [8, 4])]
+    once = [(*shape, p, CPU) for shape in ([4, 8], [8, 4]) for p in ("fp32", "bf16")]
     assert small == once and list(rates) == ["fp32", "bf16"]
     assert all(len(each) == 2 and min(each) > 0 for each in rates.values())
     assert speeds.measured(CPU) == rates and small == once
@@ -165,6 +165,17 @@ def test_measured_once(small, tmp_path, monkeypatch):
             assert small == once, name
     small.clear()
     assert speeds.measured(CPU) == rates and not small
+
+
+def test_the_best_of_a_busy_and_an_idle_machine_is_kept(small, monkeypatch):
+    """Reference: the faster of two times, each convolution by itself; asked for once more only."""
+    slow, fast = iter([1.0, 20.0, 3.0, 4.0]), iter([10.0, 2.0, 30.0, 4.0])
+    monkeypatch.setattr(speeds, "gflops", lambda *arguments: next(slow))
+    assert speeds.measured(CPU) == {"fp32": [1.0, 3.0], "bf16": [20.0, 4.0]}
+    monkeypatch.setattr(speeds, "gflops", lambda *arguments: next(fast))
+    best = {"fp32": [10.0, 30.0], "bf16": [20.0, 4.0]}
+    assert speeds.measured(CPU, again=True) == best
+    assert speeds.measured(CPU) == best
 
 
 @pytest.mark.parametrize(

@@ -222,7 +222,9 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize(
+    "how", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.slow)]
+)
 def test_interrupted_at_any_moment_it_goes_on(tmp_path, monkeypatch, small_png, how):
     """Reference: the files of an undisturbed preparation. What was done is not decoded again, but
     for what the workers had under way; the unfinished folder is never taken for a pyramid; no

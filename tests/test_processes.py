@@ -95,7 +95,8 @@ def test_processes_equal_one(photos, tmp_path, monkeypatch, kind, processes, pas
     assert images(tmp_path / "many").keys() == images(tmp_path / "one").keys()
 
 
-@pytest.mark.parametrize("then", [1, pytest.param(4, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("then", [1, 4])
 def test_a_run_goes_on_with_another_number_of_processes(photos, tmp_path, monkeypatch, then):
     """Reference: one process in one go, in float64, to rounding. Begun on two, stopped
     in mid-fade."""
