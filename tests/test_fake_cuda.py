@@ -1,6 +1,7 @@
 """What CUDA's dispatch and autocast make of a step and of samples, by tensors without values.
 
-They want a device, as autograd's engine asks CUDA for one: `test_stub.py` runs them on the stub.
+They want a device, as autograd's engine asks CUDA for one: `test_stub.py` runs them on the stub,
+where STUB_CUDNN=1 has PyTorch choose layouts as it does for cuDNN.
 """
 
 import warnings
