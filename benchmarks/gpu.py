@@ -14,6 +14,7 @@ import argparse
 import faulthandler
 import json
 import math
+import sys
 import time
 import traceback
 from collections.abc import Callable
@@ -28,6 +29,7 @@ from progan import machine, memory
 from progan.determinism import deterministic
 from progan.disk import DiskError, write_atomically
 from progan.distributed import make_accelerator
+from progan.errors import UserError
 from progan.options import check_target
 from progan.settings import load_config
 
@@ -178,4 +180,7 @@ def attempted(measure: Callable[[], Any], device: torch.device) -> Any:
 
 if __name__ == "__main__":
     faulthandler.enable()  # a crash of a library tells where
-    main()
+    try:
+        main()
+    except UserError as error:
+        sys.exit(f"Error: {error}")

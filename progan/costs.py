@@ -19,7 +19,7 @@ from progan.updates import Loss, critic_gradients, generator_gradients
 
 
 class FlopCounter(TorchDispatchMode):
-    """Adds up the FLOPs of convolutions and matrix products on the meta device, while it is active.
+    """Adds up the FLOPs of convolutions and matrix products while it is active.
 
     torch's own `FlopCounterMode` also hooks modules, which `autograd.grad` does not allow.
     """
@@ -30,7 +30,8 @@ class FlopCounter(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        if func in ELEMENTWISE:  # torch works their shapes out in Python, a millisecond each
+        # On the meta device torch works out their shapes in Python, which takes a millisecond each.
+        if func in ELEMENTWISE and args[0].is_meta:
             shapes = [x.shape for x in args if isinstance(x, Tensor)]
             return args[0].new_empty(torch.broadcast_shapes(*shapes))
         out = func(*args, **kwargs)

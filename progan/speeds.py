@@ -67,7 +67,8 @@ def measured(device: torch.device, again: bool = False) -> dict[str, list[float]
     A second or two, with this process's threads, at the first call; then kept for this machine in
     the cache. Other devices are not measured, so that nothing is found.
 
-    again: measure now, too, and keep the best: the machine may have been busy before.
+    again: the best of now and then, as the machine may have been busy then. What is kept stays, so
+        that `chosen` stays what it was.
     """
     if device.type != "cpu":
         return {}
@@ -83,13 +84,13 @@ def measured(device: torch.device, again: bool = False) -> dict[str, list[float]
     name = hashlib.sha256(json.dumps(of).encode()).hexdigest()[:16]
     path = cache_folder(None) / "speeds" / f"{name}.json"
     kept = load(path, of)
-    if kept and not again:
+    if kept is not None and not again:
         return kept
     # Precisions in turn, as what else runs here comes and goes.
     rows = [[gflops(*shape, p, device) for p in precisions] for shape in CONVOLUTIONS]
     rates = {p: list(column) for p, column in zip(precisions, zip(*rows, strict=True), strict=True)}
-    if kept:
-        rates = {p: list(map(max, rates[p], kept[p])) for p in precisions}
+    if kept is not None:
+        return {p: list(map(max, rates[p], kept[p])) for p in precisions}
     save(path, {"of": of, "gflops": rates})
     return rates
 

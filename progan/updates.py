@@ -164,13 +164,15 @@ def apply(optimizer: Optimizer, parameters: Sequence[Tensor], grads: Sequence[Te
 
     Returns 1.0 if the step was skipped, else 0.0 (0-dim). No parameter has a `.grad` afterwards.
     """
-    for parameter, grad in zip(parameters, grads, strict=True):
-        # The fused Adam goes through memory: with other strides it would move the wrong elements.
-        assert grad.stride() == parameter.stride(), "the gradients are not laid out as the weights"
-        parameter.grad = grad
     skipped = 1 - torch.stack(torch._foreach_norm(grads)).isfinite().all().float()
     optimizer.found_inf = skipped  # as a gradient scaler does: the fused Adam reads it
-    optimizer.step()
-    for parameter in parameters:
-        parameter.grad = None
+    try:
+        for parameter, grad in zip(parameters, grads, strict=True):
+            # The fused Adam goes through memory: other strides would move the wrong elements.
+            assert grad.stride() == parameter.stride(), "gradients are not laid out as the weights"
+            parameter.grad = grad
+        optimizer.step()
+    finally:
+        for parameter in parameters:
+            parameter.grad = None
     return skipped

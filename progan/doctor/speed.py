@@ -7,7 +7,7 @@ from progan import machine
 from progan.bench import timed
 from progan.build import make_loss, make_networks
 from progan.costs import CostModel, count_gflops, measure
-from progan.doctor.finding import GOOD, SLOW, Finding
+from progan.doctor.finding import GOOD, NOT_HERE, SLOW, Finding
 from progan.precision import computing_in
 from progan.schedule import Schedule
 from progan.settings import load_config
@@ -42,20 +42,20 @@ def product_tflops(device: torch.device, precision: str) -> float:
 
 
 def rate(device: torch.device, precision: str, own: str) -> Finding:
-    """What a precision reaches, beside the data sheet, or on a CPU beside `own`, auto's choice."""
+    """What a precision reaches, beside the data sheet. `own`: what `run.precision: auto` takes."""
     name, peak = f"speed, {precision}", machine.peak_tflops(device, precision)
+    on_cpu = device.type == "cpu"
+    if on_cpu and precision not in measured(device):
+        says = f"this CPU has no instructions for it; run.precision=auto takes {own}"
+        return Finding(name, NOT_HERE, says)
     reached, kind = tflops(device, precision)
     says, figures = f"{human_rate(reached)} in {kind}", {"tflops": reached, "peak_tflops": peak}
     if peak:
         says += f", {100 * reached / peak:.0f} % of the data sheet's"
         if reached < LEAST_OF_PEAK * peak:
             return Finding(name, SLOW, says, LEFT_ALONE, figures)
-    if device.type == "cpu" and precision != own:
-        best, _ = tflops(device, own)
-        if reached < best:
-            says += f", {100 * reached / best:.2g} % of {own}'s"
-            remedy = f"nothing to do: run.precision=auto takes {own} on this CPU"
-            return Finding(name, SLOW, says, remedy, figures)
+    if on_cpu and precision != own:
+        says += f"; run.precision=auto takes {own}"
     return Finding(name, GOOD, says, figures=figures)
 
 
