@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from progan import memory
 from progan.data.batches import Feed
+from progan.data.stream import Stream
 from progan.distributed import on_any
 from progan.errors import UserError
 from progan.schedule import Phase, Schedule, fits
@@ -14,11 +15,11 @@ from progan.step import Step
 SMALLER = "choose smaller networks (network.channel_base), or smaller groups (network.stddev_group)"
 
 
-def begin_what_fits(step: Step, phase: Phase, restart: bool) -> Phase:
+def begin_what_fits(step: Step, stream: Stream, phase: Phase, restart: bool) -> Phase:
     """Begin the phase and rehearse its step; while memory is short, with half the images a pass.
 
-    The update stays the same, as gradients are accumulated; on all processes alike. Returns the
-    phase as it was begun.
+    Before that goes a level of the data that is kept on the device. The update stays the same, as
+    gradients are accumulated; on all processes alike. Returns the phase as it was begun.
 
     Raises:
         UserError: not even the smallest part of the batch fits.
@@ -26,6 +27,9 @@ def begin_what_fits(step: Step, phase: Phase, restart: bool) -> Phase:
     if step.accelerator.device.type != "cpu":
         memory.release(step.accelerator.device)  # what the phase before has left is of other sizes
     while not rehearsed(step, phase, restart):
+        if on_any(step.accelerator, stream.let_go()):
+            memory.release(step.accelerator.device)
+            continue
         smaller = halved(phase, step)
         if smaller is None:
             n = phase.images_per_pass(step.accelerator.num_processes)
@@ -70,7 +74,7 @@ def try_phases(step: Step, feed: Feed, schedule: Schedule) -> Iterator[str]:
         memory.reset_peak(device)
         start = time.perf_counter()
         feed.critic(phase.start_nimg, phase.batch_size, phase.resolution)
-        n = begin_what_fits(step, phase, restart=True).images_per_pass(processes)
+        n = begin_what_fits(step, feed.stream, phase, restart=True).images_per_pass(processes)
         peak, seconds = memory.peak(device), time.perf_counter() - start
         needs = "" if peak is None else f", {peak / 2**30:.2f} GiB at most"
         yield f"{phase}: {n} images a forward pass{needs}; tried in {seconds:.1f} s"

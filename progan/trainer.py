@@ -91,7 +91,8 @@ class Trainer:
         newest, timeout = self.checkpoint.newest, self.config.run.timeout
         short_memory = short_memory_told(
             lambda: f"in {self.phase or 'the start'}",
-            "set schedule.batch_gpu to a part of the batch: the update stays the same",
+            "set schedule.batch_gpu to a part of the batch, which leaves the update the same, or "
+            "close other programs that use this device",
         )
         lost_processes = lost_processes_told(self.accelerator, timeout, newest)
         with closing(self.stream), lost_processes, short_memory:
@@ -172,7 +173,8 @@ class Trainer:
             self.outputs.say(f"compiling for {phase}")
         # First, as a level that is kept on the device takes memory, too.
         self.feed.critic(self.progress.nimg, phase.batch_size, phase.resolution)
-        begun = begin_what_fits(self.step, phase, restart=self.progress.nimg == phase.start_nimg)
+        restart = self.progress.nimg == phase.start_nimg
+        begun = begin_what_fits(self.step, self.stream, phase, restart)
         self.progress.compiled = self.step.compile  # false if it failed
         if begun != phase:
             self.outputs.say(

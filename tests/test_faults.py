@@ -24,6 +24,7 @@ from progan import step as step_module
 from progan import trainer as trainer_module
 from progan.checkpoint import Checkpoint, read
 from progan.cli import main
+from progan.data.stream import Stream
 from progan.disk import DiskError, append
 from progan.errors import UserError
 from progan.health import signs, variety
@@ -577,6 +578,30 @@ def test_check_tries_every_phase_and_writes_nothing(photos, tmp_path, monkeypatc
     result = CliRunner().invoke(main, [*words, "--check"])
     assert result.exit_code == 2 and "not even 4 images" in result.output
     assert not (tmp_path / "run").exists()
+
+
+def test_a_kept_level_goes_before_images_do(photos, tmp_path, monkeypatch):
+    """Reference: a run without the level, bit for bit, whose passes are whole: memory is short as
+    long as the level is kept."""
+    real, streams = Step.rehearse, []
+    init = Stream.__init__
+
+    def made(self, *arguments, **named):
+        init(self, *arguments, **named)
+        streams.append(self)
+
+    def rehearse(self):
+        if streams[-1]._held[1] is not None:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        real(self)
+
+    train(photos, tmp_path / "without")
+    monkeypatch.setattr(Stream, "__init__", made)
+    monkeypatch.setattr(Step, "rehearse", rehearse)
+    train(photos, tmp_path / "kept", data__device_cache="true")
+    assert {line["Progress/batch_gpu"] for line in statistics(tmp_path / "kept")} == {8}
+    ignore = ("/progress", "/statistics")
+    assert_identical(state(tmp_path / "without", ignore), state(tmp_path / "kept", ignore))
 
 
 def test_a_rehearsal_has_no_effect(photos, tmp_path, monkeypatch):

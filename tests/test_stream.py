@@ -197,6 +197,30 @@ def test_device_copies_are_whole(pyramid, monkeypatch):
     np.testing.assert_array_equal(to_device(level, torch.device("cpu")), level)
 
 
+def test_a_level_let_go_is_read(pyramid, stream):
+    """Reference: the level itself; for what had been read ahead of it, too."""
+    reader = stream(device_cache=True)
+    for nimg in range(0, 40, 4):
+        if nimg == 12:
+            assert reader.let_go() and not reader.let_go()
+        images = reader.batch(nimg, 4, 8).images
+        assert torch.equal(images, reference(pyramid, reader, nimg, 4, 8))
+
+
+def test_a_level_that_does_not_fit_is_read(pyramid, stream, monkeypatch):
+    """Reference: the level itself; of what a GPU says then."""
+
+    def full(*arguments, **named):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    reader = stream(device_cache=True)
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "empty", full)
+        reader._hold(8)
+    assert torch.equal(reader.batch(0, 4, 8).images, reference(pyramid, reader, 0, 4, 8))
+    assert not reader.let_go()
+
+
 def test_what_is_kept_on_the_device(stream, monkeypatch):
     """Reference: the rule: on a GPU what takes a quarter of its free memory; as told elsewhere.
     Free is also what torch has taken from the GPU and no tensor has: 900 bytes here."""

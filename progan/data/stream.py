@@ -121,10 +121,13 @@ class Stream:
         start = time.perf_counter()
         held = self._hold(resolution)
         read = self._reads.take(nimg, batch_size, resolution)
-        if held is None:
-            pixels = upload(read.pixels, self.device)
-        else:
+        if held is not None:
             pixels = held[upload(read.indices, self.device)]
+        elif read.pixels is not None:
+            pixels = upload(read.pixels, self.device)
+        else:  # the level was let go after this was read ahead
+            late = self.data.read(read.indices.numpy(), resolution)
+            pixels = upload(pinned(late, self.device), self.device)
         images = pixels.float().div_(127.5).sub_(1)
         if self.mirror:
             flipped = upload(read.flips, self.device)[:, None, None, None]
@@ -154,6 +157,12 @@ class Stream:
             keep = level is not None and self._wants_on_device(level.nbytes)
             self._held = (resolution, to_device(level, self.device) if keep else None)
         return self._held[1]
+
+    def let_go(self) -> bool:
+        """Gives the memory of a level that is kept on the device back; whether there was one."""
+        resolution, level = self._held
+        self._held = (resolution, None)
+        return level is not None
 
     def _wants_on_device(self, size: int) -> bool:
         if self.device_cache is not None or self.device.type != "cuda":
@@ -193,9 +202,14 @@ class Stream:
         self.data.close()
 
 
-def to_device(level: np.ndarray, device: torch.device) -> Tensor:
-    """A copy of a level, read from its file in order, a piece at a time."""
-    copy = torch.empty(level.shape, dtype=torch.uint8, device=device)
+def to_device(level: np.ndarray, device: torch.device) -> Tensor | None:
+    """A copy of a level, read from its file in order by pieces; `None` if memory is short."""
+    try:
+        copy = torch.empty(level.shape, dtype=torch.uint8, device=device)
+    except Exception as error:
+        if not memory.is_short(error):
+            raise
+        return None
     step = max(1, COPY_BYTES // level[0].nbytes)
     for start in range(0, len(level), step):
         copy[start : start + step] = torch.from_numpy(np.array(level[start : start + step]))
