@@ -18,8 +18,8 @@ SMALLER = "choose smaller networks (network.channel_base), or smaller groups (ne
 def begin_what_fits(step: Step, stream: Stream, phase: Phase, restart: bool) -> Phase:
     """Begin the phase and rehearse its step; while memory is short, with half the images a pass.
 
-    Before that goes a level of the data that is kept on the device. The update stays the same, as
-    gradients are accumulated; on all processes alike. Returns the phase as it was begun.
+    A level of the data that is kept on the device is given up before that. The update stays the
+    same, as gradients are accumulated; on all processes alike. Returns the phase as it was begun.
 
     Raises:
         UserError: not even the smallest part of the batch fits.
@@ -28,7 +28,6 @@ def begin_what_fits(step: Step, stream: Stream, phase: Phase, restart: bool) -> 
         memory.release(step.accelerator.device)  # what the phase before has left is of other sizes
     while not rehearsed(step, phase, restart):
         if on_any(step.accelerator, stream.let_go()):
-            memory.release(step.accelerator.device)
             continue
         smaller = halved(phase, step)
         if smaller is None:

@@ -121,13 +121,10 @@ class Stream:
         start = time.perf_counter()
         held = self._hold(resolution)
         read = self._reads.take(nimg, batch_size, resolution)
-        if held is not None:
-            pixels = held[upload(read.indices, self.device)]
-        elif read.pixels is not None:
+        if held is None:
             pixels = upload(read.pixels, self.device)
-        else:  # the level was let go after this was read ahead
-            late = self.data.read(read.indices.numpy(), resolution)
-            pixels = upload(pinned(late, self.device), self.device)
+        else:
+            pixels = held[upload(read.indices, self.device)]
         images = pixels.float().div_(127.5).sub_(1)
         if self.mirror:
             flipped = upload(read.flips, self.device)[:, None, None, None]
@@ -159,10 +156,13 @@ class Stream:
         return self._held[1]
 
     def let_go(self) -> bool:
-        """Gives the memory of a level that is kept on the device back; whether there was one."""
+        """Give back the memory of a level that is kept on the device; whether there was one."""
         resolution, level = self._held
+        if level is None:
+            return False
         self._held = (resolution, None)
-        return level is not None
+        self._reads = Ahead(self._read, self.threads)  # what was read ahead has no pixels
+        return True
 
     def _wants_on_device(self, size: int) -> bool:
         if self.device_cache is not None or self.device.type != "cuda":
