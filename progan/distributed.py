@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -122,6 +121,21 @@ def check_same_images(accelerator: Accelerator, identity: str) -> None:
         )
 
 
+def check_same_weights(
+    accelerator: Accelerator, checksum: Callable[[], int], nimg: int, newest: Callable[[], object]
+) -> None:
+    """Raises UserError unless all processes have weights of the same checksum.
+
+    checksum: waits for the device, so it is asked for only where there are several processes.
+    newest: tells where to go on from.
+    """
+    if accelerator.num_processes > 1 and not same_everywhere(accelerator, checksum()):
+        raise UserError(
+            f"the processes' weights differ at {nimg / 1000} kimg, which must never be: a machine "
+            f"may be faulty. Start again to go on from {newest()}"
+        )
+
+
 @contextmanager
 def lost_processes_told(
     accelerator: Accelerator, timeout_minutes: float, newest: Callable[[], Path | str]
@@ -186,6 +200,18 @@ def join_again(backend: str, timeout: timedelta) -> None:
     )
 
 
+def process_group(timeout_minutes: float, on_gpu: bool) -> list[InitProcessGroupKwargs]:
+    """How several processes meet, for Accelerate; nothing for one. Restarted ones have then met."""
+    if processes() == 1:
+        return []
+    # Gloo beside NCCL, so that `on_any` need not wait for the GPU.
+    backend = "cuda:nccl,cpu:gloo" if on_gpu and torch.cuda.is_available() else "gloo"
+    timeout = timedelta(minutes=timeout_minutes) + MARGIN
+    if restarts() and not torch.distributed.is_initialized():
+        join_again(backend, timeout)
+    return [InitProcessGroupKwargs(backend=backend, timeout=timeout)]
+
+
 def make_accelerator(
     run_dir: Path,
     tracker: str | None,
@@ -206,21 +232,12 @@ def make_accelerator(
     if should_be_more():
         raise UserError(f"accelerate was asked for several processes and started one; {TORCHRUN}")
     on_gpu = torch.accelerator.is_available() and (device is None or device.type != "cpu")
-    settings: dict[str, Any] = {"cpu": not on_gpu}  # else torchrun's CPU processes stay alone
     # With several processes Accelerate numbers the devices itself.
     chosen = device is not None and processes() == 1
     with (
         failed_start_told(timeout_minutes),
         patch_environment(accelerate_torch_device=device) if chosen else nullcontext(),
     ):
-        if processes() > 1:
-            # Gloo beside NCCL, so that `on_any` need not wait for the GPU.
-            backend = "cuda:nccl,cpu:gloo" if on_gpu and torch.cuda.is_available() else "gloo"
-            timeout = timedelta(minutes=timeout_minutes) + MARGIN
-            group = InitProcessGroupKwargs(backend=backend, timeout=timeout)
-            settings["kwargs_handlers"] = [group]
-            if restarts() and not torch.distributed.is_initialized():
-                join_again(backend, timeout)
         accelerator = WatchedAccelerator(
             60 * timeout_minutes,
             lambda: (
@@ -229,7 +246,8 @@ def make_accelerator(
             ),
             log_with=tracker,
             project_config=ProjectConfiguration(str(run_dir), logging_dir=str(run_dir)),
-            **settings,
+            cpu=not on_gpu,  # else torchrun's CPU processes stay alone
+            kwargs_handlers=process_group(timeout_minutes, on_gpu),
         )
     if accelerator.num_processes != processes():
         raise UserError(

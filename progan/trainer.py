@@ -15,9 +15,9 @@ from progan.data.stream import Images
 from progan.distributed import (
     check_same_checkpoints,
     check_same_images,
+    check_same_weights,
     lost_processes_told,
     on_any,
-    same_everywhere,
 )
 from progan.errors import UserError
 from progan.fitting import begin_what_fits
@@ -273,18 +273,9 @@ class Trainer:
         return self.gauge.due(self.progress.tick, last)
 
     def compare_weights(self) -> None:
-        """Before anything of them is kept: all processes have the same.
-
-        Raises:
-            UserError: they have not.
-        """
-        several = self.accelerator.num_processes > 1  # else nothing is read for it
-        if several and not same_everywhere(self.accelerator, self.step.checksum()):
-            raise UserError(
-                f"the processes' weights differ at {self.progress.nimg / 1000} kimg, which must "
-                "never be: a machine may be faulty. Start again to go on from "
-                f"{self.checkpoint.newest()}"
-            )
+        """Before anything of them is kept."""
+        newest = self.checkpoint.newest
+        check_same_weights(self.accelerator, self.step.checksum, self.progress.nimg, newest)
 
     def keep(self, phase: Phase) -> None:
         """Now and then a checkpoint and a snapshot; at the next tick, if the disk refuses."""
