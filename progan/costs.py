@@ -80,7 +80,7 @@ def gflops_per_image(G: Generator, D: Critic, loss: Loss, phase: Phase) -> float
 
 
 def count_gflops(G: Generator, D: Critic, loss: Loss, schedule: Schedule) -> dict[Phase, float]:
-    """GFLOP an image for each phase; takes some 0.3 s a phase, of whatever size."""
+    """GFLOP an image for each phase; takes some 0.3 s a phase, whatever the networks' size."""
     meta_G, meta_D = (shell(network) for network in (G, D))
     return {phase: gflops_per_image(meta_G, meta_D, loss, phase) for phase in schedule.phases}
 

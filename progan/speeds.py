@@ -67,8 +67,8 @@ def measured(device: torch.device, again: bool = False) -> dict[str, list[float]
     A second or two, with this process's threads, at the first call; then kept for this machine in
     the cache. Other devices are not measured, so that nothing is found.
 
-    again: the best of now and then, as the machine may have been busy then. What is kept stays, so
-        that `chosen` stays what it was.
+    again: measure now as well and return the better figures, as the machine may have been busy
+        before. What is kept does not change, so that `chosen` does not either.
     """
     if device.type != "cpu":
         return {}
@@ -86,9 +86,10 @@ def measured(device: torch.device, again: bool = False) -> dict[str, list[float]
     kept = load(path, of)
     if kept is not None and not again:
         return kept
-    # Precisions in turn, as what else runs here comes and goes.
-    rows = [[gflops(*shape, p, device) for p in precisions] for shape in CONVOLUTIONS]
-    rates = {p: list(column) for p, column in zip(precisions, zip(*rows, strict=True), strict=True)}
+    rates: dict[str, list[float]] = {p: [] for p in precisions}
+    for shape in CONVOLUTIONS:
+        for p in precisions:  # in turn, as what else runs here comes and goes
+            rates[p].append(gflops(*shape, p, device))
     if kept is not None:
         return {p: list(map(max, rates[p], kept[p])) for p in precisions}
     save(path, {"of": of, "gflops": rates})

@@ -1,5 +1,7 @@
 """How fast this device is, beside what it can do at most."""
 
+from functools import cache
+
 import torch
 from accelerate import Accelerator
 
@@ -20,8 +22,12 @@ LEAST_SHARE = 0.1  # of what `tflops` reached, for training at the largest resol
 LEFT_ALONE = "does something else run here, is it hot, or its power limited?"
 
 
+@cache
 def tflops(device: torch.device, precision: str) -> tuple[float, str]:
-    """What the device reaches, and in what: in convolutions where `speeds` has timed them."""
+    """What the device reaches, and in what: in convolutions on a CPU, else in products.
+
+    Measured once, so that training is compared with what has been printed.
+    """
     if rates := measured(device, again=True).get(precision):
         return max(rates) / 1000, "convolutions"
     return product_tflops(device, precision), "products"
