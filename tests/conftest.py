@@ -15,6 +15,7 @@ from accelerate.state import AcceleratorState
 from PIL import Image
 
 from progan import bench, costs, speeds
+from progan.data.stream import Stream
 
 # 4x4 for 4 updates, 8x8 fading in for 4, then 8x8: twelve updates see two phase boundaries.
 TINY = {
@@ -141,6 +142,20 @@ def here(tmp_path, monkeypatch) -> Path:
     """An empty folder, and the current one."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.fixture
+def stream(pyramid):
+    """Makes streams of the module's `pyramid`, and ends their threads after the test."""
+    made = []
+
+    def make(data=pyramid, **settings) -> Stream:
+        made.append(Stream(data, **{"seed": 3, "mirror": True} | settings))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.close()
 
 
 @pytest.fixture

@@ -13,7 +13,6 @@ from progan.data.batches import Batch, Feed
 from progan.data.images import Square
 from progan.data.prepare import prepare
 from progan.data.sources import find
-from progan.data.stream import Stream
 from progan.distributed import random, share
 
 SIZE = 24  # images in `photos`
@@ -25,11 +24,7 @@ def pyramid(photos, tmp_path_factory):
     return prepare(source, tmp_path_factory.mktemp("pyramid") / "p", Square(16))
 
 
-def stream(pyramid, **settings) -> Stream:
-    return Stream(pyramid, **{"seed": 3, "mirror": True} | settings)
-
-
-def test_every_image_once_an_epoch(pyramid):
+def test_every_image_once_an_epoch(pyramid, stream):
     """Reference: counting. Five epochs read in batches of 7, which do not divide an epoch."""
     reader = stream(pyramid)
     indices = np.concatenate([reader.at(n, 7)[0] for n in range(0, 5 * SIZE + 7, 7)])[: 5 * SIZE]
@@ -38,7 +33,7 @@ def test_every_image_once_an_epoch(pyramid):
     assert len({tuple(epoch) for epoch in epochs}) == 5, "every epoch has an order of its own"
 
 
-def test_half_of_the_images_are_flipped(pyramid):
+def test_half_of_the_images_are_flipped(pyramid, stream):
     """Reference: a binomial's 99.99 % range over 100 epochs, and both ways for each image."""
     reader = stream(pyramid)
     indices, flips = reader.at(0, 100 * SIZE)
@@ -49,7 +44,7 @@ def test_half_of_the_images_are_flipped(pyramid):
 
 
 @pytest.mark.parametrize("batch_size", [1, 5, 24, 60])
-def test_position_decides_not_the_batches_before(pyramid, batch_size):
+def test_position_decides_not_the_batches_before(pyramid, stream, batch_size):
     """Reference: one long read. Any cut into batches, begun at any nimg, gives the same images."""
     whole = stream(pyramid).at(0, 180)
     for nimg in (0, 3, 23, 24, 100):
@@ -59,7 +54,7 @@ def test_position_decides_not_the_batches_before(pyramid, batch_size):
 
 
 @pytest.mark.parametrize("processes", [2, 4])
-def test_processes_share_the_global_batch(pyramid, processes):
+def test_processes_share_the_global_batch(pyramid, stream, processes):
     """Reference: one process's batch, in order: images, labels, latents, mixing factors, draws of
     the augmentation."""
 
@@ -76,7 +71,7 @@ def test_processes_share_the_global_batch(pyramid, processes):
                 assert torch.equal(joined, getattr(whole, name)), name
 
 
-def test_reals_are_the_pyramid_in_minus_one_to_one(pyramid):
+def test_reals_are_the_pyramid_in_minus_one_to_one(pyramid, stream):
     """Reference: pixel / 127.5 - 1 by NumPy, turned left to right where the stream says flipped."""
     reader = stream(pyramid)
     indices, flips = reader.at(17, 12)
@@ -112,7 +107,7 @@ def drawn(stream: int, position: int) -> np.random.Generator:
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence((3, stream, position))))
 
 
-def test_what_is_drawn_ahead_is_what_the_seed_means(pyramid):
+def test_what_is_drawn_ahead_is_what_the_seed_means(pyramid, stream):
     """Reference: NumPy's draws in their order, bit for bit, made here at once. Changed batch sizes,
     resolutions and jumps included."""
     feed = Feed(stream(pyramid), seed=3, z_dim=5, c_dim=2, augmented=True)
@@ -140,7 +135,7 @@ def in_main_thread() -> bool:
     return threading.current_thread() is threading.main_thread()
 
 
-def test_only_a_first_batch_is_drawn_while_the_caller_waits(pyramid, monkeypatch):
+def test_only_a_first_batch_is_drawn_while_the_caller_waits(pyramid, stream, monkeypatch):
     """Reference: the threads that draw. A first batch is one that follows none: at a start, at a
     phase's, or after a jump. Only what is needed is drawn, and no more than two batches ahead."""
     waited, ahead = [], []
@@ -161,7 +156,7 @@ def test_only_a_first_batch_is_drawn_while_the_caller_waits(pyramid, monkeypatch
         assert {8, 16, 28, 104, 108} <= made <= {8, 16, 24, 28, 32, 36, 104, 108}
 
 
-def test_the_caller_pins_nothing(pyramid, monkeypatch):
+def test_the_caller_pins_nothing(pyramid, stream, monkeypatch):
     """Reference: the threads that pin memory for a GPU, which costs them time. Uploads and pinning
     are left out, so that no GPU is needed. All that a GPU copies from is pinned."""
     pinned, in_main, uploaded = [], [], []
@@ -191,7 +186,7 @@ def test_the_caller_pins_nothing(pyramid, monkeypatch):
     assert of_first and sum(in_main) == of_first, "pinned while the caller waits"
 
 
-def test_a_failure_while_drawing_ahead_reaches_the_caller(pyramid, monkeypatch):
+def test_a_failure_while_drawing_ahead_reaches_the_caller(pyramid, stream, monkeypatch):
     """It comes with the batch it belongs to: the third, the others are fine."""
 
     def broken(seed, stream, position):
@@ -209,7 +204,7 @@ def test_a_failure_while_drawing_ahead_reaches_the_caller(pyramid, monkeypatch):
         update(24)
 
 
-def test_closing_the_stream_ends_what_is_drawn_ahead(pyramid, monkeypatch):
+def test_closing_the_stream_ends_what_is_drawn_ahead(pyramid, stream, monkeypatch):
     """Reference: the threads that live, before and after; draws that wait are never made."""
     started, go_on, drawn = threading.Event(), threading.Event(), []
     before = set(threading.enumerate())
@@ -232,7 +227,7 @@ def test_closing_the_stream_ends_what_is_drawn_ahead(pyramid, monkeypatch):
     assert not [t for t in threading.enumerate() if t not in before and "ahead" in t.name]
 
 
-def test_latents_are_standard_normal(pyramid):
+def test_latents_are_standard_normal(pyramid, stream):
     """Reference: mean 0 and deviation 1 within five standard errors over 100,000 draws."""
     z = Feed(stream(pyramid), seed=0, z_dim=100, c_dim=0).generator(0, 1000).z
     assert z.dtype == torch.float32
@@ -240,7 +235,7 @@ def test_latents_are_standard_normal(pyramid):
     assert abs(z.std().item() - 1) < 5 / 200_000**0.5
 
 
-def test_generator_labels_have_the_shares_of_the_data(pyramid):
+def test_generator_labels_have_the_shares_of_the_data(pyramid, stream):
     """Reference: 8 of 24 photos are dogs; five standard errors over 3,000 draws."""
     c = Feed(stream(pyramid), seed=0, z_dim=2, c_dim=2).generator(0, 3000).c
     share_of_dogs = c[:, pyramid.classes.index("dogs")].mean().item()

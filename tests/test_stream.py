@@ -38,20 +38,6 @@ def png(tmp_path_factory) -> Pyramid:
     made.close()
 
 
-@pytest.fixture
-def stream(pyramid):
-    """Makes streams and closes them."""
-    made = []
-
-    def make(data=pyramid, **settings) -> Stream:
-        made.append(Stream(data, **{"seed": 3, "mirror": True} | settings))
-        return made[-1]
-
-    yield make
-    for each in made:
-        each.close()
-
-
 def reference(pyramid: Pyramid, plan_of: Stream, nimg: int, n: int, r: int) -> torch.Tensor:
     """The level's images by NumPy: pixel / 127.5 - 1, turned where the stream says so."""
     indices, flips = plan_of.at(nimg, n)
