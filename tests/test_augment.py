@@ -272,12 +272,11 @@ pyramid = test_batches.pyramid  # the fixture
 
 
 @pytest.fixture
-def feed(pyramid):
+def feed(stream):
     """Makes a feed of the photos, augmented or not."""
 
     def make(augmented=True):
-        reader = test_batches.stream(pyramid)
-        return Feed(reader, seed=3, z_dim=5, c_dim=2, augmented=augmented)
+        return Feed(stream(), seed=3, z_dim=5, c_dim=2, augmented=augmented)
 
     return make
 
