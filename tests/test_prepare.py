@@ -25,9 +25,11 @@ from progan.data.depth import warn_of_darkness
 from progan.data.files import from_path
 from progan.data.images import Square, box_levels
 from progan.data.plan import make_plan
+from progan.data.prepare import made_from
 from progan.data.progress import progress_bar
 from progan.data.pyramid import JOURNAL, Pyramid, is_pyramid
-from progan.data.source import Source
+from progan.data.shard_index import ROW
+from progan.data.source import Source, content_key
 from progan.data.sources import find
 from progan.errors import UserError
 from progan.layers import downsample2x
@@ -599,6 +601,31 @@ def test_the_cache_is_used_again(tmp_path):
         prepare.cached(drawn(10), Square(8, fit=(2, 2, 8))),
     ]
     assert len({pyramid.path for pyramid in [first, *others]}) == 6
+
+
+def test_names_in_the_cache_never_change():
+    """Reference: the names of version 0.1.0. With others every cache would be made anew, and a run
+    on shards would take its data for another's."""
+    keys = {
+        Square(8): "53d3c0d6b19d6c48e9069f3cc811ca29e83e2bcc0022bbeb7afc8eb5138676dc",
+        Square(1024, 1, "pad", True): (
+            "49efc3bff6d93c5ebbcc121cac045078e49b9f358d50b543124baebb83effad1"
+        ),
+        Square(64, 3, (1, 2, 30)): (
+            "43bad09a27a472e692e7ca8ffea8a87748e6338ca92c09b6cfad1be69eaf7b45"
+        ),
+    }
+    for square, key in keys.items():
+        assert content_key("a", square.key) == key
+    assert made_from(drawn(3), Square(8)) == (
+        "70cd32314636758866a8bbc01b1c565627a5946543ba2d400001aa0a0f406305"
+    )
+    demo, labelled = find("demo"), find("demo", labels=True)
+    assert demo.key == "75d9d676887a7561a4348326ae14628083b709c576818515902436100ae71eec"
+    assert labelled.key == "b25097fee00d41a75825c5ca755022ccc57ebcaa3d5f01239b7fd013300e3c95"
+    assert content_key(ROW, True, ["1", "2"]) == (
+        "b7f2968ce212d0861e3f76ecf856f1c32787d426ffe78d12186bf50a3773c821"
+    )
 
 
 def test_the_cache_does_not_hide_bad_images():

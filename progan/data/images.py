@@ -43,6 +43,15 @@ class Square:
     fit: str | Box = "crop"
     upscale: bool = False
 
+    @property
+    def key(self) -> bytes:
+        """For `content_key`. It names what lies in caches, so it never changes, whatever becomes of
+        the names in this class."""
+        return (
+            f"Square(resolution={self.resolution}, channels={self.channels}, fit={self.fit!r}, "
+            f"upscale={self.upscale})"
+        ).encode()
+
 
 Content = bytes | np.ndarray | Image.Image
 

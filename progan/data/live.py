@@ -50,7 +50,7 @@ class Live:
         self.count, self.title = len(source), source.name
         self.channels, self.resolution = square.channels, square.resolution
         self.classes, self.labels = source.classes, source.labels
-        self.identity = content_key(source.key, square)
+        self.identity = content_key(source.key, square.key)
         self._source, self._max_bad = source, max_bad
         self._bad: dict[int, str] = {}
         self._instead: dict[int, int] = {}

@@ -54,7 +54,7 @@ def cached(source: Source, square: Square, *, cache: Path | None = None, **optio
 
 def made_from(source: Source, square: Square) -> str:
     """Changes with whatever a pyramid depends on, but for how it is kept."""
-    return content_key(source.key, square, VERSION)
+    return content_key(source.key, square.key, VERSION)
 
 
 def prepare(
