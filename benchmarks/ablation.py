@@ -19,7 +19,7 @@ from statistics import mean
 
 from growing import GROWING, train
 
-from progan.metrics.record import METRICS, SECTION, read
+from progan.runs.records import METRICS, SECTION, read
 
 WITHOUT = {
     "nothing": {},

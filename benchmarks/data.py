@@ -27,12 +27,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from progan.data import demo
-from progan.data.images import Square
-from progan.data.prepare import prepare
-from progan.data.pyramid import Pyramid
-from progan.data.sources import find
-from progan.schedule import resolutions_to
+from progan.config.schedule import resolutions_to
+from progan.data.decode import Square
+from progan.data.pyramid.format import Pyramid
+from progan.data.pyramid.prepare import prepare
+from progan.data.sources import demo
+from progan.data.sources.find import find
 
 BATCH = 32
 

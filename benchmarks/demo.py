@@ -21,13 +21,13 @@ from pathlib import Path
 
 import torch
 
-from progan import machine
-from progan.settings import load_config
+from progan.config.load import load_config
+from progan.runtime import machine
 
 TURN = 5  # seconds
-PROGAN = "from progan.cli import main; main()"
+PROGAN = "from progan.cli.main import main; main()"
 # There is no setting for it, as nobody would want it.
-NCHW = "import progan.networks; progan.networks.channels_last = lambda x: x; "
+NCHW = "import progan.model.networks; progan.model.networks.channels_last = lambda x: x; "
 SIDES = {
     "plain": (NCHW + PROGAN, ["run.precision=fp32", "network.fused_scale=false"]),
     "progan": (PROGAN, []),

@@ -25,13 +25,13 @@ from typing import Any
 import torch
 from gpu_parts import PARTS, Setup
 
-from progan import machine, memory
-from progan.determinism import deterministic
-from progan.disk import DiskError, write_atomically
-from progan.distributed import make_accelerator
-from progan.errors import UserError
-from progan.options import check_target
-from progan.settings import load_config
+from progan.cli.options import check_target
+from progan.config.load import load_config
+from progan.runtime import machine, memory
+from progan.runtime.determinism import deterministic
+from progan.runtime.disk import DiskError, write_atomically
+from progan.runtime.distributed import make_accelerator
+from progan.runtime.errors import UserError
 
 TRACEBACK_LINES, LINE = 12, 200  # kept of an error, and characters of each
 

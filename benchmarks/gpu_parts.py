@@ -21,24 +21,26 @@ from torch import Tensor
 from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
-from progan import compiling, memory
-from progan.bench import Noise, measure_phase, middle_of, time_whole, timed
-from progan.build import make_feed, make_loss, make_networks
-from progan.config import Config
-from progan.data import batches, stream
-from progan.data.batches import Feed
+from progan.config.config import Config
+from progan.config.schedule import Phase, resolutions_to
+from progan.data import stream
 from progan.doctor import numbers
 from progan.doctor.checks import Size, compiled_gradients
 from progan.doctor.finding import Finding
 from progan.doctor.numbers import Networks, against_float64, precisions, relative_error, twice
-from progan.layers import EqualizedConv2d
-from progan.machine import synchronize
-from progan.networks import Critic, Generator, channels_at
-from progan.precision import computing_in
-from progan.schedule import Phase, resolutions_to
-from progan.speeds import chosen, known_peak
-from progan.step import Step
-from progan.updates import critic_gradients, generator_gradients
+from progan.model.layers import EqualizedConv2d
+from progan.model.networks import Critic, Generator, channels_at
+from progan.runtime import memory
+from progan.runtime.machine import synchronize
+from progan.runtime.numerics import computing_in
+from progan.runtime.speeds import chosen, known_peak
+from progan.training import compile as compiling
+from progan.training import feed as batches
+from progan.training.bench import Noise, measure_phase, middle_of, time_whole, timed
+from progan.training.build import make_feed, make_loss, make_networks
+from progan.training.feed import Feed
+from progan.training.step import Step
+from progan.training.updates import critic_gradients, generator_gradients
 
 Figures = dict[str, Any]
 Measurements = Iterator[tuple[str, Callable[[], Figures]]]

@@ -14,9 +14,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from progan.metrics.curves import HOURS, interpolate, read_runs
-from progan.metrics.record import METRICS, STATS, lines_of, read
-from progan.snapshot import snapshot_path
+from progan.analysis.curves import HOURS, interpolate, read_runs
+from progan.runs.records import METRICS, STATS, lines_of, read
+from progan.runs.snapshot import snapshot_path
 
 CURVES = "swd2000,msssim1000"  # by minute
 AT_THE_END = "swd16k,msssim10k"

@@ -20,12 +20,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
-from progan.build import make_loss
-from progan.costs import random_update
-from progan.networks import Critic, Generator
-from progan.precision import computing_in
-from progan.schedule import resolutions_to
-from progan.settings import load_config
+from progan.config.load import load_config
+from progan.config.schedule import resolutions_to
+from progan.model.networks import Critic, Generator
+from progan.runtime.numerics import computing_in
+from progan.training.build import make_loss
+from progan.training.costs import random_update
 
 # Images/s that the project aims at on one H200.
 AIMS = {32: 2000, 64: 1000, 128: 600, 256: 400, 512: 250, 1024: 160}

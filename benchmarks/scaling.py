@@ -14,8 +14,8 @@ from pathlib import Path
 
 import torch
 
-from progan import machine
-from progan.schedule import resolutions_to
+from progan.config.schedule import resolutions_to
+from progan.runtime import machine
 
 WIDTHS = ["network.channel_base=2048", "network.channel_max=128", "network.z_dim=128"]
 BATCHES = (4, 8, 16, 32, 64)

@@ -22,16 +22,16 @@ import torch
 from accelerate import Accelerator
 from plain import PlainStep
 
-from progan import machine, memory
-from progan.bench import timed
-from progan.build import make_loss, make_step
-from progan.config import Config
-from progan.data.batches import Batch
-from progan.determinism import deterministic
-from progan.networks import channels_at
-from progan.precision import computing_in
-from progan.schedule import Phase, resolutions_to
-from progan.settings import load_config
+from progan.config.config import Config
+from progan.config.load import load_config
+from progan.config.schedule import Phase, resolutions_to
+from progan.model.networks import channels_at
+from progan.runtime import machine, memory
+from progan.runtime.determinism import deterministic
+from progan.runtime.numerics import computing_in
+from progan.training.bench import timed
+from progan.training.build import make_loss, make_step
+from progan.training.feed import Batch
 
 SIDES = ("plain", "progan")
 

@@ -14,8 +14,9 @@ import torch
 from accelerate.state import AcceleratorState
 from PIL import Image
 
-from progan import bench, costs, speeds
 from progan.data.stream import Stream
+from progan.runtime import speeds
+from progan.training import bench, costs
 
 # 4x4 for 4 updates, 8x8 fading in for 4, then 8x8: twelve updates see two phase boundaries.
 TINY = {

@@ -4,7 +4,7 @@ import time
 
 import numpy as np
 
-from progan.data.source import Source
+from progan.data.sources.source import Source
 
 
 def pixels(i: int, size: int = 16) -> np.ndarray:

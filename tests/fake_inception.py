@@ -21,7 +21,7 @@ class FakeInception:
 
 
 if __name__ == "__main__":  # the command line with it
-    from progan.cli import main
+    from progan.cli.main import main
 
     inception.Inception = FakeInception
     main()

@@ -9,9 +9,9 @@ from dataclasses import fields
 
 import torch
 
-from progan import build, costs, step, updates
-from progan.data.batches import Batch
-from progan.updates import Adam
+from progan.training import build, costs, step, updates
+from progan.training.feed import Batch
+from progan.training.updates import Adam
 
 
 def in_type(batch: Batch, dtype: torch.dtype) -> Batch:
@@ -54,7 +54,7 @@ def compute_in_float64(patch: Callable = setattr) -> None:
 
 
 if __name__ == "__main__":
-    from progan.cli import main
+    from progan.cli.main import main
 
     compute_in_float64()
     sys.exit(main())

@@ -8,8 +8,8 @@ import lmdb
 import numpy as np
 from PIL import Image
 
-from progan.data.images import Square
-from progan.data.sources import find
+from progan.data.decode import Square
+from progan.data.sources.find import find
 
 
 def noise(size, mode="RGB", seed=0):

@@ -14,17 +14,17 @@ from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from progan.cli import main
-from progan.data.batches import Feed
-from progan.data.pyramid import VERSION, Meta, Pyramid
+from progan.cli.main import main
+from progan.config.load import load_config
+from progan.data.pyramid.format import VERSION, Meta, Pyramid
 from progan.data.stream import Stream
-from progan.distributed import make_accelerator
-from progan.networks import Generator
-from progan.sampling import generate, grid
-from progan.settings import load_config
-from progan.snapshot import MOST_EXAMPLES, Snapshot, load_snapshot, save_snapshot
-from progan.stopping import StopRequest
-from progan.trainer import Trainer
+from progan.model.networks import Generator
+from progan.model.sampling import generate, grid
+from progan.runs.snapshot import MOST_EXAMPLES, Snapshot, load_snapshot, save_snapshot
+from progan.runtime.distributed import make_accelerator
+from progan.runtime.stopping import StopRequest
+from progan.training.feed import Feed
+from progan.training.trainer import Trainer
 
 NAMES = ("Bald", "Eyeglasses", "Male", "Smiling", "Young")
 COMBINATIONS = np.array(

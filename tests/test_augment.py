@@ -12,15 +12,15 @@ from conftest import load_checkpoint
 from test_train import assert_identical, images, state, statistics, stop_after, train
 from test_updates import active, difference, faded_reals, make_batch, networks, tensor
 
-from progan.augment import DRAWS, KINDS, augment
-from progan.cli import main
-from progan.config import DataConfig
-from progan.costs import gflops_per_image
-from progan.data.batches import Batch, Feed
-from progan.errors import UserError
-from progan.schedule import Phase
-from progan.settings import load_config
-from progan.updates import Loss, accumulate, critic_gradients, generator_gradients
+from progan.cli.main import main
+from progan.config.config import DataConfig
+from progan.config.load import load_config
+from progan.config.schedule import Phase
+from progan.runtime.errors import UserError
+from progan.training.augment import DRAWS, KINDS, augment
+from progan.training.costs import gflops_per_image
+from progan.training.feed import Batch, Feed
+from progan.training.updates import Loss, accumulate, critic_gradients, generator_gradients
 
 POLICIES = [list(names) for k in range(4) for names in combinations(KINDS, k)]
 LAST = 1 - 2.0**-24  # the largest draw below 1 that float32 has

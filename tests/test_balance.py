@@ -10,9 +10,7 @@ from click.testing import CliRunner
 from conftest import options
 from PIL import Image
 
-from progan.cli import main
-from progan.errors import UserError
-from progan.metrics.balance import (
+from progan.analysis.balance import (
     FEWEST_EACH,
     MOST_SENTENCES,
     MOST_SHOWN,
@@ -22,11 +20,13 @@ from progan.metrics.balance import (
     sentences,
     table,
 )
-from progan.metrics.classifier import FEWEST, Classifier, Trial, make_network, train
-from progan.metrics.shares import class_intervals, class_shares, corrected, interval
-from progan.networks import Generator
-from progan.settings import load_config
-from progan.snapshot import Snapshot, save_snapshot
+from progan.analysis.classifier import FEWEST, Classifier, Trial, make_network, train
+from progan.analysis.shares import class_intervals, class_shares, corrected, interval
+from progan.cli.main import main
+from progan.config.load import load_config
+from progan.model.networks import Generator
+from progan.runs.snapshot import Snapshot, save_snapshot
+from progan.runtime.errors import UserError
 
 NAMES = ("Smiling", "Hat", "Noise")
 SHARES = (0.67, 0.2, 0.5)
@@ -440,7 +440,7 @@ def test_command(pictures, tmp_path, monkeypatch, labels, alpha, r):
     the JSON against the labels on disk, a PNG under the default name. What fades in is compared a
     level below."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("progan.metrics.classifier.EPOCHS", 4)
+    monkeypatch.setattr("progan.analysis.classifier.EPOCHS", 4)
     snapshot = snapshot_of(tmp_path / "s.safetensors", pictures, labels, alpha)
     printed = run(snapshot, "--num", 100, "--json", "b.json")
     assert f"12.5 kimg; 100 samples beside 200 images of faces, at {r}x{r}" in printed
@@ -457,7 +457,7 @@ def test_command(pictures, tmp_path, monkeypatch, labels, alpha, r):
 
 def test_other_data_and_a_name_of_ones_own(pictures, tmp_path, monkeypatch):
     """Reference: labels of the data given, where the run's own has none; classes from folders."""
-    monkeypatch.setattr("progan.metrics.classifier.EPOCHS", 2)
+    monkeypatch.setattr("progan.analysis.classifier.EPOCHS", 2)
     bare = tmp_path / "bare"
     bare.mkdir()
     sorted_ = tmp_path / "sorted"

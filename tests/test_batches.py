@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 import torch
 
-from progan.augment import DRAWS
-from progan.data import batches
-from progan.data.batches import Batch, Feed
-from progan.data.images import Square
-from progan.data.prepare import prepare
-from progan.data.sources import find
-from progan.distributed import random, share
+from progan.data.decode import Square
+from progan.data.pyramid.prepare import prepare
+from progan.data.sources.find import find
+from progan.runtime.distributed import random, share
+from progan.training import feed as batches
+from progan.training.augment import DRAWS
+from progan.training.feed import Batch, Feed
 
 SIZE = 24  # images in `photos`
 

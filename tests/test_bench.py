@@ -20,18 +20,21 @@ from accelerate import Accelerator
 from click.testing import CliRunner
 from conftest import free_port, options, progan
 
-from progan import __version__, bench, fitting, machine, memory, speeds
-from progan.build import make_loss, make_step
-from progan.cli import main
-from progan.cli_bench import chosen_phases, closing_lines
-from progan.costs import count_gflops
-from progan.data.batches import Batch
-from progan.errors import UserError
-from progan.networks import Critic, Generator
-from progan.schedule import Phase, Schedule, check_batches, fits
-from progan.settings import load_config
-from progan.step import Step
-from progan.words import human_time
+from progan import __version__
+from progan.cli.bench import chosen_phases, closing_lines
+from progan.cli.main import main
+from progan.config.load import load_config
+from progan.config.schedule import Phase, Schedule, check_batches, fits
+from progan.model.networks import Critic, Generator
+from progan.runtime import machine, memory, speeds
+from progan.runtime.errors import UserError
+from progan.runtime.text import human_time
+from progan.training import bench
+from progan.training import memory_fit as fitting
+from progan.training.build import make_loss, make_step
+from progan.training.costs import count_gflops
+from progan.training.feed import Batch
+from progan.training.step import Step
 
 PARTS = ["data", "critic", "penalty", "generator", "optimizer"]
 COLUMNS = ["phase", "batch", "images/s", "sec/kimg", *PARTS, "memory", "TFLOP/s", "of peak"]

@@ -11,10 +11,10 @@ from click.testing import CliRunner
 from conftest import options, progan
 from PIL import Image
 
-from progan.cli import main
-from progan.networks import Generator
-from progan.settings import load_config, presets
-from progan.snapshot import Snapshot, save_snapshot
+from progan.cli.main import main
+from progan.config.load import load_config, presets
+from progan.model.networks import Generator
+from progan.runs.snapshot import Snapshot, save_snapshot
 
 
 def run(*arguments: object):

@@ -16,13 +16,13 @@ from click.testing import CliRunner
 from conftest import command
 from PIL import Image
 
-from progan.build import open_data
-from progan.cli import main
-from progan.cli_train import resolve
-from progan.data.images import box_levels
-from progan.data.info import choose, label_shares, survey, survey_headers
-from progan.data.pyramid import Pyramid
-from progan.data.sources import NAMED, find
+from progan.cli.main import main
+from progan.cli.train import resolve
+from progan.data.decode import box_levels
+from progan.data.info.survey import choose, label_shares, survey, survey_headers
+from progan.data.pyramid.format import Pyramid
+from progan.data.sources.find import NAMED, find
+from progan.training.build import open_data
 
 
 def run(*arguments: object, code: int = 0) -> str:
@@ -531,8 +531,9 @@ def test_documented_format_can_be_written_by_others(here):
 
 def test_no_torch_is_loaded():
     """Reference: a new interpreter's loaded modules, with all that the three commands import."""
-    names = "cli_data, progan.data.report, progan.data.sheet, progan.data.shards"
-    code = f"import sys, progan.{names}; sys.exit('torch' in sys.modules)"
+    names = ["cli.data", "data.info.report", "data.info.contact_sheet", "data.sources.shards"]
+    modules = ", ".join(f"progan.{name}" for name in names)
+    code = f"import sys, {modules}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 

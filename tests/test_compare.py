@@ -13,18 +13,18 @@ from click.testing import CliRunner
 from conftest import progan
 from PIL import Image
 
-from progan.cli import main
-from progan.metrics import curves
-from progan.metrics.compare import COLUMNS, compare, draw, sentence
-from progan.metrics.curves import chosen_metrics, read_runs
-from progan.metrics.protocols import better, canonical, is_whole
-from progan.metrics.record import LIMIT
+from progan.analysis import curves
+from progan.analysis.compare import COLUMNS, compare, draw, sentence
+from progan.analysis.curves import chosen_metrics, read_runs
+from progan.cli.main import main
+from progan.config.metric_names import better, canonical, is_whole
+from progan.runs.records import LIMIT
 
 
 @pytest.fixture
 def quick(monkeypatch):
     """Pictures are drawn, but not made into pixels, where the table is what matters."""
-    monkeypatch.setattr("progan.metrics.compare.save", lambda figure, path: None)
+    monkeypatch.setattr("progan.analysis.compare.save", lambda figure, path: None)
 
 
 def make_run(path: str, results: dict[int, dict], hours: dict[int, float] | None = None) -> Path:
@@ -185,7 +185,7 @@ def test_only_the_main_process_acts(here, monkeypatch):
 def test_needs_no_torch():
     """Reference: `sys.modules` of a fresh interpreter: not even matplotlib before it draws."""
     code = (
-        "import sys, progan.cli_compare, progan.metrics.compare\n"
+        "import sys, progan.cli.compare, progan.analysis.compare\n"
         "print({'torch', 'matplotlib', 'numpy'} & set(sys.modules))"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

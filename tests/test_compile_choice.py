@@ -7,13 +7,13 @@ import torch
 from click.testing import CliRunner
 from conftest import assert_identical, flat, load_checkpoint, options
 
-from progan import compiling
-from progan.build import compiles
-from progan.cli import main
-from progan.compiling import SECONDS, SPEEDUP, pays
-from progan.config import Config
-from progan.costs import CostModel
-from progan.step import Step
+from progan.cli.main import main
+from progan.config.config import Config
+from progan.training import compile as compiling
+from progan.training.build import compiles
+from progan.training.compile import SECONDS, SPEEDUP, pays
+from progan.training.costs import CostModel
+from progan.training.step import Step
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 

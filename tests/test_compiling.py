@@ -12,15 +12,15 @@ from click.testing import CliRunner
 from conftest import flat, load_checkpoint, options, progan
 from float64 import in_type
 
-from progan import compiling
-from progan.cli import main
-from progan.compiling import compiled
-from progan.data.batches import noise
-from progan.data.cache import default_cache
-from progan.networks import Critic, Generator
-from progan.schedule import Phase
-from progan.step import Step
-from progan.updates import Loss, critic_gradients, generator_gradients
+from progan.cli.main import main
+from progan.config.schedule import Phase
+from progan.model.networks import Critic, Generator
+from progan.runtime.cache import default_cache
+from progan.training import compile as compiling
+from progan.training.compile import compiled
+from progan.training.feed import noise
+from progan.training.step import Step
+from progan.training.updates import Loss, critic_gradients, generator_gradients
 
 ALL_KINDS = ("color", "translation", "cutout")
 CPU = torch.device("cpu")

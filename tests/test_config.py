@@ -6,13 +6,13 @@ import yaml
 from pydantic import ValidationError
 from test_schedule import PRESETS
 
-from progan import ema
-from progan.config import Config, flatten
-from progan.errors import UserError
-from progan.networks import Critic, Generator
-from progan.runs import CHANGEABLE, differences
-from progan.schedule import Ramp, at_resolution, check_batches
-from progan.settings import load_config, presets
+from progan.config.config import Config, flatten
+from progan.config.load import load_config, presets
+from progan.config.schedule import Ramp, at_resolution, check_batches
+from progan.model.networks import Critic, Generator
+from progan.runs.folder import CHANGEABLE, differences
+from progan.runtime.errors import UserError
+from progan.training import ema
 
 JARGON = [
     "pydantic",

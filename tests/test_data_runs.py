@@ -16,10 +16,10 @@ from PIL import Image
 from test_processes import assert_equal_to_rounding, train_in_float64
 from test_train import assert_identical, state, stop_after, train
 
-from progan.cli import main
-from progan.data import plan, prepare
-from progan.data.images import Square
-from progan.data.sources import find
+from progan.cli.main import main
+from progan.data.decode import Square
+from progan.data.pyramid import plan, prepare
+from progan.data.sources.find import find
 
 
 def run(*arguments: object) -> Result:

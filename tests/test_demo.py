@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from progan.data import demo
+from progan.data.sources import demo
 
 COUNT = 256
 

@@ -13,16 +13,18 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 
-from progan import layers, speeds, updates
-from progan.cli import main
-from progan.data.cache import lock
+from progan.cli.main import main
+from progan.config.schedule import Phase
 from progan.doctor import checks, folders, numbers, speed, system
 from progan.doctor.checks import Size, everywhere, tried
 from progan.doctor.finding import GOOD, NOT_HERE, SLOW, WRONG, Finding, anonymous, worst
 from progan.doctor.links import launched, told
 from progan.doctor.numbers import EAGER, TOLERANCES, Networks, against_float64, relative_error
-from progan.errors import UserError
-from progan.schedule import Phase
+from progan.model import layers
+from progan.runtime import speeds
+from progan.runtime.cache import lock
+from progan.runtime.errors import UserError
+from progan.training import updates
 
 CPU = torch.device("cpu")
 TINY = Networks(channel_base=256, channel_max=16, z_dim=16)
@@ -162,7 +164,7 @@ def test_a_layer_that_errs_ends_in_exit_code_1(here, small, monkeypatch):
     def wrong(x, *rest):
         return real(x, *rest) * (1.0 if x.dtype == torch.float64 else 1.01)
 
-    monkeypatch.setattr("progan.networks.minibatch_stddev", wrong)
+    monkeypatch.setattr("progan.model.networks.minibatch_stddev", wrong)
     result, states = doctor()
     assert result.exit_code == 1
     assert [name for name, state in states.items() if state == WRONG] == ["gradients, fp32"]
@@ -258,16 +260,16 @@ def test_all_reduce_between_processes(monkeypatch):
 
 SCRIPT = """
 import sys
-from progan import speeds
+from progan.runtime import speeds
 from progan.doctor import checks, speed
 from progan.doctor.finding import Finding
-from progan.launch import is_main
+from progan.runtime.launch import is_main
 sys.path.insert(0, {tests!r})
 from test_doctor import SMALL
 checks.examine.__defaults__ = (SMALL,)
 speed.LONG, speeds.CONVOLUTIONS = 0, [[4, 8], [8, 4]]
 checks.system.compiler = lambda device: Finding("compiler", "good" if is_main() else "slow", "")
-from progan.cli import main
+from progan.cli.main import main
 main()
 """
 

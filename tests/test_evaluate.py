@@ -20,21 +20,22 @@ from fake_inception import FakeInception
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from progan.cli import main
-from progan.data import prepare, sources
-from progan.data.images import Square
-from progan.distributed import random
+from progan.cli.main import main
+from progan.config.load import load_config
+from progan.data.decode import Square
+from progan.data.pyramid import prepare
+from progan.data.sources import find as sources
 from progan.metrics import inception
 from progan.metrics.evaluate import Evaluation, Stopped
-from progan.metrics.images import Fakes, Reals
-from progan.metrics.kept import Kept
+from progan.metrics.inputs import Fakes, Reals
 from progan.metrics.metric import Metric, measure
 from progan.metrics.msssim import MSSSIM
-from progan.metrics.record import read
+from progan.metrics.reference_cache import Kept
 from progan.metrics.swd import SWD
-from progan.networks import Generator
-from progan.settings import load_config
-from progan.snapshot import Snapshot, load_snapshot, save_snapshot
+from progan.model.networks import Generator
+from progan.runs.records import read
+from progan.runs.snapshot import Snapshot, load_snapshot, save_snapshot
+from progan.runtime.distributed import random
 
 GROWING = {"network__resolution": 16, "schedule__total_kimg": 0.16, "run__tracker": "tensorboard"}
 SMALL = ["--metrics", "swd64,msssim32"]
@@ -217,7 +218,7 @@ def test_what_is_kept_belongs_to_one_side_only(tmp_path, monkeypatch):
         Kept(cache, data, 32, True).folder,
         Kept(cache, data, 16, False).folder,
     ]
-    monkeypatch.setattr("progan.metrics.kept.VERSION", 10**6)
+    monkeypatch.setattr("progan.metrics.reference_cache.VERSION", 10**6)
     folders.append(Kept(cache, data, 16, True).folder)
     assert len(set(folders)) == len(folders)
     assert Kept(cache, data, 16, True).folder == folders[-1]
@@ -365,7 +366,7 @@ def test_what_cannot_be_kept_is_no_failure(trained, tmp_path, monkeypatch, caplo
     (first,) = evaluated(tmp_path, trained, *SMALL)
     blocked = tmp_path / "blocked"
     blocked.write_text("")
-    monkeypatch.setattr("progan.metrics.kept.cache_folder", lambda cache: blocked)
+    monkeypatch.setattr("progan.metrics.reference_cache.cache_folder", lambda cache: blocked)
     assert evaluated(tmp_path, trained, *SMALL) == [first]
     assert "it will be computed again next time" in caplog.text
 

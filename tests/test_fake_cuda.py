@@ -18,18 +18,18 @@ from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from progan import sampling
-from progan.data.batches import noise
-from progan.distributed import make_accelerator
-from progan.layers import upsample2x
-from progan.losses import ADVERSARIAL, PENALTIES
+from progan.config.schedule import Phase, resolutions_to
 from progan.metrics.msssim import MSSSIM
 from progan.metrics.swd import SWD
-from progan.networks import Critic, Generator, quantized
-from progan.precision import computing_in
-from progan.schedule import Phase, resolutions_to
-from progan.step import Step
-from progan.updates import Loss, critic_gradients, generator_gradients
+from progan.model import sampling
+from progan.model.layers import upsample2x
+from progan.model.networks import Critic, Generator, quantized
+from progan.runtime.distributed import make_accelerator
+from progan.runtime.numerics import computing_in
+from progan.training.feed import noise
+from progan.training.losses import ADVERSARIAL, PENALTIES
+from progan.training.step import Step
+from progan.training.updates import Loss, critic_gradients, generator_gradients
 
 CUDA = torch.device("cuda")
 KINDS = ("color", "translation", "cutout")

@@ -20,22 +20,22 @@ from safetensors.torch import load_file, save, save_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from test_train import images, state, statistics, train, wait_for
 
-from progan import step as step_module
-from progan import trainer as trainer_module
-from progan.checkpoint import Checkpoint, read
-from progan.cli import main
+from progan.cli.main import main
+from progan.config.load import load_config
 from progan.data.stream import Stream
-from progan.disk import DiskError, append
-from progan.errors import UserError
-from progan.health import signs, variety
-from progan.outputs import Outputs
-from progan.runs import STOP
-from progan.settings import load_config
-from progan.snapshot import digest, load_snapshot
-from progan.step import Step
-from progan.stopping import StopRequest
-from progan.tracking import Skipped, Statistics
-from progan.updates import Adam
+from progan.runs.checkpoint import Checkpoint, read
+from progan.runs.folder import STOP
+from progan.runs.snapshot import digest, load_snapshot
+from progan.runs.tracking import Skipped, Statistics
+from progan.runtime.disk import DiskError, append
+from progan.runtime.errors import UserError
+from progan.runtime.stopping import StopRequest
+from progan.training import step as step_module
+from progan.training import trainer as trainer_module
+from progan.training.health import signs, variety
+from progan.training.outputs import Outputs
+from progan.training.step import Step
+from progan.training.updates import Adam
 
 LONG = {"schedule__total_kimg": 1000, "schedule__learning_rate": 0.001}
 
@@ -88,7 +88,7 @@ def test_a_stop_file_ends_a_run_once(photos, tmp_path):
 
 def test_a_stop_file_may_wait_in_a_new_folder(photos, tmp_path, monkeypatch):
     """Reference: the file is looked for at most once a second, and ends the run after that look."""
-    monkeypatch.setattr("progan.stopping.LOOK", 0.0)
+    monkeypatch.setattr("progan.runtime.stopping.LOOK", 0.0)
     (tmp_path / STOP).touch()
     output = train(photos, tmp_path)
     assert "stopped (the file" in output and not (tmp_path / STOP).exists()
@@ -771,7 +771,7 @@ def test_starts_are_recorded_and_compared(kept, tmp_path, monkeypatch):
     more = ["train", "--resume", str(run_dir), "-o", "schedule.total_kimg=0.096"]
     result = CliRunner().invoke(main, more, catch_exceptions=False)
     assert "not as at the last start" not in result.output
-    monkeypatch.setattr("progan.machine.commit", lambda: "abc")
+    monkeypatch.setattr("progan.runtime.machine.commit", lambda: "abc")
     result = CliRunner().invoke(main, more, catch_exceptions=False)
     assert f"not as at the last start: commit: {first[0]['commit']} -> abc" in result.output
     assert len((run_dir / "starts.jsonl").read_text().splitlines()) == 3

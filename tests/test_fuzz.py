@@ -19,16 +19,16 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 from test_train import train
 
-from progan.checkpoint import read
-from progan.cli import main
-from progan.config import Config
-from progan.errors import UserError
-from progan.sampling import generate
-from progan.schedule import check_batches
-from progan.settings import load_config, validate
-from progan.snapshot import Snapshot, digest, load_snapshot
-from progan.words import printable
-from progan.yaml_io import parse_yaml
+from progan.cli.main import main
+from progan.config.config import Config
+from progan.config.load import load_config, validate
+from progan.config.schedule import check_batches
+from progan.config.yaml_io import parse_yaml
+from progan.model.sampling import generate
+from progan.runs.checkpoint import read
+from progan.runs.snapshot import Snapshot, digest, load_snapshot
+from progan.runtime.errors import UserError
+from progan.runtime.text import printable
 
 SAME = settings(
     deadline=None,  # `bounded` ends a case that hangs
@@ -252,11 +252,11 @@ def here(kept, photos, monkeypatch) -> Path:
         Path("photos").symlink_to(photos)
         Path("broken.yaml").write_text("network: [")
         Path("empty.zip").touch()
-    monkeypatch.setattr("progan.cli_train.start", lambda *_: None)
-    monkeypatch.setattr("progan.cli_train.preview", lambda *_: None)
+    monkeypatch.setattr("progan.cli.train.start", lambda *_: None)
+    monkeypatch.setattr("progan.cli.train.preview", lambda *_: None)
     nothing = {"phases": [], "processes": 1}
-    monkeypatch.setattr("progan.cli_bench.measure", lambda *_: nothing)
-    monkeypatch.setattr("progan.cli_data.prepare_into", lambda *_, **__: None)
+    monkeypatch.setattr("progan.cli.bench.measure", lambda *_: nothing)
+    monkeypatch.setattr("progan.cli.data.prepare_into", lambda *_, **__: None)
     return kept.parent
 
 

@@ -9,13 +9,13 @@ from click.testing import CliRunner
 from conftest import assert_identical, flat, load_checkpoint, options, torchrun
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from progan.cli import main
-from progan.errors import UserError
-from progan.metrics.best import best_path, forget_worse, improved
-from progan.metrics.images import Fakes
-from progan.metrics.record import record
-from progan.runs import differences
-from progan.settings import load_config
+from progan.cli.main import main
+from progan.config.load import load_config
+from progan.metrics.inputs import Fakes
+from progan.runs.best import best_path, forget_worse, improved
+from progan.runs.folder import differences
+from progan.runs.records import record
+from progan.runtime.errors import UserError
 
 # Six ticks; metrics at the second, fourth and last of them, and at the third and last.
 GAUGED = {
@@ -186,7 +186,7 @@ def test_a_stop_while_measuring(gauged, photos, tmp_path, monkeypatch):
 
     monkeypatch.setattr(Fakes, "batch", stopping)
     monkeypatch.setattr("progan.metrics.evaluate.batch_size", lambda resolution: 4)
-    monkeypatch.setattr("progan.stopping.LOOK", -1)
+    monkeypatch.setattr("progan.runtime.stopping.LOOK", -1)
     output = train(photos, run_dir)
     assert "stopped" in output and made == [0] and not (run_dir / "metrics.jsonl").exists()
     monkeypatch.undo()
@@ -210,7 +210,7 @@ def test_a_stop_while_measuring_for_the_last_time(gauged, photos, tmp_path, monk
     sorted(run_dir.glob("checkpoints/*.pt"))[-1].unlink()
     monkeypatch.setattr(Fakes, "batch", stopping)
     monkeypatch.setattr("progan.metrics.evaluate.batch_size", lambda resolution: 4)
-    monkeypatch.setattr("progan.stopping.LOOK", -1)
+    monkeypatch.setattr("progan.runtime.stopping.LOOK", -1)
     output = train(photos, run_dir)
     assert "stopped" in output and "done" not in output and not (run_dir / "complete").exists()
     assert len(lines(run_dir)) == 3 and load_checkpoint(run_dir)["progress"]["nimg"] == 96

@@ -14,9 +14,9 @@ from click.testing import CliRunner
 from conftest import load_checkpoint, options
 from test_step import EXTRAS, R1, Drawn, make_batch, make_step, make_trainer, phase_at
 
-from progan.cli import main
-from progan.step import Step
-from progan.updates import Loss
+from progan.cli.main import main
+from progan.training.step import Step
+from progan.training.updates import Loss
 
 pytestmark = [pytest.mark.gpu, pytest.mark.usefixtures("gpu")]
 

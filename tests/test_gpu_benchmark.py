@@ -12,8 +12,8 @@ import pytest
 import torch
 from torch.autograd import DeviceType
 
-from progan.distributed import make_accelerator
-from progan.settings import load_config
+from progan.config.load import load_config
+from progan.runtime.distributed import make_accelerator
 
 sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
 gpu, gpu_parts = (importlib.import_module(name) for name in ("gpu", "gpu_parts"))
@@ -38,7 +38,7 @@ def setup(photos):
 
 @pytest.fixture(autouse=True)
 def few_repeats(monkeypatch):
-    monkeypatch.setattr("progan.bench.REPEATS", {0.0: 2})
+    monkeypatch.setattr("progan.training.bench.REPEATS", {0.0: 2})
     monkeypatch.setattr(gpu_parts, "STEPS", 3)
 
 

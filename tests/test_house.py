@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from progan.schedule import check_batches
-from progan.settings import load_config
+from progan.config.load import load_config
+from progan.config.schedule import check_batches
 
 ROOT = Path(__file__).parent.parent
 MODULES = {
@@ -65,7 +65,7 @@ def test_readme_command_for_many_gpus_fits():
     check_batches(config.make_schedule(), int(words[2]), config.network.stddev_group)
 
 
-@pytest.mark.parametrize("module", ["progan.cli", "progan.settings", "progan.preview"])
+@pytest.mark.parametrize("module", ["progan.cli.main", "progan.config.load", "progan.cli.phases"])
 def test_starts_without_torch(module):
     """Reference: a new interpreter's loaded modules; torch alone would take seconds."""
     code = f"import sys, {module}; sys.exit('torch' in sys.modules)"

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pictures import box_average, chw, encoded, noise, read_one
 from PIL import Image, ImageOps
 
-from progan.data.images import BadImage, Square, TooSmall, read_square
+from progan.data.decode import BadImage, Square, TooSmall, read_square
 
 
 def grey(x):

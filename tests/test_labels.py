@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from pictures import folder, names, noise, tarred, zipped
 
-from progan.data import files
-from progan.data.labels import from_array
-from progan.data.sources import find
-from progan.errors import UserError
+from progan.data.sources import files
+from progan.data.sources.find import find
+from progan.data.sources.labels import from_array
+from progan.runtime.errors import UserError
 
 PICTURE = noise((8, 8))
 THREE = dict.fromkeys(["a/1.png", "a/2.png", "b/3.png"], PICTURE)

@@ -6,7 +6,7 @@ import torch
 from torch.autograd import gradcheck, gradgradcheck
 from torch.func import functional_call
 
-from progan.layers import (
+from progan.model.layers import (
     ConvWithMap,
     EqualizedConv2d,
     EqualizedLinear,

@@ -8,8 +8,8 @@ import torch
 from torch.autograd import gradcheck
 from torch.func import functional_call
 
-from progan.losses import ADVERSARIAL, LABELS, PENALTIES, r1, wgan_gp
-from progan.networks import Critic
+from progan.model.networks import Critic
+from progan.training.losses import ADVERSARIAL, LABELS, PENALTIES, r1, wgan_gp
 
 
 def noise(*shape, seed=0):

@@ -9,14 +9,15 @@ import torch
 from click.testing import CliRunner
 from conftest import options
 
-from progan import costs, memory
-from progan.cli import main
-from progan.costs import CostModel, count_gflops, measure
-from progan.errors import UserError
-from progan.networks import Critic, Generator
-from progan.schedule import Schedule, make_schedule
-from progan.step import Step
-from progan.updates import Loss
+from progan.cli.main import main
+from progan.config.schedule import Schedule, make_schedule
+from progan.model.networks import Critic, Generator
+from progan.runtime import memory
+from progan.runtime.errors import UserError
+from progan.training import costs
+from progan.training.costs import CostModel, count_gflops, measure
+from progan.training.step import Step
+from progan.training.updates import Loss
 
 CPU = torch.device("cpu")
 
@@ -188,7 +189,7 @@ def test_a_command_tells_of_it(photos, monkeypatch, kind):
     def fail(*arguments, **more):
         raise SHORT[kind]
 
-    monkeypatch.setattr("progan.data.sources.find", fail)
+    monkeypatch.setattr("progan.data.sources.find.find", fail)
     result = CliRunner().invoke(main, ["data", "info", str(photos)])
     assert result.exit_code == 2, result.exception
     assert result.output.startswith("Error: out of memory (")

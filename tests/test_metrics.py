@@ -16,14 +16,14 @@ import scipy.ndimage
 import scipy.signal
 import torch
 
-from progan.distributed import random
-from progan.errors import UserError
+from progan.config.metric_names import PROTOCOLS, STANDARD, named, parse, parse_list
 from progan.metrics import swd
 from progan.metrics.inception import FID_HELPER, TORCH_FIDELITY, Inception
 from progan.metrics.metric import measure
 from progan.metrics.msssim import MSSSIM
-from progan.metrics.protocols import PROTOCOLS, STANDARD, named, parse, parse_list
 from progan.metrics.swd import SWD, corners, laplacian_pyramid
+from progan.runtime.distributed import random
+from progan.runtime.errors import UserError
 
 BINOMIAL = np.outer([1, 4, 6, 4, 1], [1, 4, 6, 4, 1]) / 256
 PATCH, PATCHES, DIRECTIONS = 7, 128, 512

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from pictures import chw, database, encoded, folder, names, noise, zipped
 
-from progan.cli_train import resolve
-from progan.data import demo
-from progan.data.images import BadImage, Square, TooSmall
-from progan.data.sources import NAMED, find
-from progan.errors import UserError
-from progan.settings import presets
+from progan.cli.train import resolve
+from progan.config.load import presets
+from progan.data.decode import BadImage, Square, TooSmall
+from progan.data.sources import demo
+from progan.data.sources.find import NAMED, find
+from progan.runtime.errors import UserError
 
 SIXTEEN = Square(16)
 
@@ -336,5 +336,5 @@ def test_table(root, name):
 
 def test_finding_starts_without_torch():
     """Reference: a new interpreter's modules. Worker processes import what sources are made of."""
-    code = "import sys, progan.data.sources; sys.exit('torch' in sys.modules)"
+    code = "import sys, progan.data.sources.find; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

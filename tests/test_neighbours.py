@@ -11,16 +11,8 @@ import torch
 from click.testing import CliRunner
 from PIL import Image
 
-from progan import cli_neighbours
-from progan.build import open_data
-from progan.cli import main
-from progan.data.images import Square, box_levels
-from progan.data.live import Live
-from progan.data.pyramid import Pyramid
-from progan.data.sources import find
-from progan.metrics import neighbours
-from progan.metrics.kept import Kept
-from progan.metrics.neighbours import (
+from progan.analysis import neighbours
+from progan.analysis.neighbours import (
     Comparison,
     Nearest,
     Originals,
@@ -29,11 +21,19 @@ from progan.metrics.neighbours import (
     pixel_resolution,
     verdict,
 )
-from progan.metrics.neighbours_picture import Block, Layout, draw
-from progan.networks import Generator
-from progan.sampling import generate
-from progan.settings import load_config
-from progan.snapshot import Snapshot, load_snapshot, save_snapshot
+from progan.analysis.neighbours_picture import Block, Layout, draw
+from progan.cli import neighbours as cli_neighbours
+from progan.cli.main import main
+from progan.config.load import load_config
+from progan.data.decode import Square, box_levels
+from progan.data.live import Live
+from progan.data.pyramid.format import Pyramid
+from progan.data.sources.find import find
+from progan.metrics.reference_cache import Kept
+from progan.model.networks import Generator
+from progan.model.sampling import generate
+from progan.runs.snapshot import Snapshot, load_snapshot, save_snapshot
+from progan.training.build import open_data
 
 SMALL = ["network.resolution=16", "network.channel_base=128", "network.channel_max=8"]
 SMALL += ["data.mirror=true"]

@@ -4,10 +4,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from progan.build import make_networks
-from progan.networks import Critic, Generator, channels_at, conditions, quantized
-from progan.schedule import resolutions_to
-from progan.settings import load_config
+from progan.config.load import load_config
+from progan.config.schedule import resolutions_to
+from progan.model.networks import Critic, Generator, channels_at, conditions, quantized
+from progan.training.build import make_networks
 
 TINY = {"channel_base": 64, "channel_max": 6}  # 6 channels at 4 and 8, 4 at 16
 

@@ -14,18 +14,18 @@ from click.testing import CliRunner
 from conftest import flat, load_checkpoint, options
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from progan import speeds
-from progan.cli import main
-from progan.costs import FlopCounter
-from progan.data.batches import Batch
-from progan.determinism import deterministic
-from progan.layers import EqualizedConv2d, EqualizedLinear
-from progan.networks import Critic, Generator
-from progan.precision import computing_in
-from progan.schedule import Phase
-from progan.speeds import chosen
-from progan.step import Step
-from progan.updates import Loss
+from progan.cli.main import main
+from progan.config.schedule import Phase
+from progan.model.layers import EqualizedConv2d, EqualizedLinear
+from progan.model.networks import Critic, Generator
+from progan.runtime import speeds
+from progan.runtime.determinism import deterministic
+from progan.runtime.numerics import computing_in
+from progan.runtime.speeds import chosen
+from progan.training.costs import FlopCounter
+from progan.training.feed import Batch
+from progan.training.step import Step
+from progan.training.updates import Loss
 
 CPU = torch.device("cpu")
 LOSSES = {"paper": Loss(), "logistic-r1": Loss("logistic", "r1", penalty_weight=5.0)}

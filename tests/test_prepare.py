@@ -19,20 +19,20 @@ import torch
 from drawn import Drawn, drawn, pixels
 from PIL import Image
 
-from progan.data import plan, prepare, writer
-from progan.data.cache import default_cache
-from progan.data.depth import warn_of_darkness
-from progan.data.files import from_path
-from progan.data.images import Square, box_levels
-from progan.data.plan import make_plan
-from progan.data.prepare import made_from
-from progan.data.progress import progress_bar
-from progan.data.pyramid import JOURNAL, Pyramid, is_pyramid
-from progan.data.shard_index import ROW
-from progan.data.source import Source, content_key
-from progan.data.sources import find
-from progan.errors import UserError
-from progan.layers import downsample2x
+from progan.data.decode import Square, box_levels
+from progan.data.pyramid import plan, prepare, writer
+from progan.data.pyramid.format import JOURNAL, Pyramid, is_pyramid
+from progan.data.pyramid.plan import make_plan
+from progan.data.pyramid.prepare import made_from
+from progan.data.sources.bit_depth import warn_of_darkness
+from progan.data.sources.files import from_path
+from progan.data.sources.find import find
+from progan.data.sources.shard_index import ROW
+from progan.data.sources.source import Source, content_key
+from progan.model.layers import downsample2x
+from progan.runtime.cache import default_cache
+from progan.runtime.errors import UserError
+from progan.runtime.progress import progress_bar
 
 ROOT = Path(__file__).parent.parent
 
@@ -214,8 +214,8 @@ def test_attributes_are_kept(tmp_path):
 SCRIPT = """
 import sys
 from pathlib import Path
-from progan.data import plan, prepare, writer
-from progan.data.images import Square
+from progan.data.pyramid import plan, prepare, writer
+from progan.data.decode import Square
 from drawn import drawn
 if __name__ == "__main__":
     plan.FIRST_PNG, writer.SYNC_SECONDS = 8, 0
@@ -685,7 +685,7 @@ def test_images_of_12_bits_are_told_to_be_dark(tmp_path, caplog, kind):
 def test_lines_on_the_way(monkeypatch):
     """Reference: a clock of our own: a line every 15 s at most, with rate and time left."""
     now, lines = [100.0], []
-    monkeypatch.setattr("progan.data.progress.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("progan.runtime.progress.time.monotonic", lambda: now[0])
     with progress_bar("x", 1000, 200, lines.append) as advance:
         for _ in range(8):
             now[0] += 10

@@ -17,11 +17,11 @@ from conftest import assert_identical, free_port, load_checkpoint, options, torc
 from float64 import compute_in_float64
 from test_train import images, state, statistics, train, wait_for
 
-from progan.cli import main
-from progan.distributed import checksum, make_accelerator
-from progan.errors import UserError
-from progan.launch import started
-from progan.settings import load_config
+from progan.cli.main import main
+from progan.config.load import load_config
+from progan.runtime.distributed import checksum, make_accelerator
+from progan.runtime.errors import UserError
+from progan.runtime.launch import started
 
 ROOT = Path(__file__).parent.parent
 
@@ -144,9 +144,9 @@ def script(tmp_path: Path, code: str, rank: int = 1) -> Path:
     return file
 
 
-MAIN = "from progan.cli import main\nmain()\n"
+MAIN = "from progan.cli.main import main\nmain()\n"
 DRIFTS = """
-    from progan.step import Step
+    from progan.training.step import Step
     real, calls = Step.average, iter(range(10**6))
     def average(self):
         real(self)
@@ -156,7 +156,7 @@ DRIFTS = """
 """
 HANGS = """
     import time
-    from progan.step import Step
+    from progan.training.step import Step
     real, calls = Step.average, iter(range(10**6))
     def average(self):
         real(self)
@@ -167,7 +167,7 @@ HANGS = """
 """
 GPU_HANGS = """
     import torch
-    from progan.watch import Meeting
+    from progan.runtime.watch import Meeting
     class Event:
         seen = 0
         def record(self):

@@ -10,12 +10,12 @@ from click.testing import CliRunner
 from PIL import Image
 from safetensors.torch import save_file
 
-from progan.cli import main
-from progan.errors import UserError
-from progan.networks import Generator
-from progan.sampling import generate, grid, grid_layout, latents, parse_seeds
-from progan.settings import load_config
-from progan.snapshot import Snapshot, load_snapshot, save_snapshot
+from progan.cli.main import main
+from progan.config.load import load_config
+from progan.model.networks import Generator
+from progan.model.sampling import generate, grid, grid_layout, latents, parse_seeds
+from progan.runs.snapshot import Snapshot, load_snapshot, save_snapshot
+from progan.runtime.errors import UserError
 
 SETTINGS = ["network.resolution=16", "network.channel_base=128", "network.channel_max=16"]
 

@@ -7,9 +7,9 @@ from fractions import Fraction
 
 import pytest
 
-from progan.errors import UserError
-from progan.preview import phase_table, points
-from progan.schedule import Ramp, at_resolution, check_batches, make_schedule
+from progan.cli.phases import phase_table, points
+from progan.config.schedule import Ramp, at_resolution, check_batches, make_schedule
+from progan.runtime.errors import UserError
 
 RESOLUTIONS = [4, 8, 16, 32, 64, 128, 256, 512, 1024]
 
@@ -617,7 +617,7 @@ def whole_groups(phase, processes, group):
 def test_imports_no_torch():
     """Reference: `sys.modules` of a fresh interpreter; `progan --help` stays instant."""
     code = (
-        "import sys, progan.schedule, progan.config\n"
+        "import sys, progan.config.schedule, progan.config.config\n"
         "print(sorted({'torch', 'numpy', 'accelerate', 'matplotlib'} & set(sys.modules)))"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

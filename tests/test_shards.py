@@ -17,15 +17,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from progan.data import shard_list, tars
-from progan.data.files import from_path
-from progan.data.images import BadImage, Square, TooSmall, box_levels
+from progan.data.decode import BadImage, Square, TooSmall, box_levels
 from progan.data.live import Live
-from progan.data.shard_index import index_shards
-from progan.data.shard_list import expand_braces, list_shards
-from progan.data.shards import from_shards, is_shards
+from progan.data.sources import shard_list, tars
+from progan.data.sources.files import from_path
+from progan.data.sources.shard_index import index_shards
+from progan.data.sources.shard_list import expand_braces, list_shards
+from progan.data.sources.shards import from_shards, is_shards
 from progan.data.stream import Stream
-from progan.errors import UserError
+from progan.runtime.errors import UserError
 
 SQUARE = Square(16)
 
@@ -686,5 +686,7 @@ def test_a_killed_worker(tmp_path, live):
 
 def test_workers_do_not_load_torch():
     """Reference: a new interpreter's modules; with torch, a process takes seconds to begin."""
-    code = "import sys, progan.data.live, progan.data.shards; sys.exit('torch' in sys.modules)"
+    code = (
+        "import sys, progan.data.live, progan.data.sources.shards; sys.exit('torch' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

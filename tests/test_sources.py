@@ -18,10 +18,10 @@ import pytest
 from pictures import chw, database, encoded, folder, names, noise, tarred, zipped
 from PIL import Image
 
-from progan.data import demo, readers
-from progan.data.images import BadImage, Square
-from progan.data.sources import find
-from progan.errors import UserError
+from progan.data.decode import BadImage, Square
+from progan.data.sources import demo, readers
+from progan.data.sources.find import find
+from progan.runtime.errors import UserError
 
 SIXTEEN = Square(16)
 TREE = {
@@ -491,7 +491,8 @@ def test_a_damaged_array_is_read_once(tmp_path, monkeypatch):
     source, calls = find(str(path)), []
     read = np.lib.format.read_array
     monkeypatch.setattr(
-        "progan.data.arrays.format.read_array", lambda *a, **k: calls.append(1) or read(*a, **k)
+        "progan.data.sources.arrays.format.read_array",
+        lambda *a, **k: calls.append(1) or read(*a, **k),
     )
     for i in range(3):
         with pytest.raises(UserError, match=r"x.npz is damaged \(.+\); get or make it anew"):

@@ -13,16 +13,16 @@ from conftest import assert_identical, flat, load_checkpoint, options
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from progan.cli import main
-from progan.data.batches import Batch
-from progan.layers import EqualizedConv2d
-from progan.networks import Critic, Generator
-from progan.schedule import Phase, Ramp
-from progan.settings import load_config
-from progan.step import Step
-from progan.stopping import StopRequest
-from progan.trainer import Trainer
-from progan.updates import Loss, critic_gradients
+from progan.cli.main import main
+from progan.config.load import load_config
+from progan.config.schedule import Phase, Ramp
+from progan.model.layers import EqualizedConv2d
+from progan.model.networks import Critic, Generator
+from progan.runtime.stopping import StopRequest
+from progan.training.feed import Batch
+from progan.training.step import Step
+from progan.training.trainer import Trainer
+from progan.training.updates import Loss, critic_gradients
 
 ALL_KINDS = ("color", "translation", "cutout")
 R1 = Loss("logistic", "r1", penalty_weight=5.0)

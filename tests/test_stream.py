@@ -8,12 +8,12 @@ import pytest
 import torch
 from drawn import drawn
 
-from progan.data import plan
-from progan.data.images import Square
-from progan.data.prepare import prepare
-from progan.data.pyramid import Pyramid
+from progan.data.decode import Square
+from progan.data.pyramid import plan
+from progan.data.pyramid.format import Pyramid
+from progan.data.pyramid.prepare import prepare
 from progan.data.stream import Stream, to_device
-from progan.errors import UserError
+from progan.runtime.errors import UserError
 
 SIZE = 40
 

@@ -127,8 +127,8 @@ def test_check_and_dry_run_write_nothing(photos, tmp_path):
 
 WATCHED = """
 import torch
-from progan.cli import main
-from progan.trainer import Trainer
+from progan.cli.main import main
+from progan.training.trainer import Trainer
 
 plain = Trainer.train_step
 
@@ -179,10 +179,10 @@ import json, sys
 from dataclasses import replace
 from pathlib import Path
 import torch
-from progan import memory
-from progan.build import make_loss, make_step
-from progan.distributed import make_accelerator
-from progan.settings import load_config
+from progan.runtime import memory
+from progan.training.build import make_loss, make_step
+from progan.runtime.distributed import make_accelerator
+from progan.config.load import load_config
 
 config = load_config(None, sys.argv[1:])
 accelerator = make_accelerator(Path("."), None)

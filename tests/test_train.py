@@ -17,17 +17,18 @@ from float64 import compute_in_float64, in_type
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from progan import build
-from progan.cli import main
-from progan.data import prepare, sources
-from progan.data.batches import Feed
-from progan.data.images import Square
+from progan.cli.main import main
+from progan.config.load import load_config
+from progan.data.decode import Square
+from progan.data.pyramid import prepare
+from progan.data.sources import find as sources
 from progan.data.stream import Stream
-from progan.runs import LOCK, differences, lock_run
-from progan.settings import load_config
-from progan.snapshot import snapshot_path
-from progan.stopping import StopRequest
-from progan.updates import Loss, critic_gradients, generator_gradients
+from progan.runs.folder import LOCK, differences, lock_run
+from progan.runs.snapshot import snapshot_path
+from progan.runtime.stopping import StopRequest
+from progan.training import build
+from progan.training.feed import Feed
+from progan.training.updates import Loss, critic_gradients, generator_gradients
 
 
 def train(photos: Path, run_dir: Path, **settings) -> str:

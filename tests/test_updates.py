@@ -3,12 +3,12 @@
 import pytest
 import torch
 
-from progan import ema
-from progan.costs import gflops_per_image
-from progan.data.batches import Batch
-from progan.networks import Critic, Generator
-from progan.schedule import Phase
-from progan.updates import (
+from progan.config.schedule import Phase
+from progan.model.networks import Critic, Generator
+from progan.training import ema
+from progan.training.costs import gflops_per_image
+from progan.training.feed import Batch
+from progan.training.updates import (
     Loss,
     accumulate,
     apply,

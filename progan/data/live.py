@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from progan.data.images import BadImage, Content, Square, TooSmall, open_image, upright_size
-from progan.data.source import Source, content_key
+from progan.data.decode import BadImage, Content, Square, TooSmall, open_image, upright_size
+from progan.data.sources.source import Source, content_key
 from progan.data.workers import KILLED, Workers
-from progan.errors import UserError
+from progan.runtime.errors import UserError
 
 log = logging.getLogger("progan")
 

@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from progan import memory
 from progan.data.ahead import AHEAD, Ahead
-from progan.distributed import pinned, random, share, upload
-from progan.errors import UserError
+from progan.runtime import memory
+from progan.runtime.distributed import pinned, random, share, upload
+from progan.runtime.errors import UserError
 
 COPY_BYTES = 2**26  # of a level, copied to the device at a time
 CACHE_SHARE = 4  # `auto` keeps a level on the device that takes a quarter of its free memory

@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager
 from multiprocessing.connection import wait
 from typing import Any, Self
 
-from progan.launch import processes_here
+from progan.runtime.launch import processes_here
 
 KILLED = (
     "a worker process was killed, as the system does when memory is short; use fewer of them "

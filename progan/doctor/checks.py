@@ -10,16 +10,16 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 
-from progan import machine
-from progan.compiling import compiled
-from progan.distributed import make_accelerator
 from progan.doctor import folders, system
 from progan.doctor.finding import NOT_HERE, WRONG, Finding, anonymous, worst
 from progan.doctor.links import TIMEOUT, links
 from progan.doctor.numbers import EAGER, Networks, against_float64, precisions, twice
 from progan.doctor.speed import precision_of_auto, rate, training
-from progan.errors import UserError, brief
-from progan.speeds import chosen
+from progan.runtime import machine
+from progan.runtime.distributed import make_accelerator
+from progan.runtime.errors import UserError, brief
+from progan.runtime.speeds import chosen
+from progan.training.compile import compiled
 
 Check = tuple[str, Callable[[], Finding]]  # its name, for where it crashes
 

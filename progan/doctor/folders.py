@@ -15,13 +15,13 @@ import psutil
 import torch
 from filelock import Timeout
 
-from progan.data.cache import cache_folder, lock
-from progan.data.pyramid import VERSION, Meta, Pyramid
+from progan.config.schedule import resolutions_to
+from progan.data.pyramid.format import VERSION, Meta, Pyramid
 from progan.data.stream import Stream
 from progan.doctor.finding import GOOD, SLOW, WRONG, Finding
-from progan.machine import synchronize
-from progan.schedule import resolutions_to
-from progan.words import human_bytes
+from progan.runtime.cache import cache_folder, lock
+from progan.runtime.machine import synchronize
+from progan.runtime.text import human_bytes
 
 ELSEWHERE = "set $PROGAN_CACHE to a folder on a local disk"
 LEAST_FREE = 5 * 10**9  # bytes: a small data set, and a run of the paper's networks

@@ -13,10 +13,10 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 from torch import distributed as dist
 
-from progan.distributed import make_accelerator
 from progan.doctor.finding import GOOD, NOT_HERE, WRONG, Finding
-from progan.launch import is_main
-from progan.machine import synchronize
+from progan.runtime.distributed import make_accelerator
+from progan.runtime.launch import is_main
+from progan.runtime.machine import synchronize
 
 ALL_PAIRS = 8  # processes; of more, each with the next one
 TIMEOUT = 1  # minutes

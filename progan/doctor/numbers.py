@@ -9,15 +9,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from progan.build import make_loss, make_networks
-from progan.config import Config
-from progan.data.batches import Batch
-from progan.determinism import deterministic
-from progan.distributed import random
+from progan.config.config import Config
+from progan.config.load import load_config
 from progan.doctor.finding import GOOD, WRONG, Finding
-from progan.precision import computing_in
-from progan.settings import load_config
-from progan.updates import critic_gradients, generator_gradients
+from progan.runtime.determinism import deterministic
+from progan.runtime.distributed import random
+from progan.runtime.numerics import computing_in
+from progan.training.build import make_loss, make_networks
+from progan.training.feed import Batch
+from progan.training.updates import critic_gradients, generator_gradients
 
 CPU = torch.device("cpu")
 Functions = Mapping[str, Callable]

@@ -5,15 +5,15 @@ from functools import cache
 import torch
 from accelerate import Accelerator
 
-from progan import machine
-from progan.bench import timed
-from progan.build import make_loss, make_networks
-from progan.costs import CostModel, count_gflops, measure
+from progan.config.load import load_config
+from progan.config.schedule import Schedule
 from progan.doctor.finding import GOOD, NOT_HERE, SLOW, Finding
-from progan.precision import computing_in
-from progan.schedule import Schedule
-from progan.settings import load_config
-from progan.speeds import chosen, measured
+from progan.runtime import machine
+from progan.runtime.numerics import computing_in
+from progan.runtime.speeds import chosen, measured
+from progan.training.bench import timed
+from progan.training.build import make_loss, make_networks
+from progan.training.costs import CostModel, count_gflops, measure
 
 LONG = 0.01  # seconds of a product, of which starting it is a small part
 LEAST_OF_PEAK = 0.5  # of its data sheet, which a large product reaches on a device left alone

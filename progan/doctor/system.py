@@ -11,11 +11,11 @@ from pathlib import Path
 import psutil
 import torch
 
-from progan import machine
-from progan.compiling import compiled, lacking, needs, reason
 from progan.doctor.finding import GOOD, NOT_HERE, SLOW, WRONG, Finding
-from progan.launch import processes
-from progan.words import human_bytes
+from progan.runtime import machine
+from progan.runtime.launch import processes
+from progan.runtime.text import human_bytes
+from progan.training.compile import compiled, lacking, needs, reason
 
 LEAST_MEMORY = 2 * 2**30  # bytes free; torch and the demo take about one GiB
 LEAST_SHARED = 2**28  # bytes of /dev/shm, where NCCL's processes meet; Docker gives 64 MiB

@@ -10,14 +10,14 @@ import numpy as np
 from accelerate import Accelerator
 from torch import Tensor
 
-from progan.data.progress import Say, progress_bar
-from progan.distributed import gathered, on_any
-from progan.errors import UserError
-from progan.metrics.images import Fakes, Reals
-from progan.metrics.kept import Kept
+from progan.config.metric_names import SMALLEST
+from progan.metrics.inputs import Fakes, Reals
 from progan.metrics.metric import Gather, Metric, alone
-from progan.metrics.protocols import SMALLEST
-from progan.precision import float32_as
+from progan.metrics.reference_cache import Kept
+from progan.runtime.distributed import gathered, on_any
+from progan.runtime.errors import UserError
+from progan.runtime.numerics import float32_as
+from progan.runtime.progress import Say, progress_bar
 
 
 class Batches(Protocol):

@@ -16,9 +16,9 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
-from progan.data.cache import lock
-from progan.errors import UserError
-from progan.precision import float32_as
+from progan.runtime.cache import lock
+from progan.runtime.errors import UserError
+from progan.runtime.numerics import float32_as
 
 # SHA-256 of files with these weights: what is not one of them is not loaded, as a weights file
 # may run code, and as no other weights make an FID.

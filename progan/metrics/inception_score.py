@@ -5,9 +5,9 @@ Salimans et al., *Improved techniques for training GANs* (2016), over 10 splits.
 
 from torch import Tensor
 
-from progan.errors import UserError
 from progan.metrics.inception import KNOWN, TORCH_FIDELITY, Inception, library
 from progan.metrics.metric import Gather, Metric, Rows, alone
+from progan.runtime.errors import UserError
 
 SPLITS = 10
 

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from progan.errors import UserError
-from progan.precision import float32_as
+from progan.runtime.errors import UserError
+from progan.runtime.numerics import float32_as
 
 Gather = Callable[[Tensor], Tensor]  # rows [n, …] of this process -> those of all processes
 

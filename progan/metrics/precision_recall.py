@@ -5,10 +5,10 @@ Kynkäänniemi et al., *Improved precision and recall metric* (2019), with 3 nei
 
 from torch import Tensor
 
-from progan.errors import UserError
 from progan.metrics.features import OnFeatures
 from progan.metrics.inception import Inception, library
 from progan.metrics.metric import Gather, alone
+from progan.runtime.errors import UserError
 
 NEIGHBOURS = 3
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from progan.config.metric_names import parse
 from progan.metrics.fid import FID
 from progan.metrics.inception import Inception
 from progan.metrics.inception_score import InceptionScore
@@ -9,7 +10,6 @@ from progan.metrics.kid import KID
 from progan.metrics.metric import Metric
 from progan.metrics.msssim import MSSSIM
 from progan.metrics.precision_recall import PrecisionRecall
-from progan.metrics.protocols import parse
 from progan.metrics.swd import SWD
 
 PLAIN = {"swd": SWD, "msssim": MSSSIM}

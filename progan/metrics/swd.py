@@ -17,10 +17,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from progan.distributed import random
-from progan.errors import UserError
+from progan.config.metric_names import SMALLEST
 from progan.metrics.metric import Gather, Metric, alone
-from progan.metrics.protocols import SMALLEST
+from progan.runtime.distributed import random
+from progan.runtime.errors import UserError
 
 PATCH = 7
 PATCHES = 128  # an image and level

@@ -24,7 +24,6 @@ import sys
 from pathlib import Path
 
 import build
-
 from progan.data.cache import default_cache
 
 HERE = Path(__file__).resolve().parent

@@ -1,0 +1,1 @@
+"""Questions asked of finished runs: which is better, does it memorize, whom does it show."""

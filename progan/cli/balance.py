@@ -1,0 +1,158 @@
+"""The command `progan balance`: shares of labels in samples beside the data, and a chart."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from progan.cli.evaluate import DATA, say
+from progan.cli.options import DEVICE, JSON, PathOption, check_picture, check_target
+from progan.runs.folder import base_name
+from progan.runtime.launch import is_main
+from progan.runtime.text import printable
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from progan.analysis.balance import Row
+    from progan.analysis.classifier import Classifier
+    from progan.data.stream import Images
+    from progan.runs.snapshot import Snapshot
+
+FEWEST, MOST = 100, 1_000_000
+
+
+@click.command()
+@click.argument("source", metavar="RUN|SNAPSHOT", type=PathOption())
+@DATA
+@click.option(
+    "--num",
+    type=click.IntRange(FEWEST, MOST),
+    default=2000,
+    show_default=True,
+    metavar="N",
+    help="So many samples.",
+)
+@click.option(
+    "--out", type=PathOption(), metavar="FILE", help="The chart. [default: balance-of-RUN.png]"
+)
+@DEVICE
+@JSON
+def balance(
+    source: Path,
+    data: str | None,
+    num: int,
+    out: Path | None,
+    device: str,
+    json_file: Path | None,
+) -> None:
+    """Tell how often each class or attribute appears in samples, beside the data.
+
+    A generator may amplify what is frequent, and lose what is rare. A small classifier learns the
+    data's labels, and sees them in samples; the run itself may have been trained without labels.
+    Its errors, known from reals held out, are allowed for (Rogan and Gladen's estimate): one that
+    misses every tenth smile would count too few. It may err more on samples that look unlike the
+    data: look at them, too.
+
+    \b
+    progan balance runs/faces
+    progan balance runs/faces --data labelled-faces --num 10000 --json balance.json
+    """
+    out = out or Path(f"balance-of-{base_name(source.resolve())}.png")
+    check_picture(out, "--out")
+    check_target(json_file)
+    if not is_main():
+        return
+    from progan.analysis.balance import balance as compare
+    from progan.analysis.balance import chart
+    from progan.metrics.reference_data import open_beside
+    from progan.runs.snapshot import find_snapshot, load_snapshot
+    from progan.runtime.machine import take_device
+
+    where = take_device(device)
+    file = find_snapshot(source)
+    snapshot = load_snapshot(file)
+    images = open_beside(file, snapshot, data, say, labels=True)
+    classifier = classifier_for(snapshot, images, where)
+    rows = compare(classifier, samples_of(snapshot, images, num))
+    images.close()
+    title = printable(base_name(data or snapshot.config.data.source))
+    tell(file, snapshot, f"{images.count:,} images of {title}", classifier, num, rows)
+    chart(rows, f"{printable(base_name(source.resolve()))}: {num:,} samples beside {title}", out)
+    click.echo(f"drawn in {out}")
+    if json_file:
+        write(json_file, file, snapshot, images, classifier, num, rows)
+        click.echo(f"all figures in {json_file}")
+
+
+def classifier_for(snapshot: "Snapshot", images: "Images", device: "torch.device") -> "Classifier":
+    """Trained at the resolution to compare at, on the device that the generator is now on, too."""
+    from progan.analysis.classifier import FINEST, train
+
+    snapshot.G.to(device)
+    # What fades in is not yet as sharp as reals; a level below they are alike.
+    resolution = snapshot.resolution // (1 if snapshot.alpha is None else 2)
+    mirror = snapshot.config.data.mirror
+    return train(images, min(FINEST, resolution), mirror=mirror, device=device, say=say)
+
+
+def samples_of(snapshot: "Snapshot", images: "Images", num: int) -> Iterator["Tensor"]:
+    """Batches uint8 [n, C, r, r] of the snapshot's generator, so many images in all."""
+    from progan.metrics.evaluate import batch_size
+    from progan.metrics.inputs import Fakes
+    from progan.runtime.progress import progress_bar
+
+    fakes = Fakes(snapshot.G, images, snapshot.resolution, snapshot.alpha, snapshot.resolution)
+    size = batch_size(snapshot.resolution)
+    with progress_bar("samples", num, 0, say) as made:
+        for first in range(0, num, size):
+            batch = fakes.batch(first, min(size, num - first))
+            yield batch
+            made(len(batch))
+
+
+def tell(
+    file: Path,
+    snapshot: "Snapshot",
+    data: str,
+    classifier: "Classifier",
+    num: int,
+    rows: list["Row"],
+) -> None:
+    """What was compared, the table, and what it says."""
+    from progan.analysis.balance import sentences, table
+
+    r = classifier.resolution
+    click.echo(f"{file}: {snapshot.nimg / 1000} kimg; {num:,} samples beside {data}, at {r}x{r}")
+    click.echo(f"\n{table(rows, classifier.exclusive)}\n")
+    for line in sentences(rows):
+        click.echo(line)
+
+
+def write(
+    json_file: Path,
+    file: Path,
+    snapshot: "Snapshot",
+    images: "Images",
+    classifier: "Classifier",
+    num: int,
+    rows: list["Row"],
+) -> None:
+    from progan.runtime import machine
+
+    content = {
+        "versions": machine.versions(),
+        "snapshot": str(file),
+        "nimg": snapshot.nimg,
+        "data": {"title": images.title, "images": images.count, "identity": images.identity},
+        "samples": num,
+        "resolution": classifier.resolution,
+        "labels": "classes" if classifier.exclusive else "attributes",
+        "learned_from": classifier.shown,
+        "held_out": int(classifier.trial.having[0] + classifier.trial.lacking[0]),
+        "rows": [row.to_dict() for row in rows],
+    }
+    json_file.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

@@ -1,0 +1,177 @@
+"""The command `progan bench`: how fast this machine trains, and what the time goes into."""
+
+import json
+import re
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from progan.cli.options import CONFIG, JSON, OVERRIDES, PositiveNumber, check_target
+from progan.config.config import Config
+from progan.config.load import load_config
+from progan.config.schedule import Phase, Schedule, check_batches
+from progan.runtime.errors import UserError
+from progan.runtime.launch import is_main, processes
+from progan.runtime.text import human_time
+
+if TYPE_CHECKING:
+    from progan.training.bench import Figures
+
+PARTS = ("data", "critic", "penalty", "generator", "optimizer")
+COLUMNS = f"{'phase':<18}{'batch':>6}{'images/s':>10}{'sec/kimg':>10}" + "".join(
+    f"{name:>10}" for name in (*PARTS, "memory", "TFLOP/s", "of peak")
+)
+
+
+@click.command()
+@click.option(
+    "--resolutions", metavar="4,8,…", help="Only these. [default: all of the config's schedule]"
+)
+@CONFIG
+@OVERRIDES
+@JSON
+@click.option(
+    "--find-batch", is_flag=True, help="Find the largest schedule.batch_gpu that fits, and use it."
+)
+@click.option(
+    "--peak-tflops",
+    type=PositiveNumber(),
+    metavar="X",
+    help="What the device can do at most. [default: data sheets, for some GPUs; a CPU is measured]",
+)
+def bench(
+    resolutions: str | None,
+    config_name: str | None,
+    overrides: tuple[str, ...],
+    json_file: Path | None,
+    find_batch: bool,
+    peak_tflops: float | None,
+) -> None:
+    """Measure how fast this machine trains, phase by phase.
+
+    Trains on noise from memory with the networks, loss, precision and batch sizes of the config.
+    Warm-up and compilation do not count; of some repeats the median does. Memory is the most that
+    this process has held: of a GPU its tensors, on a CPU all of it.
+
+    \b
+    progan bench --config celeba --resolutions 64,128
+    progan bench --find-batch -o network.resolution=1024 --json figures.json
+    """
+    from progan.runtime.determinism import deterministic
+
+    config = load_config(config_name, list(overrides))
+    schedule = config.make_schedule()
+    check_batches(schedule, processes(), config.network.stddev_group)
+    phases = chosen_phases(schedule, resolutions)
+    check_target(json_file)
+    with deterministic(config.run.deterministic):
+        content = measure(config, phases, find_batch, peak_tflops)
+    if not is_main():
+        return
+    for line in closing_lines(schedule, content, find_batch):
+        click.echo(line)
+    if json_file:
+        text = json.dumps(content, indent=2, allow_nan=False)
+        json_file.write_text(text + "\n", encoding="utf-8")
+        click.echo(f"all figures in {json_file}")
+
+
+def chosen_phases(schedule: Schedule, resolutions: str | None) -> list[Phase]:
+    """Those of the resolutions asked for.
+
+    Raises:
+        UserError: for what is not a list of resolutions that the schedule has.
+    """
+    known = list(dict.fromkeys(phase.resolution for phase in schedule.phases))
+    if resolutions is None:
+        return list(schedule.phases)
+    if not re.fullmatch(r"\d{1,4}(,\d{1,4})*", resolutions):
+        raise UserError(
+            f"--resolutions takes numbers such as {','.join(map(str, known[:3]))}; "
+            f"got '{resolutions}'"
+        )
+    wanted = [int(r) for r in resolutions.split(",")]
+    for r in wanted:
+        if r not in known:
+            raise UserError(
+                f"--resolutions: {r} is not in the schedule, which has "
+                f"{', '.join(map(str, known))}; -o network.resolution=… changes where it ends"
+            )
+    return [phase for phase in schedule.phases if phase.resolution in wanted]
+
+
+def measure(
+    config: Config, phases: list[Phase], find_batch: bool, peak_tflops: float | None
+) -> dict[str, Any]:
+    """All figures, each phase's printed when it has been measured."""
+    from progan.runtime import machine
+    from progan.runtime.distributed import make_accelerator
+    from progan.runtime.speeds import chosen, known_peak
+    from progan.training.bench import bench
+
+    taken = machine.take_device(config.run.device)
+    accelerator = make_accelerator(Path("."), None, device=taken)
+    device = accelerator.device
+    precision = chosen(config.run.precision, accelerator)
+    peak, source = peak_tflops, "given"
+    if is_main():
+        if peak is None:
+            peak, source = known_peak(device, precision)
+        count = f", {accelerator.num_processes} processes" if processes() > 1 else ""
+        of = f"; peak {peak:.3g} TFLOP/s ({source})" if peak else ""
+        click.echo(f"{machine.device_name(device)}{count}, {precision}{of}")
+        click.echo(COLUMNS)
+    accelerator.wait_for_everyone()  # who waits leaves the CPU to what measures it
+    measured = []
+    for figures in bench(config, accelerator, phases, find_batch, peak):
+        measured.append(figures)
+        if is_main():
+            click.echo(row(figures))
+    return {
+        "machine": machine.describe(device),
+        "versions": machine.versions(),
+        "commit": machine.commit(),
+        "processes": accelerator.num_processes,
+        "precision": precision,
+        "peak_tflops": peak,
+        "peak_is": source,
+        "config": config.model_dump(mode="json"),
+        "phases": [asdict(figures) for figures in measured],
+    }
+
+
+def row(figures: "Figures") -> str:
+    name = f"{figures.resolution}x{figures.resolution} {'fading' if figures.fading else 'stable'}"
+    cells = [f"{figures.images_per_sec:.4g}", f"{figures.sec_per_kimg:.4g}"]
+    cells += [f"{100 * figures.shares[part]:.1f} %" for part in PARTS]
+    memory, share = figures.peak_memory_gb, figures.share_of_peak
+    cells += [
+        "-" if memory is None else f"{memory:.2f} GiB",
+        f"{figures.tflops:.3g}",
+        "-" if share is None else f"{100 * share:.1f} %",
+    ]
+    return f"{name:<18}{figures.batch_size:>6}" + "".join(f"{cell:>10}" for cell in cells)
+
+
+def closing_lines(schedule: Schedule, content: dict[str, Any], find_batch: bool) -> list[str]:
+    """What follows from the figures: the time of the whole run, and the batches that fit."""
+    lines, measured = [], content["phases"]
+    if len(measured) == len(schedule.phases):
+        seconds = sum(
+            (schedule.end_of(phase) - phase.start_nimg) / figures["images_per_sec"]
+            for phase, figures in zip(schedule.phases, measured, strict=True)
+        )
+        kimg = schedule.total_nimg / 1000
+        lines.append(f"the whole run of {kimg:,.1f} kimg: about {human_time(seconds)}")
+    if find_batch:
+        found = {(f["resolution"], f["fading"]): f["batch_gpu"] for f in measured}
+        sizes: dict[int, int] = {}
+        for phase in schedule.phases:  # those that were not measured keep what they have
+            as_it_is = phase.images_per_pass(content["processes"])
+            r, n = phase.resolution, found.get((phase.resolution, phase.fading), as_it_is)
+            sizes[r] = min(n, sizes.get(r, n))  # a fade may need more than what follows it
+        text = ", ".join(f"{r}: {n}" for r, n in sizes.items())
+        lines.append(f"what fits into a forward pass: -o 'schedule.batch_gpu={{{text}}}'")
+    return lines

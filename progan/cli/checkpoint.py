@@ -1,0 +1,42 @@
+"""The commands `progan checkpoint …`: whether what a run has kept is whole."""
+
+import sys
+from pathlib import Path
+
+import click
+
+from progan.cli.options import PathOption
+from progan.runtime.errors import UserError, brief
+from progan.runtime.text import human_bytes
+
+
+@click.group()
+def checkpoint() -> None:
+    """What a run has kept."""
+
+
+@checkpoint.command()
+@click.argument("run", metavar="RUN", type=PathOption())
+def verify(run: Path) -> None:
+    """Read every checkpoint and snapshot of a run and compare their checksums.
+
+    Exit code 2 if one is damaged. Training needs only the newest checkpoint that is whole.
+    """
+    from progan.runs.checkpoint import checkpoints_of, read
+    from progan.runs.snapshot import load_snapshot, snapshots_of
+
+    snapshots = snapshots_of(run) + snapshots_of(run, "best")
+    readers = dict.fromkeys(checkpoints_of(run), read) | dict.fromkeys(snapshots, load_snapshot)
+    if not readers:
+        raise UserError(f"{run} has no checkpoints and no snapshots; give a run that has trained")
+    damaged = 0
+    for path, reader in readers.items():
+        try:
+            reader(path)
+            click.echo(f"{path}: whole, {human_bytes(path.stat().st_size)}")
+        except Exception as error:  # whatever damage makes a reader raise
+            damaged += 1
+            click.echo(f"{path}: DAMAGED: {brief(error)}")
+    if damaged:
+        click.echo(f"{damaged} of {len(readers)} files are damaged", err=True)
+        sys.exit(2)

@@ -1,0 +1,120 @@
+"""The command `progan compare`: metrics of runs, in one table and one picture."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from progan.cli.options import JSON, PICTURES, PathOption, check_picture, check_target
+from progan.runtime.launch import is_main
+
+if TYPE_CHECKING:
+    from progan.analysis.compare import Comparison
+    from progan.analysis.curves import Run
+
+
+# What the images on both sides of a metric depend on.
+DECISIVE = (
+    *("data.source", "data.max_images", "data.fit", "data.mirror", "data.labels"),
+    *("network.resolution", "network.channels"),
+)
+
+
+@click.command()
+@click.argument("folders", metavar="RUN…", nargs=-1, required=True, type=PathOption())
+@click.option(
+    "--metrics",
+    metavar="LIST",
+    help="Such as swd16k,fid50k or swd16k_at_32. [default: all, without their details]",
+)
+@click.option(
+    "--out",
+    type=PathOption(),
+    default="compare.png",
+    show_default=True,
+    metavar="FILE",
+    help=f"The picture: {', '.join(PICTURES)}.",
+)
+@JSON
+def compare(
+    folders: tuple[Path, ...], metrics: str | None, out: Path, json_file: Path | None
+) -> None:
+    """Compare runs by their metrics, in a table and a picture.
+
+    Values are seen against images shown and against the time they took. They are those in the runs'
+    metrics.jsonl, which progan evaluate writes; between two evaluations a straight line is taken.
+
+    \b
+    progan compare runs/growing runs/full
+    progan compare runs/* --metrics swd16k --out swd.svg
+    """
+    from progan.analysis.compare import CLOCKS, draw, save, sentence, table
+    from progan.analysis.compare import compare as compared
+    from progan.analysis.curves import MOST, chosen_metrics, read_runs
+
+    if not is_main():
+        return
+    check_picture(out, "--out")
+    check_target(json_file)
+    runs, without = read_runs(folders)
+    names = chosen_metrics(runs, metrics)
+    notes = unlike([run.folder for run in runs])
+    click.echo(table(runs, names))
+    for line in [f"note: {folder} has no metrics yet" for folder in without] + notes:
+        click.echo(line)
+    comparisons = [found for name in names for by in CLOCKS if (found := compared(runs, name, by))]
+    if notes:
+        comparisons = [found._replace(ahead=None, by=None) for found in comparisons]
+    for comparison in comparisons:
+        click.echo(sentence(comparison))
+    if len(runs) > 1 and not comparisons:
+        click.echo(
+            "no metric is known of two of them; give each the same: progan evaluate RUN --metrics …"
+        )
+    drawn = names[:MOST]
+    save(draw(runs, drawn), out)
+    if len(names) > MOST:
+        click.echo(f"the picture has the first {MOST} of {len(names)} metrics; --metrics chooses")
+    click.echo(f"plotted in {out}")
+    if json_file:
+        text = json.dumps(content(runs, names, comparisons), indent=2, allow_nan=False)
+        json_file.write_text(text + "\n", encoding="utf-8")
+        click.echo(f"all figures in {json_file}")
+
+
+def unlike(folders: list[Path]) -> list[str]:
+    """Words on settings without which the same metric means two things."""
+    from progan.config.config import flatten
+    from progan.runs.folder import read_config
+
+    configs = [flatten(read_config(folder, []).model_dump()) for folder in folders]
+    seen = {key: {json.dumps(config[key]).strip('"') for config in configs} for key in DECISIVE}
+    return [
+        f"note: their {key} differs ({', '.join(sorted(values))}), so the metrics do not compare"
+        for key, values in seen.items()
+        if len(values) > 1
+    ]
+
+
+def content(
+    runs: "list[Run]", metrics: list[str], comparisons: "list[Comparison]"
+) -> dict[str, Any]:
+    """What the table and the picture show."""
+    return {
+        "runs": [
+            {
+                "name": run.name,
+                "folder": str(run.folder),
+                "nimg": run.nimg,
+                "hours": run.hours,
+                "metrics": {
+                    name: [point._asdict() for point in run.metrics[name]]
+                    for name in metrics
+                    if name in run.metrics
+                },
+            }
+            for run in runs
+        ],
+        "comparisons": [comparison._asdict() for comparison in comparisons],
+    }

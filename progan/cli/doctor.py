@@ -1,0 +1,51 @@
+"""The command `progan doctor`: whether this machine trains right, and how to mend it if not."""
+
+import json
+import sys
+from pathlib import Path
+
+import click
+
+from progan.cli.options import PathOption, check_target
+from progan.runtime.launch import is_main
+from progan.runtime.text import printable
+
+
+@click.command()
+@click.option(
+    "--json",
+    "json_file",
+    type=PathOption(),
+    metavar="FILE",
+    help="Write a report for a bug report.",
+)
+def doctor(json_file: Path | None) -> None:
+    """Check whether this machine trains right, and say how to mend it if not.
+
+    Takes up to two minutes, and needs no data. Both networks' gradients are compared with float64
+    on the CPU, in each precision, uncompiled and compiled. Each check ends in a line that begins
+    with good, slow or wrong, or with "not here" where it does not apply. Exit code 1 if anything
+    is wrong. The report has no names of users and hosts, and no paths.
+
+    \b
+    progan doctor
+    progan doctor --json report.json
+    torchrun --nproc_per_node 8 -m progan doctor
+    """
+    check_target(json_file)
+    from progan.doctor.checks import examine, report
+    from progan.doctor.finding import WRONG
+
+    findings = []
+    for finding in examine():
+        findings.append(finding)
+        if is_main():
+            click.echo(printable(finding.line()))
+    wrong = [finding.name for finding in findings if finding.state == WRONG]
+    if is_main():
+        click.echo(f"wrong: {', '.join(wrong)}" if wrong else "nothing is wrong")
+        if json_file:
+            text = json.dumps(report(findings), indent=2, allow_nan=False)
+            json_file.write_text(text + "\n", encoding="utf-8")
+            click.echo(f"a report, without names and paths, in {json_file}")
+    sys.exit(1 if wrong else 0)

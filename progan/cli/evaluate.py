@@ -1,0 +1,216 @@
+"""The command `progan evaluate`: metrics of snapshots, told and recorded."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from progan.cli.options import DEVICE, JSON, PathOption, check_target
+from progan.config.metric_names import FEWEST, MOST, STANDARD, parse_list
+from progan.runtime.errors import UserError
+from progan.runtime.launch import is_main
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+    from progan.metrics.metric import Metric
+    from progan.runs.snapshot import Snapshot
+
+WORDS = {"floor": "reals against other reals", "reals": "reals themselves"}
+DATA = click.option(
+    "--data",
+    metavar="NAME|PATH",
+    help="What to compare with. [default: the data that the run was trained on]",
+)
+INCEPTION = click.option(
+    "--inception",
+    type=PathOption(),
+    metavar="FILE",
+    help="Weights of Inception-v3. [default: torch-fidelity downloads them, once]",
+)
+
+
+@click.command()
+@click.argument("sources", metavar="RUN|SNAPSHOT…", nargs=-1, required=True, type=PathOption())
+@DATA
+@click.option(
+    "--metrics",
+    default="swd16k,msssim10k",
+    show_default=True,
+    help=f"Of {', '.join(STANDARD)}; a plain number is one of images: swd2000.",
+)
+@click.option(
+    "--num",
+    "--images",
+    "num",
+    type=click.IntRange(FEWEST, MOST),
+    metavar="N",
+    help="So many fakes (of msssim pairs) for each metric, and N in its name. Under torchrun write "
+    "--images: it takes --num for its own.",
+)
+@JSON
+@INCEPTION
+@DEVICE
+def evaluate(
+    sources: tuple[Path, ...],
+    data: str | None,
+    metrics: str,
+    num: int | None,
+    json_file: Path | None,
+    inception: Path | None,
+    device: str,
+) -> None:
+    """Tell how good a run is (its newest snapshot), or snapshot files.
+
+    Fakes are compared with the data at the network's full resolution. Beside the run's own data
+    results go into its metrics.jsonl and TensorBoard, too. fid, kid, is and pr need
+    pip install 'progan[metrics]'.
+
+    \b
+    progan evaluate runs/faces
+    progan evaluate runs/faces --metrics swd,fid --num 5000
+    progan evaluate runs/faces/snapshots/snapshot-* --metrics swd2000
+    torchrun --nproc_per_node 8 -m progan evaluate runs/faces --metrics fid50k,pr50k
+    """
+    from progan.runs.snapshot import find_snapshot
+    from progan.runtime import machine
+    from progan.runtime.distributed import make_accelerator
+
+    names = parse_list(metrics, num)
+    check_target(json_file)
+    files = [find_snapshot(source) for source in sources]
+    accelerator = make_accelerator(Path("."), None, device=machine.take_device(device))
+    content: dict[str, Any] = {"versions": machine.versions(), "snapshots": []}
+    for file in files:
+        content["snapshots"].append(result_of(file, data, names, inception, accelerator))
+        if is_main() and json_file:  # each time, as a later one may fail
+            json_file.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    if is_main() and json_file:
+        click.echo(f"all results in {json_file}")
+    accelerator.wait_for_everyone()
+    accelerator.end_training()
+
+
+def result_of(
+    file: Path,
+    data: str | None,
+    names: list[str],
+    inception: Path | None,
+    accelerator: "Accelerator",
+) -> dict[str, Any]:
+    """All metrics of one snapshot, reported."""
+    from progan.metrics.evaluate import Evaluation, check_resolution
+    from progan.metrics.inception import loader
+    from progan.metrics.inputs import Fakes, Reals
+    from progan.metrics.reference_cache import Kept
+    from progan.metrics.reference_data import cache_of, open_beside, run_of
+    from progan.metrics.registry import make
+    from progan.runs.snapshot import load_snapshot
+    from progan.runtime.distributed import check_same_images
+
+    snapshot = load_snapshot(file)
+    config, device = snapshot.config, accelerator.device
+    full, mirror = config.network.resolution, config.data.mirror
+    check_resolution(file, full)
+    if run_of(file) and config.run.inception:
+        inception = inception or Path(config.run.inception)
+    metrics = [make(name, loader(inception, device)) for name in names]
+    images = open_beside(file, snapshot, data, say if is_main() else lambda line: None)
+    check_same_images(accelerator, images.identity)
+    fakes = Fakes(snapshot.G.to(device), images, snapshot.resolution, snapshot.alpha, full)
+    evaluation = Evaluation(
+        Reals(images, full, mirror, device),
+        accelerator,
+        Kept(cache_of(file, config), images, full, mirror),
+        say if is_main() else None,
+    )
+    results = evaluation.of(metrics, fakes)
+    images.close()
+    source = data or config.data.source
+    data_told = {"source": source, "images": images.count, "identity": images.identity}
+    if is_main():
+        report(file, snapshot, data_told, metrics, results)
+    return {
+        "snapshot": str(file),
+        "nimg": snapshot.nimg,
+        "resolution": snapshot.resolution,
+        "data": data_told,
+        "metrics": results,
+    }
+
+
+def report(
+    file: Path,
+    snapshot: "Snapshot",
+    data: dict[str, Any],
+    metrics: "list[Metric]",
+    results: dict[str, float],
+) -> None:
+    """Print the results, and record them in the snapshot's run if they are beside its own data."""
+    from progan.metrics.reference_data import run_of
+
+    count = data["images"]
+    beside = f"{count:,} images of {data['source']}"
+    tell(file, snapshot, beside, [metric.name for metric in metrics], results)
+    for line in repeats(metrics, count, results):
+        click.echo(line)
+    if run := run_of(file):
+        if data["identity"] == snapshot.data:
+            keep(run, snapshot, results)
+        else:
+            click.echo("  (not recorded in the run, which was not trained on these images)")
+
+
+def say(line: str) -> None:
+    click.echo(line, err=True)
+
+
+def tell(
+    file: Path, snapshot: "Snapshot", beside: str, names: list[str], results: dict[str, float]
+) -> None:
+    """A line a metric, with what it must be seen beside."""
+    full = snapshot.config.network.resolution
+    size = f"{snapshot.resolution}x{snapshot.resolution}"
+    enlarged = "" if snapshot.resolution == full else f", enlarged to {full}x{full}"
+    click.echo(f"{file}: {snapshot.nimg / 1000} kimg, {size}{enlarged}, beside {beside}")
+    for name in names:
+        more = {key[len(name) + 1 :]: v for key, v in results.items() if key.startswith(name + "_")}
+        details = ", ".join(f"{WORDS.get(k, k.replace('_', ' '))} {v:.4g}" for k, v in more.items())
+        value = f"{results[name]:.4g}" if name in results else ""
+        click.echo(f"  {name:<12}{value:<10}{details}")
+
+
+def repeats(metrics: "list[Metric]", count: int, results: dict[str, float]) -> list[str]:
+    """What must be known of metrics that want more reals than there are."""
+    from progan.metrics.evaluate import of_each_half
+
+    said = []
+    if more := [m.name for m in metrics if m.repeats and (m.reals or 0) > count]:
+        said.append(f"each of the {count:,} images counts several times in {', '.join(more)}")
+    with_floor = [m for m in metrics if f"{m.name}_floor" in results]
+    if floors := [m for m in with_floor if of_each_half(m, count) < m.fakes]:
+        half = of_each_half(floors[0], count)
+        said.append(
+            f"the reals' own {', '.join(m.name for m in floors)} is of {half:,} against {half:,}: "
+            "of fewer images than the fakes', it is higher than it would be"
+        )
+    return [f"  ({line})" for line in said]
+
+
+def keep(run: Path, snapshot: "Snapshot", results: dict[str, float]) -> None:
+    """Into the run's metrics.jsonl and, as a curve of its own, TensorBoard."""
+    from torch.utils.tensorboard import SummaryWriter
+
+    from progan.runs.records import SECTION, record
+
+    try:
+        record(run, snapshot.nimg, results)
+        if snapshot.config.run.tracker == "tensorboard":
+            # A folder of its own: TensorBoard follows only the newest file of one, which may be
+            # that of a training that goes on.
+            with SummaryWriter(str(run / "tensorboard" / "evaluate")) as board:
+                for name, value in results.items():
+                    board.add_scalar(SECTION + name, value, snapshot.nimg)
+    except (UserError, OSError) as error:
+        say(f"not recorded in {run}: {error}")

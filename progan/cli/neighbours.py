@@ -1,0 +1,148 @@
+"""The command `progan neighbours`: samples beside their nearest training images."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from progan.cli.evaluate import DATA, say
+from progan.cli.options import DEVICE, PathOption, check_picture
+from progan.runs.folder import base_name
+from progan.runtime.errors import UserError
+from progan.runtime.launch import is_main
+from progan.runtime.text import printable
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+    from progan.data.stream import Images
+    from progan.metrics.inception import Inception
+    from progan.model.sampling import Labels
+    from progan.runs.snapshot import Snapshot
+
+MOST_SEEDS = 64  # rows of the picture
+
+
+@click.command()
+@click.argument("source", metavar="RUN|SNAPSHOT", type=PathOption())
+@DATA
+@click.option("--seeds", default="0-15", show_default=True, help=f"At most {MOST_SEEDS} of them.")
+@click.option(
+    "--out", type=PathOption(), metavar="FILE.png", help="[default: neighbours-of-RUN.png]"
+)
+@click.option(
+    "--inception",
+    type=PathOption(),
+    metavar="FILE",
+    help="Weights of Inception-v3. [default: those that torch-fidelity has downloaded, if any]",
+)
+@DEVICE
+def neighbours(
+    source: Path,
+    data: str | None,
+    seeds: str,
+    out: Path | None,
+    inception: Path | None,
+    device: str,
+) -> None:
+    """Does a run memorize? Show samples beside their nearest training images.
+
+    By pixels at 32x32, and by Inception features if their weights are there; also flipped, if the
+    run mirrors its data. Says how near samples are, and how near training images are to each
+    other: samples at less than half of that distance are likely copies. No sign is no proof.
+
+    \b
+    progan neighbours runs/faces
+    progan neighbours runs/faces --seeds 0-31 --out memorized.png
+    """
+    from progan.metrics.inception import library
+    from progan.metrics.reference_data import cache_of, open_beside
+    from progan.model.sampling import parse_seeds, save_png
+    from progan.runs.snapshot import find_snapshot, load_snapshot
+    from progan.runtime.machine import take_device
+
+    if not is_main():
+        return
+    numbers = parse_seeds(seeds)
+    if len(numbers) > MOST_SEEDS:
+        raise UserError(f"--seeds {seeds} are {len(numbers):,}; give at most {MOST_SEEDS}")
+    if inception:
+        library("version")  # refused at once where it is missing
+    where = take_device(device)
+    out = out or Path(f"neighbours-of-{base_name(source.resolve())}.png")
+    check_picture(out, "--out", (".png",))
+    file = find_snapshot(source)
+    snapshot = load_snapshot(file)
+    images = open_beside(file, snapshot, data, say)
+    try:
+        size = f"{snapshot.resolution}x{snapshot.resolution}"
+        mirrored = ", also flipped" if snapshot.config.data.mirror else ""
+        click.echo(f"{file}: {snapshot.nimg / 1000} kimg, {size}")
+        source_of_them = data or snapshot.config.data.source
+        click.echo(f"{images.count:,} images of {source_of_them}{mirrored}")
+        cache = cache_of(file, snapshot.config)
+        title = f"{printable(base_name(source.resolve()))}, {snapshot.nimg / 1000:g} kimg"
+        save_png(picture_of(title, snapshot, images, numbers, inception, cache, where), out)
+    finally:
+        images.close()
+    click.echo(f"{len(numbers)} samples beside their nearest training images in {out}")
+
+
+def picture_of(
+    title: str,
+    snapshot: "Snapshot",
+    images: "Images",
+    seeds: list[int],
+    inception: Path | None,
+    cache: Path | None,
+    device: "torch.device",
+) -> "np.ndarray":
+    """The picture, uint8 [3, H, W], once what was found has been said."""
+    from progan.analysis.neighbours import (
+        Originals,
+        by_features,
+        by_pixels,
+        pixel_resolution,
+        verdict,
+    )
+    from progan.analysis.neighbours_picture import Block, draw
+    from progan.metrics.reference_cache import Kept
+    from progan.model.sampling import generate
+
+    network = load_inception(inception, device)
+    mirror, r = snapshot.config.data.mirror, snapshot.resolution
+    originals = Originals(images, mirror, device, say)
+    G = snapshot.G.to(device)
+    samples = generate(G, seeds, labels_of(snapshot, seeds), r, snapshot.alpha)
+    at = pixel_resolution(r, snapshot.alpha)
+    found = by_pixels(samples, originals, at)
+    unit = f"grey levels (root mean square) at {at}x{at}"
+    blocks = [Block("nearest by pixels", unit, found)]
+    lines = verdict(found, seeds, f"pixels at {at}x{at}", " grey levels")
+    if network is None:
+        lines.append("(Inception features were not compared: give their weights by --inception)")
+    else:
+        kept = Kept(cache, images, r, mirror)
+        found = by_features(samples, originals, network, kept)
+        blocks.append(Block("nearest by Inception features", "Euclidean distance", found))
+        lines += verdict(found, seeds, "Inception features", "")
+    click.echo("\n".join(lines))
+    return draw(title, seeds, samples, blocks, images)
+
+
+def load_inception(file: Path | None, device: "torch.device") -> "Inception | None":
+    """From the file, or torch's cache if it is there; this command downloads nothing."""
+    from progan.metrics.inception import Inception, is_at_hand
+
+    return Inception(file, device) if file or is_at_hand() else None
+
+
+def labels_of(snapshot: "Snapshot", seeds: list[int]) -> "Labels | None":
+    """The classes in turn, or attributes as `progan sample` gives them."""
+    from progan.model.sampling import example_rows
+
+    if snapshot.examples is not None:
+        return example_rows(seeds, snapshot.examples)
+    classes = len(snapshot.classes)
+    return [seed % classes for seed in seeds] if classes else None

@@ -1,0 +1,133 @@
+"""The options that several commands have, and the types of their values."""
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import click
+
+from progan.config.schedule import MAX_RESOLUTION, START_RESOLUTION
+from progan.config.value_types import check_device
+from progan.runtime.errors import UserError
+
+
+class PathOption(click.Path):
+    """A path that is not empty: an unset variable of a script would mean the current folder."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path)
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        if value == "":
+            self.fail("is empty; give a path", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+class PositiveNumber(click.ParamType):
+    """More than nothing, less than a million: neither infinity nor what is no number."""
+
+    name = "number"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> float:
+        try:
+            number = float(value)
+        except ValueError:
+            self.fail(f"'{value}' is no number", param, ctx)
+        if not 0 < number < 1e6:  # false for nan, too
+            self.fail(f"{number:g} must be more than 0 and less than a million", param, ctx)
+        return number
+
+
+class ResolutionOption(click.ParamType):
+    """A power of two."""
+
+    name = "resolution"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> int:
+        r = int(value) if re.fullmatch(r"\d{1,4}", str(value)) else 0
+        if not START_RESOLUTION <= r <= MAX_RESOLUTION or r & (r - 1):
+            allowed = f"a power of two, {START_RESOLUTION}, 8, 16, … {MAX_RESOLUTION}"
+            self.fail(f"'{value}' is no resolution; give {allowed}", param, ctx)
+        return r
+
+
+class DeviceOption(click.ParamType):
+    """As `run.device`."""
+
+    name = "device"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> str:
+        try:
+            return check_device(value)
+        except ValueError as error:
+            self.fail(f"'{value}' {error}", param, ctx)
+
+
+class BoxOption(click.ParamType):
+    """X,Y,SIZE of a square, in pixels."""
+
+    name = "box"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[int, int, int]:
+        match = re.fullmatch(r"(\d{1,6}),(\d{1,6}),(\d{1,6})", str(value).replace(" ", ""))
+        if not match:
+            self.fail(f"'{value}' is not X,Y,SIZE in pixels, such as 25,57,128", param, ctx)
+        x, y, size = map(int, match.groups())
+        if size < START_RESOLUTION:
+            self.fail(f"SIZE is {size}; give {START_RESOLUTION} pixels or more", param, ctx)
+        return x, y, size
+
+
+OVERRIDES = click.option(
+    "-o",
+    "overrides",
+    multiple=True,
+    metavar="SECTION.KEY=VALUE",
+    help="Change a setting, for example -o network.resolution=64; may be repeated.",
+)
+CONFIG = click.option(
+    "--config", "config_name", metavar="FILE|PRESET", help="A YAML file, or a preset's name."
+)
+JSON = click.option(
+    "--json", "json_file", type=PathOption(), metavar="FILE", help="Write all figures."
+)
+DEVICE = click.option(
+    "--device",
+    type=DeviceOption(),
+    default="auto",
+    show_default=True,
+    metavar="auto|cpu|cuda|cuda:1|mps|xpu",
+    help="Where to compute; auto: on a GPU if there is one.",
+)
+
+
+PICTURES = (".png", ".svg", ".pdf", ".jpg")
+
+
+def check_picture(file: Path, option: str, endings: tuple[str, ...] = PICTURES) -> None:
+    """Before minutes of work, not after them.
+
+    Raises:
+        UserError: for a picture that cannot be written.
+    """
+    if file.suffix.lower() not in endings:
+        one_of = "one of " if len(endings) > 1 else ""
+        raise UserError(f"{option} {file} must end in {one_of}{', '.join(endings)}")
+    check_target(file, option)
+
+
+def check_target(file: Path | None, option: str = "--json") -> None:
+    """Before minutes of measuring, not after them.
+
+    Raises:
+        UserError: for what cannot be written.
+    """
+    if file is None:
+        return
+    if file.is_dir():
+        raise UserError(f"{option} {file}: is a folder; give a file's name")
+    if not file.parent.is_dir():
+        raise UserError(f"{option} {file}: there is no folder {file.parent}")
+    if not os.access(file if file.exists() else file.parent, os.W_OK):
+        raise UserError(f"{option} {file}: may not be written")

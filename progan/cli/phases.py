@@ -1,0 +1,106 @@
+"""Shows a schedule before it is run: the phase table and a plot over images shown."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from progan.cli.options import check_picture
+from progan.config.schedule import Phase, Ramp, Schedule
+from progan.runtime.text import human_time
+
+if TYPE_CHECKING:  # it imports torch, and a table needs none
+    from progan.training.costs import CostModel
+
+
+def rate_text(phase: Phase) -> str:
+    if isinstance(phase.rate, Ramp):
+        return f"{phase.rate.start:g} -> {phase.rate.end:g} {phase.rate.decay}"
+    return f"{phase.rate:g}"
+
+
+def phase_table(schedule: Schedule, costs: "CostModel | None" = None) -> str:
+    """One line a phase: kimg, images, batch size, rate; with `costs` also GFLOP and time."""
+    header = ["phase", "from kimg", "to kimg", "images", "updates", "batch", "learning rate"]
+    if costs:
+        header += ["GFLOP/image", "time"]
+    rows = [header]
+    for phase in schedule.phases:
+        images = schedule.end_of(phase) - phase.start_nimg
+        row = [
+            str(phase),
+            f"{phase.start_nimg / 1000:.1f}",
+            f"{(phase.start_nimg + images) / 1000:.1f}",
+            f"{images:,}",
+            f"{images // phase.batch_size:,}",
+            str(phase.batch_size),
+            rate_text(phase),
+        ]
+        if costs:
+            seconds = costs.per_image(phase)
+            row += [
+                f"{costs.gflops[phase]:.3g}",
+                human_time(None if seconds is None else seconds * images),
+            ]
+        rows.append(row)
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [
+        "  ".join(
+            cell.ljust(w) if i == 0 else cell.rjust(w)
+            for i, (cell, w) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in rows
+    ]
+    lines.append(f"total {schedule.total_nimg / 1000:,.1f} kimg")
+    if costs:
+        lines[-1] += f", about {human_time(costs.seconds_left(0))} on this machine"
+    return "\n".join(lines)
+
+
+def plot(schedule: Schedule, path: Path) -> None:
+    """Resolution, alpha, batch size and learning rate against kimg, as a picture file."""
+    import matplotlib
+
+    check_picture(path, "--plot")
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    curves: list[tuple[str, Callable[[Phase, int], float], bool]] = [
+        ("resolution", lambda phase, nimg: phase.resolution, True),
+        ("alpha", lambda phase, nimg: 1.0 if (a := phase.alpha(nimg)) is None else a, False),
+        ("batch size", lambda phase, nimg: phase.batch_size, True),
+        ("learning rate", lambda phase, nimg: phase.learning_rate(nimg), False),
+    ]
+    figure, axes = plt.subplots(len(curves), 1, figsize=(9, 8), sharex=True, layout="constrained")
+    for axis, (name, value, powers_of_two) in zip(axes, curves, strict=True):
+        x, y = points(schedule, value)
+        axis.plot(x, y, linewidth=1.8)
+        for phase in schedule.phases:
+            if phase.fading:
+                end = schedule.end_of(phase)
+                axis.axvspan(phase.start_nimg / 1000, end / 1000, alpha=0.12, linewidth=0)
+        if powers_of_two:
+            axis.set_yscale("log", base=2)
+            ticks = sorted(set(y))
+            axis.set_yticks(ticks, [f"{t:g}" for t in ticks])
+            axis.minorticks_off()
+        axis.set_ylabel(name)
+        axis.grid(alpha=0.3)
+        axis.margins(x=0.01)
+    axes[0].set_title("shaded: the resolution fades in")
+    axes[-1].set_xlabel("images shown (kimg)")
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+
+
+def points(
+    schedule: Schedule, value: Callable[[Phase, int], float]
+) -> tuple[list[float], list[float]]:
+    """A curve in kimg, 33 points a phase so that ramps show; steps stay vertical."""
+    x, y = [], []
+    for phase in schedule.phases:
+        end = schedule.end_of(phase)
+        for i in range(33):
+            nimg = phase.start_nimg + (end - phase.start_nimg) * i // 32
+            x.append(nimg / 1000)
+            y.append(value(phase, nimg))
+    return x, y

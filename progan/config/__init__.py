@@ -1,0 +1,1 @@
+"""What a run is to do: settings, and the schedule that they describe."""

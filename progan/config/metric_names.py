@@ -1,0 +1,103 @@
+"""Metrics by their protocols' names: swd16k, msssim10k, fid50k, kid50k, is50k, pr50k."""
+
+import re
+from dataclasses import dataclass
+from functools import cache
+
+from progan.runtime.errors import UserError, nearest
+
+FEWEST, MOST = 10, 1_000_000  # images
+SMALLEST = 16  # resolution: SWD's last level, and five scales of MS-SSIM
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """A kind of metric: how many images its standard asks for, and what it says.
+
+    count: fakes (of msssim: pairs). better: "lower" or "higher"; None where that alone says
+    nothing. inception: whether it needs Inception features.
+    """
+
+    standard: str
+    count: int
+    what: str
+    better: str | None = None
+
+
+PROTOCOLS = {
+    "swd": Protocol("swd16k", 16384, "sliced Wasserstein distance of patches", "lower"),
+    "msssim": Protocol("msssim10k", 10000, "similarity of pairs of fakes: high is little variety"),
+    "fid": Protocol("fid50k", 50000, "Fréchet Inception distance", "lower"),
+    "kid": Protocol("kid50k", 50000, "kernel Inception distance", "lower"),
+    "is": Protocol("is50k", 50000, "Inception score", "higher"),
+    "pr": Protocol("pr50k", 50000, "precision and recall"),
+}
+STANDARD = {protocol.standard: kind for kind, protocol in PROTOCOLS.items()}
+
+
+def parse(name: str) -> tuple[str, int]:
+    """`"swd16k"` or `"swd"` -> ("swd", 16384); `"fid2000"` -> ("fid", 2000).
+
+    Raises:
+        ValueError: it names no protocol.
+    """
+    if name in STANDARD:
+        return STANDARD[name], PROTOCOLS[STANDARD[name]].count
+    if name in PROTOCOLS:
+        return name, PROTOCOLS[name].count
+    match = re.fullmatch(r"([a-z]+)(\d{1,9})", name)
+    if match and match[1] in PROTOCOLS and FEWEST <= int(match[2]) <= MOST:
+        return match[1], int(match[2])
+    raise ValueError(
+        f"'{name}' is no metric{nearest(name, STANDARD)}; known: {', '.join(STANDARD)}, or with "
+        f"another number of images, {FEWEST} to {MOST:,}, such as swd2000"
+    )
+
+
+def named(kind: str, count: int) -> str:
+    """The name under which `count` images are told: never a standard's for another number."""
+    protocol = PROTOCOLS[kind]
+    return protocol.standard if count == protocol.count else f"{kind}{count}"
+
+
+def parse_list(text: str, num: int | None) -> list[str]:
+    """`--metrics` and `--num` to names, each once.
+
+    Raises:
+        UserError: one is unknown.
+    """
+    try:
+        found = [parse(name.strip()) for name in text.split(",")]
+    except ValueError as error:
+        raise UserError(f"--metrics: {error}") from None
+    return list(dict.fromkeys(named(kind, num or count) for kind, count in found))
+
+
+@cache
+def canonical(name: str) -> str | None:
+    """`"swd"` and `"swd16384"` -> `"swd16k"`, `"swd_floor"` -> `"swd16k_floor"`; else None."""
+    base, _, ending = name.partition("_")
+    if not re.fullmatch(r"[a-z0-9]{1,16}(_[a-z0-9_]{1,32})?", name):
+        return None
+    try:
+        return "_".join(filter(None, (named(*parse(base)), ending)))
+    except ValueError:
+        return None
+
+
+def parts(metric: str) -> tuple[str, int, str]:
+    """`"swd16k_at_32"` -> ("swd", 16384, "at_32")."""
+    base, _, ending = metric.partition("_")
+    return *parse(base), ending
+
+
+def better(metric: str) -> str | None:
+    """Which values are, lower or higher, as its protocol says of it; its levels are as it."""
+    kind, _, ending = parts(metric)
+    return PROTOCOLS[kind].better if re.fullmatch(r"(at_\d+)?", ending) else None
+
+
+def is_whole(metric: str) -> bool:
+    """Whether it is what a protocol is about, and not a detail of it."""
+    kind, _, ending = parts(metric)
+    return ending in (("precision", "recall") if kind == "pr" else ("",))

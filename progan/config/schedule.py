@@ -1,0 +1,215 @@
+"""From images shown to phase, alpha, batch size and learning rates. Pure Python, no torch.
+
+Progress is one integer, `nimg`: the real images shown to the critic so far. A schedule is a
+constant; nothing in it is stepped, saved or restored.
+"""
+
+import math
+from bisect import bisect_right
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+from progan.runtime.errors import UserError
+
+START_RESOLUTION = 4
+MAX_RESOLUTION = 1024
+
+
+@dataclass(frozen=True)
+class Ramp:
+    """A learning rate that goes from `start` to `end` over its phase."""
+
+    start: float
+    end: float
+    decay: str = "linear"
+    power: float = 2.0  # of the polynomial
+
+    def at(self, progress: float) -> float:
+        """The rate at a share of the phase in [0, 1]."""
+        return DECAYS[self.decay](self, progress)
+
+
+DECAYS: dict[str, Callable[[Ramp, float], float]] = {
+    "linear": lambda r, p: r.start + (r.end - r.start) * p,
+    "cosine": lambda r, p: r.end + (r.start - r.end) * (1 + math.cos(math.pi * p)) / 2,
+    "exponential": lambda r, p: r.start * (r.end / r.start) ** p,
+    "polynomial": lambda r, p: r.end + (r.start - r.end) * (1 - p) ** r.power,
+}
+
+
+def resolutions_to(resolution: int) -> list[int]:
+    """The powers of two from 4 to `resolution`: of networks, of schedules, of prepared data."""
+    return [2**k for k in range(2, resolution.bit_length())]
+
+
+T = TypeVar("T")
+ByResolution = T | Mapping[int, T]
+"""One value for all resolutions, or a map `{4: 128, 64: 32}`: each holds from its key upward."""
+
+
+def at_resolution(value: ByResolution[T], resolution: int) -> T:
+    """The value that holds at a resolution. A map must have a key at or below it."""
+    if not isinstance(value, Mapping):
+        return value
+    return value[max(key for key in value if key <= resolution)]
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A stretch of training at one resolution, fading or stable, with its own settings.
+
+    Covers `start_nimg <= nimg < end_nimg`, a whole number of batches.
+    """
+
+    resolution: int
+    fading: bool
+    start_nimg: int
+    end_nimg: int
+    batch_size: int  # images an update over all processes
+    batch_gpu: int | None  # images a forward pass on one process; None: all of its share
+    rate: float | Ramp
+    beta1: float
+    beta2: float
+    eps: float
+
+    def progress(self, nimg: int) -> float:
+        return (nimg - self.start_nimg) / (self.end_nimg - self.start_nimg)
+
+    def alpha(self, nimg: int) -> float | None:
+        """Weight of the newest block, linear over the fade; `None` when nothing fades."""
+        return self.progress(nimg) if self.fading else None
+
+    def learning_rate(self, nimg: int) -> float:
+        """Adam's rate for both networks."""
+        return self.rate.at(self.progress(nimg)) if isinstance(self.rate, Ramp) else self.rate
+
+    def images_per_pass(self, processes: int) -> int:
+        """Images a forward pass on one process: `batch_gpu`, at most the process's share."""
+        share = self.batch_size // processes
+        return min(self.batch_gpu or share, share)
+
+    def __str__(self) -> str:
+        return f"{self.resolution}x{self.resolution} {'fading' if self.fading else 'stable'}"
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """All phases, in order and without gaps, and the length of the run (see `make_schedule`).
+
+    `total_nimg` may end inside the last phase: a shortened run is the beginning of the long one.
+    """
+
+    phases: tuple[Phase, ...]
+    total_nimg: int
+
+    def at(self, nimg: int) -> Phase:
+        """The phase of the update that starts at `nimg`."""
+        return self.phases[bisect_right(self.phases, nimg, key=lambda p: p.start_nimg) - 1]
+
+    def end_of(self, phase: Phase) -> int:
+        """Where a phase ends in this run: the last one may be cut short."""
+        return min(phase.end_nimg, self.total_nimg)
+
+    def reached(self, nimg: int) -> tuple[int, float | None]:
+        """Resolution and alpha of the networks as trained up to `nimg`: at a boundary, those of
+        the phase that ends there."""
+        phase = self.at(max(nimg - 1, 0))
+        alpha = phase.alpha(nimg)
+        return phase.resolution, None if alpha == 1 else alpha
+
+
+def make_schedule(
+    *,
+    resolution: int,
+    start_resolution: int,
+    stable_kimg: ByResolution[float],
+    fade_kimg: ByResolution[float],
+    total_kimg: float | None,
+    batch_size: ByResolution[int],
+    batch_gpu: ByResolution[int | None],
+    learning_rate: ByResolution[float | Ramp],
+    beta1: ByResolution[float] = 0.0,
+    beta2: ByResolution[float] = 0.99,
+    eps: ByResolution[float] = 1e-8,
+) -> Schedule:
+    """Train at `start_resolution`, fade the next one in, train there, … up to `resolution`.
+
+    Every resolution trains `stable_kimg` after fading in for `fade_kimg`; the last trains on until
+    `total_kimg` (`None`: for its own `stable_kimg`). A phase ends at the whole number of its
+    batches nearest to its nominal end, so `nimg` lands on every boundary and roundings do not add
+    up.
+    """
+    phases: list[Phase] = []
+    nominal_end = 0.0
+    total = math.inf if total_kimg is None else round(total_kimg * 1000)
+    r = start_resolution
+    while r <= resolution:
+        batch = at_resolution(batch_size, r)
+        settings = [at_resolution(v, r) for v in (batch_gpu, learning_rate, beta1, beta2, eps)]
+        for fading in (False,) if r == start_resolution else (True, False):
+            nominal_end += at_resolution(fade_kimg if fading else stable_kimg, r) * 1000
+            if r == resolution and not fading and total < math.inf:
+                nominal_end = total
+            start = phases[-1].end_nimg if phases else 0
+            batches = round((nominal_end - start) / batch)
+            if batches > 0:
+                phases.append(Phase(r, fading, start, start + batches * batch, batch, *settings))
+        r *= 2
+    if not phases:
+        raise UserError(
+            "the schedule has no images to train on: schedule.total_kimg "
+            f"({total_kimg}) and schedule.stable_kimg ({stable_kimg}) leave less than one batch "
+            f"(schedule.batch_size: {batch_size})"
+        )
+    return shorten(phases, total)
+
+
+def shorten(phases: list[Phase], total: float) -> Schedule:
+    """Cut at the whole batch nearest to `total`, keeping the phases' own ends."""
+    end = phases[-1].end_nimg
+    if total < end:
+        phase = next(p for p in phases if p.end_nimg >= total)
+        batches = round((total - phase.start_nimg) / phase.batch_size)
+        end = max(phase.start_nimg + batches * phase.batch_size, phases[0].batch_size)
+    return Schedule(tuple(p for p in phases if p.start_nimg < end), end)
+
+
+def fits(phase: Phase, processes: int, stddev_group: int) -> bool:
+    """Whether the batch is whole forward passes on all processes, each of whole groups."""
+    size, gpu = phase.batch_size, phase.images_per_pass(processes)
+    return gpu > 0 and size % (gpu * processes) == 0 and gpu % min(stddev_group, size) == 0
+
+
+def check_batches(schedule: Schedule, processes: int, stddev_group: int) -> None:
+    """Every batch divides over the processes, forward passes and minibatch-stddev groups.
+
+    Raises:
+        UserError: naming the numbers, the rule and settings that would do.
+    """
+    for phase in schedule.phases:
+        if fits(phase, processes, stddev_group):
+            continue
+        size, gpu = phase.batch_size, phase.images_per_pass(processes)
+        where = f"at {phase.resolution}x{phase.resolution}"
+        if gpu == phase.batch_gpu:
+            unit = step = gpu * processes
+            rule = f"batch_gpu x processes ({gpu} x {processes} = {unit})"
+        else:
+            unit, step = processes, processes * stddev_group
+            rule = f"the number of processes ({processes})"
+        if size % unit:
+            near = [n for n in (size // step * step, (size // step + 1) * step) if n]
+            good = [n for n in near if fits(replace(phase, batch_size=n), processes, stddev_group)]
+            remedy = f"; set schedule.batch_size={' or '.join(map(str, good))}" if good else ""
+            raise UserError(
+                f"schedule.batch_size ({size}) {where} must be divisible by {rule}{remedy}"
+            )
+        groups = range(min(stddev_group, gpu), 1, -1)
+        good = [g for g in groups if all(fits(p, processes, g) for p in schedule.phases)]
+        remedy = f"set network.stddev_group={good[0]}, or " if good else ""
+        raise UserError(
+            f"a forward pass {where} has {gpu} images (schedule.batch_gpu, or batch_size "
+            f"{size} over {processes} processes), which must be a multiple of network.stddev_group "
+            f"({stddev_group}); {remedy}change schedule.batch_size or schedule.batch_gpu"
+        )

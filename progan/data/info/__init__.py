@@ -1,0 +1,1 @@
+"""What `progan data info` says of a source or of prepared data."""

@@ -1,0 +1,85 @@
+"""A contact sheet: one picture of evenly spaced images of a source or a pyramid."""
+
+import io
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, PngImagePlugin
+
+from progan.data.decode import Square
+from progan.data.info.survey import evenly
+from progan.data.pyramid.format import Pyramid
+from progan.data.sources.source import Source
+from progan.runtime.disk import write_atomically
+from progan.runtime.errors import UserError
+
+CELL = 128  # pixels of an image's side, and GAP white ones around it
+GAP = 4
+COLUMNS = 8
+MOST_ROWS = 32  # of the first classes, where there are more
+SIGN = {"Software": "progan data info"}  # in the file, so that no other picture is overwritten
+
+Read = Callable[[list[int]], Sequence[np.ndarray | Exception]]
+
+
+def check_sheet(path: Path, data: Path | None) -> None:
+    """UserError if a sheet must not be written to `path`. data: where the images lie."""
+    if path.suffix.lower() != ".png":
+        raise UserError(f"--sheet {path}: the sheet is a PNG; give a file ending in .png")
+    if not path.parent.is_dir():
+        raise UserError(f"--sheet {path}: there is no folder {path.parent}; make it first")
+    if data and data.is_dir() and path.resolve().is_relative_to(data.resolve()):
+        raise UserError(
+            f"--sheet {path} lies among the images of {data} and would become one of them; give "
+            "a file elsewhere"
+        )
+    if not path.exists():
+        return
+    try:
+        with Image.open(path, formats=["PNG"]) as image:
+            ours = image.info.get("Software") == SIGN["Software"]
+    except Exception:  # a folder, another kind of file, a broken one
+        ours = False
+    if not ours:
+        raise UserError(
+            f"--sheet {path} exists and is no sheet of an earlier `progan data info`; give "
+            "another file, or delete it"
+        )
+
+
+def rows_of(good: Sequence[int], labels: np.ndarray | None) -> list[list[int]]:
+    """Which images to show: a row a class, or eight rows in their order."""
+    good = np.asarray(good, np.int64)
+    if labels is not None and labels.ndim == 1:
+        of_class = [good[labels[good] == k] for k in range(min(labels.max() + 1, MOST_ROWS))]
+        return [places[evenly(len(places), COLUMNS)].tolist() for places in of_class]
+    chosen = good[evenly(len(good), COLUMNS**2)].tolist()
+    return [chosen[i : i + COLUMNS] for i in range(0, len(chosen), COLUMNS)]
+
+
+def write_sheet(path: Path, rows: list[list[int]], read: Read) -> None:
+    """PNG, written whole or not at all. read: uint8 [C, s, s] of images, s up to CELL."""
+    step = CELL + GAP
+    sheet = np.full((len(rows) * step + GAP, COLUMNS * step + GAP, 3), 255, np.uint8)
+    places = sorted((i, y, x) for y, row in enumerate(rows) for x, i in enumerate(row))
+    images = read([i for i, _, _ in places])
+    for (_, y, x), image in zip(places, images, strict=True):
+        if isinstance(image, np.ndarray):
+            zoom = CELL // image.shape[-1]
+            pixels = image.transpose(1, 2, 0).repeat(zoom, axis=0).repeat(zoom, axis=1)
+            top, left = GAP + y * step, GAP + x * step
+            sheet[top : top + CELL, left : left + CELL] = pixels
+    sign = PngImagePlugin.PngInfo()
+    for key, value in SIGN.items():
+        sign.add_text(key, value)
+    data = io.BytesIO()
+    Image.fromarray(sheet).save(data, "PNG", pnginfo=sign)
+    write_atomically(path, lambda temporary: temporary.write_bytes(data.getvalue()))
+
+
+def reader_of(data: Source | Pyramid) -> Read:
+    """Images as a sheet shows them."""
+    if isinstance(data, Source):
+        return lambda indices: data.read_batch(indices, Square(CELL, 3, "crop", upscale=True))
+    return lambda indices: data.read(np.array(indices), min(CELL, data.resolution))

@@ -1,0 +1,261 @@
+"""What `progan data` says of sources, pyramids and known data sets, line by line."""
+
+import shlex
+import textwrap
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from progan.data.info.survey import (
+    Choice,
+    ClassShare,
+    Survey,
+    bad_lines,
+    choose,
+    label_shares,
+    left_out_line,
+    levels_of,
+    plans,
+    unfinished,
+)
+from progan.data.pyramid.format import Pyramid
+from progan.data.sources.files import ARCHIVES, SUFFIXES
+from progan.data.sources.find import NAMED, Known
+from progan.data.sources.source import Source
+from progan.runtime.text import human_bytes
+
+WIDTH = 96  # columns
+INDENT = 12
+BAR = 30
+MOST_CLASSES = 40  # that are listed
+MOST_BAD = 20  # bad images that are named
+MOST_SIZES = 5
+GREY = ("1", "L", "LA", "I", "I;16", "F")  # PIL's modes without colour
+COLOURS = {1: "grey", 3: "colour"}
+GREY_HINT = (
+    "all images are grey: a third of it with prepare --channels 1, and train with "
+    "-o network.channels=1"
+)
+
+
+def field(name: str, *texts: str) -> Iterator[str]:
+    """`name` and a text or more, wrapped beside it."""
+    for text in texts:
+        yield from textwrap.wrap(
+            text,
+            WIDTH,
+            initial_indent=f"{name:<{INDENT}}",
+            subsequent_indent=" " * INDENT,
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+        name = ""
+
+
+def train_command(
+    data: Path | str, resolution: int, channels: int = 3, labels: bool = False
+) -> str:
+    """How to train on a path at a resolution."""
+    words = ["progan train --data", shlex.quote(str(data)), f"-o network.resolution={resolution}"]
+    words += ["-o network.channels=1"] if channels == 1 else []
+    words += ["-o data.labels=true"] if labels else []
+    return " ".join(words)
+
+
+def source_report(name: str, source: Source, seen: Survey, no_labels: str = "") -> Iterator[str]:
+    """Of a source that was looked at. name: by which the user calls it. no_labels: why not."""
+    choice = choose(seen.headers, len(source))
+    yield f"{name}: {len(source):,} images"
+    if seen.sizes:
+        yield from field("sizes", *_sizes(source, seen, choice))
+        yield from field("kinds", _counted(seen.kinds.most_common()))
+        yield from _values(seen.values)
+    if seen.turned:
+        yield from field("EXIF", f"{seen.turned:,} are turned, and will be set upright")
+    yield from _bad([f"{source.item_name(i)}: {why}" for i, why in seen.bad.items()])
+    if no_labels:
+        yield from field("labels", f"none ({no_labels})")
+    yield from _labels(label_shares(source.classes, source.labels), source.labels)
+    if choice is None:
+        yield from field("training", "needs images of 4x4 or more, or data.allow_upscale=true")
+        return
+    yield from _disk(source, choice.resolution, 3)
+    if all(kind.split()[1] in GREY for kind in seen.kinds):
+        yield from field("", GREY_HINT)
+    command = train_command(name, choice.resolution)
+    yield from field("training", f"progan train --data {name}" if name in NAMED else command)
+    if source.classes:
+        yield from field("", "on the labels with -o data.labels=true")
+
+
+def _values(values: tuple[int, int, int] | None) -> Iterator[str]:
+    """Of pixels that are numbers in an array, or of 16 bits."""
+    if values:
+        low, top, most = values
+        yield from field("values", f"{low:,} … {top:,}, of 0 … {most:,}")
+
+
+def _sizes(source: Source, seen: Survey, choice: Choice | None) -> Iterator[str]:
+    sizes, total = seen.sizes, seen.sizes.total()
+    common = [(f"{w}x{h}", n) for (w, h), n in sizes.most_common(MOST_SIZES) if n > 1 or total == 1]
+    rest = len(sizes) - len(common)
+    others = [f"{rest:,} {'more ' if common else ''}sizes"] if rest else []
+    yield ", ".join([_counted(common), *others] if common else others)
+    small, large = min(sizes, key=np.prod), max(sizes, key=np.prod)
+    if small != large:
+        yield f"smallest {small[0]}x{small[1]}, largest {large[0]}x{large[1]}"
+    if seen.not_square:
+        yield f"{seen.not_square:,} ({_percent(seen.not_square / total)}) are not square"
+    if choice:
+        resolution = choice.resolution
+        short = sum(n for size, n in sizes.items() if min(size) < resolution)
+        but = f" all but {short:,}" if short else " all"
+        yield f"{resolution}x{resolution} is the largest resolution that{but} have"
+        if choice.too_small:
+            yield left_out_line(choice, source, seen)
+
+
+def _counted(items: Iterable[tuple[str, int]]) -> str:
+    return ", ".join(f"{name} ({n:,})" for name, n in items)
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
+
+
+def _bad(lines: list[str]) -> Iterator[str]:
+    if not lines:
+        yield from field("bad", "none")
+        return
+    yield from field("bad", f"{len(lines):,}, which are left out:")
+    for line in lines[:MOST_BAD]:
+        yield from field("", line)
+    if len(lines) > MOST_BAD:
+        yield from field("", f"… and {len(lines) - MOST_BAD:,} more")
+
+
+def _labels(shares: list[ClassShare], labels: np.ndarray | None) -> Iterator[str]:
+    """A table of classes or attributes, with bars."""
+    if not shares:
+        return
+    kind = "classes" if labels.ndim == 1 else "attributes"
+    counts = [share.count for share in shares]
+    few, many = min(counts), max(counts)
+    each = f"each of {few:,}" if few == many else f"of {few:,} … {many:,}"
+    yield from field("labels", f"{len(shares):,} {kind}, {each} images")
+    name_width = min(max(len(share.name) for share in shares), 28)
+    count_width = len(f"{many:,}")
+    for name, count, share in shares[:MOST_CLASSES]:
+        short = name if len(name) <= name_width else name[: name_width - 1] + "…"
+        bar = "=" * round(BAR * count / max(1, many))
+        line = f"{short:<{name_width}}  {count:>{count_width},}  {_percent(share):>7}  {bar}"
+        yield " " * INDENT + line.rstrip()
+    if len(shares) > MOST_CLASSES:
+        yield from field("", f"… and {len(shares) - MOST_CLASSES:,} more")
+    if warning := _no_use(shares, labels):
+        yield from field("", f"warning: {warning}")
+
+
+def _no_use(shares: list[ClassShare], labels: np.ndarray) -> str:
+    """What labels cannot teach, if there is anything."""
+    if labels.ndim == 1:
+        single = sum(share.count == 1 for share in shares)
+        classes = "1 class" if single == 1 else f"{single:,} classes"
+        return f"{classes} of 1 image: it would be learnt by heart" if single else ""
+    same = [share.name for share in shares if share.count in (0, len(labels))]
+    if not same:
+        return ""
+    names = ", ".join(same[:3]) + (", …" if len(same) > 3 else "")
+    return f"{len(same):,} of {len(shares):,} attributes are the same in all images ({names})"
+
+
+def _disk(source: Source, resolution: int, channels: int) -> Iterator[str]:
+    """What preparing would take."""
+    raw, png = plans(source, resolution, channels)
+    both = bool(png.png)
+    title = f"prepared in {COLOURS[channels]} at {resolution}x{resolution}"
+    yield from field("disk", f"{title}, arrays and PNG (data.storage):" if both else f"{title}:")
+    for r in raw.levels:
+        also = f"  {human_bytes(png.levels[r]):>8}" if both else ""
+        yield " " * INDENT + f"{f'{r}x{r}':<10}{human_bytes(raw.levels[r]):>8}{also}"
+    also = f"  {human_bytes(png.total):>8}" if both else ""
+    yield " " * INDENT + f"{'together':<10}{human_bytes(raw.total):>8}{also}"
+
+
+def pyramid_report(pyramid: Pyramid) -> Iterator[str]:
+    """Of a prepared folder."""
+    path, r = pyramid.path, pyramid.resolution
+    yield f"{path}: {pyramid.count:,} images of {pyramid.meta.source}, prepared"
+    yield from field("levels", f"4x4 to {r}x{r}, {COLOURS[pyramid.channels]}")
+    yield from _bad(bad_lines(path))
+    shares = label_shares(pyramid.classes, pyramid.labels)
+    if not shares:
+        yield from field("labels", "none")
+    yield from _labels(shares, pyramid.labels)
+    levels = levels_of(pyramid)
+    yield from field("disk", f"{human_bytes(sum(level.size for level in levels))}:")
+    for level in levels:
+        kind = "png" if level.png else "array"
+        name = f"{level.resolution}x{level.resolution}"
+        yield " " * INDENT + f"{name:<10}{human_bytes(level.size):>8}  {kind}"
+    yield from field("training", train_command(path, r, pyramid.channels))
+    if shares:
+        yield from field("", "on the labels with -o data.labels=true")
+
+
+def unfinished_report(path: Path) -> Iterator[str]:
+    """Of a folder whose preparation was interrupted."""
+    how = f"run the same `progan data prepare SOURCE {shlex.quote(str(path))}` again to go on"
+    state = unfinished(path)
+    if state is None:
+        yield f"{path}: not finished, and it cannot be seen how far it came; {how}"
+        return
+    done, total, bad, r = state
+    yield f"{path}: not finished: {done:,} of {total:,} images ({_percent(done / total)})"
+    yield from field("levels", f"4x4 to {r}x{r}")
+    yield from field("bad", f"{bad:,} so far")
+    yield from field("to go on", how)
+
+
+def known_report(root: Path, chosen: Path | None) -> Iterator[str]:
+    """Known data sets, and whether they lie in `root`, which the user has `chosen` or not."""
+    yield f"Data sets with a name are looked for in {root.resolve()}"
+    for name, known in NAMED.items():
+        yield ""
+        yield from _known(name, known, root, chosen)
+    yield ""
+    yield "Else --data is a path of your own:"
+    for kind, text in path_kinds().items():
+        yield from field(kind, text)
+    yield "Labels and all else: docs/data.md"
+
+
+def _known(name: str, known: Known, root: Path, chosen: Path | None) -> Iterator[str]:
+    places = known.where(root)
+    found = [path for path in places if path.exists()]
+    yield f"{name}: {known.what}" if known.what else name
+    yield from field("needs", known.needs)
+    if places:
+        texts = [f"{path} (found)" if path in found else f"{path}" for path in places]
+        yield from field("looks for", *texts)
+    yield from field("labels", known.labels)
+    if not found and places:
+        get = "--download fetches it" if known.downloads else "fetch it by hand"
+        yield from field("not found", get)
+    command = f"progan train --data {name}"
+    if chosen:
+        command += " -o " + shlex.quote(f"data.root={chosen}")
+    yield from field("training", command)
+
+
+def path_kinds() -> dict[str, str]:
+    """What a path may lead to."""
+    return {
+        "folder": f"of images at any depth: {' '.join(SUFFIXES)}",
+        "archive": f"of images, read in place: {' '.join(ARCHIVES)}",
+        "numpy": "an array of images in a .npy, or with labels in a .npz",
+        "LMDB": "a folder with LSUN's data.mdb",
+        "shards": "WebDataset tars, such as 'shards/{000..099}.tar' or s3://bucket/*.tar",
+        "prepared": "a folder that `progan data prepare` has made",
+    }

@@ -1,0 +1,1 @@
+"""Prepared data: every image at every resolution, made once."""

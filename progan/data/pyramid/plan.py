@@ -1,0 +1,84 @@
+"""What a pyramid will take on disk, level by level, before any of it is written."""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from progan.config.schedule import resolutions_to
+from progan.data.decode import BadImage, Square
+from progan.data.pyramid.format import FIRST_PNG, size_in_bytes, to_png
+from progan.data.sources.source import Source
+from progan.data.workers import without_pil_warnings
+from progan.runtime.errors import UserError
+from progan.runtime.text import human_bytes
+
+SAMPLES = 8  # images compressed to learn how well they do
+SHARE = 4  # `auto` keeps all levels as arrays where that takes a quarter of the free space
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Bytes by level; which of them are PNG records; bytes that are free for them."""
+
+    levels: dict[int, int]
+    png: tuple[int, ...]
+    free: int
+
+    @property
+    def total(self) -> int:
+        return sum(self.levels.values())
+
+    def __str__(self) -> str:
+        parts = [
+            f"{r}: {human_bytes(size)}{' (png)' if r in self.png else ''}"
+            for r, size in self.levels.items()
+        ]
+        return f"{', '.join(parts)}; {human_bytes(self.total)} of {human_bytes(self.free)} free"
+
+
+def make_plan(source: Source, square: Square, storage: str, free: int) -> Plan:
+    """How `source` is to be kept: `storage` raw, png or auto."""
+    resolutions = resolutions_to(square.resolution)
+    levels = {r: size_in_bytes(len(source), square.channels, r) for r in resolutions}
+    png = tuple(r for r in resolutions if r >= FIRST_PNG)
+    if storage == "raw" or (storage == "auto" and sum(levels.values()) <= free / SHARE):
+        png = ()
+    if png:
+        ratio = _compression(source, square)
+        levels |= {r: int(levels[r] * ratio) for r in png}
+    return Plan(levels, png, free)
+
+
+def check_space(plan: Plan, path: Path, storage: str) -> None:
+    """UserError if it will not fit."""
+    if plan.total <= plan.free:
+        return
+    fits = [r for r in plan.levels if sum(s for k, s in plan.levels.items() if k <= r) <= plan.free]
+    ways = ["free some space", "choose a folder on another disk"]
+    if fits:
+        ways.insert(0, f"a resolution of {max(fits)} would fit")
+    if not plan.png and max(plan.levels) >= FIRST_PNG:
+        ways.insert(0, f"compress the large levels (data.storage=png instead of {storage})")
+    raise UserError(
+        f"the prepared data will not fit on the disk of {path}: {plan}. What helps: "
+        f"{'; '.join(ways)}"
+    )
+
+
+def free_space(path: Path) -> int:
+    """Bytes free for what goes into a folder, what lies there already included."""
+    used = sum(file.stat().st_blocks * 512 for file in path.iterdir() if file.is_file())
+    return shutil.disk_usage(path).free + used
+
+
+def _compression(source: Source, square: Square) -> float:
+    """Bytes as PNG for each byte as an array, from a few images at full size, and a margin."""
+    indices = np.linspace(0, len(source) - 1, min(SAMPLES, len(source))).astype(int).tolist()
+    with without_pil_warnings():
+        images = source.read_batch(indices, square)
+    images = [image for image in images if not isinstance(image, BadImage)]
+    if not images:
+        return 1.0
+    return 1.1 * sum(len(to_png(image)) for image in images) / sum(x.size for x in images)

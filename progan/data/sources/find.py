@@ -1,0 +1,208 @@
+"""From what a user names, a known data set or a path, to a source."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from progan.data.sources import named
+from progan.data.sources.arrays import from_array_file
+from progan.data.sources.files import ARCHIVES, from_path
+from progan.data.sources.lsun import FILE, from_lmdb, is_lmdb
+from progan.data.sources.shards import is_shards
+from progan.data.sources.source import Source, content_key
+from progan.runtime.errors import LabelError, UserError, nearest
+
+
+@dataclass(frozen=True)
+class Known:
+    """A data set that has a name.
+
+    find: its source, from the folder of data sets, whether with labels, whether to download.
+    what: is in it. needs: what files. where: the places that are looked at. preset: the config it
+    takes. labels: what it is labelled with. downloads: whether torchvision can fetch it.
+    """
+
+    find: named.Find
+    what: str
+    needs: str
+    where: Callable[[Path], list[Path]]
+    preset: str
+    labels: str
+    downloads: bool = False
+
+
+def _in(*folders: str) -> Callable[[Path], list[Path]]:
+    return lambda root: [root / folder for folder in folders]
+
+
+NAMED = {
+    "demo": Known(
+        named.demo_set,
+        "cartoon faces, drawn here",
+        "nothing: it is drawn",
+        lambda root: [],
+        "demo",
+        "6 classes: the hair's style",
+    ),
+    "celeba": Known(
+        named.celeba,
+        "202,599 faces, 178x218, cropped to 128x128",
+        "img_align_celeba.zip or its folder; for labels list_attr_celeba.txt",
+        named.celeba_places,
+        "celeba",
+        "40 attributes",
+        downloads=True,
+    ),
+    "celeba-hq": Known(
+        named.celeba_hq,
+        "30,000 faces, 1024x1024",
+        "a folder or zip of the 30,000 images",
+        named.celeba_hq_places,
+        "celeba-hq",
+        "40 attributes, from CelebAMask-HQ, or a labels.csv or dataset.json among the images",
+    ),
+    "ffhq": Known(
+        named.ffhq,
+        "70,000 faces, 1024x1024",
+        "a folder or zip of the 70,000 images",
+        named.ffhq_places,
+        "celeba-hq",
+        "from a labels.csv or dataset.json among the images",
+    ),
+    "lsun": Known(
+        named.lsun,
+        "photographs by scene, millions in a category",
+        "a folder with data.mdb for each category",
+        named.lsun_places,
+        "lsun",
+        "the categories, if two or more are there",
+    ),
+    "cifar10": Known(
+        named.cifar("cifar10", "cifar-10-batches-py"),
+        "50,000 small photographs, 32x32",
+        "cifar-10-python.tar.gz, unpacked",
+        _in("cifar-10-batches-py"),
+        "cifar10",
+        "10 classes",
+        downloads=True,
+    ),
+    "cifar100": Known(
+        named.cifar("cifar100", "cifar-100-python"),
+        "50,000 small photographs, 32x32",
+        "cifar-100-python.tar.gz, unpacked",
+        _in("cifar-100-python"),
+        "cifar10",
+        "100 classes",
+        downloads=True,
+    ),
+    "mnist": Known(
+        named.mnist("mnist", "MNIST"),
+        "60,000 handwritten digits, 28x28, with a border 32x32",
+        "the four idx files, unpacked",
+        _in("MNIST/raw"),
+        "mnist",
+        "10 classes: the digits",
+        downloads=True,
+    ),
+    "fashion-mnist": Known(
+        named.mnist("fashion-mnist", "FashionMNIST"),
+        "60,000 pieces of clothing, 28x28, with a border 32x32",
+        "the four idx files, unpacked",
+        _in("FashionMNIST/raw"),
+        "mnist",
+        "10 classes: pieces of clothing",
+        downloads=True,
+    ),
+    "svhn": Known(
+        named.svhn,
+        "73,257 house numbers, 32x32",
+        "train_32x32.mat, and the package scipy",
+        named.svhn_places,
+        "cifar10",
+        "10 classes: the digits",
+        downloads=True,
+    ),
+}
+
+ARRAYS = (".npy", ".npz")
+KINDS = (
+    f"a folder of images, of {', '.join(ARCHIVES + ARRAYS)}, of an LMDB, or of shards "
+    "('shards/*.tar', s3://bucket/*.tar)"
+)
+
+
+def find(
+    data: str,
+    *,
+    root: Path | None = None,
+    labels: bool = False,
+    download: bool = False,
+    limit: int | None = None,
+) -> Source:
+    """The source that `data` names: a known data set (NAMED), or a path.
+
+    A path is that of a folder of images (or of an LMDB's data.mdb), a zip, a tar, a .npy or .npz.
+
+    Args:
+        root: where known data sets are kept; None: $PROGAN_DATA, else ./data.
+        labels: with classes or attributes: from a table beside the images, labels.csv or
+            dataset.json, else from their first level of folders.
+        download: fetch a known set that is absent.
+        limit: only the first images.
+    """
+    root = Path(root or os.environ.get("PROGAN_DATA") or "data")
+    try:
+        if data in NAMED:
+            source = NAMED[data].find(root, labels, download)
+        else:
+            source = _from_path(data, labels)
+    except OSError as error:
+        raise UserError(f"data.source: cannot read {data} ({error})") from error
+    return source if limit is None else first(source, limit)
+
+
+def is_missing(data: str) -> bool:
+    """Whether `data` is a path on this machine where nothing is."""
+    here = data not in NAMED and "://" not in data and not is_shards(data)
+    return here and not Path(os.path.expanduser(data)).exists()
+
+
+def _from_path(data: str, labels: bool) -> Source:
+    path = Path(os.path.expanduser(data))  # leaves an unknown ~user as it is
+    if not path.exists():
+        if "/" in data or "." in data or os.sep in data:
+            raise UserError(f"data.source: no such path: '{data}'; give the path of {KINDS}")
+        raise UserError(
+            f"data.source: '{data}' is no known data set{nearest(data, NAMED)}, and no such path "
+            f"exists; give one of {', '.join(NAMED)}, or the path of {KINDS}"
+        )
+    if is_lmdb(path):
+        return from_lmdb([path], labels)
+    name = path.name.lower()
+    if path.is_dir() or name.endswith(ARCHIVES):
+        return from_path(path, labels)
+    if name.endswith(ARRAYS):
+        return from_array_file(path, labels)
+    if name == FILE:
+        raise UserError(f"data.source: {path} is part of an LMDB: give the folder, {path.parent}")
+    raise UserError(f"data.source: {path} is of no kind that can be read; give the path of {KINDS}")
+
+
+def first(source: Source, limit: int) -> Source:
+    """The first `limit` images. UserError if a class has none of them."""
+    if limit >= len(source):
+        return source
+    numbers = source.labels
+    if numbers is not None:
+        numbers = numbers[:limit]
+        if numbers.ndim == 1 and len(seen := np.unique(numbers)) < len(source.classes):
+            lost = [name for k, name in enumerate(source.classes) if k not in seen]
+            raise LabelError(
+                f"data.max_images: the first {limit} images of {source.name} have none of class "
+                f"{', '.join(lost[:10])}; raise it, or set data.labels=false"
+            )
+    key = content_key(source.key, limit)
+    return replace(source, key=key, names=source.names[:limit], labels=numbers)

@@ -1,0 +1,236 @@
+"""Known data sets, in the files that their authors publish."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from PIL import Image
+
+from progan.data.decode import BadImage, Square, open_image, read_square
+from progan.data.sources import demo
+from progan.data.sources.arrays import in_memory
+from progan.data.sources.files import TABLE_BYTES, ClassesOf, from_path
+from progan.data.sources.labels import Labels, from_attributes
+from progan.data.sources.lsun import from_lmdb, is_lmdb
+from progan.data.sources.source import Source, content_key
+from progan.runtime.errors import LabelError, UserError, brief
+
+Find = Callable[[Path, bool, bool], Source]
+
+
+class DemoSource(Source):
+    """The embedded data set, drawn at the wanted resolution and many at a time."""
+
+    def read(self, i: int, square: Square) -> np.ndarray:
+        return self.read_batch([i], square)[0]
+
+    def read_batch(self, indices, square):
+        r = square.resolution
+        drawn = demo.draw(0, indices, r).transpose(0, 2, 3, 1)
+        return [read_square(image, Square(r, square.channels)) for image in drawn]
+
+
+def _draw(i: int) -> np.ndarray:
+    return demo.draw(0, [i], 64)[0].transpose(1, 2, 0)
+
+
+def demo_set(root: Path, labels: bool, download: bool) -> Source:
+    names = [f"demo image {i}" for i in range(demo.SIZE)]
+    key = content_key(demo.SIZE, labels, demo.draw(0, range(16), 32).tobytes())
+    classes = tuple(demo.CLASSES) if labels else ()
+    numbers = demo.labels(0, range(demo.SIZE)) if labels else None
+    return DemoSource("demo", key, names, _draw, classes, numbers)
+
+
+# --- folders and zips ---
+
+
+@dataclass
+class CelebaCrop:
+    """The 128x128 around (89, 121) of CelebA's aligned images, as the official code takes them."""
+
+    files: Callable[[int], bytes]
+
+    def __call__(self, i: int) -> Image.Image:
+        image = open_image(self.files(i))
+        if image.size != (178, 218):
+            raise BadImage(f"{image.width}x{image.height} is not CelebA's 178x218")
+        return image.crop((89 - 64, 121 - 64, 89 + 64, 121 + 64))
+
+    def pick(self, indices: list[int]) -> Self:
+        return replace(self, files=self.files.pick(indices))
+
+
+def celeba_places(root: Path) -> list[Path]:
+    # The zip goes first: the folder beside it may have been unpacked in part.
+    folder = root / "celeba"
+    return [folder / "img_align_celeba.zip", folder / "img_align_celeba"]
+
+
+def celeba(root: Path, labels: bool, download: bool) -> Source:
+    folder, lists = root / "celeba", _celeba_lists(root)
+    page = "https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html"
+    there = any(path.exists() for path in celeba_places(root))
+    if not there or (labels and download and not any(path.exists() for path in lists)):
+        manual = f"get img_align_celeba.zip from {page} and put it, or its folder, into {folder}"
+        _torchvision("celeba", "CelebA", root, manual, download)
+    attributes = _attributes_of(lists, f"get it from {page} into {folder}")
+    files = from_path(_first("celeba", celeba_places(root), ""), labels, attributes)
+    key = content_key("celeba", files.key)
+    return replace(files, name="celeba", key=key, content=CelebaCrop(files.content))
+
+
+def _celeba_lists(root: Path) -> list[Path]:
+    folder = root / "celeba"
+    return [folder / "list_attr_celeba.txt", folder / "Anno" / "list_attr_celeba.txt"]
+
+
+def _attributes_of(lists: list[Path], remedy: str) -> ClassesOf:
+    """Labels from the first of `lists` that is there: attributes, as CelebA's authors write them.
+
+    Images are known there by their file names alone.
+    """
+
+    def classes(path: Path, names: list[str]) -> Labels:
+        found = next(filter(Path.is_file, lists), None)
+        if found is None:
+            raise LabelError(
+                f"data.labels: {lists[0]} is missing, which has the attributes: {remedy}, or set "
+                "data.labels=false"
+            )
+        if found.stat().st_size > TABLE_BYTES:
+            raise UserError(f"data.labels: {found} is larger than {TABLE_BYTES} bytes: get it anew")
+        return from_attributes(str(found), found.read_bytes(), [n.split("/")[-1] for n in names])
+
+    return classes
+
+
+def _only_tables(path: Path, names: list[str]) -> Labels:
+    raise LabelError(
+        f"data.labels: {path} has no labels; put a labels.csv or a dataset.json into it, or set "
+        "data.labels=false"
+    )
+
+
+def celeba_hq_places(root: Path) -> list[Path]:
+    folders = ["celeba-hq", "celeba_hq", "celeba-hq.zip", "CelebAMask-HQ/CelebA-HQ-img"]
+    return [root / folder for folder in folders]
+
+
+def celeba_hq(root: Path, labels: bool, download: bool) -> Source:
+    path = _first(
+        "celeba-hq",
+        celeba_hq_places(root),
+        "make it from CelebA with the official code of progressive growing, or get CelebAMask-HQ, "
+        "which has the same images, from its authors' page",
+    )
+    lists = [path.parent / "CelebAMask-HQ-attribute-anno.txt"]
+    attributes = _attributes_of(lists, "it comes with CelebAMask-HQ; or use a labels.csv")
+    return replace(from_path(path, labels, attributes), name="celeba-hq")
+
+
+def ffhq_places(root: Path) -> list[Path]:
+    folders = ["ffhq/images1024x1024", "ffhq-dataset/images1024x1024", "ffhq", "ffhq.zip"]
+    return [root / folder for folder in folders]
+
+
+def ffhq(root: Path, labels: bool, download: bool) -> Source:
+    manual = "get images1024x1024 from the page of NVlabs' ffhq-dataset"
+    path = _first("ffhq", ffhq_places(root), manual)
+    return replace(from_path(path, labels, _only_tables), name="ffhq")
+
+
+def lsun_places(root: Path) -> list[Path]:
+    found = sorted(filter(is_lmdb, (root / "lsun").glob("*_lmdb")))
+    train = [path for path in found if path.name.endswith("_train_lmdb")]
+    return train or found or [root / "lsun" / "CATEGORY_train_lmdb"]
+
+
+def lsun(root: Path, labels: bool, download: bool) -> Source:
+    manual = "unpack a category's zip, such as bedroom_train_lmdb.zip, from LSUN's page there"
+    _first("lsun", lsun_places(root), manual)
+    return from_lmdb(lsun_places(root), labels)
+
+
+def _first(name: str, places: list[Path], manual: str) -> Path:
+    """The first of `places` that exists; a UserError with the `manual` way if none does."""
+    for path in places:
+        if path.exists():
+            return path
+    raise UserError(
+        f"{name}: not found; looked for {', '.join(map(str, places))}; {manual}, or set data.root "
+        "or $PROGAN_DATA to where it lies"
+    )
+
+
+# --- read by torchvision ---
+
+
+def _torchvision(
+    name: str, kind: str, root: Path, manual: str, download: bool, **options: str
+) -> Any:
+    """Torchvision's data set of class `kind`; a UserError with the `manual` way if that fails.
+
+    CIFAR's files are pickles: torchvision opens them only if their checksums are the published.
+    """
+    try:
+        from torchvision import datasets
+
+        return getattr(datasets, kind)(str(root), download=download, **options)
+    except Exception as error:  # no gdown, no network, a spent quota, a half file: any type
+        said = brief(error).removesuffix(" You can use download=True to download it")
+        said = f"{type(error).__name__}: {said}"
+    if download:
+        raise UserError(f"{name}: the download failed ({said}); {manual}")
+    raise UserError(
+        f"{name}: not found in {root}, or damaged ({said}); {manual}, set data.root or "
+        "$PROGAN_DATA to where it lies, or add --download to let torchvision try"
+    )
+
+
+def _labelled(source: Source, classes: list[str], numbers: Any) -> Source:
+    numbers = np.asarray(numbers, np.int64)
+    key = content_key(source.key, classes, numbers.tobytes())
+    return replace(source, key=key, classes=tuple(classes), labels=numbers)
+
+
+def cifar(name: str, folder: str) -> Find:
+    def find(root: Path, labels: bool, download: bool) -> Source:
+        archive = name.replace("cifar", "cifar-") + "-python.tar.gz"
+        manual = f"unpack {archive} from its authors' page, giving {root / folder}"
+        data = _torchvision(name, name.upper(), root, manual, download)
+        source = in_memory(name, data.data)
+        return _labelled(source, data.classes, data.targets) if labels else source
+
+    return find
+
+
+def mnist(name: str, folder: str) -> Find:
+    """Digits or clothes of 28x28, with a border of two black pixels: 32x32, a power of two."""
+
+    def find(root: Path, labels: bool, download: bool) -> Source:
+        manual = f"unpack its four idx files into {root / folder / 'raw'}"
+        data = _torchvision(name, folder, root, manual, download)
+        source = in_memory(name, np.pad(data.data.numpy(), ((0, 0), (2, 2), (2, 2))))
+        return _labelled(source, data.classes, data.targets) if labels else source
+
+    return find
+
+
+def svhn_places(root: Path) -> list[Path]:
+    return [root / "svhn" / "train_32x32.mat", root / "train_32x32.mat"]
+
+
+def svhn(root: Path, labels: bool, download: bool) -> Source:
+    try:
+        import scipy.io  # noqa: F401
+    except ImportError:
+        raise UserError("svhn: its files are read with scipy: pip install 'progan[svhn]'") from None
+    places = svhn_places(root)
+    folder = next(filter(Path.exists, places), places[0]).parent
+    manual = f"get train_32x32.mat from its authors' page into {places[0].parent}"
+    data = _torchvision("svhn", "SVHN", folder, manual, download, split="train")
+    source = in_memory("svhn", data.data.transpose(0, 2, 3, 1))
+    return _labelled(source, list(map(str, range(10))), data.labels) if labels else source

@@ -1,0 +1,240 @@
+"""WebDataset shards as a source: indexed once, then read at random by byte ranges.
+
+A shard is an uncompressed tar on a disk or in an object store that fsspec reaches. Because the
+place of every image is known, their order is that of any other source, a pure function of seed and
+images shown: there is no shuffle buffer, and a loader has no state.
+"""
+
+import functools
+import hashlib
+import re
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import numpy as np
+
+from progan.data.decode import BadImage, Content, Square, read_square
+from progan.data.sources import shard_list
+from progan.data.sources.labels import Labels
+from progan.data.sources.readers import check_size
+from progan.data.sources.shard_index import ROW, check_of, index_shards, middle_of
+from progan.data.sources.shard_list import TAR, Shard, first_of, list_shards, told, without_query
+from progan.data.sources.source import Source, content_key, short_name
+from progan.data.sources.tars import BLOCK, header_name
+from progan.runtime.cache import cache_folder, lock
+from progan.runtime.disk import write_atomically
+from progan.runtime.errors import LabelError, UserError
+
+
+def is_shards(data: str) -> bool:
+    """Whether `data` names shards: a URL, or a pattern of tars and not what is there by that name.
+
+    The path of a single tar is not a pattern; `sources.files` reads it, compressed or not.
+    """
+    pattern = bool(TAR.search(data) and re.search(r"[{*?]", data))
+    return "://" in data or (pattern and not Path(data).exists())
+
+
+def from_shards(
+    data: str,
+    *,
+    labels: bool = False,
+    cache: Path | None = None,
+    say: Callable[[str], None] | None = None,
+) -> "Shards":
+    """The images of all shards that `data` names: `path/shard-{000..099}.tar`, `s3://bucket/*.tar`.
+
+    The key changes with order, sizes and labels of the images and a few bytes in the middle of
+    each, not with the place of the shards.
+
+    Args:
+        labels: with classes, which are the numbers in `.cls` or `.json` files.
+        cache: folder that keeps the index; None: the default one.
+        say: shows lines to the user, a progress bar with them; None: silence.
+
+    Raises:
+        UserError: shards are missing, unreachable, compressed or damaged; images lack labels.
+    """
+    fs, shards = list_shards(data)
+    name = short_name(Path(without_query(data)))
+    stamps = [(fs.unstrip_protocol(shard.path), shard.stamp) for shard in shards]
+    index = cache_folder(cache) / "shards" / f"{name}-{content_key(ROW, labels, stamps)[:16]}.npy"
+    rows = _saved(index)
+    if rows is None:
+        try:
+            with lock(f"shards/{index.stem}", cache):
+                if _saved(index) is None:  # nor has another process made it by now
+                    _save(index, index_shards(fs, shards, labels, say))
+        except OSError as error:
+            raise UserError(
+                f"cannot write the index of the shards {index} ({error}); set data.cache or "
+                "$PROGAN_CACHE to a folder that can be written and has room"
+            ) from error
+        rows = np.load(index, mmap_mode="r", allow_pickle=False)
+    content = ShardContent(first_of(data), shards, index)
+    key = content_key("shards", hashlib.sha256(rows.view(np.uint8)).digest())
+    source = Shards(name, key, ShardNames(content, range(len(rows))), content)
+    if labels:
+        source.classes, source.labels = _classes(rows["label"], data)
+    return source
+
+
+@dataclass
+class ShardContent:
+    """Image files by index. It is pickled without the index, which every process maps.
+
+    url: of any of the shards; each process finds their file system by it. index: of `ROW`s.
+    """
+
+    url: str
+    shards: list[Shard]
+    index: Path
+
+    @property
+    def rows(self) -> np.ndarray:
+        return _mapped(self.index)
+
+    @property
+    def fs(self) -> Any:
+        """fsspec keeps one in each process."""
+        return fsspec.core.url_to_fs(self.url)[0]
+
+    def __call__(self, i: int) -> Content:
+        (content,) = self.read_many([i])
+        if isinstance(content, BadImage):
+            raise content
+        return content
+
+    def read_many(self, indices: Sequence[int]) -> list[Content | BadImage]:
+        """Files, or why they are not worth reading; from remote stores all at the same time.
+
+        UserError if a shard cannot be read three times over, or has changed.
+        """
+        rows = self.rows[np.asarray(indices, np.int64)]
+        found: list[Any] = [_refusal(row["size"]) for row in rows]
+        todo = [k for k, refusal in enumerate(found) if refusal is None]
+        for wait in (0.0, *shard_list.WAITS):
+            if not todo:
+                break
+            time.sleep(wait)
+            for k, got in zip(todo, self._fetch(rows[todo]), strict=True):
+                found[k] = got
+            todo = [k for k in todo if isinstance(found[k], _Unread)]
+        if todo:
+            raise UserError(
+                f"data.source: cannot read {self.shards[rows[todo[0]]['shard']].title} any more "
+                f"({found[todo[0]]}); once it can be read, the run goes on from its last checkpoint"
+            )
+        return found
+
+    def _fetch(self, rows: np.ndarray) -> "list[bytes | _Unread]":
+        """One try."""
+        paths = [self.shards[shard].path for shard in rows["shard"]]
+        starts = rows["offset"].tolist()
+        ends = (rows["offset"] + rows["size"]).tolist()
+        try:
+            found = self.fs.cat_ranges(paths, starts, ends, on_error="return")
+        except Exception as error:  # the clients of stores raise errors of any type
+            found = [error] * len(rows)
+        return [_checked(row, got) for row, got in zip(rows, found, strict=True)]
+
+
+@dataclass
+class ShardNames(Sequence[str]):
+    """Names, which the index does not keep: they are for messages, and lie in the shards."""
+
+    content: ShardContent
+    indices: range
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, i: int | slice) -> "str | ShardNames":
+        if isinstance(i, slice):
+            return ShardNames(self.content, self.indices[i])
+        row = self.content.rows[self.indices[i]]
+        shard, offset = self.content.shards[row["shard"]], int(row["offset"])
+        try:
+            block = self.content.fs.cat_file(shard.path, start=offset - BLOCK, end=offset)
+            name = header_name(block)
+        except Exception:  # as above, and a name is not worth another message
+            name = f"the image at byte {offset}"
+        return f"{shard.title}: {''.join(c if c.isprintable() else '?' for c in name)}"
+
+
+class Shards(Source):
+    """A source whose files are fetched many at a time."""
+
+    content: ShardContent
+
+    def read_batch(self, indices: Sequence[int], square: Square) -> list[np.ndarray | BadImage]:
+        """See `Source`. UserError if a shard cannot be read, which is no image's fault."""
+        images: list[np.ndarray | BadImage] = []
+        for content in self.content.read_many(indices):
+            try:
+                bad = isinstance(content, BadImage)
+                images.append(content if bad else read_square(content, square))
+            except BadImage as error:
+                images.append(error)
+        return images
+
+
+def _classes(numbers: np.ndarray, data: str) -> Labels:
+    """Classes named and ordered by their numbers."""
+    found, labels = np.unique(numbers, return_inverse=True)
+    if len(found) < 2:
+        raise LabelError(
+            f"data.labels: {data} knows only one class, {found[0]}; two or more are needed: set "
+            "data.labels=false"
+        )
+    return tuple(map(str, found)), labels.astype(np.int64)
+
+
+class _Unread(str):
+    """Why bytes could not be read."""
+
+
+def _refusal(size: int) -> BadImage | None:
+    """Why a file of that size is not read, if so."""
+    try:
+        check_size(size)
+    except BadImage as error:
+        return error
+    return None if size else BadImage("empty file")
+
+
+def _checked(row: np.void, got: bytes | Exception) -> bytes | _Unread:
+    """The bytes, if they are those that were indexed."""
+    if isinstance(got, Exception):
+        return _Unread(told(got))
+    if len(got) != row["size"]:
+        return _Unread(f"{len(got)} bytes came instead of {row['size']}")
+    if check_of(got[middle_of(len(got))]) != row["check"]:
+        return _Unread("it has changed since it was indexed")
+    return got
+
+
+@functools.lru_cache(4)
+def _mapped(index: Path) -> np.ndarray:
+    return np.load(index, mmap_mode="r", allow_pickle=False)
+
+
+def _saved(index: Path) -> np.ndarray | None:
+    """The index if it is there and whole."""
+    try:
+        rows = np.load(index, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        return None
+    return rows if rows.dtype == ROW and rows.ndim == 1 else None
+
+
+def _save(index: Path, rows: np.ndarray) -> None:
+    def write(path: Path) -> None:
+        with open(path, "wb") as file:
+            np.save(file, rows, allow_pickle=False)
+
+    write_atomically(index, write)

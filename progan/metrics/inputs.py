@@ -1,0 +1,75 @@
+"""The two sides of a metric: fakes by number, and reals in the order of a shuffled epoch."""
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from progan.data.stream import Images, Stream
+from progan.model.networks import Generator, conditions, quantized
+from progan.runtime.distributed import random
+from progan.runtime.numerics import float32_as
+
+
+@dataclass(frozen=True)
+class Fakes:
+    """Endlessly many of a generator; each number's latent and label are its own.
+
+    data: whose labels give the labels' shares. resolution, alpha: what has been reached. full: the
+    resolution to compare at; smaller images are enlarged pixel by pixel, as in the official code.
+    """
+
+    G: Generator
+    data: Images
+    resolution: int
+    alpha: float | None
+    full: int
+
+    @torch.no_grad()
+    def batch(self, first: int, count: int) -> Tensor:
+        """uint8 [count, C, full, full], on the generator's device."""
+        device = next(self.G.parameters()).device
+        draws = [random(0, "metrics", first + i) for i in range(count)]
+        z = np.stack([draw.standard_normal(self.G.z_dim, dtype=np.float32) for draw in draws])
+        c = None
+        if self.G.c_dim:
+            labels = self.data.labels[[int(draw.integers(self.data.count)) for draw in draws]]
+            c = conditions(torch.from_numpy(labels).to(device), self.G.c_dim)
+        alpha = None if self.alpha is None else torch.tensor(self.alpha, device=device)
+        z = torch.from_numpy(z).to(device)
+        with float32_as("ieee"):
+            images = self.G(z, c, resolution=self.resolution, alpha=alpha)
+        images = quantized(images)
+        zoom = self.full // self.resolution
+        return images.repeat_interleave(zoom, 2).repeat_interleave(zoom, 3) if zoom > 1 else images
+
+
+@dataclass(frozen=True)
+class Reals:
+    """Of a data set at one resolution, each once before any comes again; mirrored as in training.
+
+    Their order depends on nothing else, so all runs on the same data meet the same. start: how
+    many are passed over.
+    """
+
+    data: Images
+    resolution: int
+    mirror: bool
+    device: torch.device
+    start: int = 0
+    stream: Stream = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "stream", Stream(self.data, seed=0, mirror=self.mirror))
+
+    def batch(self, first: int, count: int) -> Tensor:
+        """uint8 [count, C, r, r], on the device."""
+        indices, flips = self.stream.at(self.start + first, count)
+        images = self.data.read(indices, self.resolution)
+        images[flips] = images[flips][..., ::-1]
+        return torch.from_numpy(images).to(self.device)
+
+    def after(self, count: int) -> "Reals":
+        """Those that follow the first ones."""
+        return replace(self, start=self.start + count)

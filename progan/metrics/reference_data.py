@@ -1,0 +1,106 @@
+"""The data that a snapshot is seen beside: its own run's, or other data that somebody names."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from progan.config.config import Config, DataConfig
+from progan.data.pyramid.format import is_pyramid
+from progan.data.sources.find import NAMED, is_missing
+from progan.data.sources.shards import is_shards
+from progan.data.stream import Images
+from progan.runs.snapshot import Snapshot
+from progan.runtime.errors import LabelError, UserError
+from progan.training.build import open_data
+
+
+def run_of(file: Path) -> Path | None:
+    """The run in whose snapshots/ the file lies."""
+    folder = file.resolve().parent
+    run = folder.parent
+    return run if folder.name == "snapshots" and (run / "config.yaml").is_file() else None
+
+
+def cache_of(file: Path, config: Config) -> Path | None:
+    """Where what is found of the data is kept; a file of no run does not choose it."""
+    chosen = config.data.cache if run_of(file) else None
+    return Path(chosen) if chosen else None
+
+
+def open_beside(
+    file: Path,
+    snapshot: Snapshot,
+    data: str | None,
+    say: Callable[[str], None],
+    labels: bool = False,
+) -> Images:
+    """The images that a snapshot is compared with, prepared as its run's.
+
+    Args:
+        file: the snapshot's.
+        data: the name or path of other data; None: that of its run.
+        labels: with labels, even if the run was trained without.
+
+    Raises:
+        UserError: they are not there, or have no labels where some are needed.
+    """
+    labels = labels or bool(snapshot.classes)
+    config = with_data(file, snapshot.config, data, labels)
+    try:
+        images = open_data(config, False, say)
+    except LabelError as error:
+        # Its remedy, to do without labels, is none here.
+        raise UserError(
+            f"{str(error).split('; ')[0]}; here labels are compared: lay the images out as "
+            "<class>/<image>, put a labels.csv beside them (docs/data.md, Labels), or give the "
+            "same images with labels as --data"
+        ) from None
+    if snapshot.classes:
+        check_labels(snapshot, images)
+    as_trained = data is None and labels == snapshot.config.data.labels
+    if as_trained and images.identity != snapshot.data:
+        say(
+            f"warning: these {images.count:,} images are not those that it was trained on; some "
+            "were changed, added or removed since"
+        )
+    return images
+
+
+def with_data(file: Path, config: Config, data: str | None, labels: bool) -> Config:
+    """A snapshot's config with the data to compare with, and with or without labels.
+
+    A file that lies in no run may be anybody's: what it says of places here does not count.
+    """
+    changes: dict[str, Any] = {"labels": labels}
+    if run_of(file) is None:
+        changes |= dict.fromkeys(("cache", "root", "workers"))
+    source = config.data.source if data is None else data
+    if source is None:
+        raise UserError(f"{file} does not say what it was trained on; give --data")
+    if data is None and source not in NAMED:
+        if run_of(file) is None:
+            raise UserError(
+                f"{file} lies in no run's folder, so where its data are is for you to say: give "
+                "--data NAME|PATH"
+            )
+        if is_missing(source):
+            raise UserError(
+                f"the data of this run, {source}, is not there; if it has moved, give --data PATH"
+            )
+    if data is not None:
+        changes |= {"source": data, "max_images": None}
+        kept = ["fit", "allow_upscale", "storage"] if is_pyramid(Path(data)) else []
+        kept += ["storage", "device_cache"] if is_shards(data) else []
+        changes |= {key: getattr(DataConfig(), key) for key in kept}  # it is made already
+    return config.model_copy(update={"data": config.data.model_copy(update=changes)})
+
+
+def check_labels(snapshot: Snapshot, images: Images) -> None:
+    """Raises UserError unless the data has the labels that the generator knows."""
+    of_attributes = images.labels is not None and images.labels.ndim == 2
+    if images.classes != snapshot.classes or of_attributes != (snapshot.examples is not None):
+        raise UserError(
+            f"the labels of {images.title} ({', '.join(images.classes)}) are not those that the "
+            f"generator knows ({', '.join(snapshot.classes)}); leave --data away, or give images "
+            "with its labels"
+        )

@@ -1,0 +1,67 @@
+"""Metrics while training: which are due at a tick, and what they say of the averaged generator."""
+
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from accelerate import Accelerator
+
+from progan.config.config import Config
+from progan.data.stream import Images
+from progan.metrics.evaluate import Evaluation, Stopped
+from progan.metrics.inception import loader
+from progan.metrics.inputs import Fakes, Reals
+from progan.metrics.reference_cache import Kept
+from progan.metrics.registry import make
+from progan.model.networks import Generator
+from progan.runtime.memory import short_memory_told
+
+
+class Gauge:
+    """Measures on all processes together; the weights and what follows do not depend on it.
+
+    Raises:
+        UserError: a metric of the config cannot be had here; told before training starts.
+    """
+
+    def __init__(self, config: Config, data: Images, G_ema: Generator, accelerator: Accelerator):
+        self.every = config.run.metrics
+        self.data = data
+        self.G_ema = G_ema
+        self.accelerator = accelerator
+        self.full, self.mirror = config.network.resolution, config.data.mirror
+        self.cache = config.data.cache and Path(config.data.cache)
+        file = config.run.inception and Path(config.run.inception)
+        self.load = loader(file, accelerator.device)
+        for name in self.every:
+            make(name, self.load)
+
+    def due(self, tick: int, last: bool) -> list[str]:
+        """The metrics of this tick; after the last image all of them."""
+        return [name for name, ticks in self.every.items() if last or tick % ticks == 0]
+
+    def measure(
+        self,
+        names: list[str],
+        resolution: int,
+        alpha: float | None,
+        stopped: Callable[[], bool],
+    ) -> dict[str, float]:
+        """What the metrics say of the averaged generator as it is now.
+
+        Nothing, if any process is asked to stop meanwhile.
+
+        Raises:
+            UserError: they take more memory than there is.
+        """
+        reals = Reals(self.data, self.full, self.mirror, self.accelerator.device)
+        fakes = Fakes(self.G_ema, self.data, resolution, alpha, self.full)
+        kept = Kept(self.cache, self.data, self.full, self.mirror)
+        metrics = [make(name, self.load) for name in names]
+        short_memory = short_memory_told(
+            lambda: f"while measuring {', '.join(names)}",
+            "go on with fewer images, such as -o 'run.metrics={swd2000: 10}', or without them",
+        )
+        with suppress(Stopped), short_memory:
+            return Evaluation(reals, self.accelerator, kept, stopped=stopped).of(metrics, fakes)
+        return {}

@@ -1,0 +1,1 @@
+"""The generator and the critic, and images from seeds."""

@@ -1,0 +1,273 @@
+"""The generator and the critic: all blocks exist from the start and come into use as they grow.
+
+Layer by layer the networks of Table 2 in Karras et al. (ICLR 2018), with 23.1M parameters each at
+1024x1024.
+"""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from progan.config.schedule import START_RESOLUTION, resolutions_to
+from progan.model.layers import (
+    SQRT2,
+    ConvWithMap,
+    EqualizedConv2d,
+    EqualizedLinear,
+    at_least_float32,
+    downsample2x,
+    fade,
+    leaky_relu,
+    minibatch_stddev,
+    pixel_norm,
+    scale_once,
+    unchanged,
+    upsample2x,
+)
+
+Norm = Callable[[Tensor], Tensor]
+NORMS = {True: pixel_norm, False: unchanged}
+
+
+def channels_at(resolution: int, channel_base: int, channel_max: int) -> int:
+    """Feature maps at a resolution: `min(channel_base // resolution, channel_max)`."""
+    return min(channel_base // resolution, channel_max)
+
+
+def channels_last(x: Tensor) -> Tensor:
+    """[N, C, H, W] with the channels of a pixel side by side in memory; convolutions keep it so."""
+    return x.contiguous(memory_format=torch.channels_last)
+
+
+class GrowingNetwork(nn.Module):
+    """What the generator and the critic share: blocks and 1x1 image layers, one a resolution."""
+
+    blocks: nn.ModuleDict  # keyed by resolution, from START_RESOLUTION up
+    image_layers: nn.ModuleDict  # to_rgb or from_rgb, keyed likewise
+
+    def __init__(self, resolution: int, channels: int, channel_base: int, channel_max: int):
+        super().__init__()
+        self.resolution = resolution
+        self.channels = channels
+        self.width = lambda r: channels_at(r, channel_base, channel_max)
+
+    def active_parameters(self, resolution: int, fading: bool) -> dict[str, nn.Parameter]:
+        """The named parameters that take part at a resolution; the others have no gradient there.
+
+        While the block of `resolution` fades in, the image layer of the resolution below is in use
+        too. The order is that of `named_parameters()`, the same for every resolution.
+        """
+        blocks = {str(r) for r in resolutions_to(resolution)}
+        images = {str(resolution), str(resolution // 2)} if fading else {str(resolution)}
+
+        def active(name: str) -> bool:
+            group, _, rest = name.partition(".")
+            key = rest.partition(".")[0]
+            return key in {"blocks": blocks, "image_layers": images}.get(group, {key})
+
+        return {name: p for name, p in self.named_parameters() if active(name)}
+
+
+class GeneratorBlock(nn.Module):
+    """Upsample, then two 3x3 convolutions: [N, in, H, W] -> [N, out, 2H, 2W]."""
+
+    def __init__(self, in_channels: int, out_channels: int, fused_scale: bool, norm: Norm):
+        super().__init__()
+        self.fused_scale = fused_scale
+        self.norm = norm
+        resample = "up" if fused_scale else None
+        self.conv_up = EqualizedConv2d(in_channels, out_channels, 3, resample=resample)
+        self.conv = EqualizedConv2d(out_channels, out_channels, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv_up(x if self.fused_scale else upsample2x(x))
+        x = self.norm(leaky_relu(x))
+        return self.norm(leaky_relu(self.conv(x)))
+
+
+class GeneratorStart(nn.Module):
+    """From the normalized latent to the first 4x4 features: [N, in] -> [N, out, 4, 4]."""
+
+    def __init__(self, in_features: int, out_channels: int, norm: Norm):
+        super().__init__()
+        self.norm = norm
+        # The official code divides this layer's gain by 4; the paper does not mention it.
+        self.dense = EqualizedLinear(
+            in_features, out_channels * START_RESOLUTION**2, gain=SQRT2 / 4, bias=False
+        )
+        self.bias = nn.Parameter(torch.zeros(out_channels))  # one a channel, as in a convolution
+        self.conv = EqualizedConv2d(out_channels, out_channels, 3)
+
+    def forward(self, z: Tensor) -> Tensor:
+        x = self.dense(z).reshape(z.shape[0], -1, START_RESOLUTION, START_RESOLUTION)
+        x = channels_last(x)
+        x = self.norm(leaky_relu(x + self.bias.to(x.dtype)[:, None, None]))
+        return self.norm(leaky_relu(self.conv(x)))
+
+
+class Generator(GrowingNetwork):
+    """Latents (and labels) to images.
+
+    Args:
+        resolution: the largest, a power of two from 4 to 1024.
+        channels: of the images, 3 or 1.
+        z_dim: size of a latent.
+        c_dim: number of classes or attributes; 0 is unconditional.
+        channel_base, channel_max: widths, see `channels_at`; 16384 and 512 in the paper.
+        fused_scale: one strided convolution for upsampling and the convolution after it (the same
+            function, faster).
+        equalized, pixel_norm: the paper's; False are its ablations (`layers.scale_once`, and
+            features that are not normalized; latents always are).
+    """
+
+    def __init__(
+        self,
+        resolution: int,
+        channels: int = 3,
+        z_dim: int = 512,
+        c_dim: int = 0,
+        channel_base: int = 16384,
+        channel_max: int = 512,
+        fused_scale: bool = True,
+        equalized: bool = True,
+        pixel_norm: bool = True,
+    ):
+        super().__init__(resolution, channels, channel_base, channel_max)
+        self.z_dim = z_dim
+        self.c_dim = c_dim
+        norm = NORMS[pixel_norm]
+        self.blocks = nn.ModuleDict()
+        self.image_layers = nn.ModuleDict()
+        for r in resolutions_to(resolution):
+            self.blocks[str(r)] = (
+                GeneratorStart(z_dim + c_dim, self.width(r), norm)
+                if r == START_RESOLUTION
+                else GeneratorBlock(self.width(r // 2), self.width(r), fused_scale, norm)
+            )
+            self.image_layers[str(r)] = EqualizedConv2d(self.width(r), channels, 1, gain=1)
+        if not equalized:
+            scale_once(self)
+
+    def forward(
+        self, z: Tensor, c: Tensor | None = None, *, resolution: int, alpha: Tensor | None = None
+    ) -> Tensor:
+        """[N, z_dim], labels [N, c_dim] -> [N, channels, resolution, resolution], about [-1, 1].
+
+        `alpha` (a 0-dim tensor) is the weight of the newest block while it fades in, else `None`.
+        """
+        x = pixel_norm(z if c is None else torch.cat([z, c], dim=1))
+        below = x
+        for r in resolutions_to(resolution):
+            below, x = x, self.blocks[str(r)](x)
+        images = self.image_layers[str(resolution)](x)
+        if alpha is None:
+            return images
+        # The fade is in image space, between two images (Sec. 2, Figure 2b).
+        return fade(upsample2x(self.image_layers[str(resolution // 2)](below)), images, alpha)
+
+
+class CriticBlock(nn.Module):
+    """Two 3x3 convolutions and a 2x2 box average: [N, in, H, W] -> [N, out, H/2, W/2].
+
+    Fused, the second bias and activation come after the average, unfused before it, as in the
+    official code: two different functions, so `fused_scale` belongs to a trained network.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, fused_scale: bool):
+        super().__init__()
+        self.fused_scale = fused_scale
+        resample = "down" if fused_scale else None
+        self.conv = EqualizedConv2d(in_channels, in_channels, 3)
+        self.conv_down = EqualizedConv2d(in_channels, out_channels, 3, resample=resample)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = leaky_relu(self.conv_down(leaky_relu(self.conv(x))))
+        return x if self.fused_scale else downsample2x(x)
+
+
+class CriticEnd(nn.Module):
+    """From 4x4 features to the score (and label logits): [N, in, 4, 4] -> [N, 1 + c_dim]."""
+
+    def __init__(self, in_channels: int, hidden: int, c_dim: int, stddev_group: int):
+        super().__init__()
+        self.stddev_group = stddev_group
+        self.conv = ConvWithMap(in_channels + 1, in_channels, 3)
+        self.dense = EqualizedLinear(in_channels * START_RESOLUTION**2, hidden)
+        self.out = EqualizedLinear(hidden, 1 + c_dim, gain=1)
+
+    def forward(self, x: Tensor, batches: int = 1) -> Tensor:
+        group = min(self.stddev_group, len(x) // batches)
+        x = leaky_relu(self.conv(x, minibatch_stddev(x, group)))
+        return self.out(leaky_relu(self.dense(x.flatten(1))))
+
+
+class Critic(GrowingNetwork):
+    """Images to scores (and label logits).
+
+    Args: as of `Generator`; `stddev_group` is the group size of minibatch stddev (Sec. 3), which
+        a group of one, that has no deviation, turns off.
+    """
+
+    def __init__(
+        self,
+        resolution: int,
+        channels: int = 3,
+        c_dim: int = 0,
+        channel_base: int = 16384,
+        channel_max: int = 512,
+        fused_scale: bool = True,
+        stddev_group: int = 4,
+        equalized: bool = True,
+    ):
+        super().__init__(resolution, channels, channel_base, channel_max)
+        self.c_dim = c_dim
+        self.stddev_group = stddev_group
+        self.blocks = nn.ModuleDict()
+        self.image_layers = nn.ModuleDict()
+        for r in resolutions_to(resolution):
+            self.blocks[str(r)] = (
+                CriticEnd(self.width(r), self.width(r // 2), c_dim, stddev_group)
+                if r == START_RESOLUTION
+                else CriticBlock(self.width(r), self.width(r // 2), fused_scale)
+            )
+            self.image_layers[str(r)] = EqualizedConv2d(channels, self.width(r), 1)
+        if not equalized:
+            scale_once(self)
+
+    def forward(
+        self, images: Tensor, alpha: Tensor | None = None, batches: int = 1
+    ) -> tuple[Tensor, Tensor | None]:
+        """[N, channels, r, r] -> scores [N] and label logits [N, c_dim] (`None` if unconditional).
+
+        The resolution is that of the images; `alpha` as in `Generator.forward`. Several `batches`
+        of equal size may follow one another: minibatch stddev keeps them apart.
+        """
+        resolution = images.shape[-1]
+        x = self.seen(images)
+        for r in reversed(resolutions_to(resolution)[1:]):
+            x = self.blocks[str(r)](x)
+            if r == resolution and alpha is not None:
+                # The fade is in feature space, before the next block (Sec. 2, Figure 2b).
+                x = fade(self.seen(downsample2x(images)), x, alpha)
+        out = at_least_float32(self.blocks[str(START_RESOLUTION)](x, batches))
+        return out[:, 0], out[:, 1:] if self.c_dim else None
+
+    def seen(self, images: Tensor) -> Tensor:
+        """from_rgb: [N, channels, r, r] -> the first features [N, C, r, r]."""
+        x = leaky_relu(self.image_layers[str(images.shape[-1])](channels_last(images)))
+        return channels_last(x)  # is so already, unless images are grey: one channel has no order
+
+
+def conditions(labels: Tensor, c_dim: int) -> Tensor:
+    """Labels to the networks' c, float32 [N, c_dim].
+
+    Class indices [N] become one-hot; rows of attributes, 0 or 1 [N, c_dim], stay what they are.
+    """
+    return (labels if labels.ndim == 2 else F.one_hot(labels, c_dim)).float()
+
+
+def quantized(images: Tensor) -> Tensor:
+    """[-1, 1] -> uint8, the inverse of how reals are read."""
+    return images.float().mul(127.5).add(127.5).round().clamp(0, 255).byte()

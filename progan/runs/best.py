@@ -1,0 +1,52 @@
+"""The best snapshot by each metric, kept beside the others under the metric's name."""
+
+import math
+import re
+from pathlib import Path
+
+from progan.config.metric_names import better, is_whole
+from progan.runs.records import METRICS, SECTION, lines_of, number
+from progan.runtime.text import stamp
+
+
+def best_path(run_dir: Path, name: str, nimg: int) -> Path:
+    return run_dir / "snapshots" / f"best-{name}-{stamp(nimg)}.safetensors"
+
+
+def best_files(run_dir: Path) -> dict[str, list[Path]]:
+    """Of each metric, the best last."""
+    found: dict[str, list[Path]] = {}
+    for path in sorted(run_dir.glob("snapshots/best-*.safetensors")):
+        if match := re.fullmatch(r"best-([a-z]+\d+k?)-[\d.]+\.safetensors", path.name):
+            found.setdefault(match[1], []).append(path)
+    return found
+
+
+def improved(run_dir: Path, results: dict[str, float]) -> list[str]:
+    """The metrics that have never been better in this run than in `results`.
+
+    Compared with what is recorded for the best snapshot that is still there.
+    """
+    recorded = lines_of(run_dir / METRICS)
+    kept = best_files(run_dir)
+    names = []
+    for name, value in results.items():
+        sign = {"lower": 1, "higher": -1}.get(better(name) or "") if is_whole(name) else None
+        if sign is None or not math.isfinite(value):
+            continue
+        old = [
+            sign * known
+            for nimg, line in recorded
+            if (known := number(line.get(SECTION + name))) is not None
+            and best_path(run_dir, name, nimg) in kept.get(name, [])
+        ]
+        if sign * value < min(old, default=math.inf):
+            names.append(name)
+    return names
+
+
+def forget_worse(run_dir: Path) -> None:
+    """Only the best of each metric stays."""
+    for paths in best_files(run_dir).values():
+        for path in paths[:-1]:
+            path.unlink()

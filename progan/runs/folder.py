@@ -1,0 +1,170 @@
+"""A run's folder: reading its config, and whether another config may go on there."""
+
+import os
+import re
+import shlex
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from progan.config.config import Config, flatten
+from progan.config.load import load_config
+from progan.config.schedule import Ramp, Schedule
+from progan.runtime.disk import write_atomically
+from progan.runtime.errors import UserError
+from progan.runtime.json_lines import append_line, read_lines
+
+LOCK = ".lock"
+STOP = "stop"
+COMPLETE = "complete"
+STARTS = "starts.jsonl"
+BEFORE = {LOCK, STOP, STARTS, "config.yaml.partial"}  # all that a start may leave that failed
+# Keys that may differ when a run goes on: they change no weight (to rounding), only how long,
+# how often and where.
+CHANGEABLE = {
+    "schedule.total_kimg",
+    "schedule.batch_gpu",
+    "data.source",  # the images themselves are compared (data.batches.Stream)
+    "data.root",
+    "data.cache",
+    "data.max_bad",
+    "data.storage",
+    "data.device_cache",
+    "data.workers",
+    "run.device",
+    "run.compile",
+    "run.tick_kimg",
+    "run.snapshot_ticks",
+    "run.checkpoint_ticks",
+    "run.keep_checkpoints",
+    "run.timeout",
+    "run.metrics",
+    "run.inception",
+    "run.tracker",
+}
+
+
+@contextmanager
+def lock_run(run_dir: Path) -> Iterator[None]:
+    """One start at a time in a run's folder; the lock of a process that died does not hold."""
+    run_dir.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(run_dir / LOCK, timeout=0):
+            yield
+    except Timeout:
+        raise UserError(f"another process is training in {run_dir}; stop it, or wait") from None
+
+
+def read_config(run_dir: Path, overrides: list[str]) -> Config:
+    """The config a run was started with, and overrides to it."""
+    file = run_dir / "config.yaml"
+    if not file.is_file():
+        raise UserError(
+            f"{run_dir} is no run: it has no config.yaml; start one with "
+            f"progan train --data NAME --run-dir {run_dir}"
+        )
+    return load_config(str(file), overrides)
+
+
+def check_run_dir(run_dir: Path, config: Config) -> None:
+    """Raises UserError unless `run_dir` is new, empty, or a run of the same config.
+
+    Only the keys in `CHANGEABLE` may differ.
+    """
+    if run_dir.exists() and not run_dir.is_dir():
+        raise UserError(f"--run-dir {run_dir} is a file; give a folder")
+    parent = next(folder for folder in (run_dir, *run_dir.absolute().parents) if folder.exists())
+    if not os.access(parent, os.W_OK):
+        raise UserError(f"--run-dir {run_dir} cannot be written: no permission in {parent}")
+    if not run_dir.exists() or all(path.name in BEFORE for path in run_dir.iterdir()):
+        return
+    if not (run_dir / "config.yaml").is_file():
+        raise UserError(
+            f"--run-dir {run_dir} holds something else (it has no config.yaml of a run); "
+            "give a new or empty folder"
+        )
+    for name in ("checkpoints", "images", "snapshots"):
+        if (run_dir / name).exists() and not (run_dir / name).is_dir():
+            raise UserError(f"{run_dir / name} must be a folder; move that file away")
+    changed = differences(load_config(str(run_dir / "config.yaml")), config)
+    if changed:
+        raise UserError(
+            f"the run in {run_dir} was started with other settings:\n  "
+            + "\n  ".join(changed)
+            + "\nuse the same settings to go on, or another --run-dir to start anew"
+        )
+
+
+def differences(old: Config, new: Config) -> list[str]:
+    """`section.key: old -> new` for the settings that differ and may not change on resume."""
+    before, after = flatten(old.model_dump()), flatten(new.model_dump())
+    changed = [key for key in dict.fromkeys([*before, *after]) if before.get(key) != after.get(key)]
+    # A setting that is itself a map by names, run.metrics, is one of its keys' beginnings.
+    fixed = [k for k in changed if k not in CHANGEABLE and k.rpartition(".")[0] not in CHANGEABLE]
+    lines = [f"{key}: {before.get(key)} -> {after.get(key)}" for key in fixed]
+    if not lines and stretches_a_ramp(old.make_schedule(), new.make_schedule()):
+        lines.append(
+            f"schedule.total_kimg: {before['schedule.total_kimg']} -> "
+            f"{after['schedule.total_kimg']} (it may change, but not once the learning rate is a "
+            "ramp to the run's end)"
+        )
+    return lines
+
+
+def stretches_a_ramp(old: Schedule, new: Schedule) -> bool:
+    """Whether rates at images that the old schedule shows are others in the new one."""
+    ramps = [phase for phase in old.phases if isinstance(phase.rate, Ramp)]
+    return any(new.at(phase.start_nimg).end_nimg != phase.end_nimg for phase in ramps)
+
+
+def check_progress(run_dir: Path, config: Config, nimg: int, restored: bool) -> None:
+    """Raises UserError unless a run that is at `nimg` can go on there, or begin."""
+    if not restored and any(run_dir.glob("snapshots/snapshot-*")):
+        raise UserError(
+            f"{run_dir} has snapshots but no checkpoints, so it cannot go on, and to start anew "
+            "would overwrite it; sample from it, and train in another --run-dir"
+        )
+    if nimg > config.make_schedule().total_nimg:
+        raise UserError(
+            f"the run in {run_dir} has shown {nimg / 1000} kimg, more than schedule.total_kimg "
+            f"({config.schedule.total_kimg}); leave it, or raise it"
+        )
+
+
+def record_start(run_dir: Path, environment: dict[str, Any]) -> list[str]:
+    """Add a line to `starts.jsonl`; returns what differs from the start before, `key: old -> new`.
+
+    `environment` is a dictionary of plain values; the time and command line are added.
+    """
+    file = run_dir / STARTS
+    before = (read_lines(file) or [{}])[-1]
+    record = {
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": shlex.join(sys.argv),
+        **environment,
+    }
+    append_line(file, record)
+    return [
+        f"{key}: {before[key]} -> {value}"
+        for key, value in environment.items()
+        if key in before and before[key] != value
+    ]
+
+
+def write_config(run_dir: Path, config: Config) -> None:
+    """The resolved config, beside what the run writes."""
+    write_atomically(
+        run_dir / "config.yaml",
+        lambda temporary: temporary.write_text(config.to_yaml(), encoding="utf-8"),
+    )
+
+
+def base_name(path: str | Path) -> str:
+    """What a run or its samples are called by default."""
+    name = re.sub(r"-*[{}*?]+", "-", Path(path).name)  # of shards' patterns
+    return re.sub(r"\.(zip|tar|tgz|tar\.\w+|np[yz]|safetensors)$", "", name).strip("-") or "run"

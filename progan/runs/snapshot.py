@@ -1,0 +1,176 @@
+"""Snapshots: the averaged generator and its config, in one file that cannot run code."""
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from progan import __version__
+from progan.config.config import Config
+from progan.config.load import validate
+from progan.config.schedule import resolutions_to
+from progan.config.value_types import LIMIT
+from progan.config.yaml_io import parse_yaml
+from progan.model.networks import Generator
+from progan.runtime.disk import write_atomically
+from progan.runtime.errors import UserError, brief
+from progan.runtime.text import stamp
+
+MOST_YAML = 100_000  # characters of a config, which takes about 3,000
+MOST_EXAMPLES = 64  # label rows in a snapshot: as many as a grid has cells
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The averaged generator as it was at `nimg`."""
+
+    G: Generator
+    config: Config
+    nimg: int
+    resolution: int
+    alpha: float | None
+    classes: tuple[str, ...]
+    examples: np.ndarray | None = None  # of attributes: label rows of the data, uint8 [n, K]
+    data: str | None = None  # the identity of the data it was trained on
+
+
+def snapshot_path(run_dir: Path, nimg: int) -> Path:
+    return run_dir / "snapshots" / f"snapshot-{stamp(nimg)}.safetensors"
+
+
+def save_snapshot(path: Path, snapshot: Snapshot) -> None:
+    """One `.safetensors` file with all that sampling needs in its metadata.
+
+    With `examples`, rows like "0110", `classes` are attributes.
+    """
+    metadata = {
+        "progan": __version__,
+        "config": snapshot.config.to_yaml(),
+        "progress": json.dumps([snapshot.nimg, snapshot.resolution, snapshot.alpha]),
+        "classes": json.dumps(snapshot.classes),
+    }
+    if snapshot.data is not None:
+        metadata["data"] = snapshot.data
+    if snapshot.examples is not None:
+        rows = snapshot.examples.tolist()
+        metadata["examples"] = json.dumps(["".join(map(str, row)) for row in rows])
+    tensors = {name: t.contiguous() for name, t in snapshot.G.state_dict().items()}
+    metadata["sha256"] = digest(tensors, metadata)
+    write_atomically(path, lambda temporary: temporary.write_bytes(save(tensors, metadata)))
+
+
+def digest(tensors: dict[str, Tensor], metadata: dict[str, str]) -> str:
+    """SHA-256 of all that a snapshot holds, but for the digest itself."""
+    told = {key: value for key, value in metadata.items() if key != "sha256"}
+    found = hashlib.sha256(json.dumps(told, sort_keys=True).encode())
+    for name, tensor in sorted(tensors.items()):
+        found.update(name.encode())
+        found.update(tensor.cpu().numpy().data)
+    return found.hexdigest()
+
+
+def read_progress(metadata: dict[str, str], config: Config) -> tuple[int, int, float | None]:
+    """Images shown, resolution and alpha.
+
+    Raises:
+        ValueError: they are not what `save_snapshot` writes.
+    """
+    nimg, resolution, alpha = json.loads(metadata["progress"])
+    known = resolutions_to(config.network.resolution)
+    if type(nimg) is not int or type(resolution) is not int or resolution not in known:
+        raise ValueError(f"its progress is not of a network that grows to {known[-1]}x{known[-1]}")
+    if not 0 <= nimg <= 1000 * LIMIT or not (alpha is None or 0 <= alpha <= 1):
+        raise ValueError("its progress is beyond any run's")
+    return nimg, resolution, alpha
+
+
+def read_labels(metadata: dict[str, str]) -> tuple[tuple[str, ...], np.ndarray | None]:
+    """Names of classes or attributes, and of attributes the example rows.
+
+    Raises:
+        ValueError: they are not what `save_snapshot` writes.
+    """
+    names = json.loads(metadata["classes"])
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ValueError("its classes are no list of names")
+    if "examples" not in metadata:
+        return tuple(names), None
+    rows = json.loads(metadata["examples"])
+    if not (names and isinstance(rows, list) and 0 < len(rows) <= MOST_EXAMPLES):
+        raise ValueError(f"its examples are not 1 to {MOST_EXAMPLES} rows of attributes")
+    if not all(isinstance(row, str) and re.fullmatch("[01]+", row) for row in rows):
+        raise ValueError("its examples hold something else than 0 and 1")
+    if {len(row) for row in rows} != {len(names)}:
+        raise ValueError(f"its examples are not of {len(names)} attributes")
+    return tuple(names), np.array([list(row) for row in rows]).astype(np.uint8)
+
+
+def snapshots_of(run_dir: Path, kind: str = "snapshot") -> list[Path]:
+    """Oldest first; of the kind "best" those that were best by a metric."""
+    return sorted((run_dir / "snapshots").glob(f"{kind}-*.safetensors"))
+
+
+def find_snapshot(path: Path) -> Path:
+    """The file itself, or the newest snapshot of a run."""
+    if path.is_dir():
+        files = snapshots_of(path)
+        if not files:
+            raise UserError(
+                f"no snapshots in {path}: give a run that has trained, or a .safetensors file"
+            )
+        return files[-1]
+    if not path.exists():
+        raise UserError(f"no such run or snapshot: {path}")
+    return path
+
+
+def load_snapshot(path: Path) -> Snapshot:
+    """Read a snapshot file.
+
+    Raises:
+        UserError: it is not a snapshot of progan, or is damaged.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            if len(metadata["config"]) > MOST_YAML:
+                raise ValueError(f"its config has {len(metadata['config']):,} characters")
+            config = validate(parse_yaml(metadata["config"], "its config"), "its config")
+            nimg, resolution, alpha = read_progress(metadata, config)
+            classes, examples = read_labels(metadata)
+            settings = config.network.generator_settings() | {"c_dim": len(classes)}
+            check_shapes(file, settings)
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        if metadata["sha256"] != digest(tensors, metadata):
+            raise ValueError("its checksum is wrong: it is damaged")
+        G = Generator(**settings)
+        G.load_state_dict(tensors)
+    except (SafetensorError, KeyError, ValueError, TypeError, RuntimeError, OSError) as error:
+        raise UserError(
+            f"{path} is not a snapshot of progan ({brief(error)}); "
+            "snapshots are the .safetensors files in a run's snapshots/"
+        ) from None
+    G.eval().requires_grad_(False)
+    data = metadata.get("data")
+    return Snapshot(G, config, nimg, resolution, alpha, classes, examples, data)
+
+
+def check_shapes(file: safe_open, settings: dict[str, int | bool]) -> None:
+    """The file holds what its config asks for, before memory is taken for either.
+
+    Raises:
+        ValueError: it does not.
+    """
+    with torch.device("meta"):
+        wanted = Generator(**settings).state_dict()
+    slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
+    found = {name: (part.get_dtype(), tuple(part.get_shape())) for name, part in slices.items()}
+    if found != {name: ("F32", tuple(tensor.shape)) for name, tensor in wanted.items()}:
+        raise ValueError("its weights are not those of the network that its config describes")

@@ -1,0 +1,1 @@
+"""The process and its machine: errors, files, devices, chance, other processes."""

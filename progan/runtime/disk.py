@@ -1,0 +1,51 @@
+"""Files that are whole or not there."""
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from progan.runtime.errors import UserError, brief
+
+
+class DiskError(UserError):
+    """Something could not be written, and all that was there before is as it was."""
+
+
+def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
+    """`write(temporary)`, sync, rename: `path` is whole or it is not there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".partial")
+    try:
+        write(temporary)
+        with open(temporary, "r+b") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        if os.name == "posix":  # the new name, too, is on the disk
+            folder = os.open(path.parent, os.O_RDONLY)
+            os.fsync(folder)
+            os.close(folder)
+    except (OSError, RuntimeError) as error:  # torch.save raises the latter on a full disk
+        raise DiskError(f"cannot write {path}: {reason(error, path.parent)}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def append(path: Path, text: str) -> None:
+    """All of `text` at the end of the file, synced, or nothing of it."""
+    with open(path, "ab", buffering=0) as file:
+        size, left = file.tell(), memoryview(text.encode())
+        try:
+            while left:  # a disk that is nearly full takes a part
+                left = left[file.write(left) :]
+            os.fsync(file.fileno())
+        except OSError as error:
+            file.truncate(size)
+            raise DiskError(f"cannot write {path}: {reason(error, path.parent)}") from error
+
+
+def reason(error: Exception, folder: Path) -> str:
+    """Why writing failed; what raises it may not know that the disk is full."""
+    full = shutil.disk_usage(folder).free < 2**20
+    return "no space is left on the disk" if full else brief(error)

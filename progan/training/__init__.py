@@ -1,0 +1,1 @@
+"""From batches and losses to a trained run: the step, the loop, what they cost."""

@@ -1,0 +1,264 @@
+"""How fast a config trains on this machine, phase by phase, and what the time goes into."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import count
+from statistics import median
+from typing import Any
+
+import numpy as np
+import psutil
+import torch
+from accelerate import Accelerator
+
+from progan.config.config import Config
+from progan.config.schedule import Phase, fits
+from progan.runtime import memory
+from progan.runtime.distributed import on_any
+from progan.runtime.errors import UserError
+from progan.runtime.launch import processes_here
+from progan.runtime.machine import synchronize
+from progan.training.build import compiles, make_costs, make_feed, make_loss, make_step
+from progan.training.costs import gflops_per_image, shell
+from progan.training.feed import Batch, Feed
+from progan.training.memory_fit import SMALLER, rehearsed
+from progan.training.step import Step
+from progan.training.updates import apply
+
+WARM_UP = 3  # updates before anything is timed: they compile, find memory and kernels
+REPEATS = {1.0: 3, 0.1: 10, 0.0: 50}  # by the seconds that an update takes at least
+SAFE_SHARE = 0.8  # of a host's free memory, which must not be used up
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What was measured in one phase. Rates are of all processes, memory of this one."""
+
+    resolution: int
+    fading: bool
+    batch_size: int
+    batch_gpu: int  # images a forward pass on one process
+    compiled: bool
+    images_per_sec: float
+    sec_per_kimg: float
+    gflop_per_image: float
+    tflops: float  # achieved, on one process
+    share_of_peak: float | None  # of what the device can do at most, where that is known
+    peak_memory_gb: float | None
+    shares: dict[str, float]  # of the time: data, critic, penalty, generator, optimizer
+
+
+class Noise:
+    """Images from memory, in place of a data set (see `data.stream.Images`)."""
+
+    def __init__(self, config: Config):
+        self.title = self.identity = "noise"
+        self.count = 10_000
+        self.channels = config.network.channels
+        self.resolution = config.network.resolution
+        self.classes = tuple("0123456789") if config.data.labels else ()
+        self.labels = np.arange(self.count) % 10 if config.data.labels else None
+        self.block = np.empty((0, 0, 0, 0), np.uint8)
+
+    def level(self, resolution: int) -> None:
+        return None
+
+    def read(self, indices: np.ndarray, resolution: int) -> np.ndarray:
+        block = self.block  # threads read at the same time
+        if block.shape[-1] != resolution:
+            shape = (64, self.channels, resolution, resolution)
+            self.block = block = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+        return block[indices % 64]
+
+    def close(self) -> None:
+        pass
+
+
+def bench(
+    config: Config,
+    accelerator: Accelerator,
+    phases: list[Phase],
+    find_batch: bool,
+    peak_tflops: float | None,
+) -> Iterator[Figures]:
+    """Measure each of the phases with the config's networks, loss and precision, on noise.
+
+    Args:
+        find_batch: let a forward pass have as many images as fit, instead of the phase's.
+        peak_tflops: what the device can do at most.
+
+    Raises:
+        UserError: out of memory.
+    """
+    feed = make_feed(config, Noise(config), accelerator)
+    where = "the start"
+    remedy = SMALLER if find_batch else "--find-batch finds how many images fit into a pass"
+    with closing(feed.stream), memory.short_memory_told(lambda: f"at {where}", remedy):
+        loss, schedule = make_loss(config), config.make_schedule()
+        step = make_step(config, feed.c_dim, loss, accelerator)
+        auto = config.run.compile == "auto"
+        costs = make_costs(config, loss, schedule, step.G, step.D, accelerator) if auto else None
+        for phase in phases:
+            where = str(phase)
+            step.compile = compiles(config, costs, phase, accelerator)
+            if find_batch:
+                phase = replace(phase, batch_gpu=largest_fit(step, phase))
+            yield measure_phase(step, feed, phase, peak_tflops)
+
+
+def measure_phase(step: Step, feed: Feed, phase: Phase, peak_tflops: float | None) -> Figures:
+    accelerator = step.accelerator
+    memory.reset_peak(accelerator.device)
+    step.begin(phase, restart=True)
+    rate = phase.batch_size / time_whole(step, feed, phase)
+    peak = memory.peak(accelerator.device)
+    gflops = gflops_of(step, phase)
+    tflops = gflops * rate / accelerator.num_processes / 1000
+    return Figures(
+        resolution=phase.resolution,
+        fading=phase.fading,
+        batch_size=phase.batch_size,
+        batch_gpu=phase.images_per_pass(accelerator.num_processes),
+        compiled=step.compile,
+        images_per_sec=rate,
+        sec_per_kimg=1000 / rate,
+        gflop_per_image=gflops,
+        tflops=tflops,
+        share_of_peak=tflops / peak_tflops if peak_tflops else None,
+        peak_memory_gb=None if peak is None else peak / 2**30,
+        shares=time_shares(step, feed, phase),
+    )
+
+
+def gflops_of(step: Step, phase: Phase) -> float:
+    """Of one image, the penalty counted as often as it takes part."""
+    G, D, interval = shell(step.G), shell(step.D), step.penalty_interval
+    with_penalty = gflops_per_image(G, D, step.loss, phase)
+    without = gflops_per_image(G, D, step.without_penalty, phase)
+    return without + (with_penalty - without) / interval
+
+
+def time_whole(step: Step, feed: Feed, phase: Phase) -> float:
+    """Median seconds of a training step, data included."""
+    accelerator, interval = step.accelerator, step.penalty_interval
+    nimg = middle_of(phase)
+    positions = count(nimg, phase.batch_size)  # the data are read as in training
+
+    def train(due: bool) -> None:
+        at = next(positions)
+        step.at(nimg)
+        step.penalty_due = due
+        step.critic(feed.critic(at, phase.batch_size, phase.resolution))
+        step.generator(feed.generator(at, phase.batch_size))
+        step.average()
+
+    def seconds_of(due: bool) -> float:
+        work = partial(train, due)
+        warm = [timed(work, accelerator.device) for _ in range(WARM_UP)]
+        repeats = repeats_for(accelerator, warm[-1])
+        return median([timed(work, accelerator.device) for _ in range(2 * repeats)][repeats:])
+
+    seconds = seconds_of(due=True)
+    if interval == 1:
+        return seconds
+    without = seconds_of(due=False)
+    return without + (seconds - without) / interval
+
+
+def middle_of(phase: Phase) -> int:
+    """An `nimg` half way, at a whole batch."""
+    length = phase.end_nimg - phase.start_nimg
+    return phase.start_nimg + length // 2 // phase.batch_size * phase.batch_size
+
+
+def repeats_for(accelerator: Accelerator, seconds: float) -> int:
+    """Of an update that takes so long: fewer the slower, and the same on all processes."""
+    for limit, repeats in REPEATS.items():
+        if on_any(accelerator, seconds > limit):
+            return repeats
+    raise AssertionError
+
+
+def time_shares(step: Step, feed: Feed, phase: Phase) -> dict[str, float]:
+    """The shares of the parts, each measured alone: the device is waited for between them."""
+    nimg = middle_of(phase)
+    step.at(nimg)
+    rounds = [time_parts(step, feed, phase, nimg + i * phase.batch_size) for i in range(4)]
+    rounds = rounds[1:]  # the first one warms up, and compiles what the whole did not need
+    parts = {name: median(each[name] for each in rounds) for name in rounds[0]}
+    parts["penalty"] = max(parts["penalty"] - parts["critic"], 0.0) / step.penalty_interval
+    return {name: seconds / sum(parts.values()) for name, seconds in parts.items()}
+
+
+def time_parts(step: Step, feed: Feed, phase: Phase, nimg: int) -> dict[str, float]:
+    """Seconds of each part of a step once; `penalty` is the critic's time with the penalty."""
+    device, size = step.accelerator.device, phase.batch_size
+    seconds = {}
+
+    def clocked(name: str, work: Callable[[], Any]) -> Any:
+        results = []
+        seconds[name] = timed(lambda: results.append(work()), device)
+        return results[0]
+
+    def both() -> tuple[Batch, Batch]:
+        return feed.critic(nimg, size, phase.resolution), feed.generator(nimg, size)
+
+    critic, generator = clocked("data", both)
+    step.penalty_due = False
+    clocked("critic", lambda: step.of_critic(critic))
+    step.penalty_due = True
+    D_grads, _ = clocked("penalty", lambda: step.of_critic(critic))
+    G_grads, _ = clocked("generator", lambda: step.of_generator(generator))
+
+    def optimize() -> None:
+        apply(step.D_opt, step.D_parameters, D_grads)
+        apply(step.G_opt, step.G_parameters, G_grads)
+        step.average()
+
+    clocked("optimizer", optimize)
+    return seconds
+
+
+def timed(work: Callable[[], object], device: torch.device) -> float:
+    """Seconds until the device is done."""
+    synchronize(device)
+    start = time.perf_counter()
+    work()
+    synchronize(device)
+    return time.perf_counter() - start
+
+
+def largest_fit(step: Step, phase: Phase) -> int:
+    """The most images of a forward pass that fit, up to this process's share of the batch.
+
+    On a GPU they are tried, from the largest. A CPU that runs out of memory would end the process,
+    so there the need of the smaller ones is measured, and what more would take is reckoned.
+    """
+    processes, group = step.accelerator.num_processes, step.D.stddev_group
+    share = phase.batch_size // processes
+    sizes = [n for n in range(share, 0, -1) if share % n == 0]
+    sizes = [n for n in sizes if fits(replace(phase, batch_gpu=n), processes, group)]
+    if step.accelerator.device.type == "cpu":
+        return largest_by_reckoning(step, phase, sizes)
+    for n in sizes:
+        if rehearsed(step, replace(phase, batch_gpu=n), restart=True):
+            return n
+    raise UserError(f"not even {sizes[-1]} images fit into memory at {phase}; {SMALLER}")
+
+
+def largest_by_reckoning(step: Step, phase: Phase, sizes: list[int]) -> int:
+    """By the memory that the smallest size takes, growing in proportion."""
+    device, smallest = step.accelerator.device, sizes[-1]
+    memory.reset_peak(device)
+    before = memory.in_use()
+    step.begin(replace(phase, batch_gpu=smallest), restart=True)
+    step.rehearse()
+    peak = memory.peak(device)
+    if peak is None:
+        raise UserError("--find-batch needs a GPU, or a CPU under Linux, which tells peak memory")
+    each = max(peak - before, 1) / smallest
+    free = psutil.virtual_memory().available * SAFE_SHARE / processes_here()
+    return next((n for n in sizes if n * each < free), smallest)

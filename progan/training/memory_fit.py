@@ -1,0 +1,79 @@
+"""A phase begun with as many images in a forward pass as memory has room for."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+
+from progan.config.schedule import Phase, Schedule, fits
+from progan.data.stream import Stream
+from progan.runtime import memory
+from progan.runtime.distributed import on_any
+from progan.runtime.errors import UserError
+from progan.training.feed import Feed
+from progan.training.step import Step
+
+SMALLER = "choose smaller networks (network.channel_base), or smaller groups (network.stddev_group)"
+
+
+def begin_what_fits(step: Step, stream: Stream, phase: Phase, restart: bool) -> Phase:
+    """Begin the phase and rehearse its step; while memory is short, with half the images a pass.
+
+    A level of the data that is kept on the device is given up before that. The update stays the
+    same, as gradients are accumulated; on all processes alike. Returns the phase as it was begun.
+
+    Raises:
+        UserError: not even the smallest part of the batch fits.
+    """
+    if step.accelerator.device.type != "cpu":
+        memory.release(step.accelerator.device)  # what the phase before has left is of other sizes
+    while not rehearsed(step, phase, restart):
+        if on_any(step.accelerator, stream.let_go()):
+            continue
+        smaller = halved(phase, step)
+        if smaller is None:
+            n = phase.images_per_pass(step.accelerator.num_processes)
+            raise UserError(f"not even {n} images fit into memory at {phase}; {SMALLER}")
+        phase = smaller
+    return phase
+
+
+def rehearsed(step: Step, phase: Phase, restart: bool) -> bool:
+    """Whether the phase's step fits into the memory of every process."""
+    try:
+        step.begin(phase, restart)
+        step.rehearse()
+        failed = False
+    except Exception as error:
+        if not memory.is_short(error):
+            raise
+        failed = True  # and the error ends here: its traceback holds what the attempt has made
+    failed = on_any(step.accelerator, failed)
+    if failed:
+        memory.release(step.accelerator.device)
+    return not failed
+
+
+def halved(phase: Phase, step: Step) -> Phase | None:
+    """With half as many images a pass, if that is a whole number of groups."""
+    processes = step.accelerator.num_processes
+    n = phase.images_per_pass(processes)
+    smaller = replace(phase, batch_gpu=n // 2)
+    return smaller if n % 2 == 0 and fits(smaller, processes, step.D.stddev_group) else None
+
+
+def try_phases(step: Step, feed: Feed, schedule: Schedule) -> Iterator[str]:
+    """Every phase's data and memory, tried as training will need them; a line about each.
+
+    Raises:
+        UserError: a phase that would fail.
+    """
+    device, processes = step.accelerator.device, step.accelerator.num_processes
+    step.compile = False  # takes minutes, and no more memory than without
+    for phase in schedule.phases:
+        memory.reset_peak(device)
+        start = time.perf_counter()
+        feed.critic(phase.start_nimg, phase.batch_size, phase.resolution)
+        n = begin_what_fits(step, feed.stream, phase, restart=True).images_per_pass(processes)
+        peak, seconds = memory.peak(device), time.perf_counter() - start
+        needs = "" if peak is None else f", {peak / 2**30:.2f} GiB at most"
+        yield f"{phase}: {n} images a forward pass{needs}; tried in {seconds:.1f} s"

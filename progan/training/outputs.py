@@ -1,0 +1,247 @@
+"""What a run shows of itself: statistics, grids of samples and reals, snapshots."""
+
+import logging
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from accelerate import Accelerator
+
+from progan.config.config import Config
+from progan.config.schedule import Phase, Schedule
+from progan.data.stream import Stream
+from progan.model.networks import Generator
+from progan.model.sampling import generate, grid, grid_layout, save_png
+from progan.runs.best import best_path, forget_worse, improved
+from progan.runs.records import METRICS, SECTION, has
+from progan.runs.snapshot import MOST_EXAMPLES, Snapshot, save_snapshot, snapshot_path
+from progan.runs.tracking import Console, Tracker, memory_in_use
+from progan.runtime.disk import DiskError
+from progan.runtime.text import human_time, stamp
+from progan.training.costs import CostModel
+from progan.training.health import signs, variety
+
+log = logging.getLogger("progan")
+
+
+class Outputs:
+    """The main process's pen; on the other processes every method does nothing.
+
+    Args:
+        G_ema: samples and snapshots come from it, always in float32.
+        nimg: where this start begins; what an earlier one wrote beyond is removed.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        run_dir: Path,
+        accelerator: Accelerator,
+        schedule: Schedule,
+        costs: CostModel,
+        G_ema: Generator,
+        stream: Stream,
+        nimg: int,
+    ):
+        self.config = config
+        self.run_dir = run_dir
+        self.active = accelerator.is_main_process
+        self.device = accelerator.device
+        self.schedule = schedule
+        self.costs = costs
+        self.G_ema = G_ema
+        self.classes = stream.data.classes if G_ema.c_dim else ()
+        labels = stream.data.labels if self.classes else None
+        of_attributes = labels is not None and labels.ndim == 2
+        self.examples = labels[:MOST_EXAMPLES] if of_attributes else None
+        self.stream = stream
+        if self.active:
+            for pattern in ("snapshots/snapshot-*", "snapshots/best-*", "images/fakes-*"):
+                remove_after(run_dir, pattern, nimg)
+            for path in run_dir.rglob("*.partial"):  # of a start that was killed
+                path.unlink()
+        self.tracker = Tracker(accelerator, run_dir, nimg, config)
+        self.console = Console(self.active, schedule.total_nimg, nimg)
+        self.means: dict[str, float] = {}  # of the last tick, for the progress bar
+        self.signs: set[str] = set()  # of trouble, at the last tick
+        self.varieties: dict[int, float] = {}  # of the reals, at the resolution that is trained
+
+    def update(self, phase: Phase, nimg: int) -> None:
+        """After every update: moves the progress bar."""
+        if self.active:
+            self.console.show(nimg, lambda: self.describe(phase, nimg))
+
+    def tick(
+        self, phase: Phase, nimg: int, means: dict[str, float], more: dict[str, float]
+    ) -> None:
+        """A line of statistics and a grid of samples."""
+        if not self.active:
+            return
+        self.means = means
+        resolution, alpha = self.schedule.reached(nimg)
+        seconds_per_image = self.costs.per_image(phase)
+        statistics = {
+            **means,
+            **more,
+            "Progress/kimg": nimg / 1000,
+            "Progress/resolution": resolution,
+            "Progress/alpha": 1.0 if alpha is None else alpha,
+            "Progress/batch_size": phase.batch_size,
+            "Progress/learning_rate": phase.learning_rate(nimg - phase.batch_size),
+            "Timing/sec_per_kimg": 1000 * seconds_per_image,
+            "Timing/images_per_sec": 1 / seconds_per_image,
+            **memory_in_use(self.device),
+        }
+        self.console.tick(nimg, self.describe(phase, nimg))
+        images, columns = self.samples(nimg)
+        statistics["Progress/variety"] = share = self.share_of_variety(images)
+        with self.patiently():
+            self.tracker.log(statistics, nimg)
+        with self.patiently():
+            self.show_fakes(images, columns, nimg)
+            if not self.path_of_reals(images.shape[-1]).exists():  # the disk was full, perhaps
+                self.reals(images.shape[-1], nimg)
+        # Before the end of the first phase no network can be expected to vary.
+        if nimg >= self.schedule.phases[0].end_nimg:
+            with self.patiently():
+                self.warn(signs(means, share, self.config.loss.weights.target), nimg)
+
+    def catch_up(self) -> None:
+        """Write the statistics that could not be written before.
+
+        Raises:
+            DiskError, OSError: they still cannot.
+        """
+        self.tracker.catch_up()
+
+    @contextmanager
+    def patiently(self) -> Iterator[None]:
+        """A disk that refuses to be written does not end the run: each time it is said."""
+        try:
+            yield
+        except (DiskError, OSError) as error:
+            log.warning("%s; training goes on, and tries again at the next tick", error)
+
+    def warn(self, found: dict[str, str], nimg: int) -> None:
+        """In the log and in TensorBoard, once for each time that a sign appears."""
+        new = [text for name, text in found.items() if name not in self.signs]
+        for text in new:
+            log.warning("at %s kimg: %s", nimg / 1000, text)
+            self.tracker.log_text("warnings", text, nimg)
+        self.signs = set(found)
+
+    def share_of_variety(self, images: np.ndarray) -> float:
+        """Of fakes, beside as many reals."""
+        resolution = images.shape[-1]
+        if resolution not in self.varieties:
+            self.varieties = {resolution: variety(self.examples_of(resolution)[0])}
+        return variety(images) / max(self.varieties[resolution], 1e-6)
+
+    def describe(self, phase: Phase, nimg: int) -> str:
+        """Where training stands, in one line."""
+        alpha = phase.alpha(nimg)
+        fading = "" if alpha is None else f" alpha {alpha:.2f}"
+        losses = "".join(
+            f"  {name} {self.means[key]:.2f}"
+            for name, key in (("D", "Loss/D"), ("G", "Loss/G"))
+            if key in self.means
+        )
+        seconds = self.costs.per_image(phase)
+        rate = f"{1 / seconds:.0f} img/s" if seconds else ""
+        left = human_time(self.costs.seconds_left(nimg))
+        return f"{phase.resolution}x{phase.resolution}{fading}{losses}  {rate}  {left} left"
+
+    def fakes(self, nimg: int) -> None:
+        """The same seeds at every tick, at the resolution and alpha that have been reached."""
+        if self.active:
+            self.show_fakes(*self.samples(nimg), nimg)
+
+    def samples(self, nimg: int) -> tuple[np.ndarray, int]:
+        """Images of the grid, uint8 [N, C, r, r], and how many make a row."""
+        resolution, alpha = self.schedule.reached(nimg)
+        seeds, labels, columns = grid_layout(resolution, self.G_ema.c_dim, self.examples)
+        return generate(self.G_ema, seeds, labels, resolution, alpha), columns
+
+    def show_fakes(self, images: np.ndarray, columns: int, nimg: int) -> None:
+        picture = grid(images, columns)
+        save_png(picture, self.run_dir / "images" / f"fakes-{stamp(nimg)}.png")
+        self.tracker.log_image("fakes", picture, nimg)
+
+    def begin_phase(self, phase: Phase, nimg: int) -> None:
+        """After a phase's first update: if its resolution is new, show the reals."""
+        first = next(p for p in self.schedule.phases if p.resolution == phase.resolution)
+        if phase == first:
+            with self.patiently():
+                self.reals(phase.resolution, nimg)
+
+    def reals(self, resolution: int, nimg: int) -> None:
+        """Images of the data to compare with, laid out as the fakes.
+
+        With attributes, each fake has those of the real in its place.
+        """
+        if not self.active:
+            return
+        picture = grid(*self.examples_of(resolution))
+        save_png(picture, self.path_of_reals(resolution))
+        self.tracker.log_image("reals", picture, nimg)
+
+    def path_of_reals(self, resolution: int) -> Path:
+        return self.run_dir / "images" / f"reals-{resolution:04d}.png"
+
+    def examples_of(self, resolution: int) -> tuple[np.ndarray, int]:
+        """Reals as `samples` has fakes."""
+        seeds, labels, columns = grid_layout(resolution, self.G_ema.c_dim, self.examples)
+        classes = labels if self.examples is None else None
+        return self.stream.examples(len(seeds), classes, resolution), columns
+
+    def snapshot(self, nimg: int) -> None:
+        """The averaged generator, to sample from; once for an `nimg`."""
+        self.save(snapshot_path(self.run_dir, nimg), nimg)
+
+    def save(self, path: Path, nimg: int) -> None:
+        if self.active and not path.exists():
+            reached = self.schedule.reached(nimg)
+            data = self.classes, self.examples, self.stream.data.identity
+            save_snapshot(path, Snapshot(self.G_ema, self.config, nimg, *reached, *data))
+
+    def lacks(self, metrics: list[str], nimg: int) -> bool:
+        """Whether one of them has not been recorded yet."""
+        return self.active and not has(self.run_dir, nimg, metrics)
+
+    def measured(self, results: dict[str, float], nimg: int) -> None:
+        """What metrics have found; where one never was better, the snapshot is kept."""
+        if not self.active or not results:
+            return
+        best = improved(self.run_dir, results)
+        for name in best:
+            with self.patiently():
+                self.save(best_path(self.run_dir, name, nimg), nimg)
+        with self.patiently():
+            self.tracker.log({SECTION + name: v for name, v in results.items()}, nimg, METRICS)
+        told = {name: value for name, value in results.items() if "_at_" not in name}
+        said = ", ".join(f"{name} {value:.4g}" for name, value in told.items())
+        self.say(f"  {said}" + f"; the best so far by {', '.join(best)}" * bool(best))
+
+    def forget_worse(self) -> None:
+        """Only the best snapshot of each metric stays, once a checkpoint follows it.
+
+        Not before: whoever goes on from the checkpoint before would miss the best until then.
+        """
+        if self.active:
+            forget_worse(self.run_dir)
+
+    def say(self, text: str) -> None:
+        self.console.say(text)
+
+    def close(self, nimg: int) -> None:
+        self.console.close(nimg)
+
+
+def remove_after(run_dir: Path, pattern: str, nimg: int) -> None:
+    """Files of images that will be shown again, by the stamp at the end of their names."""
+    for path in run_dir.glob(pattern):
+        shown = re.search(r"\d{6,}\.\d{3}(?=\.)", path.name)
+        if shown and float(shown[0]) > nimg / 1000:
+            path.unlink()

@@ -1,0 +1,180 @@
+"""One critic update, one generator update: what happens to the weights.
+
+Gradients are values: `critic_gradients` and `generator_gradients` change nothing and return what
+`torch.autograd.grad` gives, the penalty inside. `apply` is the only place where weights move.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from progan.model.layers import at_least_float32, crossfade_reals
+from progan.model.networks import Critic, Generator
+from progan.training.augment import augment
+from progan.training.feed import Batch
+from progan.training.losses import ADVERSARIAL, LABELS, PENALTIES
+
+
+@dataclass(frozen=True)
+class Loss:
+    """Which loss, and the weights of its terms (see `config.LossConfig`)."""
+
+    adversarial: str = "wgan"
+    penalty: str | None = "wgan_gp"
+    penalty_weight: float = 10.0
+    target: float = 1.0
+    drift: float = 0.001
+    label: float = 1.0
+    augment: tuple[
+        str, ...
+    ] = ()  # what the critic sees is augmented so (see `progan.training.augment`)
+    labels: str = "classes"  # or attributes, as the data are
+
+
+Statistics = dict[str, Tensor]  # 0-dim, means over the batch
+Gradients = tuple[list[Tensor], Statistics]
+
+
+def critic_gradients(
+    G: Generator,
+    D: Critic,
+    parameters: Sequence[Tensor],
+    batch: Batch,
+    alpha: Tensor | None,
+    loss: Loss,
+) -> Gradients:
+    """Gradients of the critic's loss with respect to `parameters`, and its statistics.
+
+    `D(fake) - D(real) + λ/γ² (‖∇‖ - γ)² + ε D(real)²` for the paper's WGAN-GP (App. A.1). With
+    augmentation the critic meets augmented images only, in the penalty too.
+    """
+    reals = augment(crossfade_reals(batch.reals, alpha), batch.real_draws, loss.augment)
+    with torch.no_grad():
+        fakes = at_least_float32(G(batch.z, batch.c, resolution=reals.shape[-1], alpha=alpha))
+        fakes = augment(fakes, batch.fake_draws, loss.augment)
+    scores, logits = D(torch.cat([reals, fakes]), alpha, batches=2)  # weights are prepared once
+    real_scores, fake_scores = scores.chunk(2)
+    total = ADVERSARIAL[loss.adversarial].critic(real_scores, fake_scores)
+    total = total + loss.drift * real_scores.square()
+    stats = {"Loss/scores/real": real_scores, "Loss/scores/fake": fake_scores}
+    if batch.c is not None:
+        labels = LABELS[loss.labels](logits, batch.c.repeat(2, 1)).reshape(2, -1).sum(dim=0)
+        total = total + loss.label * labels
+        stats["Loss/labels/D"] = labels
+    grads, stats = gradients(total, parameters, {"Loss/D": total, **stats})
+
+    if loss.penalty is None:
+        return grads, stats
+
+    # The penalty's graph is built when that of the scores is gone: memory holds one of them.
+    penalty = PENALTIES[loss.penalty](
+        lambda images: D(images, alpha)[0], reals, fakes, batch.mix, loss.target
+    )
+    more, more_stats = gradients(
+        loss.penalty_weight * penalty, parameters, {"Loss/gradient_penalty": penalty}
+    )
+    torch._foreach_add_(grads, more)
+    stats["Loss/D"] = stats["Loss/D"] + loss.penalty_weight * more_stats["Loss/gradient_penalty"]
+    return grads, stats | more_stats
+
+
+def generator_gradients(
+    G: Generator,
+    D: Critic,
+    parameters: Sequence[Tensor],
+    batch: Batch,
+    alpha: Tensor | None,
+    loss: Loss,
+    resolution: int,
+) -> Gradients:
+    """Gradients of the generator's loss (`-D(fake)`) with respect to `parameters`."""
+    fakes = at_least_float32(G(batch.z, batch.c, resolution=resolution, alpha=alpha))
+    scores, logits = D(augment(fakes, batch.fake_draws, loss.augment), alpha)
+    total = ADVERSARIAL[loss.adversarial].generator(scores)
+    stats = {}
+    if batch.c is not None:
+        labels = LABELS[loss.labels](logits, batch.c)
+        total = total + loss.label * labels
+        stats["Loss/labels/G"] = labels
+    return gradients(total, parameters, {"Loss/G": total, **stats})
+
+
+def gradients(total: Tensor, parameters: Sequence[Tensor], stats: Statistics) -> Gradients:
+    """Of the mean over the images; statistics likewise, cut off the graph.
+
+    Zero for a parameter that has no part in it, as the score's own bias has none in a penalty.
+    """
+    grads = torch.autograd.grad(total.mean(), parameters, materialize_grads=True)
+    # Convolutions and a double backward give some of them in other orders of memory. Laid out here
+    # as the parameters, they are written so by the compiled kernels that make them; a single one
+    # that is not would send torch's operations on whole lists down their slow path.
+    grads = [laid_out(grad, parameter) for grad, parameter in zip(grads, parameters, strict=True)]
+    return grads, {name: values.detach().mean() for name, values in stats.items()}
+
+
+def laid_out(grad: Tensor, parameter: Tensor) -> Tensor:
+    """With the strides of its contiguous parameter, those of sides of one pixel too."""
+    return grad if grad.stride() == parameter.stride() else grad.flatten().view_as(parameter)
+
+
+def accumulate(gradients_of: Callable[[Batch], Gradients], batches: Sequence[Batch]) -> Gradients:
+    """The mean over several forward passes of equal size: as if all had been one."""
+    grads, stats = gradients_of(batches[0])
+    for batch in batches[1:]:
+        more, more_stats = gradients_of(batch)
+        torch._foreach_add_(grads, more)
+        stats = {name: value + more_stats[name] for name, value in stats.items()}
+    if len(batches) > 1:
+        torch._foreach_div_(grads, len(batches))
+        stats = {name: value / len(batches) for name, value in stats.items()}
+    return grads, stats
+
+
+class Adam(torch.optim.Adam):
+    """Fused, and wary of what it loads: the fused kernels trust shapes and strides."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take the moments and counts of steps, laid out as the parameters; no settings.
+
+        Raises:
+            ValueError: they are not of these parameters.
+        """
+        parameters = self.param_groups[0]["params"]
+        mine = {}
+        for i, given in state["state"].items():
+            parameter, found = parameters[i], {}
+            for name, shape in MOMENTS.items():
+                value, expected = given[name], parameter.shape if shape is None else shape
+                if value.dtype != torch.float32 or value.shape != expected:
+                    raise ValueError(f"{name} of parameter {i} is not of its shape")
+                like = torch.empty(expected, device=parameter.device)
+                found[name] = (torch.empty_like(parameter) if shape is None else like).copy_(value)
+            mine[parameter] = found
+        self.state.clear()
+        self.state.update(mine)
+
+
+MOMENTS = {"exp_avg": None, "exp_avg_sq": None, "step": ()}  # shapes; None: the parameter's
+
+
+def apply(optimizer: Optimizer, parameters: Sequence[Tensor], grads: Sequence[Tensor]) -> Tensor:
+    """One step of Adam, or none where a gradient is not finite; the host does not wait to see.
+
+    Returns 1.0 if the step was skipped, else 0.0 (0-dim). No parameter has a `.grad` afterwards.
+    """
+    skipped = 1 - torch.stack(torch._foreach_norm(grads)).isfinite().all().float()
+    optimizer.found_inf = skipped  # as a gradient scaler does: the fused Adam reads it
+    try:
+        for parameter, grad in zip(parameters, grads, strict=True):
+            # The fused Adam goes through memory: other strides would move the wrong elements.
+            assert grad.stride() == parameter.stride(), "gradients are not laid out as the weights"
+            parameter.grad = grad
+        optimizer.step()
+    finally:
+        for parameter in parameters:
+            parameter.grad = None
+    return skipped
