@@ -27,7 +27,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from progan.config.schedule import resolutions_to
+from progan.config.resolutions import resolutions_to
 from progan.data.decode import Square
 from progan.data.pyramid.format import Pyramid
 from progan.data.pyramid.prepare import prepare

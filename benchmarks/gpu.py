@@ -28,10 +28,11 @@ from gpu_parts import PARTS, Setup
 from progan.cli.options import check_target
 from progan.config.load import load_config
 from progan.runtime import machine, memory
-from progan.runtime.determinism import deterministic
+from progan.runtime.accelerator import make_accelerator
+from progan.runtime.device import take_device
 from progan.runtime.disk import DiskError, write_atomically
-from progan.runtime.distributed import make_accelerator
 from progan.runtime.errors import UserError
+from progan.runtime.numerics import deterministic
 
 TRACEBACK_LINES, LINE = 12, 200  # kept of an error, and characters of each
 
@@ -39,7 +40,7 @@ TRACEBACK_LINES, LINE = 12, 200  # kept of an error, and characters of each
 def main(words: list[str] | None = None) -> None:
     arguments = parse(words)
     config = load_config(None, ["network.resolution=1024", *arguments.overrides])
-    taken = machine.take_device(config.run.device)
+    taken = take_device(config.run.device)
     check_target(arguments.json)
     setup = Setup(
         config=config,

@@ -22,7 +22,8 @@ from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
 from progan.config.config import Config
-from progan.config.schedule import Phase, resolutions_to
+from progan.config.resolutions import resolutions_to
+from progan.config.schedule import Phase
 from progan.data import stream
 from progan.doctor import numbers
 from progan.doctor.checks import Size, compiled_gradients
@@ -31,7 +32,7 @@ from progan.doctor.numbers import Networks, against_float64, precisions, relativ
 from progan.model.layers import EqualizedConv2d
 from progan.model.networks import Critic, Generator, channels_at
 from progan.runtime import memory
-from progan.runtime.machine import synchronize
+from progan.runtime.device import synchronize
 from progan.runtime.numerics import computing_in
 from progan.runtime.speeds import chosen, known_peak
 from progan.training import compile as compiling

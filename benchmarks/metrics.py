@@ -20,7 +20,7 @@ from progan.metrics.metric import Metric, measure
 from progan.metrics.msssim import MSSSIM
 from progan.metrics.swd import SWD
 from progan.runtime import machine
-from progan.runtime.machine import fastest_device
+from progan.runtime.device import fastest_device
 
 BATCH = 64
 KINDS = 4  # of batches, shown again and again: where they are cut differs

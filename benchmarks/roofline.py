@@ -21,7 +21,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
 from progan.config.load import load_config
-from progan.config.schedule import resolutions_to
+from progan.config.resolutions import resolutions_to
 from progan.model.networks import Critic, Generator
 from progan.runtime.numerics import computing_in
 from progan.training.build import make_loss

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from progan.config.schedule import resolutions_to
+from progan.config.resolutions import resolutions_to
 from progan.runtime import machine
 
 WIDTHS = ["network.channel_base=2048", "network.channel_max=128", "network.z_dim=128"]

@@ -24,11 +24,11 @@ from plain import PlainStep
 
 from progan.config.config import Config
 from progan.config.load import load_config
-from progan.config.schedule import Phase, resolutions_to
+from progan.config.resolutions import resolutions_to
+from progan.config.schedule import Phase
 from progan.model.networks import channels_at
 from progan.runtime import machine, memory
-from progan.runtime.determinism import deterministic
-from progan.runtime.numerics import computing_in
+from progan.runtime.numerics import computing_in, deterministic
 from progan.training.bench import timed
 from progan.training.build import make_loss, make_step
 from progan.training.feed import Batch

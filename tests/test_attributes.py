@@ -18,10 +18,11 @@ from progan.cli.main import main
 from progan.config.load import load_config
 from progan.data.pyramid.format import VERSION, Meta, Pyramid
 from progan.data.stream import Stream
+from progan.model.grid import grid
 from progan.model.networks import Generator
-from progan.model.sampling import generate, grid
+from progan.model.sampling import generate
 from progan.runs.snapshot import MOST_EXAMPLES, Snapshot, load_snapshot, save_snapshot
-from progan.runtime.distributed import make_accelerator
+from progan.runtime.accelerator import make_accelerator
 from progan.runtime.stopping import StopRequest
 from progan.training.feed import Feed
 from progan.training.trainer import Trainer

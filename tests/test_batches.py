@@ -10,7 +10,8 @@ import torch
 from progan.data.decode import Square
 from progan.data.pyramid.prepare import prepare
 from progan.data.sources.find import find
-from progan.runtime.distributed import random, share
+from progan.runtime.distributed import share
+from progan.runtime.randomness import random
 from progan.training import feed as batches
 from progan.training.augment import DRAWS
 from progan.training.feed import Batch, Feed

@@ -915,7 +915,7 @@ def test_description_of_this_machine(monkeypatch):
         assert found["device_memory_gb"] == round(kib / 2**20, 1)
     gpu = SimpleNamespace(total_memory=80 * 2**30)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: gpu)
-    assert machine.memory_of(torch.device("cuda")) == 80 * 2**30
+    assert memory.memory_of(torch.device("cuda")) == 80 * 2**30
 
 
 def test_versions():

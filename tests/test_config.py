@@ -8,7 +8,8 @@ from test_schedule import PRESETS
 
 from progan.config.config import Config, flatten
 from progan.config.load import load_config, presets
-from progan.config.schedule import Ramp, at_resolution, check_batches
+from progan.config.resolutions import at_resolution
+from progan.config.schedule import Ramp, check_batches
 from progan.model.networks import Critic, Generator
 from progan.runs.folder import CHANGEABLE, differences
 from progan.runtime.errors import UserError

@@ -13,8 +13,8 @@ from test_train import train
 from progan.cli.main import main
 from progan.config.load import load_config
 from progan.runs.folder import differences
+from progan.runtime.device import take_device
 from progan.runtime.errors import UserError
-from progan.runtime.machine import take_device
 
 
 @pytest.fixture
@@ -91,7 +91,7 @@ import os, sys
 from pathlib import Path
 import torch
 from accelerate.state import AcceleratorState
-from progan.runtime.distributed import make_accelerator
+from progan.runtime.accelerator import make_accelerator
 {code}
 for name in sys.argv[1:]:
     AcceleratorState._reset_state(reset_partial_state=True)

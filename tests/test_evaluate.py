@@ -35,7 +35,7 @@ from progan.metrics.swd import SWD
 from progan.model.networks import Generator
 from progan.runs.records import read
 from progan.runs.snapshot import Snapshot, load_snapshot, save_snapshot
-from progan.runtime.distributed import random
+from progan.runtime.randomness import random
 
 GROWING = {"network__resolution": 16, "schedule__total_kimg": 0.16, "run__tracker": "tensorboard"}
 SMALL = ["--metrics", "swd64,msssim32"]

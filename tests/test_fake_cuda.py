@@ -18,13 +18,14 @@ from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from progan.config.schedule import Phase, resolutions_to
+from progan.config.resolutions import resolutions_to
+from progan.config.schedule import Phase
 from progan.metrics.msssim import MSSSIM
 from progan.metrics.swd import SWD
 from progan.model import sampling
 from progan.model.layers import upsample2x
 from progan.model.networks import Critic, Generator, quantized
-from progan.runtime.distributed import make_accelerator
+from progan.runtime.accelerator import make_accelerator
 from progan.runtime.numerics import computing_in
 from progan.training.feed import noise
 from progan.training.losses import ADVERSARIAL, PENALTIES

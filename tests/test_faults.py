@@ -26,7 +26,6 @@ from progan.data.stream import Stream
 from progan.runs.checkpoint import Checkpoint, read
 from progan.runs.folder import STOP
 from progan.runs.snapshot import digest, load_snapshot
-from progan.runs.tracking import Skipped, Statistics
 from progan.runtime.disk import DiskError, append
 from progan.runtime.errors import UserError
 from progan.runtime.stopping import StopRequest
@@ -34,6 +33,7 @@ from progan.training import step as step_module
 from progan.training import trainer as trainer_module
 from progan.training.health import signs, variety
 from progan.training.outputs import Outputs
+from progan.training.statistics import Skipped, Statistics
 from progan.training.step import Step
 from progan.training.updates import Adam
 

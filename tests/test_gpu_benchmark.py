@@ -13,7 +13,7 @@ import torch
 from torch.autograd import DeviceType
 
 from progan.config.load import load_config
-from progan.runtime.distributed import make_accelerator
+from progan.runtime.accelerator import make_accelerator
 
 sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
 gpu, gpu_parts = (importlib.import_module(name) for name in ("gpu", "gpu_parts"))

@@ -1,4 +1,4 @@
-"""The house keeps its shape: layers, the README's file tree, what starts without torch."""
+"""The house keeps its shape: folders, what they say of their files, what starts without torch."""
 
 import ast
 import re
@@ -13,18 +13,29 @@ from progan.config.load import load_config
 from progan.config.schedule import check_batches
 
 ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "progan"
+# A folder imports only from those before it; a pair that stands together is of one height.
+ORDER = "runtime < config < model = data < runs < metrics < analysis = training < doctor < cli"
+FLOOR = {
+    folder: height
+    for height, floor in enumerate(ORDER.split(" < "))
+    for folder in floor.split(" = ")
+}
 MODULES = {
-    ".".join(path.relative_to(ROOT / "progan").with_suffix("").parts): path
-    for path in sorted((ROOT / "progan").rglob("*.py"))
+    ".".join(path.relative_to(PACKAGE).with_suffix("").parts): path
+    for path in sorted(PACKAGE.rglob("*.py"))
     if not path.name.startswith("__")
 }
-
-
-def layers() -> dict[str, int]:
-    """Module to layer, read from the table in CONTRIBUTING.md."""
-    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
-    rows = re.findall(r"^(\d+) +([a-z_. ]+)$", text, re.MULTILINE)
-    return {module: int(layer) for layer, names in rows for module in names.split()}
+# So that the commands start at once, and workers that read images stay small.
+WITHOUT_TORCH = [
+    module
+    for module in MODULES
+    if module.startswith(("cli.", "config.", "data.")) and module != "data.stream"
+] + [
+    *("runs.folder", "runs.records", "runs.best", "model.grid"),
+    *("runtime.cache", "runtime.disk", "runtime.errors", "runtime.launch", "runtime.progress"),
+    *("runtime.randomness", "runtime.stopping", "runtime.text"),
+]
 
 
 def imports(path: Path) -> set[str]:
@@ -39,21 +50,51 @@ def imports(path: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("module", MODULES)
-def test_modules_import_only_from_below(module):
-    """Reference: the table of layers in CONTRIBUTING.md, which lists every module."""
-    layer = layers()
-    assert module in layer, f"CONTRIBUTING.md's table of layers lacks {module}"
-    upward = {name for name in imports(MODULES[module]) if layer[name] >= layer[module]}
-    assert not upward, f"{module} (layer {layer[module]}) imports {upward}"
+def test_folders_import_only_downward(module):
+    """Reference: the order above."""
+    folder = module.partition(".")[0]
+    assert folder in FLOOR, f"{folder}/ has no place in the order of folders"
+    others = {name for name in imports(MODULES[module]) if name.partition(".")[0] != folder}
+    upward = {name for name in others if FLOOR[name.partition(".")[0]] >= FLOOR[folder]}
+    assert not upward, f"{module} imports {upward}"
 
 
-def test_readme_lists_every_file():
-    """Reference: the tree on disk. Every module, preset and top-level folder has its line."""
+def test_no_files_import_each_other_in_a_circle():
+    """Reference: a depth-first walk over all imports meets no file that it is in."""
+    done: set[str] = set()
+
+    def walk(module: str, way: tuple[str, ...]) -> None:
+        assert module not in way, f"a circle: {way[way.index(module) :]}"
+        if module not in done:
+            for other in imports(MODULES[module]):
+                walk(other, (*way, module))
+            done.add(module)
+
+    for module in MODULES:
+        walk(module, ())
+
+
+@pytest.mark.parametrize("folder", sorted({path.parent for path in MODULES.values()}))
+def test_each_folder_lists_its_files(folder):
+    """Reference: the folder on disk. Its docstring has a line for each file and folder in it."""
+    tree = ast.parse((folder / "__init__.py").read_text(encoding="utf-8"))
+    text = ast.get_docstring(tree, clean=False)
+    there = {path.stem for path in folder.glob("*.py")} - {"__init__"}
+    there |= {f"{path.parent.name}/" for path in folder.glob("*/__init__.py")}
+    assert set(re.findall(r"^ {4}(\S+)  +\S", text, re.MULTILINE)) == there
+
+
+def test_readme_lists_every_folder():
+    """Reference: the tree on disk."""
     tree = (ROOT / "README.md").read_text(encoding="utf-8").split("## The file tree")[1]
-    names = [path.name for path in MODULES.values()]
-    names += [path.name for path in (ROOT / "configs").iterdir()]
-    names += ["progan/", "configs/", "tests/", "samples/", "pyproject.toml"]
-    assert [name for name in names if name not in tree] == []
+    names = {f"{path.parent.name}/" for path in PACKAGE.glob("*/__init__.py")}
+    names |= {"progan/", "configs/", "tests/", "samples/", "docs/", "examples/", "benchmarks/"}
+    assert [name for name in sorted(names) if name not in tree] == []
+
+
+def test_contributing_has_the_order_of_folders():
+    """Reference: the order above."""
+    assert ORDER in (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
 
 
 def test_readme_command_for_many_gpus_fits():
@@ -65,8 +106,13 @@ def test_readme_command_for_many_gpus_fits():
     check_batches(config.make_schedule(), int(words[2]), config.network.stddev_group)
 
 
-@pytest.mark.parametrize("module", ["progan.cli.main", "progan.config.load", "progan.cli.phases"])
-def test_starts_without_torch(module):
-    """Reference: a new interpreter's loaded modules; torch alone would take seconds."""
-    code = f"import sys, {module}; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+def test_modules_that_load_no_torch():
+    """Reference: a new interpreter's loaded modules, looked at after each import."""
+    code = (
+        "import importlib, sys\n"
+        f"for name in {WITHOUT_TORCH}:\n"
+        "    importlib.import_module('progan.' + name)\n"
+        "    if 'torch' in sys.modules: sys.exit(f'{name} loads torch')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -22,8 +22,8 @@ from progan.metrics.inception import FID_HELPER, TORCH_FIDELITY, Inception
 from progan.metrics.metric import measure
 from progan.metrics.msssim import MSSSIM
 from progan.metrics.swd import SWD, corners, laplacian_pyramid
-from progan.runtime.distributed import random
 from progan.runtime.errors import UserError
+from progan.runtime.randomness import random
 
 BINOMIAL = np.outer([1, 4, 6, 4, 1], [1, 4, 6, 4, 1]) / 256
 PATCH, PATCHES, DIRECTIONS = 7, 128, 512

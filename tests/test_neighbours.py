@@ -27,13 +27,13 @@ from progan.cli.main import main
 from progan.config.load import load_config
 from progan.data.decode import Square, box_levels
 from progan.data.live import Live
+from progan.data.opening import open_data
 from progan.data.pyramid.format import Pyramid
 from progan.data.sources.find import find
 from progan.metrics.reference_cache import Kept
 from progan.model.networks import Generator
 from progan.model.sampling import generate
 from progan.runs.snapshot import Snapshot, load_snapshot, save_snapshot
-from progan.training.build import open_data
 
 SMALL = ["network.resolution=16", "network.channel_base=128", "network.channel_max=8"]
 SMALL += ["data.mirror=true"]

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from progan.config.load import load_config
-from progan.config.schedule import resolutions_to
+from progan.config.resolutions import resolutions_to
 from progan.model.networks import Critic, Generator, channels_at, conditions, quantized
 from progan.training.build import make_networks
 

@@ -19,8 +19,7 @@ from progan.config.schedule import Phase
 from progan.model.layers import EqualizedConv2d, EqualizedLinear
 from progan.model.networks import Critic, Generator
 from progan.runtime import speeds
-from progan.runtime.determinism import deterministic
-from progan.runtime.numerics import computing_in
+from progan.runtime.numerics import computing_in, deterministic
 from progan.runtime.speeds import chosen
 from progan.training.costs import FlopCounter
 from progan.training.feed import Batch

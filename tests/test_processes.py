@@ -19,9 +19,10 @@ from test_train import images, state, statistics, train, wait_for
 
 from progan.cli.main import main
 from progan.config.load import load_config
-from progan.runtime.distributed import checksum, make_accelerator
+from progan.runtime.accelerator import make_accelerator
 from progan.runtime.errors import UserError
 from progan.runtime.launch import started
+from progan.training.step import checksum
 
 ROOT = Path(__file__).parent.parent
 

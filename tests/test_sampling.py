@@ -11,9 +11,11 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from progan.cli.main import main
+from progan.cli.options import parse_seeds
 from progan.config.load import load_config
+from progan.model.grid import grid
 from progan.model.networks import Generator
-from progan.model.sampling import generate, grid, grid_layout, latents, parse_seeds
+from progan.model.sampling import generate, grid_layout, latents
 from progan.runs.snapshot import Snapshot, load_snapshot, save_snapshot
 from progan.runtime.errors import UserError
 

@@ -8,7 +8,8 @@ from fractions import Fraction
 import pytest
 
 from progan.cli.phases import phase_table, points
-from progan.config.schedule import Ramp, at_resolution, check_batches, make_schedule
+from progan.config.resolutions import at_resolution
+from progan.config.schedule import Ramp, check_batches, make_schedule
 from progan.runtime.errors import UserError
 
 RESOLUTIONS = [4, 8, 16, 32, 64, 128, 256, 512, 1024]

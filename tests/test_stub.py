@@ -181,7 +181,7 @@ from pathlib import Path
 import torch
 from progan.runtime import memory
 from progan.training.build import make_loss, make_step
-from progan.runtime.distributed import make_accelerator
+from progan.runtime.accelerator import make_accelerator
 from progan.config.load import load_config
 
 config = load_config(None, sys.argv[1:])

@@ -10,11 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from progan.data.stream import Images
-from progan.runtime.distributed import random
+from progan.data.dataset import Images
 from progan.runtime.errors import UserError
 from progan.runtime.numerics import float32_as
 from progan.runtime.progress import progress_bar
+from progan.runtime.randomness import random
 
 FINEST = 64  # resolution: what labels name is seen there, and a classifier is quick
 FEWEST = 50  # labelled images; ten of them test the classifier

@@ -7,14 +7,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from progan.data.dataset import Images
 from progan.data.decode import box_levels
-from progan.data.stream import Images
 from progan.metrics.evaluate import batch_size
 from progan.metrics.inception import Inception
 from progan.metrics.reference_cache import Kept
-from progan.runtime.distributed import random
 from progan.runtime.errors import UserError
 from progan.runtime.progress import Say, progress_bar
+from progan.runtime.randomness import random
 
 K = 5  # neighbours of a sample
 YARDSTICK = 256  # training images whose own nearest others are looked for

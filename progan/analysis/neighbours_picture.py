@@ -9,9 +9,9 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from progan.analysis.neighbours import Comparison
+from progan.data.dataset import Images
 from progan.data.decode import box_levels
-from progan.data.stream import Images
-from progan.model.sampling import SMALLEST_CELL
+from progan.model.grid import SMALLEST_CELL
 
 LARGEST_CELL = 256  # pixels: of larger images, 64 rows would make a picture that nothing opens
 GAP = 4  # between images

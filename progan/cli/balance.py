@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from progan.cli.evaluate import DATA, say
-from progan.cli.options import DEVICE, JSON, PathOption, check_picture, check_target
+from progan.cli.options import DATA, DEVICE, JSON, PathOption, check_picture, check_target, say
 from progan.runs.folder import base_name
 from progan.runtime.launch import is_main
 from progan.runtime.text import printable
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
 
     from progan.analysis.balance import Row
     from progan.analysis.classifier import Classifier
-    from progan.data.stream import Images
+    from progan.data.dataset import Images
     from progan.runs.snapshot import Snapshot
 
 FEWEST, MOST = 100, 1_000_000
@@ -70,7 +69,7 @@ def balance(
     from progan.analysis.balance import chart
     from progan.metrics.reference_data import open_beside
     from progan.runs.snapshot import find_snapshot, load_snapshot
-    from progan.runtime.machine import take_device
+    from progan.runtime.device import take_device
 
     where = take_device(device)
     file = find_snapshot(source)

@@ -59,7 +59,7 @@ def bench(
     progan bench --config celeba --resolutions 64,128
     progan bench --find-batch -o network.resolution=1024 --json figures.json
     """
-    from progan.runtime.determinism import deterministic
+    from progan.runtime.numerics import deterministic
 
     config = load_config(config_name, list(overrides))
     schedule = config.make_schedule()
@@ -107,11 +107,12 @@ def measure(
 ) -> dict[str, Any]:
     """All figures, each phase's printed when it has been measured."""
     from progan.runtime import machine
-    from progan.runtime.distributed import make_accelerator
+    from progan.runtime.accelerator import make_accelerator
+    from progan.runtime.device import take_device
     from progan.runtime.speeds import chosen, known_peak
     from progan.training.bench import bench
 
-    taken = machine.take_device(config.run.device)
+    taken = take_device(config.run.device)
     accelerator = make_accelerator(Path("."), None, device=taken)
     device = accelerator.device
     precision = chosen(config.run.precision, accelerator)

@@ -106,7 +106,7 @@ def prepare_into(
 ) -> None:
     from progan.data.decode import Square
     from progan.data.info.report import train_command
-    from progan.data.info.survey import choose_resolution
+    from progan.data.info.resolution import choose_resolution
     from progan.data.pyramid.prepare import prepare
 
     labels, max_bad = options["labels"], options["max_bad"]

@@ -16,13 +16,9 @@ if TYPE_CHECKING:
 
     from progan.metrics.metric import Metric
     from progan.runs.snapshot import Snapshot
+from progan.cli.options import DATA, say
 
 WORDS = {"floor": "reals against other reals", "reals": "reals themselves"}
-DATA = click.option(
-    "--data",
-    metavar="NAME|PATH",
-    help="What to compare with. [default: the data that the run was trained on]",
-)
 INCEPTION = click.option(
     "--inception",
     type=PathOption(),
@@ -75,12 +71,13 @@ def evaluate(
     """
     from progan.runs.snapshot import find_snapshot
     from progan.runtime import machine
-    from progan.runtime.distributed import make_accelerator
+    from progan.runtime.accelerator import make_accelerator
+    from progan.runtime.device import take_device
 
     names = parse_list(metrics, num)
     check_target(json_file)
     files = [find_snapshot(source) for source in sources]
-    accelerator = make_accelerator(Path("."), None, device=machine.take_device(device))
+    accelerator = make_accelerator(Path("."), None, device=take_device(device))
     content: dict[str, Any] = {"versions": machine.versions(), "snapshots": []}
     for file in files:
         content["snapshots"].append(result_of(file, data, names, inception, accelerator))
@@ -160,10 +157,6 @@ def report(
             keep(run, snapshot, results)
         else:
             click.echo("  (not recorded in the run, which was not trained on these images)")
-
-
-def say(line: str) -> None:
-    click.echo(line, err=True)
 
 
 def tell(

@@ -3,7 +3,6 @@
 import io
 import logging
 import sys
-from pathlib import Path
 from typing import Any
 
 import click
@@ -17,12 +16,11 @@ from progan.cli.data import data as data_commands
 from progan.cli.doctor import doctor
 from progan.cli.evaluate import evaluate
 from progan.cli.neighbours import neighbours
-from progan.cli.options import CONFIG, DEVICE, OVERRIDES, PathOption
+from progan.cli.sample import sample
+from progan.cli.schedule import schedule
 from progan.cli.train import train
-from progan.config.load import load_config
-from progan.runs.folder import base_name
 from progan.runtime.errors import LostProcessError, UserError, brief
-from progan.runtime.launch import is_main, let_threads_sleep, speaks
+from progan.runtime.launch import let_threads_sleep, speaks
 from progan.runtime.text import printable
 
 SHORT_MEMORY = "close other programs that use it, or choose a smaller resolution or batch"
@@ -86,64 +84,6 @@ main.add_command(compare)
 main.add_command(doctor)
 main.add_command(evaluate)
 main.add_command(neighbours)
+main.add_command(sample)
+main.add_command(schedule)
 main.add_command(train)
-
-
-@main.command()
-@click.argument("source", metavar="RUN|SNAPSHOT", type=PathOption())
-@click.option("--seeds", help="Such as 0-63 or 1,5,8-11. [default: those of training's grids]")
-@click.option("--out", type=PathOption(), metavar="DIR", help="[default: samples-of-RUN]")
-@click.option("--grid", "as_grid", is_flag=True, help="One picture instead of one a seed.")
-@click.option(
-    "--class",
-    "class_name",
-    metavar="K",
-    help="Number or name of a class; of attributes those to have, all others off: Smiling,Male",
-)
-@DEVICE
-def sample(
-    source: Path,
-    seeds: str | None,
-    out: Path | None,
-    as_grid: bool,
-    class_name: str | None,
-    device: str,
-) -> None:
-    """Make images from the averaged generator of a run (its newest snapshot) or a snapshot file.
-
-    A seed always gives the same image. A run with classes makes one of each class for a seed, in
-    a grid a row a class. A run with attributes gives each seed those of an image of the data.
-    """
-    from progan.model.sampling import parse_seeds, write_samples
-    from progan.runs.snapshot import find_snapshot, load_snapshot
-    from progan.runtime.machine import take_device
-
-    if not is_main():
-        return
-    numbers = None if seeds is None else parse_seeds(seeds)
-    where = take_device(device)
-    snapshot = load_snapshot(find_snapshot(source))
-    out = out or Path(f"samples-of-{base_name(source.resolve())}")
-    for line in write_samples(snapshot, numbers, class_name, out, as_grid, where):
-        click.echo(line)
-
-
-@main.command()
-@CONFIG
-@OVERRIDES
-@click.option(
-    "--plot",
-    "plot_file",
-    type=PathOption(),
-    metavar="FILE.png",
-    help="Draw resolution, alpha, batch size and rates over images shown.",
-)
-def schedule(config_name: str | None, overrides: tuple[str, ...], plot_file: Path | None) -> None:
-    """Print the phases of a schedule, and plot it over images shown."""
-    from progan.cli.phases import phase_table, plot
-
-    made = load_config(config_name, list(overrides)).make_schedule()
-    click.echo(phase_table(made))
-    if plot_file:
-        plot(made, plot_file)
-        click.echo(f"plotted in {plot_file}")

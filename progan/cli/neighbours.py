@@ -5,8 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from progan.cli.evaluate import DATA, say
-from progan.cli.options import DEVICE, PathOption, check_picture
+from progan.cli.options import DATA, DEVICE, PathOption, check_picture, say
 from progan.runs.folder import base_name
 from progan.runtime.errors import UserError
 from progan.runtime.launch import is_main
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
 
-    from progan.data.stream import Images
+    from progan.data.dataset import Images
     from progan.metrics.inception import Inception
     from progan.model.sampling import Labels
     from progan.runs.snapshot import Snapshot
@@ -56,11 +55,12 @@ def neighbours(
     progan neighbours runs/faces
     progan neighbours runs/faces --seeds 0-31 --out memorized.png
     """
+    from progan.cli.options import parse_seeds
     from progan.metrics.inception import library
     from progan.metrics.reference_data import cache_of, open_beside
-    from progan.model.sampling import parse_seeds, save_png
+    from progan.model.grid import save_png
     from progan.runs.snapshot import find_snapshot, load_snapshot
-    from progan.runtime.machine import take_device
+    from progan.runtime.device import take_device
 
     if not is_main():
         return

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from progan.config.schedule import MAX_RESOLUTION, START_RESOLUTION
+from progan.config.resolutions import MAX_RESOLUTION, START_RESOLUTION
 from progan.config.value_types import check_device
 from progan.runtime.errors import UserError
 
@@ -131,3 +131,32 @@ def check_target(file: Path | None, option: str = "--json") -> None:
         raise UserError(f"{option} {file}: there is no folder {file.parent}")
     if not os.access(file if file.exists() else file.parent, os.W_OK):
         raise UserError(f"{option} {file}: may not be written")
+
+
+DATA = click.option(
+    "--data",
+    metavar="NAME|PATH",
+    help="What to compare with. [default: the data that the run was trained on]",
+)
+
+
+def say(line: str) -> None:
+    click.echo(line, err=True)
+
+
+MOST_SEEDS = 1_000_000
+
+
+def parse_seeds(text: str) -> list[int]:
+    """`"0-3,17"` -> [0, 1, 2, 3, 17]."""
+    seeds: list[int] = []
+    for part in text.split(","):
+        match = re.fullmatch(r"(\d{1,15})(?:-(\d{1,15}))?", part.strip())
+        first, last = match.groups() if match else ("1", "0")
+        part_seeds = range(int(first), int(last or first) + 1)
+        if not part_seeds:
+            raise UserError(f"seeds are numbers and ranges like 0-63 or 1,5,8-11; got '{text}'")
+        if len(seeds) + len(part_seeds) > MOST_SEEDS:
+            raise UserError(f"--seeds {text} are more than {MOST_SEEDS:,}; ask for fewer at a time")
+        seeds.extend(part_seeds)
+    return seeds

@@ -18,7 +18,7 @@ from progan.runtime.errors import UserError
 from progan.runtime.launch import is_main, processes, started
 
 if TYPE_CHECKING:
-    from progan.data.stream import Images
+    from progan.data.dataset import Images
     from progan.training.trainer import Trainer
 
 
@@ -147,9 +147,9 @@ def check_start(config: Config, run_dir: Path) -> None:
 def preview(config: Config) -> None:
     """What `--dry-run` prints."""
     from progan.cli.phases import phase_table
-    from progan.runtime.determinism import deterministic
-    from progan.runtime.distributed import make_accelerator
-    from progan.runtime.machine import take_device
+    from progan.runtime.accelerator import make_accelerator
+    from progan.runtime.device import take_device
+    from progan.runtime.numerics import deterministic
     from progan.training.build import make_costs, make_loss, make_networks
 
     schedule = config.make_schedule()
@@ -168,12 +168,12 @@ def start(
     config: Config, run_dir: Path, download: bool, check: bool, max_hours: float | None
 ) -> None:
     """Prepare the data, train, say how to go on."""
+    from progan.data.opening import open_data
     from progan.runs.folder import COMPLETE, STOP, lock_run
-    from progan.runtime.determinism import deterministic
-    from progan.runtime.distributed import make_accelerator
-    from progan.runtime.machine import take_device
+    from progan.runtime.accelerator import make_accelerator
+    from progan.runtime.device import take_device
+    from progan.runtime.numerics import deterministic
     from progan.runtime.stopping import StopRequest, ended_by_signals
-    from progan.training.build import open_data
     from progan.training.trainer import Trainer
 
     device = take_device(config.run.device)

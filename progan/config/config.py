@@ -5,7 +5,8 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from progan.config.metric_names import SMALLEST
-from progan.config.schedule import MAX_RESOLUTION, Ramp, Schedule, make_schedule
+from progan.config.resolutions import MAX_RESOLUTION
+from progan.config.schedule import Ramp, Schedule, make_schedule
 from progan.config.value_types import (
     Count,
     Device,

@@ -6,14 +6,11 @@ constant; nothing in it is stepped, saved or restored.
 
 import math
 from bisect import bisect_right
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TypeVar
 
+from progan.config.resolutions import ByResolution, at_resolution
 from progan.runtime.errors import UserError
-
-START_RESOLUTION = 4
-MAX_RESOLUTION = 1024
 
 
 @dataclass(frozen=True)
@@ -36,23 +33,6 @@ DECAYS: dict[str, Callable[[Ramp, float], float]] = {
     "exponential": lambda r, p: r.start * (r.end / r.start) ** p,
     "polynomial": lambda r, p: r.end + (r.start - r.end) * (1 - p) ** r.power,
 }
-
-
-def resolutions_to(resolution: int) -> list[int]:
-    """The powers of two from 4 to `resolution`: of networks, of schedules, of prepared data."""
-    return [2**k for k in range(2, resolution.bit_length())]
-
-
-T = TypeVar("T")
-ByResolution = T | Mapping[int, T]
-"""One value for all resolutions, or a map `{4: 128, 64: 32}`: each holds from its key upward."""
-
-
-def at_resolution(value: ByResolution[T], resolution: int) -> T:
-    """The value that holds at a resolution. A map must have a key at or below it."""
-    if not isinstance(value, Mapping):
-        return value
-    return value[max(key for key in value if key <= resolution)]
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from pydantic import (
 )
 
 from progan.config.metric_names import named, parse
-from progan.config.schedule import MAX_RESOLUTION, START_RESOLUTION
+from progan.config.resolutions import MAX_RESOLUTION, START_RESOLUTION
 
 LIMIT = 10**9  # beyond any use, and sums and products of such numbers stay finite
 Positive = Annotated[float, Field(gt=0, le=LIMIT)]

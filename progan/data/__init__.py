@@ -1,1 +1,15 @@
-"""From images anywhere to an endless, resumable stream of batches at any resolution."""
+"""From image files anywhere to an endless, resumable stream of reals at any resolution.
+
+An image goes from `sources` through `decode` and `pyramid` (or `live`) to `stream`.
+
+    sources/  where images come from
+    pyramid/  prepared data: every image at every resolution
+    info/     what `progan data info` says
+    decode    one image of any size and mode to a square
+    workers   processes that read and decode images
+    dataset   what can be trained on: a pyramid, or live images
+    live      images made when they are asked for, in place of a pyramid
+    opening   from the data section of a config to a data set
+    ahead     what the next batches need, made in threads
+    stream    an endless, resumable stream of reals
+"""

@@ -11,6 +11,8 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 # A file's first bytes choose the decoder, whatever its suffix; none but these may run.
 FORMATS = ["JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM"]
 
+ORIENTATION = 0x0112  # in EXIF
+
 Box = tuple[int, int, int]  # x, y, size of a square, in pixels of the upright image
 
 
@@ -149,7 +151,7 @@ def upright_size(image: Image.Image) -> tuple[int, int]:
     if image.format == "TIFF":  # which PIL turns by itself, its size by then or before
         image.load()
         return image.size
-    turned = image.getexif().get(0x0112, 1) >= 5
+    turned = image.getexif().get(ORIENTATION, 1) >= 5
     return image.size[::-1] if turned else image.size
 
 
@@ -247,3 +249,11 @@ def box_levels(images: np.ndarray, smallest: int) -> dict[int, np.ndarray]:
         means += sums >> bits & 1
         levels[sums.shape[-1]] = (means >> bits).astype(np.uint8)
     return levels
+
+
+def side_of(size: tuple[int, int], fit: str | Box) -> int:
+    """Of the square that is taken; 0 if the image does not hold it."""
+    if isinstance(fit, str):
+        return min(size) if fit == "crop" else max(size)
+    x, y, side = fit
+    return side if x + side <= size[0] and y + side <= size[1] else 0

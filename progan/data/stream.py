@@ -2,44 +2,22 @@
 
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from progan.data.ahead import AHEAD, Ahead
+from progan.data.dataset import Images
 from progan.runtime import memory
-from progan.runtime.distributed import pinned, random, share, upload
+from progan.runtime.device import pinned, upload
+from progan.runtime.distributed import share
 from progan.runtime.errors import UserError
+from progan.runtime.randomness import random
 
 COPY_BYTES = 2**26  # of a level, copied to the device at a time
 CACHE_SHARE = 4  # `auto` keeps a level on the device that takes a quarter of its free memory
-
-
-class Images(Protocol):
-    """What can be streamed: a prepared `Pyramid`, or `Live` images.
-
-    title: for messages. labels: int64 [N] (indices into classes), uint8 [N, K] of 0 and 1 (the
-    classes are attributes), or None. identity: changes with images and labels.
-    """
-
-    title: str
-    count: int
-    channels: int
-    resolution: int
-    classes: tuple[str, ...]
-    labels: np.ndarray | None
-    identity: str
-
-    def level(self, resolution: int) -> np.ndarray | None:
-        """All images as uint8 [N, C, r, r], if they are at hand as one array."""
-
-    def read(self, indices: np.ndarray, resolution: int) -> np.ndarray:
-        """Some images: uint8 [n, C, r, r]. Called from several threads."""
-
-    def close(self) -> None:
-        """End what was started for reading."""
 
 
 class Reals(NamedTuple):

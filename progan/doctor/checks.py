@@ -16,7 +16,8 @@ from progan.doctor.links import TIMEOUT, links
 from progan.doctor.numbers import EAGER, Networks, against_float64, precisions, twice
 from progan.doctor.speed import precision_of_auto, rate, training
 from progan.runtime import machine
-from progan.runtime.distributed import make_accelerator
+from progan.runtime.accelerator import make_accelerator
+from progan.runtime.device import fastest_device
 from progan.runtime.errors import UserError, brief
 from progan.runtime.speeds import chosen
 from progan.training.compile import compiled
@@ -131,7 +132,7 @@ def compiled_gradients(size: Size, device: torch.device, precision: str, begin: 
 
 def report(findings: list[Finding]) -> dict[str, object]:
     """For a bug report: no name of a user or host, no path."""
-    device = machine.fastest_device()
+    device = fastest_device()
     return anonymous(
         {
             "machine": machine.describe(device),

@@ -15,12 +15,12 @@ import psutil
 import torch
 from filelock import Timeout
 
-from progan.config.schedule import resolutions_to
+from progan.config.resolutions import resolutions_to
 from progan.data.pyramid.format import VERSION, Meta, Pyramid
 from progan.data.stream import Stream
 from progan.doctor.finding import GOOD, SLOW, WRONG, Finding
 from progan.runtime.cache import cache_folder, lock
-from progan.runtime.machine import synchronize
+from progan.runtime.device import synchronize
 from progan.runtime.text import human_bytes
 
 ELSEWHERE = "set $PROGAN_CACHE to a folder on a local disk"

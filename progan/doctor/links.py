@@ -14,9 +14,9 @@ from accelerate.utils import gather_object
 from torch import distributed as dist
 
 from progan.doctor.finding import GOOD, NOT_HERE, WRONG, Finding
-from progan.runtime.distributed import make_accelerator
+from progan.runtime.accelerator import make_accelerator
+from progan.runtime.device import synchronize
 from progan.runtime.launch import is_main
-from progan.runtime.machine import synchronize
 
 ALL_PAIRS = 8  # processes; of more, each with the next one
 TIMEOUT = 1  # minutes

@@ -12,9 +12,8 @@ from torch import Tensor
 from progan.config.config import Config
 from progan.config.load import load_config
 from progan.doctor.finding import GOOD, WRONG, Finding
-from progan.runtime.determinism import deterministic
-from progan.runtime.distributed import random
-from progan.runtime.numerics import computing_in
+from progan.runtime.numerics import computing_in, deterministic
+from progan.runtime.randomness import random
 from progan.training.build import make_loss, make_networks
 from progan.training.feed import Batch
 from progan.training.updates import critic_gradients, generator_gradients

@@ -6,10 +6,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from progan.data.stream import Images, Stream
+from progan.data.dataset import Images
+from progan.data.stream import Stream
 from progan.model.networks import Generator, conditions, quantized
-from progan.runtime.distributed import random
 from progan.runtime.numerics import float32_as
+from progan.runtime.randomness import random
 
 
 @dataclass(frozen=True)

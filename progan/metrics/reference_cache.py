@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
+from progan.data.dataset import Images
 from progan.data.pyramid.format import Pyramid
-from progan.data.stream import Images
 from progan.runtime.cache import cache_folder
 from progan.runtime.disk import DiskError, write_atomically
 

@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import Any
 
 from progan.config.config import Config, DataConfig
+from progan.data.dataset import Images
+from progan.data.opening import open_data
 from progan.data.pyramid.format import is_pyramid
 from progan.data.sources.find import NAMED, is_missing
 from progan.data.sources.shards import is_shards
-from progan.data.stream import Images
 from progan.runs.snapshot import Snapshot
 from progan.runtime.errors import LabelError, UserError
-from progan.training.build import open_data
 
 
 def run_of(file: Path) -> Path | None:

@@ -19,8 +19,8 @@ from torch import Tensor
 
 from progan.config.metric_names import SMALLEST
 from progan.metrics.metric import Gather, Metric, alone
-from progan.runtime.distributed import random
 from progan.runtime.errors import UserError
+from progan.runtime.randomness import random
 
 PATCH = 7
 PATCHES = 128  # an image and level

@@ -7,7 +7,7 @@ from pathlib import Path
 from accelerate import Accelerator
 
 from progan.config.config import Config
-from progan.data.stream import Images
+from progan.data.dataset import Images
 from progan.metrics.evaluate import Evaluation, Stopped
 from progan.metrics.inception import loader
 from progan.metrics.inputs import Fakes, Reals

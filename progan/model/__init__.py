@@ -1,1 +1,7 @@
-"""The generator and the critic, and images from seeds."""
+"""The generator and the critic, and images from seeds.
+
+layers    equalized layers, pixel norm, minibatch stddev, resampling, fade
+networks  the generator and the critic
+sampling  seeds to latents to images
+grid      pictures of many images in a grid
+"""

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from progan.config.schedule import START_RESOLUTION, resolutions_to
+from progan.config.resolutions import START_RESOLUTION, resolutions_to
 from progan.model.layers import (
     SQRT2,
     ConvWithMap,

@@ -15,9 +15,8 @@ from filelock import FileLock, Timeout
 from progan.config.config import Config, flatten
 from progan.config.load import load_config
 from progan.config.schedule import Ramp, Schedule
-from progan.runtime.disk import write_atomically
+from progan.runtime.disk import append_line, read_lines, write_atomically
 from progan.runtime.errors import UserError
-from progan.runtime.json_lines import append_line, read_lines
 
 LOCK = ".lock"
 STOP = "stop"

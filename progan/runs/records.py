@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from progan.runtime.json_lines import append_line, read_lines
+from progan.runtime.disk import append_line, read_lines
 
 METRICS = "metrics.jsonl"
 STATS = "stats.jsonl"  # beside it, of the ticks

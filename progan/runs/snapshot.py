@@ -15,7 +15,7 @@ from torch import Tensor
 from progan import __version__
 from progan.config.config import Config
 from progan.config.load import validate
-from progan.config.schedule import resolutions_to
+from progan.config.resolutions import resolutions_to
 from progan.config.value_types import LIMIT
 from progan.config.yaml_io import parse_yaml
 from progan.model.networks import Generator

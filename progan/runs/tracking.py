@@ -1,91 +1,18 @@
-"""Statistics to console, `stats.jsonl` and trackers (TensorBoard by default)."""
+"""Statistics to `stats.jsonl` and trackers (TensorBoard by default)."""
 
 import json
-import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import psutil
-import torch
 from accelerate import Accelerator
 from accelerate.tracking import LoggerType, get_available_trackers
-from torch import Tensor
-from tqdm import tqdm
 
 from progan.config.config import Config, flatten
 from progan.runs.records import METRICS, STATS, read
 from progan.runtime.disk import append, write_atomically
 from progan.runtime.errors import UserError, nearest
-
-
-class Statistics:
-    """Means since the last tick, accumulated on the device: adding waits for nothing.
-
-    What is not finite is left out, so that a skipped update spoils no mean.
-    """
-
-    def __init__(self) -> None:
-        self.sums: dict[tuple[str, ...], Tensor] = {}  # of values, of images: [2, names]
-
-    def add(self, values: dict[str, Tensor], images: int) -> None:
-        """Batch means, each of `images` images."""
-        names = tuple(values)
-        flat = torch.stack(list(values.values())).float()
-        finite = flat.isfinite()
-        both = torch.stack([flat.where(finite, 0.0), finite.float()]) * images
-        self.sums[names] = self.sums[names] + both if names in self.sums else both
-
-    def means(self) -> dict[str, float]:
-        """The means, copied to the host in one go, and a new beginning."""
-        sums = self.sums
-        self.__init__()
-        flat = torch.cat(list(sums.values()), dim=1).tolist() if sums else ([], [])
-        totals: dict[str, list[float]] = {}
-        for name, value, images in zip(chain(*sums), *flat, strict=True):
-            total = totals.setdefault(name, [0.0, 0.0])
-            total[0] += value
-            total[1] += images
-        return {name: value / images for name, (value, images) in totals.items() if images}
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"sums": {names: value.cpu() for names, value in self.sums.items()}}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.sums = dict(state["sums"])
-
-    def to(self, device: torch.device) -> None:
-        self.sums = {names: value.to(device) for names, value in self.sums.items()}
-
-
-class Skipped:
-    """Updates left out since the last tick and, up to now, in a row; counted on the device."""
-
-    def __init__(self) -> None:
-        self.counts = torch.zeros(2, 2)  # [since the last tick, in a row] of [critic, generator]
-
-    def add(self, flags: Tensor) -> None:
-        """Of one step: [critic, generator], 1 if its update was skipped."""
-        self.counts = (self.counts + flags) * torch.stack([torch.ones_like(flags), flags])
-
-    def take(self) -> tuple[int, int]:
-        """How many since the last tick, and how many in a row, by the network that has more."""
-        since, in_a_row = self.counts.tolist()
-        self.counts = self.counts * torch.tensor([[0.0], [1.0]], device=self.counts.device)
-        return int(sum(since)), int(max(in_a_row))
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"counts": self.counts.cpu()}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.counts = state["counts"]
-
-    def to(self, device: torch.device) -> None:
-        self.counts = self.counts.to(device)
 
 
 def check_tracker(name: str | None) -> None:
@@ -209,55 +136,3 @@ def drop_lines_after(path: Path, nimg: int) -> None:
     if path.exists():
         kept = "".join(json.dumps(line) + "\n" for line in read(path) if line["nimg"] <= nimg)
         write_atomically(path, lambda file: file.write_text(kept, encoding="utf-8"))
-
-
-class Console:
-    """A progress bar on a terminal, plain lines otherwise; silent but on the main process."""
-
-    def __init__(self, active: bool, total_nimg: int, nimg: int):
-        self.active = active
-        self.total_kimg = total_nimg / 1000
-        self.bar = None
-        self.shown = 0.0
-        if active and sys.stderr.isatty():
-            self.bar = tqdm(
-                total=self.total_kimg,
-                initial=nimg / 1000,
-                bar_format="{percentage:3.0f}%|{bar:20}| {n:.1f}/{total:.1f} kimg {desc}",
-                dynamic_ncols=True,
-                mininterval=0,
-            )
-
-    def show(self, nimg: int, describe: Callable[[], str]) -> None:
-        """After every update: moves the bar, at most twice a second."""
-        if self.bar is not None and time.perf_counter() - self.shown > 0.5:
-            self.shown = time.perf_counter()
-            self.bar.set_description_str(describe(), refresh=False)
-            self.bar.update(nimg / 1000 - self.bar.n)
-
-    def tick(self, nimg: int, text: str) -> None:
-        """Once a tick: a line of its own where there is no bar."""
-        if self.active and self.bar is None:
-            print(f"{nimg / 1000:.1f}/{self.total_kimg:.1f} kimg  {text}", flush=True)
-
-    def say(self, text: str) -> None:
-        """A message, not torn by the bar."""
-        if not self.active:
-            return
-        if self.bar is None:
-            print(text, flush=True)
-        else:
-            self.bar.write(text)
-
-    def close(self, nimg: int) -> None:
-        if self.bar is not None:
-            self.bar.update(nimg / 1000 - self.bar.n)
-            self.bar.close()
-
-
-def memory_in_use(device: torch.device) -> dict[str, float]:
-    """GiB this process holds, and the most it held on the GPU."""
-    report = {"Resources/cpu_mem_gb": psutil.Process().memory_info().rss / 2**30}
-    if device.type == "cuda":
-        report["Resources/peak_gpu_mem_gb"] = torch.cuda.max_memory_allocated(device) / 2**30
-    return report

@@ -1,5 +1,6 @@
-"""Files that are whole or not there."""
+"""Files that are whole or not there, and files of JSON lines, of which any may be torn."""
 
+import json
 import os
 import shutil
 from collections.abc import Callable
@@ -49,3 +50,28 @@ def reason(error: Exception, folder: Path) -> str:
     """Why writing failed; what raises it may not know that the disk is full."""
     full = shutil.disk_usage(folder).free < 2**20
     return "no space is left on the disk" if full else brief(error)
+
+
+def read_lines(file: Path) -> list[dict[str, Any]]:
+    """The dictionaries that are whole; none if there is no file."""
+    lines = file.read_text(encoding="utf-8", errors="replace").splitlines() if file.exists() else []
+    found = []
+    for line in lines:
+        try:
+            content = json.loads(line)
+        except (ValueError, RecursionError):  # the latter for brackets in brackets
+            continue
+        if isinstance(content, dict):
+            found.append(content)
+    return found
+
+
+def append_line(file: Path, content: dict[str, Any]) -> None:
+    """Add a line, also after one that is torn.
+
+    Raises:
+        DiskError, OSError: it could not be written; the file is as it was.
+    """
+    before = file.read_bytes() if file.exists() else b""
+    torn = bool(before) and not before.endswith(b"\n")
+    append(file, "\n" * torn + json.dumps(content) + "\n")

@@ -97,3 +97,18 @@ def release(device: torch.device) -> None:
     gc.collect()
     if device.type != "cpu":
         torch.accelerator.memory.empty_cache()
+
+
+def memory_of(device: torch.device) -> int:
+    """Bytes, all together."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_properties(device).total_memory
+    return psutil.virtual_memory().total
+
+
+def memory_in_use(device: torch.device) -> dict[str, float]:
+    """GiB this process holds, and the most it held on the GPU."""
+    report = {"Resources/cpu_mem_gb": psutil.Process().memory_info().rss / 2**30}
+    if device.type == "cuda":
+        report["Resources/peak_gpu_mem_gb"] = torch.cuda.max_memory_allocated(device) / 2**30
+    return report

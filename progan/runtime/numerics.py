@@ -1,5 +1,8 @@
-"""What convolutions and products compute in; weights, norms, statistics and losses stay float32."""
+"""The precision of convolutions and products, and the same bits on every start.
 
+Weights, norms, statistics and losses stay float32."""
+
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -56,3 +59,23 @@ def computing_in(precision: str, device: torch.device) -> Iterator[None]:
     )
     with float32_as("tf32" if precision == "tf32" else "ieee"), bf16:
         yield
+
+
+@contextmanager
+def deterministic(wanted: bool) -> Iterator[None]:
+    """Inside, torch takes algorithms that always sum in the same order, and refuses others.
+
+    Where that is not wanted, cuDNN tries its algorithms at each new shape and takes the fastest:
+    shapes are fixed within a phase, so that this is soon paid back.
+    """
+    cudnn = torch.backends.cudnn
+    before = torch.are_deterministic_algorithms_enabled(), cudnn.benchmark
+    if wanted:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts
+        torch.use_deterministic_algorithms(True)
+    cudnn.benchmark = not wanted
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0])
+        cudnn.benchmark = before[1]

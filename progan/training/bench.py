@@ -17,10 +17,10 @@ from accelerate import Accelerator
 from progan.config.config import Config
 from progan.config.schedule import Phase, fits
 from progan.runtime import memory
+from progan.runtime.device import synchronize
 from progan.runtime.distributed import on_any
 from progan.runtime.errors import UserError
 from progan.runtime.launch import processes_here
-from progan.runtime.machine import synchronize
 from progan.training.build import compiles, make_costs, make_feed, make_loss, make_step
 from progan.training.costs import gflops_per_image, shell
 from progan.training.feed import Batch, Feed

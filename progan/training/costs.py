@@ -13,7 +13,7 @@ from torch.utils.flop_counter import flop_registry
 from progan.config.schedule import Phase, Schedule
 from progan.model.networks import Critic, Generator
 from progan.runtime import memory
-from progan.runtime.machine import synchronize
+from progan.runtime.device import synchronize
 from progan.training.feed import noise
 from progan.training.updates import Loss, critic_gradients, generator_gradients
 

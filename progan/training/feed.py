@@ -12,7 +12,9 @@ from torch import Tensor
 from progan.data.ahead import Ahead
 from progan.data.stream import Stream
 from progan.model.networks import conditions
-from progan.runtime.distributed import pinned, random, share, upload
+from progan.runtime.device import pinned, upload
+from progan.runtime.distributed import share
+from progan.runtime.randomness import random
 from progan.training.augment import DRAWS
 
 

@@ -12,14 +12,17 @@ from accelerate import Accelerator
 from progan.config.config import Config
 from progan.config.schedule import Phase, Schedule
 from progan.data.stream import Stream
+from progan.model.grid import grid, save_png
 from progan.model.networks import Generator
-from progan.model.sampling import generate, grid, grid_layout, save_png
+from progan.model.sampling import generate, grid_layout
 from progan.runs.best import best_path, forget_worse, improved
 from progan.runs.records import METRICS, SECTION, has
 from progan.runs.snapshot import MOST_EXAMPLES, Snapshot, save_snapshot, snapshot_path
-from progan.runs.tracking import Console, Tracker, memory_in_use
+from progan.runs.tracking import Tracker
 from progan.runtime.disk import DiskError
+from progan.runtime.memory import memory_in_use
 from progan.runtime.text import human_time, stamp
+from progan.training.console import Console
 from progan.training.costs import CostModel
 from progan.training.health import signs, variety
 

@@ -3,7 +3,7 @@
 import copy
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -11,10 +11,11 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from progan.config.schedule import ByResolution, Phase, at_resolution
+from progan.config.resolutions import ByResolution, at_resolution
+from progan.config.schedule import Phase
 from progan.model.networks import Critic, Generator
 from progan.runtime import memory
-from progan.runtime.distributed import average, checksum
+from progan.runtime.distributed import average
 from progan.runtime.numerics import computing_in
 from progan.runtime.speeds import chosen
 from progan.training import ema
@@ -199,3 +200,10 @@ class Step:
         tensors = average(self.accelerator, [*grads, *stats.values()])
         means = dict(zip(stats, tensors[len(grads) :], strict=True))
         return tensors[: len(grads)], means
+
+
+def checksum(tensors: Sequence[Tensor]) -> int:
+    """Of float32 tensors bit by bit: the sum of their bits as integers, in whatever order."""
+    sums = [t.detach().contiguous().view(torch.int32).sum() for t in tensors]
+    factors = torch.arange(1, len(sums) + 1, device=sums[0].device)  # which tensor has them counts
+    return int((torch.stack(sums) * factors).sum())

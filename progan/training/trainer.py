@@ -8,17 +8,17 @@ from pathlib import Path
 from accelerate import Accelerator
 
 from progan.config.config import Config
-from progan.config.schedule import Phase, at_resolution
-from progan.data.stream import Images
+from progan.config.resolutions import at_resolution
+from progan.config.schedule import Phase
+from progan.data.dataset import Images
 from progan.metrics.while_training import Gauge
 from progan.runs.checkpoint import Checkpoint, Progress
 from progan.runs.folder import check_progress, write_config
-from progan.runs.tracking import Skipped, Statistics
+from progan.runtime.accelerator import lost_processes_told
 from progan.runtime.distributed import (
     check_same_checkpoints,
     check_same_images,
     check_same_weights,
-    lost_processes_told,
     on_any,
 )
 from progan.runtime.errors import UserError
@@ -28,6 +28,7 @@ from progan.training.build import compiles, make_costs, make_feed, make_loss, ma
 from progan.training.costs import CostModel
 from progan.training.memory_fit import begin_what_fits
 from progan.training.outputs import Outputs
+from progan.training.statistics import Skipped, Statistics
 
 log = logging.getLogger("progan")
 

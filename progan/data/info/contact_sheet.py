@@ -8,9 +8,8 @@ import numpy as np
 from PIL import Image, PngImagePlugin
 
 from progan.data.decode import Square
-from progan.data.info.survey import evenly
 from progan.data.pyramid.format import Pyramid
-from progan.data.sources.source import Source
+from progan.data.sources.source import Source, evenly
 from progan.runtime.disk import write_atomically
 from progan.runtime.errors import UserError
 

@@ -7,18 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from progan.data.info.survey import (
-    Choice,
-    ClassShare,
-    Survey,
-    bad_lines,
-    choose,
-    label_shares,
-    left_out_line,
-    levels_of,
-    plans,
-    unfinished,
-)
+from progan.data.info.prepared import bad_lines, levels_of, unfinished
+from progan.data.info.resolution import Choice, choose, left_out_line
+from progan.data.info.survey import ClassShare, Survey, label_shares, plans
 from progan.data.pyramid.format import Pyramid
 from progan.data.sources.files import ARCHIVES, SUFFIXES
 from progan.data.sources.find import NAMED, Known

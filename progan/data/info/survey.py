@@ -1,31 +1,31 @@
-"""What a source, a pyramid or an unfinished one holds. Nothing is printed or written here."""
+"""What the images of a source are: sizes, kinds, labels, which are bad. Nothing is printed here."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
-from progan.config.schedule import MAX_RESOLUTION, resolutions_to
-from progan.data.decode import BadImage, Box, Content, Square, open_image, read_square, upright_size
-from progan.data.pyramid.format import BAD_FILES, Pyramid
+from progan.data.decode import (
+    ORIENTATION,
+    BadImage,
+    Content,
+    Square,
+    open_image,
+    read_square,
+    upright_size,
+)
 from progan.data.pyramid.plan import Plan, make_plan
-from progan.data.pyramid.writer import read_journal
-from progan.data.sources.source import Source
+from progan.data.sources.source import Source, evenly
 from progan.data.workers import Workers, cores
-from progan.runtime.errors import UserError
 from progan.runtime.progress import progress_bar
 
 HEADERS = 1000  # images whose size is looked at to choose a resolution
-NEARLY_ALL = 100  # all but one in so many
-MAX_BAD = 100  # images that prepare leaves out unless --max-bad says otherwise
 PIECE = 16  # images that a worker looks at before it reports
 FEW = 64  # images are looked at here before workers have even started
 ANY_SIZE = Square(4, 3, "crop", upscale=True)  # what any image that can be used can be made into
-ORIENTATION = 0x0112  # in EXIF
 
 
 class Look(NamedTuple):
@@ -150,87 +150,6 @@ def _sum_up(indices: Sequence[int], looks: list[Look]) -> Survey:
     )
 
 
-def evenly(count: int, most: int) -> list[int]:
-    """At most so many of `count` indices, the first and the last among them."""
-    return np.linspace(0, count - 1, min(count, most)).round().astype(int).tolist()
-
-
-def side_of(size: tuple[int, int], fit: str | Box) -> int:
-    """Of the square that is taken; 0 if the image does not hold it."""
-    if isinstance(fit, str):
-        return min(size) if fit == "crop" else max(size)
-    x, y, side = fit
-    return side if x + side <= size[0] and y + side <= size[1] else 0
-
-
-class Choice(NamedTuple):
-    """A resolution, and which of the images looked at are too small for it, the smallest first."""
-
-    resolution: int
-    too_small: list[int]
-
-
-def choose(
-    sizes: Mapping[int, tuple[int, int]],
-    count: int,
-    fit: str | Box = "crop",
-    max_bad: int = MAX_BAD,
-) -> Choice | None:
-    """The largest power of two up to 1024 that nearly all images have; None if even 4 is not.
-
-    Too small may be one in NEARLY_ALL of those looked at, rounded up, so that one odd image decides
-    nothing; but never half of them, nor more than stand for `max_bad` of all.
-
-    Args:
-        sizes: of the images looked at, by index. count: of all images.
-    """
-    sides = {i: side_of(size, fit) for i, size in sizes.items()}
-    most = min(-(-len(sides) // NEARLY_ALL), max_bad * len(sides) // max(count, 1))
-    for resolution in reversed(resolutions_to(MAX_RESOLUTION)):
-        small = [i for i, side in sides.items() if side < resolution]
-        if len(small) <= most and 2 * len(small) < len(sides):
-            return Choice(resolution, sorted(small, key=lambda i: (sides[i], i)))
-    return None
-
-
-def choose_resolution(source: Source, fit: str | Box, max_bad: int) -> tuple[int, str]:
-    """The largest that nearly all images have, and what there is to say of it. See `choose`.
-
-    UserError if there is none.
-    """
-    seen = survey_headers(source)
-    choice = choose(seen.headers, len(source), fit, max_bad)
-    if choice:
-        r, left_out = choice.resolution, left_out_line(choice, source, seen)
-        looked_at = f"({seen.seen:,} of {len(source):,} looked at)"
-        said = f"{r}x{r} is the largest resolution that nearly all images have {looked_at}"
-        return r, f"{said}; {left_out}" if left_out else said
-    if not seen.sizes:
-        i, why = next(iter(seen.bad.items()))
-        raise UserError(
-            f"{source.name}: none of {seen.seen} images looked at can be read "
-            f"({source.item_name(i)}: {why}); mend or replace them"
-        )
-    size = min(seen.sizes, key=lambda size: side_of(size, fit))
-    lacks, remedy = "are smaller than 4x4", "enlarge them with --allow-upscale --max-resolution 4"
-    if not isinstance(fit, str):
-        x, y, side = fit
-        lacks, remedy = f"do not hold the crop {x},{y},{side}", "take another --crop"
-    raise UserError(
-        f"{source.name}: too many images {lacks} (one has {size[0]}x{size[1]}); remove them, or "
-        f"{remedy}"
-    )
-
-
-def left_out_line(choice: Choice, source: Source, seen: Survey) -> str:
-    """How many images looked at are too small, with the smallest two; nothing if none is."""
-    small = choice.too_small
-    if not small:
-        return ""
-    named = [f"{source.item_name(i)}, {'x'.join(map(str, seen.headers[i]))}" for i in small[:2]]
-    return f"{len(small):,} smaller will be left out ({'; '.join(named + ['…'][: len(small) > 2])})"
-
-
 def plans(source: Source, resolution: int, channels: int) -> tuple[Plan, Plan]:
     """What a pyramid would take with all levels as arrays, and with PNG records."""
     square = Square(resolution, channels, "crop", upscale=True)
@@ -254,46 +173,3 @@ def label_shares(classes: Sequence[str], labels: np.ndarray | None) -> list[Clas
         ClassShare(name, count, count / len(labels))
         for name, count in zip(classes, counts.tolist(), strict=True)
     ]
-
-
-class Level(NamedTuple):
-    resolution: int
-    size: int  # bytes
-    png: bool
-
-
-def levels_of(pyramid: Pyramid) -> list[Level]:
-    """What is on the disk, a level each."""
-    found = []
-    for r in resolutions_to(pyramid.resolution):
-        files = [f for f in pyramid.path.glob(f"{r:04d}.*")]
-        found.append(Level(r, sum(f.stat().st_size for f in files), r in pyramid.meta.png))
-    return found
-
-
-def bad_lines(path: Path) -> list[str]:
-    """`name: reason` of each image that was left out."""
-    try:
-        return (path / BAD_FILES).read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError:
-        return []
-
-
-class Unfinished(NamedTuple):
-    """How far a preparation came: images of how many, bad ones among them, largest level."""
-
-    done: int
-    total: int
-    bad: int
-    resolution: int
-
-
-def unfinished(path: Path) -> Unfinished | None:
-    """Of an interrupted preparation in a folder; None if its journal cannot be read."""
-    first, *entries = read_journal(path) or [None]
-    if not isinstance(first, dict) or not {"total", "resolution"} <= first.keys():
-        return None
-    done = entries[-1]["stop"] if entries else 0
-    return Unfinished(
-        done, first["total"], sum(len(entry["bad"]) for entry in entries), first["resolution"]
-    )

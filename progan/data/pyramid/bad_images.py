@@ -4,7 +4,7 @@ from collections import Counter
 
 import numpy as np
 
-from progan.config.schedule import resolutions_to
+from progan.config.resolutions import resolutions_to
 from progan.data.pyramid.writer import Bad
 from progan.data.sources.source import Source
 from progan.runtime.errors import UserError

@@ -20,7 +20,7 @@ from typing import Self
 import numpy as np
 from PIL import Image
 
-from progan.config.schedule import resolutions_to
+from progan.config.resolutions import resolutions_to
 from progan.data.workers import KILLED, Workers
 from progan.runtime.errors import UserError, brief
 

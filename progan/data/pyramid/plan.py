@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from progan.config.schedule import resolutions_to
+from progan.config.resolutions import resolutions_to
 from progan.data.decode import BadImage, Square
 from progan.data.pyramid.format import FIRST_PNG, size_in_bytes, to_png
 from progan.data.sources.source import Source

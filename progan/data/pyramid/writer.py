@@ -10,7 +10,7 @@ from typing import Any, BinaryIO, Self
 
 import numpy as np
 
-from progan.config.schedule import resolutions_to
+from progan.config.resolutions import resolutions_to
 from progan.data.pyramid.format import BAD_FILES, JOURNAL, VERSION, Meta
 from progan.runtime.disk import write_atomically
 

@@ -114,3 +114,8 @@ def short_name(path: Path) -> str:
     """What a source at `path` is called: its name without the suffixes of archives and arrays."""
     stem = re.sub(r"\.(zip|npy|npz|t[gbx]z2?|tar(\.\w+)?)$", "", path.resolve().name, flags=re.I)
     return re.sub(r"\W+", "-", stem).strip("-")[:40] or "images"
+
+
+def evenly(count: int, most: int) -> list[int]:
+    """At most so many of `count` indices, the first and the last among them."""
+    return np.linspace(0, count - 1, min(count, most)).round().astype(int).tolist()

@@ -1,0 +1,49 @@
+"""The command progan sample."""
+
+from pathlib import Path
+
+import click
+
+from progan.cli.options import DEVICE, PathOption
+from progan.runs.folder import base_name
+from progan.runtime.launch import is_main
+
+
+@click.command()
+@click.argument("source", metavar="RUN|SNAPSHOT", type=PathOption())
+@click.option("--seeds", help="Such as 0-63 or 1,5,8-11. [default: those of training's grids]")
+@click.option("--out", type=PathOption(), metavar="DIR", help="[default: samples-of-RUN]")
+@click.option("--grid", "as_grid", is_flag=True, help="One picture instead of one a seed.")
+@click.option(
+    "--class",
+    "class_name",
+    metavar="K",
+    help="Number or name of a class; of attributes those to have, all others off: Smiling,Male",
+)
+@DEVICE
+def sample(
+    source: Path,
+    seeds: str | None,
+    out: Path | None,
+    as_grid: bool,
+    class_name: str | None,
+    device: str,
+) -> None:
+    """Make images from the averaged generator of a run (its newest snapshot) or a snapshot file.
+
+    A seed always gives the same image. A run with classes makes one of each class for a seed, in
+    a grid a row a class. A run with attributes gives each seed those of an image of the data.
+    """
+    from progan.cli.options import parse_seeds
+    from progan.runs.samples import write_samples
+    from progan.runs.snapshot import find_snapshot, load_snapshot
+    from progan.runtime.device import take_device
+
+    if not is_main():
+        return
+    numbers = None if seeds is None else parse_seeds(seeds)
+    where = take_device(device)
+    snapshot = load_snapshot(find_snapshot(source))
+    out = out or Path(f"samples-of-{base_name(source.resolve())}")
+    for line in write_samples(snapshot, numbers, class_name, out, as_grid, where):
+        click.echo(line)

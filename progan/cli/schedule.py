@@ -1,0 +1,29 @@
+"""The command progan schedule."""
+
+from pathlib import Path
+
+import click
+
+from progan.cli.options import CONFIG, OVERRIDES, PathOption
+from progan.config.load import load_config
+
+
+@click.command()
+@CONFIG
+@OVERRIDES
+@click.option(
+    "--plot",
+    "plot_file",
+    type=PathOption(),
+    metavar="FILE.png",
+    help="Draw resolution, alpha, batch size and rates over images shown.",
+)
+def schedule(config_name: str | None, overrides: tuple[str, ...], plot_file: Path | None) -> None:
+    """Print the phases of a schedule, and plot it over images shown."""
+    from progan.cli.phases import phase_table, plot
+
+    made = load_config(config_name, list(overrides)).make_schedule()
+    click.echo(phase_table(made))
+    if plot_file:
+        plot(made, plot_file)
+        click.echo(f"plotted in {plot_file}")

@@ -1,0 +1,24 @@
+"""Resolutions, powers of two from 4 to 1024, and values that depend on them."""
+
+from collections.abc import Mapping
+from typing import TypeVar
+
+START_RESOLUTION = 4
+MAX_RESOLUTION = 1024
+
+
+def resolutions_to(resolution: int) -> list[int]:
+    """The powers of two from 4 to `resolution`: of networks, of schedules, of prepared data."""
+    return [2**k for k in range(2, resolution.bit_length())]
+
+
+T = TypeVar("T")
+ByResolution = T | Mapping[int, T]
+"""One value for all resolutions, or a map `{4: 128, 64: 32}`: each holds from its key upward."""
+
+
+def at_resolution(value: ByResolution[T], resolution: int) -> T:
+    """The value that holds at a resolution. A map must have a key at or below it."""
+    if not isinstance(value, Mapping):
+        return value
+    return value[max(key for key in value if key <= resolution)]

@@ -1,0 +1,81 @@
+"""The largest resolution that nearly all images have."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from progan.config.resolutions import MAX_RESOLUTION, resolutions_to
+from progan.data.decode import Box, side_of
+from progan.data.info.survey import Survey, survey_headers
+from progan.data.sources.source import Source
+from progan.runtime.errors import UserError
+
+NEARLY_ALL = 100  # all but one in so many
+MAX_BAD = 100  # images that prepare leaves out unless --max-bad says otherwise
+
+
+class Choice(NamedTuple):
+    """A resolution, and which of the images looked at are too small for it, the smallest first."""
+
+    resolution: int
+    too_small: list[int]
+
+
+def choose(
+    sizes: Mapping[int, tuple[int, int]],
+    count: int,
+    fit: str | Box = "crop",
+    max_bad: int = MAX_BAD,
+) -> Choice | None:
+    """The largest power of two up to 1024 that nearly all images have; None if even 4 is not.
+
+    Too small may be one in NEARLY_ALL of those looked at, rounded up, so that one odd image decides
+    nothing; but never half of them, nor more than stand for `max_bad` of all.
+
+    Args:
+        sizes: of the images looked at, by index. count: of all images.
+    """
+    sides = {i: side_of(size, fit) for i, size in sizes.items()}
+    most = min(-(-len(sides) // NEARLY_ALL), max_bad * len(sides) // max(count, 1))
+    for resolution in reversed(resolutions_to(MAX_RESOLUTION)):
+        small = [i for i, side in sides.items() if side < resolution]
+        if len(small) <= most and 2 * len(small) < len(sides):
+            return Choice(resolution, sorted(small, key=lambda i: (sides[i], i)))
+    return None
+
+
+def choose_resolution(source: Source, fit: str | Box, max_bad: int) -> tuple[int, str]:
+    """The largest that nearly all images have, and what there is to say of it. See `choose`.
+
+    UserError if there is none.
+    """
+    seen = survey_headers(source)
+    choice = choose(seen.headers, len(source), fit, max_bad)
+    if choice:
+        r, left_out = choice.resolution, left_out_line(choice, source, seen)
+        looked_at = f"({seen.seen:,} of {len(source):,} looked at)"
+        said = f"{r}x{r} is the largest resolution that nearly all images have {looked_at}"
+        return r, f"{said}; {left_out}" if left_out else said
+    if not seen.sizes:
+        i, why = next(iter(seen.bad.items()))
+        raise UserError(
+            f"{source.name}: none of {seen.seen} images looked at can be read "
+            f"({source.item_name(i)}: {why}); mend or replace them"
+        )
+    size = min(seen.sizes, key=lambda size: side_of(size, fit))
+    lacks, remedy = "are smaller than 4x4", "enlarge them with --allow-upscale --max-resolution 4"
+    if not isinstance(fit, str):
+        x, y, side = fit
+        lacks, remedy = f"do not hold the crop {x},{y},{side}", "take another --crop"
+    raise UserError(
+        f"{source.name}: too many images {lacks} (one has {size[0]}x{size[1]}); remove them, or "
+        f"{remedy}"
+    )
+
+
+def left_out_line(choice: Choice, source: Source, seen: Survey) -> str:
+    """How many images looked at are too small, with the smallest two; nothing if none is."""
+    small = choice.too_small
+    if not small:
+        return ""
+    named = [f"{source.item_name(i)}, {'x'.join(map(str, seen.headers[i]))}" for i in small[:2]]
+    return f"{len(small):,} smaller will be left out ({'; '.join(named + ['…'][: len(small) > 2])})"

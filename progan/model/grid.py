@@ -1,0 +1,31 @@
+"""Pictures of many images in a grid."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from progan.runtime.disk import write_atomically
+
+SMALLEST_CELL = 64  # grids show smaller images enlarged, pixel by pixel, so that one can see them
+
+
+def grid(images: np.ndarray, columns: int) -> np.ndarray:
+    """uint8 [N, C, r, r] -> one image [C, rows * cell, columns * cell] with cells of 64 or more."""
+    n, c, r, _ = images.shape
+    zoom = max(1, SMALLEST_CELL // r)
+    rows = -(-n // columns)
+    canvas = np.zeros((rows * columns, c, r, r), np.uint8)
+    canvas[:n] = images
+    canvas = canvas.reshape(rows, columns, c, r, r).transpose(2, 0, 3, 1, 4)
+    canvas = canvas.reshape(c, rows * r, columns * r)
+    return canvas.repeat(zoom, axis=1).repeat(zoom, axis=2)
+
+
+def save_png(image: np.ndarray, path: Path) -> None:
+    """uint8 [C, H, W] with 1 or 3 channels, written whole or not at all."""
+    pixels = image[0] if len(image) == 1 else image.transpose(1, 2, 0)
+    data = io.BytesIO()
+    Image.fromarray(pixels).save(data, format="PNG")
+    write_atomically(path, lambda temporary: temporary.write_bytes(data.getvalue()))

@@ -1,0 +1,95 @@
+"""Samples of a snapshot as files, by seed and class."""
+
+import re
+from collections.abc import Iterator, Sequence
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from progan.model.grid import grid, save_png
+from progan.model.sampling import BATCH, Labels, example_rows, generate, grid_layout
+from progan.runs.snapshot import Snapshot
+from progan.runtime.errors import UserError, nearest
+from progan.runtime.text import stamp
+
+MOST_COLUMNS = 16
+
+
+def label_index(name: str, snapshot: Snapshot) -> int:
+    """The class or attribute of a name or number.
+
+    Raises:
+        UserError: the snapshot has no labels, or not this one.
+    """
+    names = snapshot.classes
+    if not names:
+        raise UserError("--class: this snapshot was trained without labels (data.labels)")
+    if name in names:
+        return names.index(name)
+    if re.fullmatch(r"\d{1,9}", name) and int(name) < len(names):
+        return int(name)
+    kind = "classes" if snapshot.examples is None else "attributes"
+    listing = ", ".join(f"{i} {known}" for i, known in enumerate(names))
+    raise UserError(f"--class '{name}' is unknown{nearest(name, names)}; {kind}: {listing}")
+
+
+def labels_to_make(
+    snapshot: Snapshot, seeds: Sequence[int], class_name: str | None
+) -> dict[str, Labels | None]:
+    """Labels of all seeds, once for each class, under the ending of their files' names."""
+    if snapshot.examples is None:
+        named = class_name is not None
+        classes = [label_index(class_name, snapshot)] if named else range(len(snapshot.classes))
+        return {f"-class{k:03d}": [k] * len(seeds) for k in classes} or {"": None}
+    if class_name is None:
+        return {"": example_rows(seeds, snapshot.examples)}
+    present = sorted({label_index(name.strip(), snapshot) for name in class_name.split(",")})
+    row = np.zeros(len(snapshot.classes), np.uint8)
+    row[present] = 1
+    return {"-class" + "-".join(f"{k:03d}" for k in present): np.tile(row, (len(seeds), 1))}
+
+
+def write_samples(
+    snapshot: Snapshot,
+    seeds: list[int] | None,
+    class_name: str | None,
+    out: Path,
+    as_grid: bool,
+    device: torch.device,
+) -> Iterator[str]:
+    """One PNG a seed (and class), or one grid; yields what to tell the user.
+
+    `seeds=None`: those of training's grid, which the grid then equals.
+    """
+    default_seeds, _, columns = grid_layout(
+        snapshot.resolution, len(snapshot.classes), snapshot.examples
+    )
+    seeds = seeds or list(dict.fromkeys(default_seeds))
+    made_of = labels_to_make(snapshot, seeds, class_name)
+    if len(made_of) > 1 and len(seeds) <= MOST_COLUMNS:
+        columns = len(seeds)  # a row a class
+    labels = np.concatenate(list(made_of.values())) if snapshot.classes else None
+    names = [f"seed{seed:04d}{ending}" for ending in made_of for seed in seeds]
+    seeds = seeds * len(made_of)
+
+    G = snapshot.G.to(device)
+    starts = range(0, len(seeds), BATCH)
+    batches = (slice(i, i + BATCH) for i in tqdm(starts, unit="batch", disable=None, leave=False))
+    made = (
+        generate(
+            G, seeds[b], None if labels is None else labels[b], snapshot.resolution, snapshot.alpha
+        )
+        for b in batches
+    )
+    size = f"{snapshot.resolution}x{snapshot.resolution}"
+    if as_grid:
+        path = out / f"grid-{stamp(snapshot.nimg)}.png"
+        save_png(grid(np.concatenate(list(made)), min(columns, len(seeds))), path)
+        yield f"{len(seeds)} images of {size} in {path}"
+        return
+    for name, image in zip(names, chain.from_iterable(made), strict=True):
+        save_png(image, out / f"{name}.png")
+    yield f"{len(seeds)} images of {size} in {out}"

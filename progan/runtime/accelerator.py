@@ -1,0 +1,135 @@
+"""Meeting the other processes, and what is said where one does not come."""
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from datetime import timedelta
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import InitProcessGroupKwargs, ProjectConfiguration, patch_environment
+
+from progan.runtime.errors import LostProcessError, UserError, brief
+from progan.runtime.launch import processes, restarts, should_be_more
+from progan.runtime.text import printable
+from progan.runtime.watch import WatchedAccelerator
+
+TORCHRUN = "launch with torchrun --nproc_per_node N -m progan train …"
+# What torch says where another process does not answer.
+LOST = re.compile("timed? ?out|connection (closed|reset|refused)|broken pipe|peer", re.IGNORECASE)
+MARGIN = timedelta(minutes=1)  # after which torch ends what our own watch has not
+
+
+@contextmanager
+def lost_processes_told(
+    accelerator: Accelerator, timeout_minutes: float, newest: Callable[[], Path | str]
+) -> Iterator[None]:
+    """Raises LostProcessError in place of what torch says where another process does not answer.
+
+    newest: tells where to go on from.
+    """
+
+    def message(why: str) -> str:
+        return (
+            f"another process has ended or hangs ({why}); run.timeout is {timeout_minutes:g} "
+            f"minutes. Start again to go on from {printable(str(newest()))}"
+        )
+
+    accelerator.farewell = lambda: message("no answer")
+    try:
+        yield
+    except RuntimeError as error:
+        if accelerator.num_processes == 1 or not LOST.search(str(error)):
+            raise
+        raise LostProcessError(message(brief(error))) from error
+
+
+@contextmanager
+def failed_start_told(timeout_minutes: float) -> Iterator[None]:
+    """Raises UserError in place of what torch and Accelerate say where processes do not meet."""
+    try:
+        yield
+    except torch.distributed.DistError as error:
+        raise LostProcessError(
+            f"another process has not come within {timeout_minutes:g} minutes, or has ended "
+            f"({brief(error)}); start again"
+        ) from error
+    except NotImplementedError as error:
+        if "NCCL_P2P_DISABLE" not in str(error):
+            raise
+        raise UserError(
+            "with this driver several GPUs of the RTX 40 series cannot reach each other's memory; "
+            "set NCCL_P2P_DISABLE=1 and NCCL_IB_DISABLE=1 in the environment, or install driver "
+            "550.40.07 or later"
+        ) from error
+
+
+def join_again(backend: str, timeout: timedelta) -> None:
+    """Meets the processes that torchrun has started again.
+
+    On one machine torchrun's store still has the addresses of those that have ended
+    (pytorch#135712), so each start takes names of its own in it.
+    """
+    store, rank, count = next(torch.distributed.rendezvous("env://"))
+    store = torch.distributed.PrefixStore(f"start {restarts()}", store)
+    torch.distributed.init_process_group(
+        backend, timeout=timeout, store=store, rank=rank, world_size=count
+    )
+
+
+def process_group(timeout_minutes: float, on_gpu: bool) -> list[InitProcessGroupKwargs]:
+    """How several processes meet, for Accelerate; nothing for one. Restarted ones have then met."""
+    if processes() == 1:
+        return []
+    # Gloo beside NCCL, so that `on_any` need not wait for the GPU.
+    backend = "cuda:nccl,cpu:gloo" if on_gpu and torch.cuda.is_available() else "gloo"
+    timeout = timedelta(minutes=timeout_minutes) + MARGIN
+    if restarts() and not torch.distributed.is_initialized():
+        join_again(backend, timeout)
+    return [InitProcessGroupKwargs(backend=backend, timeout=timeout)]
+
+
+def make_accelerator(
+    run_dir: Path,
+    tracker: str | None,
+    timeout_minutes: float = 10,
+    device: torch.device | None = None,
+) -> Accelerator:
+    """Joins the other processes.
+
+    Args:
+        timeout_minutes: how long a process waits for another before it gives up.
+        device: where to compute; `None`: on a GPU if there is one. Of one with no number, each of
+            several processes takes its own.
+
+    Raises:
+        UserError: the launcher started several processes and Accelerate joined fewer. (It would
+            train each alone, without a word, into the same folder.) Or they do not meet.
+    """
+    if should_be_more():
+        raise UserError(f"accelerate was asked for several processes and started one; {TORCHRUN}")
+    on_gpu = torch.accelerator.is_available() and (device is None or device.type != "cpu")
+    # With several processes Accelerate numbers the devices itself.
+    chosen = device is not None and processes() == 1
+    with (
+        failed_start_told(timeout_minutes),
+        patch_environment(accelerate_torch_device=device) if chosen else nullcontext(),
+    ):
+        accelerator = WatchedAccelerator(
+            60 * timeout_minutes,
+            lambda: (
+                f"another process has ended or hangs: no answer for {timeout_minutes:g} minutes; "
+                "start again"
+            ),
+            log_with=tracker,
+            project_config=ProjectConfiguration(str(run_dir), logging_dir=str(run_dir)),
+            cpu=not on_gpu,  # else torchrun's CPU processes stay alone
+            kwargs_handlers=process_group(timeout_minutes, on_gpu),
+        )
+    if accelerator.num_processes != processes():
+        raise UserError(
+            f"{processes()} processes were started, but {accelerator.num_processes} joined; "
+            f"{TORCHRUN}"
+        )
+    return accelerator
