@@ -281,7 +281,7 @@ def test_lazy_penalty_counts_in_part(here, quick):
 
 
 def test_noise_is_images_of_the_config(here):
-    """Reference: `data.stream.Images`: uint8 [n, C, r, r], labels in the classes; the same noise
+    """Reference: `data.dataset.Dataset`: uint8 [n, C, r, r], labels in the classes; the same noise
     however it is read, and neither black nor constant."""
     config = load_config(None, ["network.channels=1", "data.labels=true", "network.resolution=32"])
     data = bench.Noise(config)

@@ -286,7 +286,7 @@ def test_a_read_is_seen(monkeypatch, read):
 
 
 class Drawn:
-    """Random images in memory with attributes, or classes (see `data.stream.Images`)."""
+    """Random images in memory with attributes, or classes (see `data.dataset.Dataset`)."""
 
     title = identity = "drawn"
     count, channels, resolution = 24, 3, 8

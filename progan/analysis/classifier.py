@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from progan.data.dataset import Images
+from progan.data.dataset import Dataset
 from progan.runtime.errors import UserError
 from progan.runtime.numerics import float32_as
 from progan.runtime.progress import progress_bar
@@ -134,7 +134,7 @@ def scaled(pixels: Tensor) -> Tensor:
 
 
 def train(
-    data: Images,
+    data: Dataset,
     resolution: int,
     *,
     mirror: bool = False,
@@ -188,7 +188,7 @@ def split(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def read(
-    data: Images, resolution: int, indices: np.ndarray, flips: np.ndarray | None = None
+    data: Dataset, resolution: int, indices: np.ndarray, flips: np.ndarray | None = None
 ) -> Tensor:
     """uint8 [n, C, r, r], those of `flips` mirrored."""
     images = data.read(indices, resolution)

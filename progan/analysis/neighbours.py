@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from progan.data.dataset import Images
+from progan.data.dataset import Dataset
 from progan.data.decode import box_levels
 from progan.metrics.evaluate import batch_size
 from progan.metrics.inception import Inception
@@ -34,7 +34,7 @@ class Originals:
         UserError: there are fewer than two, so that none has a neighbour.
     """
 
-    data: Images
+    data: Dataset
     mirror: bool
     device: torch.device | str = "cpu"
     say: Say = None

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from progan.analysis.neighbours import Comparison
-from progan.data.dataset import Images
+from progan.data.dataset import Dataset
 from progan.data.decode import box_levels
 from progan.model.grid import SMALLEST_CELL
 
@@ -33,7 +33,7 @@ def draw(
     seeds: Sequence[int],
     samples: np.ndarray,
     blocks: Sequence[Block],
-    data: Images,
+    data: Dataset,
 ) -> np.ndarray:
     """Samples uint8 [S, C, r, r] and the data's images at r: uint8 [3, H, W].
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from progan.analysis.balance import Row
     from progan.analysis.classifier import Classifier
-    from progan.data.dataset import Images
+    from progan.data.dataset import Dataset
     from progan.runs.snapshot import Snapshot
 
 FEWEST, MOST = 100, 1_000_000
@@ -87,7 +87,7 @@ def balance(
         click.echo(f"all figures in {json_file}")
 
 
-def classifier_for(snapshot: "Snapshot", images: "Images", device: "torch.device") -> "Classifier":
+def classifier_for(snapshot: "Snapshot", images: "Dataset", device: "torch.device") -> "Classifier":
     """Trained at the resolution to compare at, on the device that the generator is now on, too."""
     from progan.analysis.classifier import FINEST, train
 
@@ -98,7 +98,7 @@ def classifier_for(snapshot: "Snapshot", images: "Images", device: "torch.device
     return train(images, min(FINEST, resolution), mirror=mirror, device=device, say=say)
 
 
-def samples_of(snapshot: "Snapshot", images: "Images", num: int) -> Iterator["Tensor"]:
+def samples_of(snapshot: "Snapshot", images: "Dataset", num: int) -> Iterator["Tensor"]:
     """Batches uint8 [n, C, r, r] of the snapshot's generator, so many images in all."""
     from progan.metrics.evaluate import batch_size
     from progan.metrics.inputs import Fakes
@@ -135,7 +135,7 @@ def write(
     json_file: Path,
     file: Path,
     snapshot: "Snapshot",
-    images: "Images",
+    images: "Dataset",
     classifier: "Classifier",
     num: int,
     rows: list["Row"],

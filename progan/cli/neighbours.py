@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
 
-    from progan.data.dataset import Images
+    from progan.data.dataset import Dataset
     from progan.metrics.inception import Inception
     from progan.model.sampling import Labels
     from progan.runs.snapshot import Snapshot
@@ -92,7 +92,7 @@ def neighbours(
 def picture_of(
     title: str,
     snapshot: "Snapshot",
-    images: "Images",
+    images: "Dataset",
     seeds: list[int],
     inception: Path | None,
     cache: Path | None,

@@ -18,7 +18,7 @@ from progan.runtime.errors import UserError
 from progan.runtime.launch import is_main, processes, started
 
 if TYPE_CHECKING:
-    from progan.data.dataset import Images
+    from progan.data.dataset import Dataset
     from progan.training.trainer import Trainer
 
 
@@ -209,7 +209,7 @@ def start(
         sys.exit(130)
 
 
-def tell_data(config: Config, data: "Images") -> None:
+def tell_data(config: Config, data: "Dataset") -> None:
     click.echo(f"{data.count:,} images of {config.data.source}")
     if config.data.labels:
         kind = "attributes" if data.labels.ndim == 2 else "classes"

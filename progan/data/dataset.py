@@ -5,7 +5,7 @@ from typing import Protocol
 import numpy as np
 
 
-class Images(Protocol):
+class Dataset(Protocol):
     """What can be streamed: a prepared `Pyramid`, or `Live` images.
 
     title: for messages. labels: int64 [N] (indices into classes), uint8 [N, K] of 0 and 1 (the

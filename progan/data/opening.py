@@ -6,7 +6,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 from progan.config.config import Config, DataConfig
-from progan.data.dataset import Images
+from progan.data.dataset import Dataset
 from progan.data.decode import Square
 from progan.data.live import Live
 from progan.data.pyramid.format import Pyramid, is_pyramid
@@ -18,7 +18,7 @@ from progan.runtime.cache import lock
 from progan.runtime.errors import LabelError, UserError
 
 
-def open_data(config: Config, download: bool, say: Callable[[str], None]) -> Images:
+def open_data(config: Config, download: bool, say: Callable[[str], None]) -> Dataset:
     """The images that `data.source` names, prepared now unless that has been done.
 
     Raises:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from progan.data.ahead import AHEAD, Ahead
-from progan.data.dataset import Images
+from progan.data.dataset import Dataset
 from progan.runtime import memory
 from progan.runtime.device import pinned, upload
 from progan.runtime.distributed import share
@@ -50,7 +50,7 @@ class Stream:
 
     def __init__(
         self,
-        data: Images,
+        data: Dataset,
         *,
         seed: int,
         mirror: bool = False,

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from progan.data.dataset import Images
+from progan.data.dataset import Dataset
 from progan.data.stream import Stream
 from progan.model.networks import Generator, conditions, quantized
 from progan.runtime.numerics import float32_as
@@ -22,7 +22,7 @@ class Fakes:
     """
 
     G: Generator
-    data: Images
+    data: Dataset
     resolution: int
     alpha: float | None
     full: int
@@ -54,7 +54,7 @@ class Reals:
     many are passed over.
     """
 
-    data: Images
+    data: Dataset
     resolution: int
     mirror: bool
     device: torch.device

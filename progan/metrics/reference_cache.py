@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from progan.data.dataset import Images
+from progan.data.dataset import Dataset
 from progan.data.pyramid.format import Pyramid
 from progan.runtime.cache import cache_folder
 from progan.runtime.disk import DiskError, write_atomically
@@ -19,7 +19,7 @@ VERSION = 1  # of the protocols: other numbers must not meet what is kept by the
 class Kept:
     """Arrays by name, of one data set at one resolution; may be deleted at any time."""
 
-    def __init__(self, cache: Path | None, data: Images, resolution: int, mirror: bool):
+    def __init__(self, cache: Path | None, data: Dataset, resolution: int, mirror: bool):
         made_from = data.meta.made_from if isinstance(data, Pyramid) else ""
         what = f"{VERSION} {data.identity} {made_from} {data.channels} {resolution} {mirror}"
         name = hashlib.sha256(what.encode()).hexdigest()[:16]

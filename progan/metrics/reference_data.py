@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from progan.config.config import Config, DataConfig
-from progan.data.dataset import Images
+from progan.data.dataset import Dataset
 from progan.data.opening import open_data
 from progan.data.pyramid.format import is_pyramid
 from progan.data.sources.find import NAMED, is_missing
@@ -33,7 +33,7 @@ def open_beside(
     data: str | None,
     say: Callable[[str], None],
     labels: bool = False,
-) -> Images:
+) -> Dataset:
     """The images that a snapshot is compared with, prepared as its run's.
 
     Args:
@@ -95,7 +95,7 @@ def with_data(file: Path, config: Config, data: str | None, labels: bool) -> Con
     return config.model_copy(update={"data": config.data.model_copy(update=changes)})
 
 
-def check_labels(snapshot: Snapshot, images: Images) -> None:
+def check_labels(snapshot: Snapshot, images: Dataset) -> None:
     """Raises UserError unless the data has the labels that the generator knows."""
     of_attributes = images.labels is not None and images.labels.ndim == 2
     if images.classes != snapshot.classes or of_attributes != (snapshot.examples is not None):

@@ -7,7 +7,7 @@ from pathlib import Path
 from accelerate import Accelerator
 
 from progan.config.config import Config
-from progan.data.dataset import Images
+from progan.data.dataset import Dataset
 from progan.metrics.evaluate import Evaluation, Stopped
 from progan.metrics.inception import loader
 from progan.metrics.inputs import Fakes, Reals
@@ -24,7 +24,7 @@ class Gauge:
         UserError: a metric of the config cannot be had here; told before training starts.
     """
 
-    def __init__(self, config: Config, data: Images, G_ema: Generator, accelerator: Accelerator):
+    def __init__(self, config: Config, data: Dataset, G_ema: Generator, accelerator: Accelerator):
         self.every = config.run.metrics
         self.data = data
         self.G_ema = G_ema

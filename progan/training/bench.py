@@ -52,7 +52,7 @@ class Figures:
 
 
 class Noise:
-    """Images from memory, in place of a data set (see `data.stream.Images`)."""
+    """Images from memory, in place of a data set (see `data.dataset.Dataset`)."""
 
     def __init__(self, config: Config):
         self.title = self.identity = "noise"

@@ -6,7 +6,7 @@ from accelerate import Accelerator
 
 from progan.config.config import Config
 from progan.config.schedule import Phase, Schedule
-from progan.data.dataset import Images
+from progan.data.dataset import Dataset
 from progan.data.stream import Stream
 from progan.model.networks import Critic, Generator
 from progan.runtime import memory
@@ -21,7 +21,7 @@ from progan.training.step import Step
 from progan.training.updates import Loss
 
 
-def make_feed(config: Config, data: Images, accelerator: Accelerator) -> Feed:
+def make_feed(config: Config, data: Dataset, accelerator: Accelerator) -> Feed:
     """What this process's updates consume."""
     stream = Stream(
         data,

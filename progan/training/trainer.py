@@ -10,7 +10,7 @@ from accelerate import Accelerator
 from progan.config.config import Config
 from progan.config.resolutions import at_resolution
 from progan.config.schedule import Phase
-from progan.data.dataset import Images
+from progan.data.dataset import Dataset
 from progan.metrics.while_training import Gauge
 from progan.runs.checkpoint import Checkpoint, Progress
 from progan.runs.folder import check_progress, write_config
@@ -47,7 +47,7 @@ class Trainer:
     def __init__(
         self,
         config: Config,
-        data: Images,
+        data: Dataset,
         run_dir: Path,
         accelerator: Accelerator,
         stop: StopRequest,
