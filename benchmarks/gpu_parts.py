@@ -228,8 +228,8 @@ def gradients(step: Step, feed: Feed, phase: Phase) -> dict[str, list[Tensor]]:
     step.at(nimg)
     step.penalty_due = True
     found = {
-        "D": step.of_critic(feed.critic(nimg, n, phase.resolution))[0],
-        "G": step.of_generator(feed.generator(nimg, n))[0],
+        "D": step.of_critic(feed.critic_batch(nimg, n, phase.resolution))[0],
+        "G": step.of_generator(feed.generator_batch(nimg, n))[0],
     }
     return {name: [grad.cpu() for grad in grads] for name, grads in found.items()}
 
@@ -317,11 +317,11 @@ def train(step: Step, feed: Feed, phase: Phase, steps: int) -> float:
     for i in range(steps):
         step.at(nimg)
         start = time.perf_counter()
-        for_critic = feed.critic(nimg + i * n, n, phase.resolution)
-        for_generator = feed.generator(nimg + i * n, n)
+        for_critic = feed.critic_batch(nimg + i * n, n, phase.resolution)
+        for_generator = feed.generator_batch(nimg + i * n, n)
         seconds += time.perf_counter() - start
-        step.critic(for_critic)
-        step.generator(for_generator)
+        step.update_critic(for_critic)
+        step.update_generator(for_generator)
         step.average()
     return seconds
 

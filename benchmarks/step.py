@@ -157,8 +157,8 @@ def make_ours(
 
     def run() -> None:
         step.at((phase.start_nimg + phase.end_nimg) // 2)
-        step.critic(critic)
-        step.generator(generator)
+        step.update_critic(critic)
+        step.update_generator(generator)
         step.average()
 
     return run, phase.batch_size

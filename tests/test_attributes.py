@@ -66,7 +66,7 @@ def sample(*arguments: object) -> None:
 def test_reals_come_with_their_own_rows(pyramid):
     """Reference: the data's rows at the indices of the stream, as float32; fakes share them."""
     stream = Stream(pyramid, seed=3)
-    batch = Feed(stream, seed=3, z_dim=2, c_dim=5).critic(17, 12, 4)
+    batch = Feed(stream, seed=3, z_dim=2, c_dim=5).critic_batch(17, 12, 4)
     assert batch.c.dtype == torch.float32
     np.testing.assert_array_equal(batch.c.numpy(), pyramid.labels[stream.at(17, 12)[0]])
 
@@ -78,7 +78,7 @@ def test_processes_share_rows(pyramid, processes):
     def feed(rank: int, of: int) -> Feed:
         return Feed(Stream(pyramid, seed=3, rank=rank, processes=of), seed=3, z_dim=2, c_dim=5)
 
-    for draw in (lambda f: f.critic(40, 8, 8), lambda f: f.generator(40, 8)):
+    for draw in (lambda f: f.critic_batch(40, 8, 8), lambda f: f.generator_batch(40, 8)):
         parts = [draw(feed(rank, processes)).c for rank in range(processes)]
         assert torch.equal(torch.cat(parts), draw(feed(0, 1)).c)
 
@@ -86,7 +86,7 @@ def test_processes_share_rows(pyramid, processes):
 def test_generator_draws_whole_rows_with_the_shares_of_the_data(pyramid):
     """Reference: counts of combinations in the data, within five standard errors over 3,000 draws.
     Attributes drawn each by itself would make combinations that no image has."""
-    c = Feed(Stream(pyramid, seed=0), seed=0, z_dim=2, c_dim=5).generator(0, 3000).c
+    c = Feed(Stream(pyramid, seed=0), seed=0, z_dim=2, c_dim=5).generator_batch(0, 3000).c
     drawn = Counter(map(tuple, c.int().tolist()))
     data = Counter(map(tuple, pyramid.labels.tolist()))
     assert drawn.keys() == data.keys()

@@ -283,7 +283,7 @@ def feed(stream):
 
 def test_feed_without_augmentation_is_as_ever(feed):
     """Reference: the same batches, bit for bit, but for the draws; without it there are none."""
-    for update in (lambda f: f.critic(40, 8, 8), lambda f: f.generator(40, 8)):
+    for update in (lambda f: f.critic_batch(40, 8, 8), lambda f: f.generator_batch(40, 8)):
         off, on = update(feed(False)), update(feed())
         assert off.real_draws is None and off.fake_draws is None
         for name in ("z", "c", "reals", "mix"):
@@ -296,7 +296,7 @@ def test_draws_never_meet(feed):
     several batch sizes, have draws of their own; all are uniform in [0, 1)."""
     sets = []
     for nimg in range(20, 40):
-        critic, generator = feed().critic(nimg, 4, 8), feed().generator(nimg, 4)
+        critic, generator = feed().critic_batch(nimg, 4, 8), feed().generator_batch(nimg, 4)
         assert generator.real_draws is None
         sets += [critic.real_draws, critic.fake_draws, generator.fake_draws]
     draws = torch.stack(sets)
@@ -304,7 +304,7 @@ def test_draws_never_meet(feed):
     assert len(draws.unique()) > 0.999 * draws.numel()
     assert draws.min() >= 0 and draws.max() < 1
     assert abs(draws.mean().item() - 0.5) < 5 / (12 * draws.numel()) ** 0.5
-    again = feed().generator(39, 4).fake_draws
+    again = feed().generator_batch(39, 4).fake_draws
     assert torch.equal(again, draws[-1]), "a position is always the same"
 
 

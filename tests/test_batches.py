@@ -63,7 +63,7 @@ def test_processes_share_the_global_batch(pyramid, stream, processes):
         reader = stream(pyramid, rank=rank, processes=of)
         return Feed(reader, seed=3, z_dim=5, c_dim=2, augmented=True)
 
-    for draw in (lambda f: f.critic(40, 8, 8), lambda f: f.generator(40, 8)):
+    for draw in (lambda f: f.critic_batch(40, 8, 8), lambda f: f.generator_batch(40, 8)):
         whole = draw(feed(0, 1))
         parts = [draw(feed(rank, processes)) for rank in range(processes)]
         for name in ("z", "c", "reals", "mix", "real_draws", "fake_draws"):
@@ -113,7 +113,7 @@ def test_what_is_drawn_ahead_is_what_the_seed_means(pyramid, stream):
     resolutions and jumps included."""
     feed = Feed(stream(pyramid), seed=3, z_dim=5, c_dim=2, augmented=True)
     for nimg, n, r in STEPS:
-        critic, generator = feed.critic(nimg, n, r), feed.generator(nimg, n)
+        critic, generator = feed.critic_batch(nimg, n, r), feed.generator_batch(nimg, n)
         draw, augment = drawn(3, nimg), drawn(6, 2 * nimg)
         expected = {"z": draw.standard_normal((n, 5), dtype=np.float32)}
         expected["mix"] = draw.random(n, dtype=np.float32)
@@ -148,8 +148,8 @@ def test_only_a_first_batch_is_drawn_while_the_caller_waits(pyramid, stream, mon
     monkeypatch.setattr(batches, "random", noted)
     feed = Feed(stream(pyramid), seed=3, z_dim=5, c_dim=0)
     for nimg, n, r in [(0, 8, 8), (8, 8, 8), (16, 8, 8), (24, 4, 16), (28, 4, 16), (100, 4, 16)]:
-        feed.critic(nimg, n, r)
-        feed.generator(nimg, n)
+        feed.critic_batch(nimg, n, r)
+        feed.generator_batch(nimg, n)
     feed.stream.threads.shutdown()
     for name in ("critic", "generator"):
         assert [position for stream, position in waited if stream == name] == [0, 24, 100]
@@ -178,8 +178,8 @@ def test_the_caller_pins_nothing(pyramid, stream, monkeypatch):
     reader = stream(pyramid, device="cuda", device_cache=False)
     feed = Feed(reader, seed=3, z_dim=5, c_dim=2, augmented=True)
     for nimg in (0, 8, 16, 24):
-        feed.critic(nimg, 8, 8)
-        feed.generator(nimg, 8)
+        feed.critic_batch(nimg, 8, 8)
+        feed.generator_batch(nimg, 8)
         if not nimg:
             of_first = sum(in_main)
     reader.threads.shutdown(cancel_futures=True)  # before the real pinning is back
@@ -197,7 +197,10 @@ def test_a_failure_while_drawing_ahead_reaches_the_caller(pyramid, stream, monke
 
     monkeypatch.setattr(batches, "random", broken)
     feed = Feed(stream(pyramid), seed=3, z_dim=5, c_dim=0)
-    for update in (lambda nimg: feed.critic(nimg, 8, 8), lambda nimg: feed.generator(nimg, 8)):
+    for update in (
+        lambda nimg: feed.critic_batch(nimg, 8, 8),
+        lambda nimg: feed.generator_batch(nimg, 8),
+    ):
         update(0)
         update(8)
         with pytest.raises(MemoryError, match="no memory for latents"):
@@ -219,8 +222,8 @@ def test_closing_the_stream_ends_what_is_drawn_ahead(pyramid, stream, monkeypatc
         return random(seed, stream, position)
 
     monkeypatch.setattr(batches, "random", slow)
-    feed.generator(0, 8)
-    feed.critic(0, 8, 8)
+    feed.generator_batch(0, 8)
+    feed.critic_batch(0, 8, 8)
     assert started.wait(10)
     threading.Timer(0.5, go_on.set).start()
     feed.stream.close()
@@ -230,7 +233,7 @@ def test_closing_the_stream_ends_what_is_drawn_ahead(pyramid, stream, monkeypatc
 
 def test_latents_are_standard_normal(pyramid, stream):
     """Reference: mean 0 and deviation 1 within five standard errors over 100,000 draws."""
-    z = Feed(stream(pyramid), seed=0, z_dim=100, c_dim=0).generator(0, 1000).z
+    z = Feed(stream(pyramid), seed=0, z_dim=100, c_dim=0).generator_batch(0, 1000).z
     assert z.dtype == torch.float32
     assert abs(z.mean().item()) < 5 / 100_000**0.5
     assert abs(z.std().item() - 1) < 5 / 200_000**0.5
@@ -238,7 +241,7 @@ def test_latents_are_standard_normal(pyramid, stream):
 
 def test_generator_labels_have_the_shares_of_the_data(pyramid, stream):
     """Reference: 8 of 24 photos are dogs; five standard errors over 3,000 draws."""
-    c = Feed(stream(pyramid), seed=0, z_dim=2, c_dim=2).generator(0, 3000).c
+    c = Feed(stream(pyramid), seed=0, z_dim=2, c_dim=2).generator_batch(0, 3000).c
     share_of_dogs = c[:, pyramid.classes.index("dogs")].mean().item()
     assert abs(share_of_dogs - 8 / 24) < 5 * (2 / 9 / 3000) ** 0.5
 

@@ -140,7 +140,7 @@ def check_step(
             phase.batch_size, resolution, channels, G.z_dim, c_dim, bool(loss.augment), CUDA
         )
         step.at(0)
-        stats = step.critic(batch) | step.generator(batch.of_fakes())
+        stats = step.update_critic(batch) | step.update_generator(batch.of_fakes())
         step.average()
     check_convolutions(watch, precision, channels)
     for parameters, grads in zip((step.D_parameters, step.G_parameters), found, strict=True):

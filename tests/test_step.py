@@ -367,8 +367,8 @@ def test_a_phase_sets_rate_alpha_and_adam():
         step.at(8 * update)
         assert step.alpha is None
         rates.append([opt.param_groups[0]["lr"] for opt in (step.G_opt, step.D_opt)])
-        step.critic(make_batch(resolution=4))
-        step.generator(make_batch(resolution=4).of_fakes())
+        step.update_critic(make_batch(resolution=4))
+        step.update_generator(make_batch(resolution=4).of_fakes())
     assert rates == [[pytest.approx(r)] * 2 for r in (0.004, 0.0035, 0.003, 0.0025)]
     names = set(step.D.active_parameters(4, False))
     active = {p for n, p in step.D.named_parameters() if n in names}
@@ -386,7 +386,7 @@ def test_a_phase_sets_rate_alpha_and_adam():
     for optimizer in (step.G_opt, step.D_opt):
         group = optimizer.param_groups[0]
         assert (group["betas"], group["eps"], group["lr"]) == ((0.5, 0.9), 1e-5, 0.001)
-    step.critic(make_batch())
+    step.update_critic(make_batch())
     assert len(step.D_opt.state) == len(step.D.active_parameters(8, True))
 
 
@@ -460,8 +460,8 @@ def test_a_trial_changes_nothing(interval):
     step.begin(phase_at(fading=True, size=16, gpu=8), restart=True)
     step.at(16)
     batch = make_batch(16, c_dim=3, draws=True)
-    step.critic(batch)
-    step.generator(batch.of_fakes())
+    step.update_critic(batch)
+    step.update_generator(batch.of_fakes())
     step.average()
     before, sizes = everything(step), []
     step.G.register_forward_hook(lambda m, inputs, out: sizes.append(len(out)))

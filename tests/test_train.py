@@ -73,7 +73,7 @@ def test_the_loop_equals_a_plain_one(photos, tmp_path, monkeypatch):
             adams = [torch.optim.Adam(n.parameters(), betas=(0.0, 0.99), eps=1e-8) for n in (D, G)]
         rate = 0.002 - 0.001 * (update % 4) / 4
         active = [list(n.active_parameters(r, alpha is not None).values()) for n in (D, G)]
-        batches = feed.critic(8 * update, 8, r), feed.generator(8 * update, 8)
+        batches = feed.critic_batch(8 * update, 8, r), feed.generator_batch(8 * update, 8)
         batches = [in_type(batch, torch.float64) for batch in batches]
         for i, gradients in enumerate((critic_gradients, generator_gradients)):
             more = {"resolution": r} if i else {}

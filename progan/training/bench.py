@@ -151,8 +151,8 @@ def time_whole(step: Step, feed: Feed, phase: Phase) -> float:
         at = next(positions)
         step.at(nimg)
         step.penalty_due = due
-        step.critic(feed.critic(at, phase.batch_size, phase.resolution))
-        step.generator(feed.generator(at, phase.batch_size))
+        step.update_critic(feed.critic_batch(at, phase.batch_size, phase.resolution))
+        step.update_generator(feed.generator_batch(at, phase.batch_size))
         step.average()
 
     def seconds_of(due: bool) -> float:
@@ -204,7 +204,7 @@ def time_parts(step: Step, feed: Feed, phase: Phase, nimg: int) -> dict[str, flo
         return results[0]
 
     def both() -> tuple[Batch, Batch]:
-        return feed.critic(nimg, size, phase.resolution), feed.generator(nimg, size)
+        return feed.critic_batch(nimg, size, phase.resolution), feed.generator_batch(nimg, size)
 
     critic, generator = clocked("data", both)
     step.penalty_due = False

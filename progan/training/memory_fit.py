@@ -72,7 +72,7 @@ def try_phases(step: Step, feed: Feed, schedule: Schedule) -> Iterator[str]:
     for phase in schedule.phases:
         memory.reset_peak(device)
         start = time.perf_counter()
-        feed.critic(phase.start_nimg, phase.batch_size, phase.resolution)
+        feed.critic_batch(phase.start_nimg, phase.batch_size, phase.resolution)
         n = begin_what_fits(step, feed.stream, phase, restart=True).images_per_pass(processes)
         peak, seconds = memory.peak(device), time.perf_counter() - start
         needs = "" if peak is None else f", {peak / 2**30:.2f} GiB at most"

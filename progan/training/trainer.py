@@ -173,7 +173,7 @@ class Trainer:
         if self.step.compile:
             self.outputs.say(f"compiling for {phase}")
         # First, as a level that is kept on the device takes memory, too.
-        self.feed.critic(self.progress.nimg, phase.batch_size, phase.resolution)
+        self.feed.critic_batch(self.progress.nimg, phase.batch_size, phase.resolution)
         restart = self.progress.nimg == phase.start_nimg
         begun = begin_what_fits(self.step, self.stream, phase, restart)
         self.progress.compiled = self.step.compile  # false if it failed
@@ -196,8 +196,8 @@ class Trainer:
         """One update of the critic, one of the generator, one of the average."""
         nimg, batch_size = self.progress.nimg, phase.batch_size
         self.step.at(nimg)
-        means = self.step.critic(self.feed.critic(nimg, batch_size, phase.resolution))
-        means |= self.step.generator(self.feed.generator(nimg, batch_size))
+        means = self.step.update_critic(self.feed.critic_batch(nimg, batch_size, phase.resolution))
+        means |= self.step.update_generator(self.feed.generator_batch(nimg, batch_size))
         self.step.average()
         self.statistics.add(means, batch_size)
         self.skipped.add(self.step.skipped)
