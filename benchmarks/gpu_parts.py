@@ -225,7 +225,7 @@ def compilations() -> int:
 def gradients(step: Step, feed: Feed, phase: Phase) -> dict[str, list[Tensor]]:
     """Of both networks for the images in the middle of the phase, on the CPU."""
     nimg, n = middle_of(phase), phase.batch_size
-    step.at(nimg)
+    step.set_progress(nimg)
     step.penalty_due = True
     found = {
         "D": step.of_critic(feed.critic_batch(nimg, n, phase.resolution))[0],
@@ -315,7 +315,7 @@ def train(step: Step, feed: Feed, phase: Phase, steps: int) -> float:
     what they consume."""
     nimg, n, seconds = middle_of(phase), phase.batch_size, 0.0
     for i in range(steps):
-        step.at(nimg)
+        step.set_progress(nimg)
         start = time.perf_counter()
         for_critic = feed.critic_batch(nimg + i * n, n, phase.resolution)
         for_generator = feed.generator_batch(nimg + i * n, n)

@@ -156,7 +156,7 @@ def make_ours(
     generator = Batch(draws["z2"], None)
 
     def run() -> None:
-        step.at((phase.start_nimg + phase.end_nimg) // 2)
+        step.set_progress((phase.start_nimg + phase.end_nimg) // 2)
         step.update_critic(critic)
         step.update_generator(generator)
         step.average()

@@ -70,7 +70,7 @@ def updates_of(step, dtype) -> dict[str, torch.Tensor]:
     G, phase, augmented = step.G, step.phase, bool(step.loss.augment)
     batch = noise(8, phase.resolution, G.channels, G.z_dim, G.c_dim, augmented, CPU)
     batch = in_type(batch, dtype)
-    step.at(8)
+    step.set_progress(8)
     found = {}
     for name, network, of, part in [
         ("D", step.D, step.of_critic, batch),

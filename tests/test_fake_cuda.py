@@ -139,7 +139,7 @@ def check_step(
         batch = noise(
             phase.batch_size, resolution, channels, G.z_dim, c_dim, bool(loss.augment), CUDA
         )
-        step.at(0)
+        step.set_progress(0)
         stats = step.update_critic(batch) | step.update_generator(batch.of_fakes())
         step.average()
     check_convolutions(watch, precision, channels)

@@ -361,7 +361,7 @@ def make_step(precision, loss=None, c_dim=3, fused_scale=True) -> Step:
     D = Critic(16, c_dim=c_dim, **shape)
     step = Step(G, D, loss or Loss(), Accelerator(cpu=True), precision, 1.0)
     step.begin(Phase(16, True, 0, 32, 8, None, 0.001, 0.0, 0.99, 1e-8), restart=True)
-    step.at(16)
+    step.set_progress(16)
     return step
 
 

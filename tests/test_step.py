@@ -90,7 +90,7 @@ def test_penalty_takes_part_in_one_of_so_many_updates(interval):
         updates = (phase.end_nimg - phase.start_nimg) // 8
         due = []
         for update in reversed(range(updates)):
-            step.at(phase.start_nimg + 8 * update)
+            step.set_progress(phase.start_nimg + 8 * update)
             _, stats = step.of_critic(batch)
             due += [update] if "Loss/gradient_penalty" in stats else []
         assert due[::-1] == list(range(0, updates, interval))
@@ -107,7 +107,7 @@ def test_lazy_penalty_has_the_same_mean(fading):
         step.begin(phase_at(fading=fading), restart=True)
         grads[step] = []
         for update in range(4):
-            step.at(8 * update)
+            step.set_progress(8 * update)
             if fading:
                 step.alpha.fill_(0.4)
             grads[step].append(step.of_critic(batch)[0])
@@ -124,7 +124,7 @@ def test_reported_losses_are_of_the_update():
     batch = make_batch(dtype=torch.float64)
     for step in (lazy, every):
         step.begin(phase_at(), restart=True)
-        step.at(0)
+        step.set_progress(0)
     a, b = lazy.of_critic(batch)[1], every.of_critic(batch)[1]
     torch.testing.assert_close(a["Loss/gradient_penalty"], b["Loss/gradient_penalty"])
     more = 3 * 5.0 * a["Loss/gradient_penalty"]
@@ -196,7 +196,7 @@ def test_the_critics_fakes_have_no_graph():
     the critic's, where keeping one would hold G's features in memory and run back through it."""
     step = make_step(Loss())
     step.begin(phase_at(fading=True), restart=True)
-    step.at(8)
+    step.set_progress(8)
     seen = []
     for module in step.G.modules():
         module.register_forward_hook(lambda m, inputs, out: seen.append(out.grad_fn is not None))
@@ -222,7 +222,7 @@ def test_passes_of_batch_gpu_equal_one(n, update, fading):
     for gpu in (None, 4):
         phase = phase_at(fading=fading, size=n, gpu=gpu)
         step.begin(phase, restart=True)
-        step.at(phase.batch_size)
+        step.set_progress(phase.batch_size)
         results.append((step.of_critic if update == "critic" else step.of_generator)(batch))
     assert sizes == [n] + [4] * (n // 4)
     (expected, expected_stats), (grads, stats) = results
@@ -364,7 +364,7 @@ def test_a_phase_sets_rate_alpha_and_adam():
     step.begin(stable, restart=True)
     rates = []
     for update in range(4):
-        step.at(8 * update)
+        step.set_progress(8 * update)
         assert step.alpha is None
         rates.append([opt.param_groups[0]["lr"] for opt in (step.G_opt, step.D_opt)])
         step.update_critic(make_batch(resolution=4))
@@ -380,7 +380,7 @@ def test_a_phase_sets_rate_alpha_and_adam():
     step.begin(fade, restart=True)
     assert not step.G_opt.state and not step.D_opt.state
     for update in range(4):
-        step.at(32 + 8 * update)
+        step.set_progress(32 + 8 * update)
         assert isinstance(step.alpha, torch.Tensor) and step.alpha.ndim == 0
         assert step.alpha.item() == update / 4
     for optimizer in (step.G_opt, step.D_opt):
@@ -397,7 +397,7 @@ def test_gradients_lie_as_their_parameters(penalty, fused_scale, gpu):
     """Reference: each parameter's own strides, which the fused Adam reads both by."""
     step = make_step(Loss(penalty=penalty), fused_scale=fused_scale)
     step.begin(phase_at(fading=True, gpu=gpu), restart=True)
-    step.at(8)
+    step.set_progress(8)
     batch = make_batch()
     for of, network, part in [
         (step.of_critic, step.D, batch),
@@ -424,7 +424,7 @@ def test_features_are_channels_last(channels, fading, fused_scale):
     comes in either layout and is turned."""
     step = make_step(channels=channels, fused_scale=fused_scale, resolution=16)
     step.begin(phase_at(16, fading), restart=True)
-    step.at(8)
+    step.set_progress(8)
     seen = set()
 
     def check(name, module, inputs, out):
@@ -458,7 +458,7 @@ def test_a_trial_changes_nothing(interval):
     forward pass has, or as asked for."""
     step = make_step(replace(R1, augment=ALL_KINDS), c_dim=3, penalty_interval=interval)
     step.begin(phase_at(fading=True, size=16, gpu=8), restart=True)
-    step.at(16)
+    step.set_progress(16)
     batch = make_batch(16, c_dim=3, draws=True)
     step.update_critic(batch)
     step.update_generator(batch.of_fakes())

@@ -149,7 +149,7 @@ def time_whole(step: Step, feed: Feed, phase: Phase) -> float:
 
     def train(due: bool) -> None:
         at = next(positions)
-        step.at(nimg)
+        step.set_progress(nimg)
         step.penalty_due = due
         step.update_critic(feed.critic_batch(at, phase.batch_size, phase.resolution))
         step.update_generator(feed.generator_batch(at, phase.batch_size))
@@ -185,7 +185,7 @@ def repeats_for(accelerator: Accelerator, seconds: float) -> int:
 def time_shares(step: Step, feed: Feed, phase: Phase) -> dict[str, float]:
     """The shares of the parts, each measured alone: the device is waited for between them."""
     nimg = middle_of(phase)
-    step.at(nimg)
+    step.set_progress(nimg)
     rounds = [time_parts(step, feed, phase, nimg + i * phase.batch_size) for i in range(4)]
     rounds = rounds[1:]  # the first one warms up, and compiles what the whole did not need
     parts = {name: median(each[name] for each in rounds) for name in rounds[0]}

@@ -195,7 +195,7 @@ class Trainer:
     def train_step(self, phase: Phase) -> None:
         """One update of the critic, one of the generator, one of the average."""
         nimg, batch_size = self.progress.nimg, phase.batch_size
-        self.step.at(nimg)
+        self.step.set_progress(nimg)
         means = self.step.update_critic(self.feed.critic_batch(nimg, batch_size, phase.resolution))
         means |= self.step.update_generator(self.feed.generator_batch(nimg, batch_size))
         self.step.average()
