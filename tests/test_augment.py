@@ -20,7 +20,7 @@ from progan.runtime.errors import UserError
 from progan.training.augment import DRAWS, KINDS, augment
 from progan.training.costs import gflops_per_image
 from progan.training.feed import Batch, Feed
-from progan.training.updates import Loss, accumulate, critic_gradients, generator_gradients
+from progan.training.updates import LossSettings, accumulate, critic_gradients, generator_gradients
 
 POLICIES = [list(names) for k in range(4) for names in combinations(KINDS, k)]
 LAST = 1 - 2.0**-24  # the largest draw below 1 that float32 has
@@ -336,7 +336,7 @@ def test_critics_update(policy, alpha):
     reals are augmented before their crossfade, the penalty sees others, or draws are swapped."""
     G, D = networks()
     batch = augmented_batch()
-    loss = Loss(augment=policy)
+    loss = LossSettings(augment=policy)
     grads, stats = critic_gradients(G, D, active(D, alpha), batch, tensor(alpha), loss)
     total = critic_loss(G, D, batch, alpha, policy).mean()
     expected = torch.autograd.grad(total, active(D, alpha))
@@ -351,7 +351,7 @@ def test_generators_update(policy):
     G, D = networks()
     batch = augmented_batch()
     parameters = active(G, None)
-    loss = Loss(augment=policy)
+    loss = LossSettings(augment=policy)
     grads, stats = generator_gradients(G, D, parameters, batch, None, loss, 8)
 
     def evaluate():
@@ -374,7 +374,7 @@ def test_passes_equal_one(update):
     network, more = (D, ()) if update is critic_gradients else (G, (8,))
 
     def gradients_of(part):
-        loss = Loss(augment=tuple(KINDS))
+        loss = LossSettings(augment=tuple(KINDS))
         return update(G, D, active(network, None), part, None, loss, *more)
 
     grads, _ = accumulate(gradients_of, batch.split(4))
@@ -386,7 +386,7 @@ def test_costs_are_counted():
     """Reference: the FLOPs without augmentation, which has no convolutions."""
     phase = Phase(8, True, 0, 4, 4, None, 0.001, 0.0, 0.99, 1e-8)
     G, D = (network.float().to("meta") for network in networks())
-    on, off = (gflops_per_image(G, D, Loss(augment=p), phase) for p in (tuple(KINDS), ()))
+    on, off = (gflops_per_image(G, D, LossSettings(augment=p), phase) for p in (tuple(KINDS), ()))
     assert on == off > 0
 
 

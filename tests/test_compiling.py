@@ -20,7 +20,7 @@ from progan.training import compile as compiling
 from progan.training.compile import compiled
 from progan.training.feed import noise
 from progan.training.step import Step
-from progan.training.updates import Loss, critic_gradients, generator_gradients
+from progan.training.updates import LossSettings, critic_gradients, generator_gradients
 
 ALL_KINDS = ("color", "translation", "cutout")
 CPU = torch.device("cpu")
@@ -86,17 +86,17 @@ def updates_of(step, dtype) -> dict[str, torch.Tensor]:
 
 # Each has what only some of them need: labels, augmentation, grey images.
 CASES = {
-    "paper 4x4": (4, False, Loss(), {}),
-    "wgan r1 4x4, grey": (4, False, Loss(penalty="r1"), {"channels": 1}),
-    "logistic wgan_gp 4x4, classes": (4, False, Loss("logistic"), {"c_dim": 3}),
-    "logistic r1 4x4, augmented": (4, False, Loss("logistic", "r1", augment=ALL_KINDS), {}),
-    "paper 8x8 fading, augmented": (8, True, Loss(augment=ALL_KINDS), {}),
-    "wgan r1 8x8 fading": (8, True, Loss(penalty="r1"), {}),
-    "logistic wgan_gp 8x8 fading, grey": (8, True, Loss("logistic"), {"channels": 1}),
+    "paper 4x4": (4, False, LossSettings(), {}),
+    "wgan r1 4x4, grey": (4, False, LossSettings(penalty="r1"), {"channels": 1}),
+    "logistic wgan_gp 4x4, classes": (4, False, LossSettings("logistic"), {"c_dim": 3}),
+    "logistic r1 4x4, augmented": (4, False, LossSettings("logistic", "r1", augment=ALL_KINDS), {}),
+    "paper 8x8 fading, augmented": (8, True, LossSettings(augment=ALL_KINDS), {}),
+    "wgan r1 8x8 fading": (8, True, LossSettings(penalty="r1"), {}),
+    "logistic wgan_gp 8x8 fading, grey": (8, True, LossSettings("logistic"), {"channels": 1}),
     "logistic r1 8x8 fading, attributes": (
         8,
         True,
-        Loss("logistic", "r1", labels="attributes"),
+        LossSettings("logistic", "r1", labels="attributes"),
         {"c_dim": 3},
     ),
 }
@@ -154,7 +154,7 @@ def test_traced_equals_eager(case):
 def test_a_missing_term_is_seen():
     """Reference: a traced update of all terms, and eager ones that lack one or have it otherwise:
     by the test above each of them is another update."""
-    whole = Loss("logistic", "r1", augment=("color",))
+    whole = LossSettings("logistic", "r1", augment=("color",))
     found = traced(4, False, whole, {"c_dim": 3})
     assert_equal(found, eager(4, False, whole, {"c_dim": 3}))
     for change in (
@@ -174,7 +174,7 @@ def test_traced_in_bf16():
     """Reference: the eager update in float32 and in float64. What is traced in bf16 computes in
     bf16: each gradient is off by more than float32's rounding, and by little (as a cosine: see
     test_precision)."""
-    case = (4, False, Loss(penalty="r1"))
+    case = (4, False, LossSettings(penalty="r1"))
     expected = eager(*case, {})
     exact = eager(*case, {}, torch.float32)
     found = traced(*case, {"precision": "bf16"}, torch.float32)
@@ -362,9 +362,9 @@ def test_what_cannot_be_traced_is_named(monkeypatch, caplog):
     def break_graph(module, arguments):
         torch._dynamo.graph_break(msg="a hook of ours")
 
-    expected = results(make_step(False, Loss()), 4, False)
+    expected = results(make_step(False, LossSettings()), 4, False)
     monkeypatch.setattr(compiling, "BACKEND", "eager")
-    step = make_step(True, Loss())
+    step = make_step(True, LossSettings())
     step.D.blocks["4"].conv.register_forward_pre_hook(break_graph)
     found = results(step, 4, False)
     assert not step.compile

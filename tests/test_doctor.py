@@ -125,9 +125,9 @@ def without(monkeypatch, name: str) -> None:
 
     def critic(G, D, parameters, batch, alpha, loss):
         if name == "the penalty":
-            return real(G, D, parameters, batch, alpha, updates.Loss(penalty=None))
+            return real(G, D, parameters, batch, alpha, updates.LossSettings(penalty=None))
         if name == "the drift":
-            return real(G, D, parameters, batch, alpha, updates.Loss(drift=0.0))
+            return real(G, D, parameters, batch, alpha, updates.LossSettings(drift=0.0))
         grads, stats = real(G, D, parameters, batch, alpha, loss)
         largest = max(range(len(grads)), key=lambda i: grads[i].norm())
         grads[largest] = grads[largest] * 1.01

@@ -30,7 +30,7 @@ from progan.runtime.numerics import computing_in
 from progan.training.feed import noise
 from progan.training.losses import ADVERSARIAL, PENALTIES
 from progan.training.step import Step
-from progan.training.updates import Loss, critic_gradients, generator_gradients
+from progan.training.updates import LossSettings, critic_gradients, generator_gradients
 
 CUDA = torch.device("cuda")
 KINDS = ("color", "translation", "cutout")
@@ -112,14 +112,14 @@ def check_convolutions(watch: Watch, precision: str, channels: int = 3) -> None:
         assert not others, [(tuple(x.shape), x.stride()) for x in others]
 
 
-PAPER = Loss()
+PAPER = LossSettings()
 
 
 def check_step(
     resolution: int,
     fading: bool,
     precision: str,
-    loss: Loss = PAPER,
+    loss: LossSettings = PAPER,
     channels: int = 3,
     c_dim: int = 0,
     fused: bool = True,
@@ -187,7 +187,12 @@ def test_a_step_in_passes(precision):
 
 
 LOSSES = [
-    *(Loss(a, p, augment=k) for a in ADVERSARIAL for p in (*PENALTIES, None) for k in ((), KINDS)),
+    *(
+        LossSettings(a, p, augment=k)
+        for a in ADVERSARIAL
+        for p in (*PENALTIES, None)
+        for k in ((), KINDS)
+    ),
     *(replace(PAPER, augment=(kind,)) for kind in KINDS),
 ]
 
@@ -210,7 +215,7 @@ def test_every_loss(loss, fading):
 )
 def test_every_network(labels, channels, fused, fading):
     """Reference: as above, for labels, grey images, and resampling fused or not."""
-    loss = Loss() if labels is None else Loss(labels=labels)
+    loss = LossSettings() if labels is None else LossSettings(labels=labels)
     check_step(16, fading, "bf16", loss, channels, 0 if labels is None else 3, fused)
 
 
@@ -275,9 +280,9 @@ HARMLESS = {
 def updates() -> None:
     """Both, of all losses, under the CPU's autocast."""
     for loss, c_dim, fused in (
-        (Loss(augment=KINDS), 0, True),
-        (Loss("logistic", "r1"), 3, False),
-        (Loss(labels="attributes"), 3, True),
+        (LossSettings(augment=KINDS), 0, True),
+        (LossSettings("logistic", "r1"), 3, False),
+        (LossSettings(labels="attributes"), 3, True),
     ):
         G, D = networks(8, c_dim=c_dim, fused=fused)
         batch = noise(4, 8, 3, G.z_dim, c_dim, bool(loss.augment), torch.device("cpu"))

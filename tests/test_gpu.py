@@ -16,7 +16,7 @@ from test_step import EXTRAS, R1, Drawn, make_batch, make_step, make_trainer, ph
 
 from progan.cli.main import main
 from progan.training.step import Step
-from progan.training.updates import Loss
+from progan.training.updates import LossSettings
 
 pytestmark = [pytest.mark.gpu, pytest.mark.usefixtures("gpu")]
 
@@ -57,7 +57,7 @@ def test_a_wait_is_seen():
 
 
 @pytest.mark.parametrize("fading", [False, True])
-@pytest.mark.parametrize("loss", [Loss(), R1], ids=["paper", "logistic-r1"])
+@pytest.mark.parametrize("loss", [LossSettings(), R1], ids=["paper", "logistic-r1"])
 def test_gradients_are_those_of_the_cpu(loss, fading):
     """Reference: float64 on the CPU. In float32 each network's gradients are off by rounding, 1e-4
     of their norm at most, where a term less, TF32 or a wrong layout is off by more."""

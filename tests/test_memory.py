@@ -17,7 +17,7 @@ from progan.runtime.errors import UserError
 from progan.training import costs
 from progan.training.costs import CostModel, count_gflops, measure
 from progan.training.step import Step
-from progan.training.updates import Loss
+from progan.training.updates import LossSettings
 
 CPU = torch.device("cpu")
 
@@ -138,9 +138,9 @@ def test_trial_updates_halve(monkeypatch, kind):
     schedule = schedule_to(8)
     G, D = (network(8, channel_base=32, channel_max=4) for network in (Generator, Critic))
     accelerator = SimpleNamespace(device=CPU, num_processes=1)
-    model = CostModel(schedule, count_gflops(G, D, Loss(), schedule))
+    model = CostModel(schedule, count_gflops(G, D, LossSettings(), schedule))
     tried = limited_updates(monkeypatch, 8, SHORT[kind])
-    measure(model, G, D, Loss(), accelerator, budget=1e9)
+    measure(model, G, D, LossSettings(), accelerator, budget=1e9)
     of_4 = [("4x4 stable", n) for n in (16, 8, 8, 8)]
     of_8 = [(name, n) for name in ("8x8 fading", "8x8 stable") for n in (32, 16, 8, 8, 8)]
     assert tried == of_4 + of_8
@@ -148,7 +148,7 @@ def test_trial_updates_halve(monkeypatch, kind):
 
     model = CostModel(schedule, model.gflops)
     tried = limited_updates(monkeypatch, 2, SHORT[kind])
-    measure(model, G, D, Loss(), accelerator, budget=1e9)
+    measure(model, G, D, LossSettings(), accelerator, budget=1e9)
     assert tried == [("4x4 stable", n) for n in (16, 8, 4)]
     assert not model.seconds and model.seconds_left(0) is None
 
@@ -160,7 +160,7 @@ def test_other_errors_of_trial_updates_are_not_hidden(monkeypatch):
     limited_updates(monkeypatch, 8, RuntimeError("a fault of ours"))
     accelerator = SimpleNamespace(device=CPU, num_processes=1)
     with pytest.raises(RuntimeError, match="a fault of ours"):
-        measure(CostModel(schedule, {}), G, D, Loss(), accelerator, budget=1e9)
+        measure(CostModel(schedule, {}), G, D, LossSettings(), accelerator, budget=1e9)
 
 
 @pytest.mark.parametrize("kind", ["cublas", "cudnn", "accelerator", "compiler"])

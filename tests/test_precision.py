@@ -24,10 +24,13 @@ from progan.runtime.speeds import chosen
 from progan.training.costs import FlopCounter
 from progan.training.feed import Batch
 from progan.training.step import Step
-from progan.training.updates import Loss
+from progan.training.updates import LossSettings
 
 CPU = torch.device("cpu")
-LOSSES = {"paper": Loss(), "logistic-r1": Loss("logistic", "r1", penalty_weight=5.0)}
+LOSSES = {
+    "paper": LossSettings(),
+    "logistic-r1": LossSettings("logistic", "r1", penalty_weight=5.0),
+}
 
 # What is chosen ---------------------------------------------------------------------------------
 
@@ -359,7 +362,7 @@ def make_step(precision, loss=None, c_dim=3, fused_scale=True) -> Step:
     shape = {"channel_base": 128, "channel_max": 8, "fused_scale": fused_scale}
     G = Generator(16, z_dim=8, c_dim=c_dim, **shape)
     D = Critic(16, c_dim=c_dim, **shape)
-    step = Step(G, D, loss or Loss(), Accelerator(cpu=True), precision, 1.0)
+    step = Step(G, D, loss or LossSettings(), Accelerator(cpu=True), precision, 1.0)
     step.begin(Phase(16, True, 0, 32, 8, None, 0.001, 0.0, 0.99, 1e-8), restart=True)
     step.set_progress(16)
     return step

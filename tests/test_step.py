@@ -22,10 +22,10 @@ from progan.runtime.stopping import StopRequest
 from progan.training.feed import Batch
 from progan.training.step import Step
 from progan.training.trainer import Trainer
-from progan.training.updates import Loss, critic_gradients
+from progan.training.updates import LossSettings, critic_gradients
 
 ALL_KINDS = ("color", "translation", "cutout")
-R1 = Loss("logistic", "r1", penalty_weight=5.0)
+R1 = LossSettings("logistic", "r1", penalty_weight=5.0)
 
 
 def make_step(loss=R1, *, resolution=8, channels=3, c_dim=0, fused_scale=True, **settings) -> Step:
@@ -164,7 +164,7 @@ def test_one_pass_over_reals_and_fakes_equals_two(n, alpha):
     step = exactly(make_step(c_dim=3))
     alpha = None if alpha is None else torch.tensor(alpha, dtype=torch.float64)
     batch = make_batch(n, c_dim=3, dtype=torch.float64)
-    loss = Loss("logistic", None, label=0.7)
+    loss = LossSettings("logistic", None, label=0.7)
     with torch.no_grad():
         fakes = step.G(batch.z, batch.c, resolution=8, alpha=alpha)
     # At alpha 1 reals are themselves; the crossfade has its own tests.
@@ -194,7 +194,7 @@ def test_one_pass_over_reals_and_fakes_equals_two(n, alpha):
 def test_the_critics_fakes_have_no_graph():
     """Reference: outputs of every module of G, which have a graph in G's own update and none in
     the critic's, where keeping one would hold G's features in memory and run back through it."""
-    step = make_step(Loss())
+    step = make_step(LossSettings())
     step.begin(phase_at(fading=True), restart=True)
     step.set_progress(8)
     seen = []
@@ -395,7 +395,7 @@ def test_a_phase_sets_rate_alpha_and_adam():
 @pytest.mark.parametrize("gpu", [8, 4])
 def test_gradients_lie_as_their_parameters(penalty, fused_scale, gpu):
     """Reference: each parameter's own strides, which the fused Adam reads both by."""
-    step = make_step(Loss(penalty=penalty), fused_scale=fused_scale)
+    step = make_step(LossSettings(penalty=penalty), fused_scale=fused_scale)
     step.begin(phase_at(fading=True, gpu=gpu), restart=True)
     step.set_progress(8)
     batch = make_batch()

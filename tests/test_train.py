@@ -28,7 +28,7 @@ from progan.runs.snapshot import snapshot_path
 from progan.runtime.stopping import StopRequest
 from progan.training import build
 from progan.training.feed import Feed
-from progan.training.updates import Loss, critic_gradients, generator_gradients
+from progan.training.updates import LossSettings, critic_gradients, generator_gradients
 
 
 def train(photos: Path, run_dir: Path, **settings) -> str:
@@ -77,7 +77,9 @@ def test_the_loop_equals_a_plain_one(photos, tmp_path, monkeypatch):
         batches = [in_type(batch, torch.float64) for batch in batches]
         for i, gradients in enumerate((critic_gradients, generator_gradients)):
             more = {"resolution": r} if i else {}
-            grads, stats = gradients(G, D, active[i], batches[i], alpha=alpha, loss=Loss(), **more)
+            grads, stats = gradients(
+                G, D, active[i], batches[i], alpha=alpha, loss=LossSettings(), **more
+            )
             for name, value in stats.items():  # the run's ticks are two updates long
                 means.setdefault(name, [0.0] * 6)[update // 2] += value.item() / 2
             for parameter, grad in zip(active[i], grads, strict=True):

@@ -9,7 +9,7 @@ from progan.training import ema
 from progan.training.costs import gflops_per_image
 from progan.training.feed import Batch
 from progan.training.updates import (
-    Loss,
+    LossSettings,
     accumulate,
     apply,
     critic_gradients,
@@ -122,17 +122,17 @@ def ours(update, G, D, batch, alpha, loss, parameters=None):
 
 BY_HAND = {"critic": critic_loss, "generator": generator_loss}
 LOSSES = [
-    Loss(),
-    Loss(penalty_weight=3.0, target=750.0, drift=0.2, label=0.7),
-    Loss(adversarial="logistic", penalty="r1", penalty_weight=5.0, drift=0.0),
-    Loss(label=0.7, labels="attributes"),
+    LossSettings(),
+    LossSettings(penalty_weight=3.0, target=750.0, drift=0.2, label=0.7),
+    LossSettings(adversarial="logistic", penalty="r1", penalty_weight=5.0, drift=0.0),
+    LossSettings(label=0.7, labels="attributes"),
 ]
 IDS = ["paper", "cifar10", "logistic-r1", "attributes"]
 
 
 def test_default_loss_is_the_papers():
     """Reference: paper-facts: WGAN-GP, λ 10, γ 1, ε 0.001, label weight 1."""
-    assert Loss() == Loss("wgan", "wgan_gp", 10.0, 1.0, 0.001, 1.0)
+    assert LossSettings() == LossSettings("wgan", "wgan_gp", 10.0, 1.0, 0.001, 1.0)
 
 
 @pytest.mark.parametrize("update", ["critic", "generator"])
@@ -161,16 +161,16 @@ def test_critic_statistics_by_hand(all_float64, alpha):
     scalars without a graph, so that keeping them keeps no memory."""
     G, D = networks(3)
     batch = make_batch(c_dim=3)
-    _, stats = ours("critic", G, D, batch, alpha, Loss())
+    _, stats = ours("critic", G, D, batch, alpha, LossSettings())
     fakes = G(batch.z, batch.c, resolution=8, alpha=tensor(alpha))
     real, real_logits = D(faded_reals(batch.reals, alpha), tensor(alpha))
     fake, fake_logits = D(fakes, tensor(alpha))
     crossed = cross_entropy(real_logits, batch.c) + cross_entropy(fake_logits, batch.c)
-    without = Loss(penalty_weight=0.0)
+    without = LossSettings(penalty_weight=0.0)
     rest = critic_loss(G, D, batch, alpha, without)
-    penalty = (critic_loss(G, D, batch, alpha, Loss()) - rest) / 10
+    penalty = (critic_loss(G, D, batch, alpha, LossSettings()) - rest) / 10
     expected = {
-        "Loss/D": critic_loss(G, D, batch, alpha, Loss()),
+        "Loss/D": critic_loss(G, D, batch, alpha, LossSettings()),
         "Loss/scores/real": real,
         "Loss/scores/fake": fake,
         "Loss/gradient_penalty": penalty,
@@ -190,8 +190,8 @@ def test_gradients_are_values(all_float64, update, alpha):
     batch = make_batch(c_dim=3)
     before = [value.clone() for network in (G, D) for value in network.state_dict().values()]
     reals = batch.reals.clone()
-    first, _ = ours(update, G, D, batch, alpha, Loss())
-    second, _ = ours(update, G, D, batch, alpha, Loss())
+    first, _ = ours(update, G, D, batch, alpha, LossSettings())
+    second, _ = ours(update, G, D, batch, alpha, LossSettings())
     after = [value for network in (G, D) for value in network.state_dict().values()]
     assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
     assert all(p.grad is None for network in (G, D) for p in network.parameters())
@@ -249,7 +249,7 @@ def test_accumulated_passes_equal_one(all_float64, update, alpha, passes):
     batch = make_batch(16, c_dim=3)
 
     def gradients_of(part):
-        return ours(update, G, D, part, alpha, Loss())
+        return ours(update, G, D, part, alpha, LossSettings())
 
     grads, stats = accumulate(gradients_of, batch.split(16 // passes))
     expected, expected_stats = gradients_of(batch)
@@ -264,7 +264,7 @@ def test_passes_that_cut_groups_are_another_loss(all_float64):
     batch = make_batch(8)
 
     def gradients_of(part):
-        return ours("critic", G, D, part, None, Loss())
+        return ours("critic", G, D, part, None, LossSettings())
 
     grads, _ = accumulate(gradients_of, batch.split(2))
     expected, _ = gradients_of(batch)
@@ -344,7 +344,7 @@ def test_apply_follows_a_real_critic_update():
     idle = D.image_layers["4"].weight
     idle_before = idle.detach().clone()
     adam = torch.optim.Adam(D.parameters(), lr=0.001, betas=(0.0, 0.99), eps=1e-8, fused=True)
-    grads, _ = critic_gradients(G, D, parameters, batch, None, Loss())
+    grads, _ = critic_gradients(G, D, parameters, batch, None, LossSettings())
     grads = [grad.clone() for grad in grads]
     apply(adam, parameters, grads)
     for parameter, before, grad in zip(parameters, start, grads, strict=True):
@@ -446,7 +446,7 @@ def test_cost_of_an_update(paper_networks, resolution):
     counted or counted twice."""
     G, D, fused = paper_networks
     phase = Phase(resolution, False, 0, 4, 4, None, 0.001, 0.0, 0.99, 1e-8)
-    gflops = gflops_per_image(G, D, Loss(), phase)
+    gflops = gflops_per_image(G, D, LossSettings(), phase)
     table = FUSED if fused else PLAIN
     assert gflops == pytest.approx(table[resolution], rel=0.01, abs=0.05 if resolution == 4 else 1)
     per_G, per_D = forward_gflops(resolution, fused)

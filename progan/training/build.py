@@ -18,7 +18,7 @@ from progan.training.compile import pays
 from progan.training.costs import CostModel, count_gflops, measure
 from progan.training.feed import Feed
 from progan.training.step import Step
-from progan.training.updates import Loss
+from progan.training.updates import LossSettings
 
 
 def make_feed(config: Config, data: Dataset, accelerator: Accelerator) -> Feed:
@@ -41,10 +41,10 @@ def make_feed(config: Config, data: Dataset, accelerator: Accelerator) -> Feed:
     )
 
 
-def make_loss(config: Config, labels: str = "classes") -> Loss:
+def make_loss(config: Config, labels: str = "classes") -> LossSettings:
     """`labels`: what those of the data are, classes or attributes."""
     weights = config.loss.weights
-    return Loss(
+    return LossSettings(
         adversarial=config.loss.adversarial,
         penalty=config.loss.penalty,
         penalty_weight=weights.penalty,
@@ -72,7 +72,7 @@ def make_networks(
     return G.to(device), D.to(device)
 
 
-def make_step(config: Config, c_dim: int, loss: Loss, accelerator: Accelerator) -> Step:
+def make_step(config: Config, c_dim: int, loss: LossSettings, accelerator: Accelerator) -> Step:
     """The networks, and what trains them."""
     return Step(
         *make_networks(config, c_dim, accelerator.device),
@@ -101,7 +101,7 @@ def compiles(
 
 def make_costs(
     config: Config,
-    loss: Loss,
+    loss: LossSettings,
     schedule: Schedule,
     G: Generator,
     D: Critic,

@@ -15,7 +15,7 @@ from progan.model.networks import Critic, Generator
 from progan.runtime import memory
 from progan.runtime.device import synchronize
 from progan.training.feed import noise
-from progan.training.updates import Loss, critic_gradients, generator_gradients
+from progan.training.updates import LossSettings, critic_gradients, generator_gradients
 
 
 class FlopCounter(TorchDispatchMode):
@@ -52,7 +52,7 @@ ELEMENTWISE = {  # the most frequent ones, of floating-point results
 }
 
 
-def random_update(G: Generator, D: Critic, loss: Loss, phase: Phase, n: int) -> None:
+def random_update(G: Generator, D: Critic, loss: LossSettings, phase: Phase, n: int) -> None:
     """Both gradients of one update on noise: all of its cost but Adam's, and no effect."""
     device = next(G.parameters()).device
     r = phase.resolution
@@ -68,7 +68,7 @@ def whole_groups(D: Critic, n: int) -> int:
     return D.stddev_group * max(1, n // D.stddev_group)
 
 
-def gflops_per_image(G: Generator, D: Critic, loss: Loss, phase: Phase) -> float:
+def gflops_per_image(G: Generator, D: Critic, loss: LossSettings, phase: Phase) -> float:
     """GFLOP an image of one update (a multiply-add is two), counted without computing.
 
     The networks may be on the meta device.
@@ -79,7 +79,9 @@ def gflops_per_image(G: Generator, D: Critic, loss: Loss, phase: Phase) -> float
     return counter.flops / n / 1e9
 
 
-def count_gflops(G: Generator, D: Critic, loss: Loss, schedule: Schedule) -> dict[Phase, float]:
+def count_gflops(
+    G: Generator, D: Critic, loss: LossSettings, schedule: Schedule
+) -> dict[Phase, float]:
     """GFLOP an image for each phase; takes some 0.3 s a phase, whatever the networks' size."""
     meta_G, meta_D = (shell(network) for network in (G, D))
     return {phase: gflops_per_image(meta_G, meta_D, loss, phase) for phase in schedule.phases}
@@ -127,7 +129,12 @@ class CostModel:
 
 
 def measure(
-    costs: CostModel, G: Generator, D: Critic, loss: Loss, accelerator: Accelerator, budget: float
+    costs: CostModel,
+    G: Generator,
+    D: Critic,
+    loss: LossSettings,
+    accelerator: Accelerator,
+    budget: float,
 ) -> None:
     """Time updates of each phase, smallest first, until about `budget` seconds are spent.
 

@@ -24,7 +24,7 @@ from progan.training.feed import Batch, noise
 from progan.training.updates import (
     Adam,
     Gradients,
-    Loss,
+    LossSettings,
     Statistics,
     accumulate,
     apply,
@@ -55,7 +55,7 @@ class Step:
         self,
         G: Generator,
         D: Critic,
-        loss: Loss,
+        loss: LossSettings,
         accelerator: Accelerator,
         precision: str,
         half_life_kimg: ByResolution[float],
@@ -169,7 +169,7 @@ class Step:
         """The generator's, likewise."""
         return self.averaged(self.generator_pass, batch)
 
-    def critic_pass(self, batch: Batch, loss: Loss) -> Gradients:
+    def critic_pass(self, batch: Batch, loss: LossSettings) -> Gradients:
         return self.critic_gradients(self.G, self.D, self.D_parameters, batch, self.alpha, loss)
 
     def generator_pass(self, batch: Batch) -> Gradients:

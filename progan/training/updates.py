@@ -20,7 +20,7 @@ from progan.training.losses import ADVERSARIAL, LABELS, PENALTIES
 
 
 @dataclass(frozen=True)
-class Loss:
+class LossSettings:
     """Which loss, and the weights of its terms (see `config.LossConfig`)."""
 
     adversarial: str = "wgan"
@@ -45,7 +45,7 @@ def critic_gradients(
     parameters: Sequence[Tensor],
     batch: Batch,
     alpha: Tensor | None,
-    loss: Loss,
+    loss: LossSettings,
 ) -> Gradients:
     """Gradients of the critic's loss with respect to `parameters`, and its statistics.
 
@@ -88,7 +88,7 @@ def generator_gradients(
     parameters: Sequence[Tensor],
     batch: Batch,
     alpha: Tensor | None,
-    loss: Loss,
+    loss: LossSettings,
     resolution: int,
 ) -> Gradients:
     """Gradients of the generator's loss (`-D(fake)`) with respect to `parameters`."""
