@@ -330,7 +330,7 @@ class Timed:
         factor = self.factor if part in self.slow_parts else 1.0
         self.clock.spend(self.seconds[part] * factor)
 
-    def at(self, nimg: int) -> None:
+    def set_progress(self, nimg: int) -> None:
         self.calls.append(("at", nimg))
         self.penalty_due = True  # as the real one decides by itself
 
@@ -352,10 +352,10 @@ class Timed:
         ]
         self.spend("apply")
 
-    def critic(self, batch: str) -> None:
+    def update_critic(self, batch: str) -> None:
         self.apply("D", ["d"], self.of_critic(batch)[0])
 
-    def generator(self, batch: str) -> None:
+    def update_generator(self, batch: str) -> None:
         self.apply("G", ["g"], self.of_generator(batch)[0])
 
     def average(self) -> None:
@@ -375,7 +375,7 @@ class Timed:
             self.spend("latents")
             return "latents"
 
-        return SimpleNamespace(critic=reals, generator=latents)
+        return SimpleNamespace(critic_batch=reals, generator_batch=latents)
 
     def of(self, kind: str) -> list:
         return [value for name, value in self.calls if name == kind]
@@ -731,14 +731,14 @@ def test_out_of_memory_is_told(here, quick, monkeypatch):
     """Reference: the phase that ran out, torch's own words, and the option that helps; the phases
     before it have their rows, and nothing goes on reading."""
     before = set(threading.enumerate())
-    real = Step.critic
+    real = Step.update_critic
 
     def critic(step: Step, batch: Batch):
         if step.phase.fading:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
         return real(step, batch)
 
-    monkeypatch.setattr(Step, "critic", critic)
+    monkeypatch.setattr(Step, "update_critic", critic)
     message = refused(*options(), "--json", "f.json")
     assert [cells[0] for cells in rows(message.splitlines())] == ["4x4 stable"]
     assert "Error: out of memory at 8x8 fading (CUDA out of memory" in message
@@ -932,7 +932,7 @@ def test_commit(tmp_path, monkeypatch):
     """Reference: `git rev-parse HEAD` of a repository made here, begun by 12 digits; a + as soon as
     the package is changed or gets a file, and not for other files; nothing outside git, in a
     folder of another repository (as of a virtual environment), without commits, or without git."""
-    module = tmp_path / "source" / "progan" / "machine.py"
+    module = tmp_path / "source" / "progan" / "runtime" / "machine.py"
     module.parent.mkdir(parents=True)
     module.write_text("# one\n")
     monkeypatch.setattr(machine, "__file__", str(module))

@@ -90,7 +90,7 @@ class Feed:
         self._for_critic = Ahead(self.draw_for_critic, stream.threads)
         self._for_generator = Ahead(self.draw_for_generator, stream.threads)
 
-    def critic(self, nimg: int, batch_size: int, resolution: int) -> Batch:
+    def critic_batch(self, nimg: int, batch_size: int, resolution: int) -> Batch:
         """For the critic's update; fakes have the labels of the reals beside them, as in the
         official code."""
         drawn = self._for_critic.take(nimg, batch_size).on(self.stream.device)
@@ -98,7 +98,7 @@ class Feed:
         c = conditions(labels, self.c_dim) if self.c_dim else None
         return replace(drawn, c=c, reals=images, mix=drawn.mix.requires_grad_())
 
-    def generator(self, nimg: int, batch_size: int) -> Batch:
+    def generator_batch(self, nimg: int, batch_size: int) -> Batch:
         """For the generator's update: new latents, with the labels of random images.
 
         Whole rows of attributes, so that combinations have the shares they have in the data.
@@ -106,14 +106,14 @@ class Feed:
         return self._for_generator.take(nimg, batch_size).on(self.stream.device)
 
     def draw_for_critic(self, nimg: int, batch_size: int) -> Batch:
-        """What `critic` draws, pinned in the host's memory."""
+        """What `critic_batch` draws, pinned in the host's memory."""
         draw = random(self.seed, "critic", nimg)
         z = self.mine(draw.standard_normal((batch_size, self.z_dim), dtype=np.float32))
         mix = self.mine(draw.random(batch_size, dtype=np.float32))
         return Batch(z, None, None, mix, *self.augmentation(2 * nimg, batch_size, sets=2))
 
     def draw_for_generator(self, nimg: int, batch_size: int) -> Batch:
-        """What `generator` consumes, pinned in the host's memory."""
+        """What `generator_batch` consumes, pinned in the host's memory."""
         draw = random(self.seed, "generator", nimg)
         z = self.mine(draw.standard_normal((batch_size, self.z_dim), dtype=np.float32))
         (fake_draws,) = self.augmentation(2 * nimg + 1, batch_size, sets=1)

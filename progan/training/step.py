@@ -40,7 +40,8 @@ class Step:
 
     An update whose gradients are not finite is skipped.
 
-    For each step call `at`, `critic`, `generator` and `average`, in this order; `begin` first, and
+    For each step call `set_progress`, `update_critic`, `update_generator` and `average`, in
+    this order; `begin` first, and
     whenever the phase changes.
 
     Args:
@@ -130,14 +131,14 @@ class Step:
         n = n or in_a_pass
         augmented = bool(self.loss.augment)
         batch = noise(n, phase.resolution, G.channels, G.z_dim, G.c_dim, augmented, device)
-        self.at(phase.start_nimg)
+        self.set_progress(phase.start_nimg)
         with computing_in(self.precision, device):
             losses = [self.loss, self.without_penalty][: min(self.penalty_interval, 2)]
             for loss in losses:
                 accumulate(partial(self.critic_pass, loss=loss), batch.split(in_a_pass)[:2])
             accumulate(self.generator_pass, batch.of_fakes().split(in_a_pass)[:2])
 
-    def at(self, nimg: int) -> None:
+    def set_progress(self, nimg: int) -> None:
         """Set what varies within the phase: alpha, the learning rate, if the penalty is due."""
         alpha = self.phase.alpha(nimg)
         if alpha is not None:
@@ -148,13 +149,13 @@ class Step:
         for optimizer in (self.G_opt, self.D_opt):
             optimizer.param_groups[0]["lr"] = self.phase.learning_rate(nimg)
 
-    def critic(self, batch: Batch) -> Statistics:
+    def update_critic(self, batch: Batch) -> Statistics:
         """Update the critic; returns the statistics of the global batch."""
         grads, stats = self.of_critic(batch)
         self.skipped[0] = apply(self.D_opt, self.D_parameters, grads)
         return stats
 
-    def generator(self, batch: Batch) -> Statistics:
+    def update_generator(self, batch: Batch) -> Statistics:
         """Update the generator; returns the statistics of the global batch."""
         grads, stats = self.of_generator(batch)
         self.skipped[1] = apply(self.G_opt, self.G_parameters, grads)
