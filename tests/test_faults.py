@@ -33,7 +33,7 @@ from progan.training import step as step_module
 from progan.training import trainer as trainer_module
 from progan.training.health import signs, variety
 from progan.training.outputs import Outputs
-from progan.training.statistics import Skipped, Statistics
+from progan.training.statistics import RunningMeans, Skipped
 from progan.training.step import Step
 from progan.training.updates import Adam
 
@@ -448,12 +448,12 @@ def test_too_many_in_a_row_stop_the_run(photos, tmp_path, monkeypatch):
 
 def test_statistics_leave_out_what_is_not_finite():
     """Reference: closed form; means over the images of the finite values, in any grouping."""
-    statistics = Statistics()
+    statistics = RunningMeans()
     a, b, nan = torch.tensor(1.0), torch.tensor(4.0), torch.tensor(float("nan"))
     statistics.add({"x": a, "y": b}, 8)
     statistics.add({"x": b, "y": nan}, 8)
     statistics.add({"x": b}, 16)
-    again = Statistics()
+    again = RunningMeans()
     again.load_state_dict(statistics.state_dict())
     assert again.means() == pytest.approx({"x": (8 + 32 + 64) / 32, "y": 4.0})
     assert again.means() == {}

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 
-class Statistics:
+class RunningMeans:
     """Means since the last tick, accumulated on the device: adding waits for nothing.
 
     What is not finite is left out, so that a skipped update spoils no mean.

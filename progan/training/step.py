@@ -25,7 +25,7 @@ from progan.training.updates import (
     Adam,
     Gradients,
     LossSettings,
-    Statistics,
+    Means,
     accumulate,
     apply,
     critic_gradients,
@@ -149,13 +149,13 @@ class Step:
         for optimizer in (self.G_opt, self.D_opt):
             optimizer.param_groups[0]["lr"] = self.phase.learning_rate(nimg)
 
-    def update_critic(self, batch: Batch) -> Statistics:
+    def update_critic(self, batch: Batch) -> Means:
         """Update the critic; returns the statistics of the global batch."""
         grads, stats = self.of_critic(batch)
         self.skipped[0] = apply(self.D_opt, self.D_parameters, grads)
         return stats
 
-    def update_generator(self, batch: Batch) -> Statistics:
+    def update_generator(self, batch: Batch) -> Means:
         """Update the generator; returns the statistics of the global batch."""
         grads, stats = self.of_generator(batch)
         self.skipped[1] = apply(self.G_opt, self.G_parameters, grads)

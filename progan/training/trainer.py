@@ -28,7 +28,7 @@ from progan.training.build import compiles, make_costs, make_feed, make_loss, ma
 from progan.training.costs import CostModel
 from progan.training.memory_fit import begin_what_fits
 from progan.training.outputs import Outputs
-from progan.training.statistics import Skipped, Statistics
+from progan.training.statistics import RunningMeans, Skipped
 
 log = logging.getLogger("progan")
 
@@ -64,7 +64,7 @@ class Trainer:
         self.step = make_step(config, self.feed.c_dim, self.loss, accelerator)
         self.gauge = Gauge(config, data, self.step.G_ema, accelerator)
         self.progress = Progress()
-        self.statistics = Statistics()
+        self.statistics = RunningMeans()
         self.skipped = Skipped()
         self.checkpoint = Checkpoint(
             run_dir,

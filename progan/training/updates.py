@@ -35,8 +35,8 @@ class LossSettings:
     labels: str = "classes"  # or attributes, as the data are
 
 
-Statistics = dict[str, Tensor]  # 0-dim, means over the batch
-Gradients = tuple[list[Tensor], Statistics]
+Means = dict[str, Tensor]  # 0-dim, means over the batch
+Gradients = tuple[list[Tensor], Means]
 
 
 def critic_gradients(
@@ -103,7 +103,7 @@ def generator_gradients(
     return gradients(total, parameters, {"Loss/G": total, **stats})
 
 
-def gradients(total: Tensor, parameters: Sequence[Tensor], stats: Statistics) -> Gradients:
+def gradients(total: Tensor, parameters: Sequence[Tensor], stats: Means) -> Gradients:
     """Of the mean over the images; statistics likewise, cut off the graph.
 
     Zero for a parameter that has no part in it, as the score's own bias has none in a penalty.
