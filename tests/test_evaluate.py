@@ -30,7 +30,7 @@ from progan.metrics.evaluate import Evaluation, Stopped
 from progan.metrics.inputs import Fakes, Reals
 from progan.metrics.metric import Metric, measure
 from progan.metrics.msssim import MSSSIM
-from progan.metrics.reference_cache import Kept
+from progan.metrics.reference_cache import ReferenceCache
 from progan.metrics.swd import SWD
 from progan.model.networks import Generator
 from progan.runs.records import read
@@ -187,7 +187,7 @@ def test_reals_are_each_once(sides):
 def test_half_of_the_reals_against_the_other(sides, empty_cache):
     """Reference: SWD between positions 0 … 11 and 12 … 23. The second time it is read."""
     reals = sides[1]
-    kept = Kept(None, reals.data, 16, True)
+    kept = ReferenceCache(None, reals.data, 16, True)
     evaluation, metric = Evaluation(reals, Accelerator(cpu=True), kept), SWD("swd64", 64)
     floor = evaluation.noise_floor(metric)
     halves = [[reals.batch(0, 12)], [reals.batch(12, 12)]]
@@ -200,7 +200,7 @@ def test_half_of_the_reals_against_the_other(sides, empty_cache):
 
 @dataclass(frozen=True)
 class Identified:
-    """What names data, as `Kept` reads it."""
+    """What names data, as `ReferenceCache` reads it."""
 
     title: str = "photos"
     identity: str = "checksum"
@@ -212,16 +212,16 @@ def test_what_is_kept_belongs_to_one_side_only(tmp_path, monkeypatch):
     folder of its own; what is the same, the same. How data were made is told apart, too."""
     cache, data = tmp_path, Identified()
     folders = [
-        Kept(cache, data, 16, True).folder,
-        Kept(cache, replace(data, identity="other"), 16, True).folder,
-        Kept(cache, replace(data, channels=1), 16, True).folder,
-        Kept(cache, data, 32, True).folder,
-        Kept(cache, data, 16, False).folder,
+        ReferenceCache(cache, data, 16, True).folder,
+        ReferenceCache(cache, replace(data, identity="other"), 16, True).folder,
+        ReferenceCache(cache, replace(data, channels=1), 16, True).folder,
+        ReferenceCache(cache, data, 32, True).folder,
+        ReferenceCache(cache, data, 16, False).folder,
     ]
     monkeypatch.setattr("progan.metrics.reference_cache.VERSION", 10**6)
-    folders.append(Kept(cache, data, 16, True).folder)
+    folders.append(ReferenceCache(cache, data, 16, True).folder)
     assert len(set(folders)) == len(folders)
-    assert Kept(cache, data, 16, True).folder == folders[-1]
+    assert ReferenceCache(cache, data, 16, True).folder == folders[-1]
 
 
 def test_pyramids_made_otherwise_are_kept_apart(tmp_path):
@@ -235,14 +235,14 @@ def test_pyramids_made_otherwise_are_kept_apart(tmp_path):
         source = sources.find(str(tmp_path / "images"))
         made.append(prepare.prepare(source, tmp_path / fit, Square(16, fit=fit)))
     assert made[0].identity == made[1].identity
-    folders = [Kept(tmp_path, pyramid, 16, True).folder for pyramid in made]
+    folders = [ReferenceCache(tmp_path, pyramid, 16, True).folder for pyramid in made]
     assert len({folder.name[-16:] for folder in folders}) == 2, "whatever they are called"
 
 
 def test_nothing_kept_is_executed(tmp_path):
     """Reference: an array of objects, which NumPy would unpickle if it were told to, counts as not
     there."""
-    kept = Kept(tmp_path, Identified(), 16, True)
+    kept = ReferenceCache(tmp_path, Identified(), 16, True)
     kept.save("good", {"mean": np.zeros(3)})
     np.savez(kept.folder / "bad.npz", mean=np.array([{"a": 1}], dtype=object))
     assert kept.load("good")["mean"].tolist() == [0, 0, 0] and kept.load("bad") is None
@@ -275,7 +275,7 @@ def test_metrics_are_computed_in_whole_singles(sides, tf32):
     MS-SSIM subtract what is nearly equal."""
     images = [side.batch(0, 4) for side in sides]
     assert measure(Precise(), images[:1], images[1:]) == {"precise": 1.0}
-    kept = Kept(None, sides[1].data, 16, True)
+    kept = ReferenceCache(None, sides[1].data, 16, True)
     evaluation = Evaluation(sides[1], Accelerator(cpu=True), kept)
     assert evaluation.of([Precise()], sides[0]) == {"precise": 1.0}
     assert torch.backends.cuda.matmul.fp32_precision == "tf32"
@@ -313,7 +313,7 @@ def test_how_many_images_a_metric_sees(sides, reals, repeats, wanted):
     more than that.
     """
     metric, other = Counting(20, reals, repeats), Counting(50, 50, True)
-    kept = Kept(None, sides[1].data, 16, True)
+    kept = ReferenceCache(None, sides[1].data, 16, True)
     evaluation = Evaluation(sides[1], Accelerator(cpu=True), kept)
     for side, batches in zip(("fakes", "reals"), sides, strict=True):
         evaluation.feed([metric, other], side, batches, side)
@@ -478,7 +478,7 @@ def test_comparing_shows_how_far_it_is_and_ends_when_asked(sides, monkeypatch, d
         yield counts.append
 
     monkeypatch.setattr("progan.metrics.evaluate.progress_bar", bar)
-    kept = Kept(None, sides[1].data, 16, True)
+    kept = ReferenceCache(None, sides[1].data, 16, True)
     evaluation = Evaluation(sides[1], Accelerator(cpu=True), kept)
     expected = evaluation.of([SWD("swd20", 20)], sides[0])
     title, total, unit, counts = told[-1]

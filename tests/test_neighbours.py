@@ -15,7 +15,7 @@ from progan.analysis import neighbours
 from progan.analysis.neighbours import (
     Comparison,
     Nearest,
-    Originals,
+    TrainingImages,
     by_features,
     by_pixels,
     pixel_resolution,
@@ -26,11 +26,11 @@ from progan.cli import neighbours as cli_neighbours
 from progan.cli.main import main
 from progan.config.load import load_config
 from progan.data.decode import Square, box_levels
-from progan.data.live import Live
+from progan.data.live import OnDemandDataset
 from progan.data.opening import open_data
 from progan.data.pyramid.format import Pyramid
 from progan.data.sources.find import find
-from progan.metrics.reference_cache import Kept
+from progan.metrics.reference_cache import ReferenceCache
 from progan.model.networks import Generator
 from progan.model.sampling import generate
 from progan.runs.snapshot import Snapshot, load_snapshot, save_snapshot
@@ -115,7 +115,7 @@ def test_nearest_by_pixels(tmp_path, monkeypatch, mirror, channels, resolution):
     monkeypatch.setattr(neighbours, "PIXEL_BATCH", 7)  # several batches, the last one short
     data = pyramid_of(tmp_path, drawn(COUNT, channels))
     samples = drawn(6, channels, seed=1)
-    found = by_pixels(samples, Originals(data, mirror), resolution)
+    found = by_pixels(samples, TrainingImages(data, mirror), resolution)
 
     zoom = 16 // resolution
     blocks = (-1, channels, resolution, zoom, resolution, zoom)
@@ -130,8 +130,8 @@ def test_nearest_by_pixels(tmp_path, monkeypatch, mirror, channels, resolution):
 def test_images_that_are_not_prepared_are_searched_as_well(tmp_path):
     """Reference: the same images as a pyramid."""
     data = pyramid_of(tmp_path, drawn(COUNT))
-    live = Live(find(str(tmp_path / "images")), Square(16), workers=0)
-    a, b = (by_pixels(drawn(3, seed=1), Originals(some, True), 16) for some in (data, live))
+    live = OnDemandDataset(find(str(tmp_path / "images")), Square(16), workers=0)
+    a, b = (by_pixels(drawn(3, seed=1), TrainingImages(some, True), 16) for some in (data, live))
     live.close()
     assert (a.samples.indices == b.samples.indices).all() and (a.reals == b.reals).all()
 
@@ -142,7 +142,7 @@ def test_a_memorizer_is_found_and_told(tmp_path):
     data = pyramid_of(tmp_path, images)
     samples = images[[4, 20, 9, 0]]
     samples[2:] = samples[2:, :, :, ::-1]
-    found = by_pixels(samples, Originals(data, mirror=True), 16)
+    found = by_pixels(samples, TrainingImages(data, mirror=True), 16)
     assert found.samples.indices[:, 0].tolist() == [4, 20, 9, 0]
     assert found.samples.flipped[:, 0].tolist() == [False, False, True, True]
     assert (found.samples.distances[:, 0] == 0).all() and found.memorizes
@@ -150,7 +150,7 @@ def test_a_memorizer_is_found_and_told(tmp_path):
     figures, sense = verdict(found, [7, 8, 9, 11], "pixels", " grey levels")
     assert "median 0 grey levels (samples)" in figures and "smallest ratio 0.00 (seed 7)" in figures
     assert "seems to memorize" in sense and sense.endswith("seeds 7, 8, 9, 11")
-    unmirrored = by_pixels(samples, Originals(data, mirror=False), 16)
+    unmirrored = by_pixels(samples, TrainingImages(data, mirror=False), 16)
     assert (unmirrored.samples.distances[2:, 0] > 50).all()
 
 
@@ -159,7 +159,7 @@ def test_a_training_image_is_not_its_own_neighbour(tmp_path):
     images = drawn(4)
     images[2] = images[0]  # twins
     images[1, :, :, 8:] = images[1, :, :, 7::-1]  # symmetric
-    found = by_pixels(images, Originals(pyramid_of(tmp_path, images), mirror=True), 16)
+    found = by_pixels(images, TrainingImages(pyramid_of(tmp_path, images), mirror=True), 16)
     assert sorted(found.reals == 0) == [False, False, True, True]
     # Fewer than five images: all of them, each once; equals in their order.
     assert found.samples.indices[2, :2].tolist() == [0, 2]
@@ -199,7 +199,7 @@ def test_nearest_by_features(tmp_path, monkeypatch, mirror):
     """Reference: a loop over pairs of a stand-in's features; kept, streamed, computed: the same."""
     monkeypatch.setattr(neighbours, "batch_size", lambda resolution: 7)
     data = pyramid_of(tmp_path, drawn(COUNT))
-    samples, originals = drawn(6, seed=1), Originals(data, mirror)
+    samples, originals = drawn(6, seed=1), TrainingImages(data, mirror)
 
     def rows(images: np.ndarray) -> np.ndarray:
         return Stub()(torch.from_numpy(images.copy()))[0].numpy()
@@ -207,7 +207,7 @@ def test_nearest_by_features(tmp_path, monkeypatch, mirror):
     a, b = rows(samples), rows(drawn(COUNT))
     both = brute_force(a, b, rows(samples[..., ::-1]) if mirror else None)
     others = brute_force(b, b, rows(drawn(COUNT)[..., ::-1]) if mirror else None)
-    kept = Kept(tmp_path, data, 16, mirror)
+    kept = ReferenceCache(tmp_path, data, 16, mirror)
     seen = []
     for most in (0, 2e9, 2e9):  # the yardstick only is kept; so it is again; deleted
         monkeypatch.setattr(neighbours, "MOST_KEPT", most)
@@ -224,11 +224,16 @@ def test_nearest_by_features(tmp_path, monkeypatch, mirror):
 def test_features_that_cannot_be_kept_are_used_all_the_same(tmp_path, caplog):
     """Reference: the warning, and the result with a cache."""
     data = pyramid_of(tmp_path, drawn(COUNT))
-    blocked = Kept(tmp_path, data, 16, False)
+    blocked = ReferenceCache(tmp_path, data, 16, False)
     blocked.folder.parent.mkdir()
     blocked.folder.write_text("a file where the folder should be")
-    a = by_features(drawn(2), Originals(data, False), Stub(), blocked)
-    b = by_features(drawn(2), Originals(data, False), Stub(), Kept(tmp_path / "b", data, 16, False))
+    a = by_features(drawn(2), TrainingImages(data, False), Stub(), blocked)
+    b = by_features(
+        drawn(2),
+        TrainingImages(data, False),
+        Stub(),
+        ReferenceCache(tmp_path / "b", data, 16, False),
+    )
     assert (a.samples.indices == b.samples.indices).all()
     assert "computed again next time" in caplog.text
 
@@ -239,7 +244,7 @@ def test_picture(tmp_path, channels, size):
     images = drawn(4, channels, size)
     data = pyramid_of(tmp_path, images)
     samples = images[[2, 1]][..., ::-1].copy()
-    found = by_pixels(samples, Originals(data, mirror=True), min(size, 32))
+    found = by_pixels(samples, TrainingImages(data, mirror=True), min(size, 32))
     blocks = [Block("nearest by pixels", "grey levels", found), Block("again", "", found)]
     picture = draw("a run", [3, 12345], samples, blocks, data)
     layout = Layout("a run", size, [3, 12345], blocks)
@@ -401,7 +406,7 @@ def test_real_features(tmp_path, nothing_downloaded):
     images = drawn(6, size=32)
     data = pyramid_of(tmp_path, images)
     inception = Inception(Path(os.environ["PROGAN_INCEPTION"]), "cpu")
-    kept = Kept(tmp_path, data, 32, False)
-    found = by_features(images[[3, 1]], Originals(data, False), inception, kept)
+    kept = ReferenceCache(tmp_path, data, 32, False)
+    found = by_features(images[[3, 1]], TrainingImages(data, False), inception, kept)
     assert found.samples.indices[:, 0].tolist() == [3, 1]
     assert found.memorizes and found.samples.distances[:, 0].max() < 0.01

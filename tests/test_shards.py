@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 
 from progan.data.decode import BadImage, Square, TooSmall, box_levels
-from progan.data.live import Live
+from progan.data.live import OnDemandDataset
 from progan.data.sources import shard_list, tars
 from progan.data.sources.files import from_path
 from progan.data.sources.shard_index import index_shards
@@ -145,11 +145,11 @@ def store(tmp_path):
 
 @pytest.fixture
 def live():
-    """Makes `Live`s and closes them."""
+    """Makes `OnDemandDataset`s and closes them."""
     made = []
 
     def make(source, square=SQUARE, workers=0, **options):
-        made.append(Live(source, square, workers=workers, **options))
+        made.append(OnDemandDataset(source, square, workers=workers, **options))
         return made[-1]
 
     yield make

@@ -11,7 +11,7 @@ from progan.data.dataset import Dataset
 from progan.data.decode import box_levels
 from progan.metrics.evaluate import batch_size
 from progan.metrics.inception import Inception
-from progan.metrics.reference_cache import Kept
+from progan.metrics.reference_cache import ReferenceCache
 from progan.runtime.errors import UserError
 from progan.runtime.progress import Say, progress_bar
 from progan.runtime.randomness import random
@@ -24,7 +24,7 @@ MOST_KEPT = 2e9  # bytes of features; those of more images are computed anew eac
 
 
 @dataclass(frozen=True)
-class Originals:
+class TrainingImages:
     """The training images, by index.
 
     mirror: whether they were also shown flipped left to right. device: where to search. say: shows
@@ -121,7 +121,7 @@ def pixel_resolution(resolution: int, alpha: float | None) -> int:
     return min(32, resolution if alpha is None else resolution // 2)
 
 
-def by_pixels(samples: np.ndarray, originals: Originals, resolution: int) -> Comparison:
+def by_pixels(samples: np.ndarray, originals: TrainingImages, resolution: int) -> Comparison:
     """By the root mean squared difference in grey levels, 0 to 255.
 
     Args:
@@ -141,7 +141,7 @@ def by_pixels(samples: np.ndarray, originals: Originals, resolution: int) -> Com
 
 
 def by_features(
-    samples: np.ndarray, originals: Originals, inception: Inception, kept: Kept
+    samples: np.ndarray, originals: TrainingImages, inception: Inception, kept: ReferenceCache
 ) -> Comparison:
     """By the Euclidean distance of Inception's features: the space in which FID is computed.
 
@@ -175,7 +175,7 @@ def by_features(
 
 def compare(
     samples: np.ndarray,
-    originals: Originals,
+    originals: TrainingImages,
     rows: Callable[[np.ndarray], Tensor],
     size: int,
     reals: Iterable[Tensor],

@@ -67,14 +67,14 @@ def balance(
         return
     from progan.analysis.balance import balance as compare
     from progan.analysis.balance import chart
-    from progan.metrics.reference_data import open_beside
+    from progan.metrics.reference_data import open_reference_data
     from progan.runs.snapshot import find_snapshot, load_snapshot
     from progan.runtime.device import take_device
 
     where = take_device(device)
     file = find_snapshot(source)
     snapshot = load_snapshot(file)
-    images = open_beside(file, snapshot, data, say, labels=True)
+    images = open_reference_data(file, snapshot, data, say, labels=True)
     classifier = classifier_for(snapshot, images, where)
     rows = compare(classifier, samples_of(snapshot, images, num))
     images.close()

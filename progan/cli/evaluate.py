@@ -100,8 +100,8 @@ def result_of(
     from progan.metrics.evaluate import Evaluation, check_resolution
     from progan.metrics.inception import loader
     from progan.metrics.inputs import Fakes, Reals
-    from progan.metrics.reference_cache import Kept
-    from progan.metrics.reference_data import cache_of, open_beside, run_of
+    from progan.metrics.reference_cache import ReferenceCache
+    from progan.metrics.reference_data import cache_of, open_reference_data, run_of
     from progan.metrics.registry import make
     from progan.runs.snapshot import load_snapshot
     from progan.runtime.distributed import check_same_images
@@ -113,13 +113,13 @@ def result_of(
     if run_of(file) and config.run.inception:
         inception = inception or Path(config.run.inception)
     metrics = [make(name, loader(inception, device)) for name in names]
-    images = open_beside(file, snapshot, data, say if is_main() else lambda line: None)
+    images = open_reference_data(file, snapshot, data, say if is_main() else lambda line: None)
     check_same_images(accelerator, images.identity)
     fakes = Fakes(snapshot.G.to(device), images, snapshot.resolution, snapshot.alpha, full)
     evaluation = Evaluation(
         Reals(images, full, mirror, device),
         accelerator,
-        Kept(cache_of(file, config), images, full, mirror),
+        ReferenceCache(cache_of(file, config), images, full, mirror),
         say if is_main() else None,
     )
     results = evaluation.of(metrics, fakes)

@@ -57,7 +57,7 @@ def neighbours(
     """
     from progan.cli.options import parse_seeds
     from progan.metrics.inception import library
-    from progan.metrics.reference_data import cache_of, open_beside
+    from progan.metrics.reference_data import cache_of, open_reference_data
     from progan.model.grid import save_png
     from progan.runs.snapshot import find_snapshot, load_snapshot
     from progan.runtime.device import take_device
@@ -74,7 +74,7 @@ def neighbours(
     check_picture(out, "--out", (".png",))
     file = find_snapshot(source)
     snapshot = load_snapshot(file)
-    images = open_beside(file, snapshot, data, say)
+    images = open_reference_data(file, snapshot, data, say)
     try:
         size = f"{snapshot.resolution}x{snapshot.resolution}"
         mirrored = ", also flipped" if snapshot.config.data.mirror else ""
@@ -100,19 +100,19 @@ def picture_of(
 ) -> "np.ndarray":
     """The picture, uint8 [3, H, W], once what was found has been said."""
     from progan.analysis.neighbours import (
-        Originals,
+        TrainingImages,
         by_features,
         by_pixels,
         pixel_resolution,
         verdict,
     )
     from progan.analysis.neighbours_picture import Block, draw
-    from progan.metrics.reference_cache import Kept
+    from progan.metrics.reference_cache import ReferenceCache
     from progan.model.sampling import generate
 
     network = load_inception(inception, device)
     mirror, r = snapshot.config.data.mirror, snapshot.resolution
-    originals = Originals(images, mirror, device, say)
+    originals = TrainingImages(images, mirror, device, say)
     G = snapshot.G.to(device)
     samples = generate(G, seeds, labels_of(snapshot, seeds), r, snapshot.alpha)
     at = pixel_resolution(r, snapshot.alpha)
@@ -123,7 +123,7 @@ def picture_of(
     if network is None:
         lines.append("(Inception features were not compared: give their weights by --inception)")
     else:
-        kept = Kept(cache, images, r, mirror)
+        kept = ReferenceCache(cache, images, r, mirror)
         found = by_features(samples, originals, network, kept)
         blocks.append(Block("nearest by Inception features", "Euclidean distance", found))
         lines += verdict(found, seeds, "Inception features", "")

@@ -6,7 +6,7 @@ import numpy as np
 
 
 class Dataset(Protocol):
-    """What can be streamed: a prepared `Pyramid`, or `Live` images.
+    """What can be streamed: a prepared `Pyramid`, or `OnDemandDataset` images.
 
     title: for messages. labels: int64 [N] (indices into classes), uint8 [N, K] of 0 and 1 (the
     classes are attributes), or None. identity: changes with images and labels.

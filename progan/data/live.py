@@ -21,7 +21,7 @@ LOOKED_AT = 16  # images, before training begins
 Refused = tuple[str, tuple[int, int] | None]  # why, and the size of one that is too small
 
 
-class Live:
+class OnDemandDataset:
     """Images of a source, decoded by worker processes and resized to what is asked for.
 
     It is what a `Stream` takes, and may be read from several threads.

@@ -8,7 +8,7 @@ from pathlib import Path
 from progan.config.config import Config, DataConfig
 from progan.data.dataset import Dataset
 from progan.data.decode import Square
-from progan.data.live import Live
+from progan.data.live import OnDemandDataset
 from progan.data.pyramid.format import Pyramid, is_pyramid
 from progan.data.pyramid.prepare import cached
 from progan.data.sources.bit_depth import warn_of_darkness
@@ -76,7 +76,7 @@ def open_prepared(path: Path, config: Config) -> Pyramid:
     return pyramid
 
 
-def open_shards(config: Config, square: Square, say: Callable[[str], None]) -> Live:
+def open_shards(config: Config, square: Square, say: Callable[[str], None]) -> OnDemandDataset:
     """WebDataset shards, indexed now unless that has been done."""
     data = config.data
     refuse(config, ["storage", "device_cache"], "images of shards are not kept")
@@ -85,7 +85,7 @@ def open_shards(config: Config, square: Square, say: Callable[[str], None]) -> L
     )
     if data.max_images is not None:
         source = first(source, data.max_images)
-    return Live(source, square, max_bad=data.max_bad, workers=data.workers)
+    return OnDemandDataset(source, square, max_bad=data.max_bad, workers=data.workers)
 
 
 def refuse(config: Config, keys: list[str], why: str) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor
 from progan.config.metric_names import SMALLEST
 from progan.metrics.inputs import Fakes, Reals
 from progan.metrics.metric import Gather, Metric, alone
-from progan.metrics.reference_cache import Kept
+from progan.metrics.reference_cache import ReferenceCache
 from progan.runtime.distributed import gathered, on_any
 from progan.runtime.errors import UserError
 from progan.runtime.numerics import float32_as
@@ -63,7 +63,7 @@ class Evaluation:
 
     reals: Reals
     accelerator: Accelerator
-    kept: Kept
+    kept: ReferenceCache
     say: Say = None
     stopped: Callable[[], bool] = lambda: False
 

@@ -16,7 +16,7 @@ log = logging.getLogger("progan")
 VERSION = 1  # of the protocols: other numbers must not meet what is kept by them
 
 
-class Kept:
+class ReferenceCache:
     """Arrays by name, of one data set at one resolution; may be deleted at any time."""
 
     def __init__(self, cache: Path | None, data: Dataset, resolution: int, mirror: bool):

@@ -27,7 +27,7 @@ def cache_of(file: Path, config: Config) -> Path | None:
     return Path(chosen) if chosen else None
 
 
-def open_beside(
+def open_reference_data(
     file: Path,
     snapshot: Snapshot,
     data: str | None,

@@ -11,13 +11,13 @@ from progan.data.dataset import Dataset
 from progan.metrics.evaluate import Evaluation, Stopped
 from progan.metrics.inception import loader
 from progan.metrics.inputs import Fakes, Reals
-from progan.metrics.reference_cache import Kept
+from progan.metrics.reference_cache import ReferenceCache
 from progan.metrics.registry import make
 from progan.model.networks import Generator
 from progan.runtime.memory import short_memory_told
 
 
-class Gauge:
+class MetricsDuringTraining:
     """Measures on all processes together; the weights and what follows do not depend on it.
 
     Raises:
@@ -56,7 +56,7 @@ class Gauge:
         """
         reals = Reals(self.data, self.full, self.mirror, self.accelerator.device)
         fakes = Fakes(self.G_ema, self.data, resolution, alpha, self.full)
-        kept = Kept(self.cache, self.data, self.full, self.mirror)
+        kept = ReferenceCache(self.cache, self.data, self.full, self.mirror)
         metrics = [make(name, self.load) for name in names]
         short_memory = short_memory_told(
             lambda: f"while measuring {', '.join(names)}",

@@ -11,7 +11,7 @@ from progan.config.config import Config
 from progan.config.resolutions import at_resolution
 from progan.config.schedule import Phase
 from progan.data.dataset import Dataset
-from progan.metrics.while_training import Gauge
+from progan.metrics.while_training import MetricsDuringTraining
 from progan.runs.checkpoint import Checkpoint, Progress
 from progan.runs.folder import check_progress, write_config
 from progan.runtime.accelerator import lost_processes_told
@@ -62,7 +62,7 @@ class Trainer:
         self.feed = make_feed(config, data, accelerator)
         self.stream = self.feed.stream
         self.step = make_step(config, self.feed.c_dim, self.loss, accelerator)
-        self.gauge = Gauge(config, data, self.step.G_ema, accelerator)
+        self.gauge = MetricsDuringTraining(config, data, self.step.G_ema, accelerator)
         self.progress = Progress()
         self.statistics = RunningMeans()
         self.skipped = Skipped()
