@@ -11,7 +11,7 @@ from progan.data.decode import Square
 from progan.data.pyramid.prepare import prepare
 from progan.data.sources.find import find
 from progan.runtime.distributed import share
-from progan.runtime.randomness import random
+from progan.runtime.randomness import make_rng
 from progan.training import feed as batches
 from progan.training.augment import DRAWS
 from progan.training.feed import Batch, Feed
@@ -87,13 +87,13 @@ def test_draws_differ_by_seed_stream_and_position():
     """Reference: equality only of equal triples. Latents of the critic's and the generator's update
     must not be the same, nor those of two updates."""
     draws = {
-        (seed, name, position): random(seed, name, position).standard_normal(8).tobytes()
+        (seed, name, position): make_rng(seed, name, position).standard_normal(8).tobytes()
         for seed in (0, 1, 2**40)
         for name in ("critic", "generator", "samples")
         for position in (0, 1, 2**33)
     }
     assert len(set(draws.values())) == len(draws)
-    again = random(1, "critic", 2**33).standard_normal(8).tobytes()
+    again = make_rng(1, "critic", 2**33).standard_normal(8).tobytes()
     assert again == draws[1, "critic", 2**33]
 
 
@@ -143,7 +143,7 @@ def test_only_a_first_batch_is_drawn_while_the_caller_waits(pyramid, stream, mon
 
     def noted(seed, stream, position):
         (waited if in_main_thread() else ahead).append((stream, position))
-        return random(seed, stream, position)
+        return make_rng(seed, stream, position)
 
     monkeypatch.setattr(batches, "random", noted)
     feed = Feed(stream(pyramid), seed=3, z_dim=5, c_dim=0)
@@ -193,7 +193,7 @@ def test_a_failure_while_drawing_ahead_reaches_the_caller(pyramid, stream, monke
     def broken(seed, stream, position):
         if position == 16:
             raise MemoryError("no memory for latents")
-        return random(seed, stream, position)
+        return make_rng(seed, stream, position)
 
     monkeypatch.setattr(batches, "random", broken)
     feed = Feed(stream(pyramid), seed=3, z_dim=5, c_dim=0)
@@ -219,7 +219,7 @@ def test_closing_the_stream_ends_what_is_drawn_ahead(pyramid, stream, monkeypatc
             started.set()
             assert go_on.wait(10)
         drawn.append((stream, position))
-        return random(seed, stream, position)
+        return make_rng(seed, stream, position)
 
     monkeypatch.setattr(batches, "random", slow)
     feed.generator_batch(0, 8)

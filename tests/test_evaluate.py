@@ -35,7 +35,7 @@ from progan.metrics.swd import SWD
 from progan.model.networks import Generator
 from progan.runs.records import read
 from progan.runs.snapshot import Snapshot, load_snapshot, save_snapshot
-from progan.runtime.randomness import random
+from progan.runtime.randomness import make_rng
 
 GROWING = {"network__resolution": 16, "schedule__total_kimg": 0.16, "run__tracker": "tensorboard"}
 SMALL = ["--metrics", "swd64,msssim32"]
@@ -161,7 +161,7 @@ def test_fakes_by_number(trained, sides):
     """Reference: latents drawn by number, through the generator, to 8 bits; the same images alone
     and in any batch."""
     fakes = sides[0]
-    z = np.stack([random(0, "metrics", i).standard_normal(8, dtype=np.float32) for i in range(9)])
+    z = np.stack([make_rng(0, "metrics", i).standard_normal(8, dtype=np.float32) for i in range(9)])
     with torch.no_grad():
         images = fakes.G(torch.from_numpy(z), None, resolution=16, alpha=None)
     expected = ((images + 1) * 127.5).round().clamp(0, 255)
@@ -513,7 +513,7 @@ def test_with_labels(photos, tmp_path):
     assert torch.equal(Fakes(G, data, 16, None, 16).batch(7, 3), whole[7:10])
     expected = []
     for i in range(400):
-        draw = random(0, "metrics", i)
+        draw = make_rng(0, "metrics", i)
         draw.standard_normal(8, dtype=np.float32)
         expected.append(data.labels[draw.integers(24)])
     assert asked[:400] == expected

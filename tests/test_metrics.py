@@ -23,7 +23,7 @@ from progan.metrics.metric import measure
 from progan.metrics.msssim import MSSSIM
 from progan.metrics.swd import SWD, corners, laplacian_pyramid
 from progan.runtime.errors import UserError
-from progan.runtime.randomness import random
+from progan.runtime.randomness import make_rng
 
 BINOMIAL = np.outer([1, 4, 6, 4, 1], [1, 4, 6, 4, 1]) / 256
 PATCH, PATCHES, DIRECTIONS = 7, 128, 512
@@ -68,12 +68,12 @@ def convolved(images, kernel):
 def places(index, sizes):
     """How the code draws one image's upper left corners: a list of [P, 2], one a level."""
     limits = np.array(sizes)[:, None, None] - 6
-    return list(random(0, "patches", index).integers(limits, size=(len(sizes), PATCHES, 2)))
+    return list(make_rng(0, "patches", index).integers(limits, size=(len(sizes), PATCHES, 2)))
 
 
 def directions(size, channels):
     """How the code draws them: unit vectors [512, C * 49]."""
-    columns = random(0, "directions", size).standard_normal((DIRECTIONS, channels * PATCH**2))
+    columns = make_rng(0, "directions", size).standard_normal((DIRECTIONS, channels * PATCH**2))
     return columns / np.sqrt((columns**2).sum(axis=1, keepdims=True))
 
 

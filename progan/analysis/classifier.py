@@ -14,7 +14,7 @@ from progan.data.dataset import Dataset
 from progan.runtime.errors import UserError
 from progan.runtime.numerics import float32_as
 from progan.runtime.progress import progress_bar
-from progan.runtime.randomness import random
+from progan.runtime.randomness import make_rng
 
 FINEST = 64  # resolution: what labels name is seen there, and a classifier is quick
 FEWEST = 50  # labelled images; ten of them test the classifier
@@ -101,7 +101,7 @@ def make_network(channels: int, resolution: int, outputs: int, seed: int) -> nn.
             r //= 2
         layers += [nn.Flatten(), nn.Linear(width * 16, outputs)]
     network = nn.Sequential(*layers).to_empty(device="cpu")
-    draw = random(seed, "balance", 0)
+    draw = make_rng(seed, "balance", 0)
     for layer in network:
         if hasattr(layer, "weight"):
             nn.init.zeros_(layer.bias)
@@ -182,7 +182,7 @@ def train(
 
 def split(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Indices of the images that test, in order, and of those that teach."""
-    order = random(seed, "balance", 1).permutation(count)
+    order = make_rng(seed, "balance", 1).permutation(count)
     held_out, rest = np.split(order, [count // HELD_OUT])
     return np.sort(held_out[:MOST_HELD_OUT]), rest
 
@@ -215,7 +215,7 @@ def batches(
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Indices and flips [BATCH] of so many batches: all images in a new order, again and again."""
     epochs = -(-steps * BATCH // len(images))
-    draws = [random(seed, "balance", 2 + epoch) for epoch in range(epochs)]
+    draws = [make_rng(seed, "balance", 2 + epoch) for epoch in range(epochs)]
     order = np.concatenate([images[draw.permutation(len(images))] for draw in draws])
     flips = np.concatenate([draw.random(len(images)) < (0.5 if mirror else 0) for draw in draws])
     for k in range(0, steps * BATCH, BATCH):

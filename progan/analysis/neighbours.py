@@ -14,7 +14,7 @@ from progan.metrics.inception import Inception
 from progan.metrics.reference_cache import ReferenceCache
 from progan.runtime.errors import UserError
 from progan.runtime.progress import Say, progress_bar
-from progan.runtime.randomness import random
+from progan.runtime.randomness import make_rng
 
 K = 5  # neighbours of a sample
 YARDSTICK = 256  # training images whose own nearest others are looked for
@@ -46,7 +46,7 @@ class TrainingImages:
                 f"{self.data.title} has {self.data.count} image; neighbours are looked for among "
                 "two or more: give --data"
             )
-        order = random(0, "order").permutation(self.data.count)  # in which metrics meet them
+        order = make_rng(0, "order").permutation(self.data.count)  # in which metrics meet them
         object.__setattr__(self, "chosen", order[:YARDSTICK])
 
     def batches(self, title: str, resolution: int, size: int) -> Iterator[np.ndarray]:

@@ -14,7 +14,7 @@ from progan.runtime import memory
 from progan.runtime.device import pinned, upload
 from progan.runtime.distributed import share
 from progan.runtime.errors import UserError
-from progan.runtime.randomness import random
+from progan.runtime.randomness import make_rng
 
 COPY_BYTES = 2**26  # of a level, copied to the device at a time
 CACHE_SHARE = 4  # `auto` keeps a level on the device that takes a quarter of its free memory
@@ -78,8 +78,8 @@ class Stream:
         plan = self._plan_of
         if plan[0] != epoch:
             count = self.data.count
-            order = random(self.seed, "order", epoch).permutation(count)
-            flips = random(self.seed, "flips", epoch).random(count) < (0.5 if self.mirror else 0)
+            order = make_rng(self.seed, "order", epoch).permutation(count)
+            flips = make_rng(self.seed, "flips", epoch).random(count) < (0.5 if self.mirror else 0)
             plan = self._plan_of = (epoch, order, flips)  # at once, for threads
         return plan[1:]
 

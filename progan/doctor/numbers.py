@@ -13,7 +13,7 @@ from progan.config.config import Config
 from progan.config.load import load_config
 from progan.doctor.finding import GOOD, WRONG, Finding
 from progan.runtime.numerics import computing_in, deterministic
-from progan.runtime.randomness import random
+from progan.runtime.randomness import make_rng
 from progan.training.build import make_loss, make_networks
 from progan.training.feed import Batch
 from progan.training.updates import critic_gradients, generator_gradients
@@ -52,7 +52,7 @@ def batch_of(
 ) -> Batch:
     """n images of noise, latents and mixing factors, by number the same on every machine."""
     r = config.network.resolution
-    draw = random(0, "critic", r + number)
+    draw = make_rng(0, "critic", r + number)
     shapes = [(n, config.network.z_dim), (n, config.network.channels, r, r)]
     z, reals = (draw.standard_normal(shape, dtype=np.float32) for shape in shapes)
     mix = draw.random(n, dtype=np.float32)

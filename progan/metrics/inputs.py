@@ -10,7 +10,7 @@ from progan.data.dataset import Dataset
 from progan.data.stream import Stream
 from progan.model.networks import Generator, conditions, quantized
 from progan.runtime.numerics import float32_as
-from progan.runtime.randomness import random
+from progan.runtime.randomness import make_rng
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Fakes:
     def batch(self, first: int, count: int) -> Tensor:
         """uint8 [count, C, full, full], on the generator's device."""
         device = next(self.G.parameters()).device
-        draws = [random(0, "metrics", first + i) for i in range(count)]
+        draws = [make_rng(0, "metrics", first + i) for i in range(count)]
         z = np.stack([draw.standard_normal(self.G.z_dim, dtype=np.float32) for draw in draws])
         c = None
         if self.G.c_dim:

@@ -20,7 +20,7 @@ from torch import Tensor
 from progan.config.metric_names import SMALLEST
 from progan.metrics.metric import Gather, Metric, alone
 from progan.runtime.errors import UserError
-from progan.runtime.randomness import random
+from progan.runtime.randomness import make_rng
 
 PATCH = 7
 PATCHES = 128  # an image and level
@@ -71,7 +71,7 @@ class SWD(Metric):
 def corners(index: int, sizes: Sequence[int]) -> np.ndarray:
     """Upper left corners of an image's patches in levels of these sizes: [levels, PATCHES, 2]."""
     places = np.array(sizes)[:, None, None] - PATCH + 1
-    return random(0, "patches", index).integers(places, size=(len(sizes), PATCHES, 2))
+    return make_rng(0, "patches", index).integers(places, size=(len(sizes), PATCHES, 2))
 
 
 @cache
@@ -182,7 +182,7 @@ def sliced_distance(
 
     On a line that is the mean difference of sorted values. advance: told of directions done.
     """
-    draw = random(0, "directions", reals.size)
+    draw = make_rng(0, "directions", reals.size)
     columns = draw.standard_normal((DIRECTIONS, reals.channels * PATCH**2))
     directions = torch.from_numpy(columns / np.linalg.norm(columns, axis=1, keepdims=True))
     factors = [side.normalizing(directions, gather) for side in (reals, fakes)]

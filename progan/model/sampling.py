@@ -9,7 +9,7 @@ from torch import Tensor
 from progan.model.grid import SMALLEST_CELL
 from progan.model.networks import Generator, conditions, quantized
 from progan.runtime.numerics import float32_as
-from progan.runtime.randomness import random
+from progan.runtime.randomness import make_rng
 
 WIDEST_GRID = 2048  # pixels
 MOST_ROWS = 32  # of the first classes, where there are more
@@ -20,7 +20,7 @@ Labels = Sequence[int] | np.ndarray  # class indices [N], or of attributes uint8
 
 def latents(seeds: Sequence[int], z_dim: int) -> Tensor:
     """One latent a seed, the same in any company and on any machine: [N, z_dim]."""
-    rows = [random(seed, "samples").standard_normal(z_dim, dtype=np.float32) for seed in seeds]
+    rows = [make_rng(seed, "samples").standard_normal(z_dim, dtype=np.float32) for seed in seeds]
     return torch.from_numpy(np.stack(rows))
 
 

@@ -19,7 +19,7 @@ STREAMS = {
 }
 
 
-def random(seed: int, stream: str, position: int = 0) -> np.random.Generator:
+def make_rng(seed: int, stream: str, position: int = 0) -> np.random.Generator:
     """Draws that depend on (seed, stream, position) and on nothing that happened before.
 
     NumPy's, because it hashes all of the triple; torch's CPU generator keeps 32 bits of a seed.

@@ -12,7 +12,7 @@ from progan.model.networks import Critic, Generator
 from progan.runtime import memory
 from progan.runtime.distributed import on_any
 from progan.runtime.numerics import computing_in
-from progan.runtime.randomness import random
+from progan.runtime.randomness import make_rng
 from progan.runtime.speeds import chosen
 from progan.training.compile import pays
 from progan.training.costs import CostModel, count_gflops, measure
@@ -63,7 +63,7 @@ def make_networks(
     G = Generator(**config.network.generator_settings(), c_dim=c_dim)
     D = Critic(**config.network.critic_settings(), c_dim=c_dim)
     for i, network in enumerate((G, D)):
-        draw = random(config.run.seed, "weights", i)
+        draw = make_rng(config.run.seed, "weights", i)
         for name, parameter in network.named_parameters():
             if name.endswith("weight"):
                 values = draw.standard_normal(tuple(parameter.shape), dtype=np.float32)

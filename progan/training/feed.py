@@ -14,7 +14,7 @@ from progan.data.stream import Stream
 from progan.model.networks import conditions
 from progan.runtime.device import pinned, upload
 from progan.runtime.distributed import share
-from progan.runtime.randomness import random
+from progan.runtime.randomness import make_rng
 from progan.training.augment import DRAWS
 
 
@@ -107,14 +107,14 @@ class Feed:
 
     def draw_for_critic(self, nimg: int, batch_size: int) -> Batch:
         """What `critic_batch` draws, pinned in the host's memory."""
-        draw = random(self.seed, "critic", nimg)
+        draw = make_rng(self.seed, "critic", nimg)
         z = self.mine(draw.standard_normal((batch_size, self.z_dim), dtype=np.float32))
         mix = self.mine(draw.random(batch_size, dtype=np.float32))
         return Batch(z, None, None, mix, *self.augmentation(2 * nimg, batch_size, sets=2))
 
     def draw_for_generator(self, nimg: int, batch_size: int) -> Batch:
         """What `generator_batch` consumes, pinned in the host's memory."""
-        draw = random(self.seed, "generator", nimg)
+        draw = make_rng(self.seed, "generator", nimg)
         z = self.mine(draw.standard_normal((batch_size, self.z_dim), dtype=np.float32))
         (fake_draws,) = self.augmentation(2 * nimg + 1, batch_size, sets=1)
         if not self.c_dim:
@@ -131,7 +131,7 @@ class Feed:
         """
         if not self.augmented:
             return [None] * sets
-        draw = random(self.seed, "augment", position)
+        draw = make_rng(self.seed, "augment", position)
         return [self.mine(draw.random((batch_size, DRAWS), np.float32)) for _ in range(sets)]
 
     def mine(self, values: np.ndarray | Tensor) -> Tensor:
