@@ -14,7 +14,7 @@ from progan.metrics.inputs import Fakes, Reals
 from progan.metrics.reference_cache import ReferenceCache
 from progan.metrics.registry import make
 from progan.model.networks import Generator
-from progan.runtime.memory import short_memory_told
+from progan.runtime.memory import explain_short_memory
 
 
 class MetricsDuringTraining:
@@ -58,7 +58,7 @@ class MetricsDuringTraining:
         fakes = Fakes(self.G_ema, self.data, resolution, alpha, self.full)
         kept = ReferenceCache(self.cache, self.data, self.full, self.mirror)
         metrics = [make(name, self.load) for name in names]
-        short_memory = short_memory_told(
+        short_memory = explain_short_memory(
             lambda: f"while measuring {', '.join(names)}",
             "go on with fewer images, such as -o 'run.metrics={swd2000: 10}', or without them",
         )

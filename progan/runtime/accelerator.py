@@ -22,7 +22,7 @@ MARGIN = timedelta(minutes=1)  # after which torch ends what our own watch has n
 
 
 @contextmanager
-def lost_processes_told(
+def explain_lost_processes(
     accelerator: Accelerator, timeout_minutes: float, newest: Callable[[], Path | str]
 ) -> Iterator[None]:
     """Raises LostProcessError in place of what torch says where another process does not answer.
@@ -46,7 +46,7 @@ def lost_processes_told(
 
 
 @contextmanager
-def failed_start_told(timeout_minutes: float) -> Iterator[None]:
+def explain_failed_start(timeout_minutes: float) -> Iterator[None]:
     """Raises UserError in place of what torch and Accelerate say where processes do not meet."""
     try:
         yield
@@ -113,7 +113,7 @@ def make_accelerator(
     # With several processes Accelerate numbers the devices itself.
     chosen = device is not None and processes() == 1
     with (
-        failed_start_told(timeout_minutes),
+        explain_failed_start(timeout_minutes),
         patch_environment(accelerate_torch_device=device) if chosen else nullcontext(),
     ):
         accelerator = WatchedAccelerator(

@@ -79,7 +79,7 @@ def is_short(error: BaseException) -> bool:
 
 
 @contextmanager
-def short_memory_told(where: Callable[[], str], remedy: str) -> Iterator[None]:
+def explain_short_memory(where: Callable[[], str], remedy: str) -> Iterator[None]:
     """Raises UserError in place of what says that memory was short.
 
     where: such as "in 8x8 fading"; asked when it has happened.

@@ -96,7 +96,7 @@ def bench(
     feed = make_feed(config, Noise(config), accelerator)
     where = "the start"
     remedy = SMALLER if find_batch else "--find-batch finds how many images fit into a pass"
-    with closing(feed.stream), memory.short_memory_told(lambda: f"at {where}", remedy):
+    with closing(feed.stream), memory.explain_short_memory(lambda: f"at {where}", remedy):
         loss, schedule = make_loss(config), config.make_schedule()
         step = make_step(config, feed.c_dim, loss, accelerator)
         auto = config.run.compile == "auto"

@@ -14,7 +14,7 @@ from progan.data.dataset import Dataset
 from progan.metrics.while_training import MetricsDuringTraining
 from progan.runs.checkpoint import Checkpoint, Progress
 from progan.runs.folder import check_progress, write_config
-from progan.runtime.accelerator import lost_processes_told
+from progan.runtime.accelerator import explain_lost_processes
 from progan.runtime.distributed import (
     check_same_checkpoints,
     check_same_images,
@@ -22,7 +22,7 @@ from progan.runtime.distributed import (
     on_any,
 )
 from progan.runtime.errors import UserError
-from progan.runtime.memory import short_memory_told
+from progan.runtime.memory import explain_short_memory
 from progan.runtime.stopping import StopRequest
 from progan.training.build import compiles, make_costs, make_feed, make_loss, make_step
 from progan.training.costs import CostModel
@@ -90,12 +90,12 @@ class Trainer:
             UserError: out of memory, diverged, or nothing that can be gone on from.
         """
         newest, timeout = self.checkpoint.newest, self.config.run.timeout
-        short_memory = short_memory_told(
+        short_memory = explain_short_memory(
             lambda: f"in {self.phase or 'the start'}",
             "set schedule.batch_gpu to a part of the batch, which leaves the update the same, or "
             "close other programs that use this device",
         )
-        lost_processes = lost_processes_told(self.accelerator, timeout, newest)
+        lost_processes = explain_lost_processes(self.accelerator, timeout, newest)
         with closing(self.stream), lost_processes, short_memory:
             return self.train()
 
