@@ -27,7 +27,7 @@ def reset_peak(device: torch.device) -> None:
     """Begin anew: from here on counts."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-    elif tells():
+    elif can_measure_peak():
         if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):
             trim(0)  # what has been freed, but kept by glibc
         (PROCESS / "clear_refs").write_text("5")  # see proc(5)
@@ -37,7 +37,7 @@ def peak(device: torch.device) -> int | None:
     """Bytes: tensors on a GPU; on a CPU the whole process (`None` where the system is silent)."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    if not tells():
+    if not can_measure_peak():
         return None
     lines = (PROCESS / "status").read_text().splitlines()
     return next((1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM")), None)
@@ -49,7 +49,7 @@ def free(device: torch.device) -> int:
     return torch.cuda.mem_get_info(device)[0] + kept
 
 
-def tells() -> bool:
+def can_measure_peak() -> bool:
     """Whether this is a Linux that counts; some sandboxes look like one."""
     return os.access(PROCESS / "clear_refs", os.W_OK)
 
