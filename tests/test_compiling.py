@@ -352,7 +352,7 @@ def test_reason_names_what_a_compiler_said():
     """Reference: the message that the compiler's error has."""
     with pytest.raises(torch._dynamo.exc.BackendCompilerFailed) as caught:
         torch.compile(lambda x: x + 1, backend=no_compiler)(torch.ones(1))
-    assert "there is no compiler" in compiling.reason(caught.value)
+    assert "there is no compiler" in compiling.why_compile_failed(caught.value)
 
 
 def test_what_cannot_be_traced_is_named(monkeypatch, caplog):

@@ -15,7 +15,7 @@ from progan.doctor.finding import GOOD, NOT_HERE, SLOW, WRONG, Finding
 from progan.runtime import machine
 from progan.runtime.launch import processes
 from progan.runtime.text import human_bytes
-from progan.training.compile import compiled, lacking, needs, reason
+from progan.training.compile import compiled, lacking, needs, why_compile_failed
 
 LEAST_MEMORY = 2 * 2**30  # bytes free; torch and the demo take about one GiB
 LEAST_SHARED = 2**28  # bytes of /dev/shm, where NCCL's processes meet; Docker gives 64 MiB
@@ -136,4 +136,4 @@ def silent(level: int) -> Iterator[None]:
 def not_compiled(name: str, error: Exception) -> Finding:
     """Not wrong: training says so, and goes on without."""
     remedy = "training goes on uncompiled, slower; -o run.compile=false saves the try"
-    return Finding(name, SLOW, f"cannot be compiled: {reason(error)}", remedy)
+    return Finding(name, SLOW, f"cannot be compiled: {why_compile_failed(error)}", remedy)

@@ -28,7 +28,7 @@ def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
             os.fsync(folder)
             os.close(folder)
     except (OSError, RuntimeError) as error:  # torch.save raises the latter on a full disk
-        raise DiskError(f"cannot write {path}: {reason(error, path.parent)}") from error
+        raise DiskError(f"cannot write {path}: {why_write_failed(error, path.parent)}") from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -43,10 +43,12 @@ def append(path: Path, text: str) -> None:
             os.fsync(file.fileno())
         except OSError as error:
             file.truncate(size)
-            raise DiskError(f"cannot write {path}: {reason(error, path.parent)}") from error
+            raise DiskError(
+                f"cannot write {path}: {why_write_failed(error, path.parent)}"
+            ) from error
 
 
-def reason(error: Exception, folder: Path) -> str:
+def why_write_failed(error: Exception, folder: Path) -> str:
     """Why writing failed; what raises it may not know that the disk is full."""
     full = shutil.disk_usage(folder).free < 2**20
     return "no space is left on the disk" if full else brief(error)

@@ -61,7 +61,7 @@ def compiled(*functions: Callable[..., Any]) -> list[Callable[..., Any]]:
     ]
 
 
-def reason(error: Exception) -> str:
+def why_compile_failed(error: Exception) -> str:
     """Why something could not be compiled, in a line.
 
     A compiler's own error is inside Dynamo's, and Dynamo puts what it met itself further down.

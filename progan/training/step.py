@@ -19,7 +19,7 @@ from progan.runtime.distributed import average
 from progan.runtime.numerics import computing_in
 from progan.runtime.speeds import chosen
 from progan.training import ema
-from progan.training.compile import compiled, reason
+from progan.training.compile import compiled, why_compile_failed
 from progan.training.feed import Batch, noise
 from progan.training.updates import (
     Adam,
@@ -109,7 +109,10 @@ class Step:
             self.critic_gradients, self.generator_gradients = eager
             self.compile = self.compiler_works = False
             if self.accelerator.is_local_main_process:
-                log.warning("the training step is not compiled, as that failed: %s", reason(error))
+                log.warning(
+                    "the training step is not compiled, as that failed: %s",
+                    why_compile_failed(error),
+                )
 
     def rehearse(self) -> None:
         """All that the phase's steps keep and compute at once, without effect."""
