@@ -34,7 +34,7 @@ from progan.model.networks import Critic, Generator, channels_at
 from progan.runtime import memory
 from progan.runtime.device import synchronize
 from progan.runtime.numerics import computing_in
-from progan.runtime.speeds import chosen, known_peak
+from progan.runtime.speeds import known_peak, resolve_precision
 from progan.training import compile as compiling
 from progan.training import feed as batches
 from progan.training.bench import Noise, measure_phase, middle_of, time_whole, timed
@@ -74,7 +74,7 @@ class Setup:
 
     @cached_property
     def precision(self) -> str:
-        return chosen(self.config.run.precision, self.accelerator)
+        return resolve_precision(self.config.run.precision, self.accelerator)
 
     @cached_property
     def peak_tflops(self) -> float | None:

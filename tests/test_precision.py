@@ -20,7 +20,7 @@ from progan.model.layers import EqualizedConv2d, EqualizedLinear
 from progan.model.networks import Critic, Generator
 from progan.runtime import speeds
 from progan.runtime.numerics import computing_in, deterministic
-from progan.runtime.speeds import chosen
+from progan.runtime.speeds import resolve_precision
 from progan.training.costs import FlopCounter
 from progan.training.feed import Batch
 from progan.training.step import Step
@@ -59,7 +59,7 @@ def test_auto_on_cpus_is_measured(monkeypatch, able, rates, expected):
     1/9 + 1/2 s; 1/9 + 1 s is more than 2/3 s. Neither the best nor the mean rate would tell."""
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: able)
     monkeypatch.setattr(speeds, "measured", lambda device: rates)
-    assert chosen("auto", alone(CPU)) == expected
+    assert resolve_precision("auto", alone(CPU)) == expected
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,7 @@ def test_auto_without_instructions(monkeypatch, able):
     """Reference: fp32, and no second is spent on it: nothing is measured."""
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: able)
     monkeypatch.delattr(speeds, "measured")
-    assert chosen("auto", alone(CPU)) == "fp32"
+    assert resolve_precision("auto", alone(CPU)) == "fp32"
 
 
 @pytest.mark.parametrize("gains", [True, False])
@@ -83,9 +83,9 @@ def test_the_first_process_decides(monkeypatch, gains):
     the first one does."""
     monkeypatch.setattr(speeds, "gains_by_bf16", lambda device: gains)
     expected = "bf16" if gains else "fp32"
-    assert chosen("auto", processes(main=True, gains=gains)) == expected
+    assert resolve_precision("auto", processes(main=True, gains=gains)) == expected
     monkeypatch.delattr(speeds, "gains_by_bf16")
-    assert chosen("auto", processes(main=False, gains=gains)) == expected
+    assert resolve_precision("auto", processes(main=False, gains=gains)) == expected
 
 
 def test_torch_has_the_names():
@@ -106,14 +106,14 @@ def test_auto_on_gpus(monkeypatch, native, expected):
 
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", supported)
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": not native})
-    assert chosen("auto", alone(torch.device("cuda"))) == expected
+    assert resolve_precision("auto", alone(torch.device("cuda"))) == expected
 
 
 @pytest.mark.parametrize("device", ["mps", "xpu"])
 def test_auto_elsewhere(monkeypatch, device):
     """Reference: fp32, whatever the CPU beside the device can do."""
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": True})
-    assert chosen("auto", alone(torch.device(device))) == "fp32"
+    assert resolve_precision("auto", alone(torch.device(device))) == "fp32"
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda", "mps"])
@@ -122,7 +122,7 @@ def test_what_is_asked_for_is_done(monkeypatch, precision, device):
     """Reference: the setting itself; neither the hardware nor other processes are asked."""
     monkeypatch.delattr(speeds, "gains_by_bf16")
     accelerator = SimpleNamespace(device=torch.device(device), num_processes=2)
-    assert chosen(precision, accelerator) == precision
+    assert resolve_precision(precision, accelerator) == precision
 
 
 # How it is measured ----------------------------------------------------------------------------

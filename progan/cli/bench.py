@@ -109,13 +109,13 @@ def measure(
     from progan.runtime import machine
     from progan.runtime.accelerator import make_accelerator
     from progan.runtime.device import take_device
-    from progan.runtime.speeds import chosen, known_peak
+    from progan.runtime.speeds import known_peak, resolve_precision
     from progan.training.bench import bench
 
     taken = take_device(config.run.device)
     accelerator = make_accelerator(Path("."), None, device=taken)
     device = accelerator.device
-    precision = chosen(config.run.precision, accelerator)
+    precision = resolve_precision(config.run.precision, accelerator)
     peak, source = peak_tflops, "given"
     if is_main():
         if peak is None:

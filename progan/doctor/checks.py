@@ -19,7 +19,7 @@ from progan.runtime import machine
 from progan.runtime.accelerator import make_accelerator
 from progan.runtime.device import fastest_device
 from progan.runtime.errors import UserError, brief
-from progan.runtime.speeds import chosen
+from progan.runtime.speeds import resolve_precision
 from progan.training.compile import compiled
 
 Check = tuple[str, Callable[[], Finding]]  # its name, for where it crashes
@@ -87,7 +87,7 @@ def of_machine(device: torch.device) -> list[Check]:
 def of_device(accelerator: Accelerator, size: Size) -> Iterator[Check]:
     """Values before speed: what is wrong need not be fast."""
     device = accelerator.device
-    kinds, own = precisions(device), chosen("auto", accelerator)
+    kinds, own = precisions(device), resolve_precision("auto", accelerator)
     for precision in kinds:
         check = partial(against_float64, size.networks, (8, 32), device, precision)
         yield f"gradients, {precision}", check

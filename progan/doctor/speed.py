@@ -10,7 +10,7 @@ from progan.config.schedule import Schedule
 from progan.doctor.finding import GOOD, NOT_HERE, SLOW, Finding
 from progan.runtime import machine
 from progan.runtime.numerics import computing_in
-from progan.runtime.speeds import chosen, measured
+from progan.runtime.speeds import measured, resolve_precision
 from progan.training.bench import timed
 from progan.training.build import make_loss, make_networks
 from progan.training.costs import CostModel, count_gflops, measure
@@ -71,7 +71,7 @@ def human_rate(tflops: float) -> str:
 
 def precision_of_auto(accelerator: Accelerator) -> Finding:
     """Which one `run.precision: auto` takes here, and why."""
-    device, own = accelerator.device, chosen("auto", accelerator)
+    device, own = accelerator.device, resolve_precision("auto", accelerator)
     why = ""
     if device.type == "cpu":
         timed = len(measured(device)) > 1
@@ -85,7 +85,7 @@ def training(accelerator: Accelerator, seconds: float) -> Finding:
     The paper's networks where the device reaches what they want, else the demo's; an update
     without Adam's part.
     """
-    device, precision = accelerator.device, chosen("auto", accelerator)
+    device, precision = accelerator.device, resolve_precision("auto", accelerator)
     reached, _ = tflops(device, precision)
     large = reached >= PAPERS_TFLOPS
     config = load_config(*(None, ["network.resolution=256"]) if large else ("demo",))

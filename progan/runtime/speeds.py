@@ -26,7 +26,7 @@ IMAGES = 8
 REPEATS = 4  # the first one finds memory and kernels
 
 
-def chosen(precision: str, accelerator: Accelerator) -> str:
+def resolve_precision(precision: str, accelerator: Accelerator) -> str:
     """`precision`, with `auto` decided: bf16 where the device gains by it, else fp32.
 
     The first process decides for all, on whatever machines the others are.

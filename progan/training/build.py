@@ -13,7 +13,7 @@ from progan.runtime import memory
 from progan.runtime.distributed import on_any
 from progan.runtime.numerics import computing_in
 from progan.runtime.randomness import make_rng
-from progan.runtime.speeds import chosen
+from progan.runtime.speeds import resolve_precision
 from progan.training.compile import pays
 from progan.training.costs import CostModel, count_gflops, measure
 from progan.training.feed import Feed
@@ -109,7 +109,7 @@ def make_costs(
 ) -> CostModel:
     """What each phase costs on this machine, from a few seconds of trial updates."""
     costs = CostModel(schedule, count_gflops(G, D, loss, schedule))
-    precision = chosen(config.run.precision, accelerator)
+    precision = resolve_precision(config.run.precision, accelerator)
     with computing_in(precision, accelerator.device):
         measure(costs, G, D, loss, accelerator, budget=5)
     if accelerator.device.type == "cuda":  # the trial's memory is not the run's

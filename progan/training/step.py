@@ -17,7 +17,7 @@ from progan.model.networks import Critic, Generator
 from progan.runtime import memory
 from progan.runtime.distributed import average
 from progan.runtime.numerics import computing_in
-from progan.runtime.speeds import chosen
+from progan.runtime.speeds import resolve_precision
 from progan.training import ema
 from progan.training.compile import compiled, why_compile_failed
 from progan.training.feed import Batch, noise
@@ -70,7 +70,7 @@ class Step:
         self.without_penalty = replace(loss, penalty=None)
         self.penalty_interval = penalty_interval
         self.accelerator = accelerator
-        self.precision = chosen(precision, accelerator)
+        self.precision = resolve_precision(precision, accelerator)
         self.half_life_kimg = half_life_kimg
         self.compile = compile
         self.compiler_works = True
