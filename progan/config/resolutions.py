@@ -1,7 +1,7 @@
 """Resolutions, powers of two from 4 to 1024, and values that depend on them."""
 
 from collections.abc import Mapping
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 START_RESOLUTION = 4
 MAX_RESOLUTION = 1024
@@ -13,7 +13,7 @@ def resolutions_to(resolution: int) -> list[int]:
 
 
 T = TypeVar("T")
-ByResolution = T | Mapping[int, T]
+ByResolution: TypeAlias = T | Mapping[int, T]
 """One value for all resolutions, or a map `{4: 128, 64: 32}`: each holds from its key upward."""
 
 

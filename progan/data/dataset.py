@@ -18,6 +18,10 @@ class Dataset(Protocol):
     resolution: int
     classes: tuple[str, ...]
     labels: np.ndarray | None
+
+    @property
+    def identity(self) -> str: ...
+
     identity: str
 
     def level(self, resolution: int) -> np.ndarray | None:
