@@ -9,7 +9,7 @@ class Dataset(Protocol):
     """What can be streamed: a prepared `Pyramid`, or `OnDemandDataset` images.
 
     title: for messages. labels: int64 [N] (indices into classes), uint8 [N, K] of 0 and 1 (the
-    classes are attributes), or None. identity: changes with images and labels.
+    classes are attributes), or None.
     """
 
     title: str
@@ -20,9 +20,8 @@ class Dataset(Protocol):
     labels: np.ndarray | None
 
     @property
-    def identity(self) -> str: ...
-
-    identity: str
+    def identity(self) -> str:
+        """A hash of the images and labels."""
 
     def level(self, resolution: int) -> np.ndarray | None:
         """All images as uint8 [N, C, r, r], if they are at hand as one array."""
