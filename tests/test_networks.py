@@ -1,5 +1,9 @@
 """The generator and the critic against functional ones, written here from the paper's facts."""
 
+import copy
+import io
+import pickle
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -464,6 +468,31 @@ def test_ablations_start_as_the_paper_s_networks():
     assert torch.allclose(outputs[0][0], outputs[1][0], atol=1e-5)
     assert torch.allclose(outputs[0][1], outputs[1][1], atol=1e-5)
     assert not torch.allclose(outputs[0][0], outputs[2][0], atol=1e-2)
+
+
+def saved_and_loaded(network):
+    file = io.BytesIO()
+    torch.save(network, file)
+    file.seek(0)
+    return torch.load(file, weights_only=False)
+
+
+@pytest.mark.parametrize(
+    "copied", [copy.deepcopy, lambda network: pickle.loads(pickle.dumps(network)), saved_and_loaded]
+)
+def test_networks_can_be_copied_and_pickled(copied):
+    """Reference: the network itself: the same keys, images and scores; weights of its own."""
+    for network, inputs in (
+        (generator(c_dim=2), {"z": noise(2, 5), "c": labels(2, 2), "resolution": 16}),
+        (critic(c_dim=2), {"images": noise(2, 3, 16, 16)}),
+    ):
+        other = copied(network)
+        assert list(other.state_dict()) == list(network.state_dict())
+        before, after = network(**inputs), other(**inputs)
+        assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+        for parameter in other.parameters():
+            parameter.data.zero_()
+        assert not torch.equal(network(**inputs)[0], other(**inputs)[0])
 
 
 def test_quantizing_inverts_reading():

@@ -8,6 +8,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 from PIL import Image
+from safetensors import safe_open
 from safetensors.torch import save_file
 
 from progan.cli.main import main
@@ -143,6 +144,23 @@ def test_snapshot_round_trip(tmp_path):
     assert (loaded.nimg, loaded.resolution, loaded.alpha) == (12500, 16, 0.5)
     assert loaded.classes == ("a", "b")
     assert loaded.config == load_config(None, SETTINGS)
+
+
+def test_snapshots_of_the_same_run_have_the_same_bytes(tmp_path):
+    """Reference: the same snapshot written by eight writers; safetensors itself orders metadata by
+    random hashes."""
+    files = [make_snapshot(tmp_path / str(i), classes=("a", "ü")) for i in range(8)]
+    assert len({file.read_bytes() for file in files}) == 1
+
+
+def test_snapshots_of_before_can_be_read(tmp_path):
+    """Reference: a file as safetensors writes it, with metadata in any order."""
+    path = make_snapshot(tmp_path, classes=("a", "b"), alpha=0.5)
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata()
+    old = tmp_path / "old.safetensors"
+    save_file(load_snapshot(path).G.state_dict(), old, metadata)
+    assert load_snapshot(old).alpha == 0.5
 
 
 def damage(path: Path, kind: str) -> None:

@@ -51,7 +51,12 @@ class GrowingNetwork(nn.Module):
         super().__init__()
         self.resolution = resolution
         self.channels = channels
-        self.width = lambda r: channels_at(r, channel_base, channel_max)
+        self.channel_base = channel_base
+        self.channel_max = channel_max
+
+    def width(self, resolution: int) -> int:
+        """Feature maps at a resolution."""
+        return channels_at(resolution, self.channel_base, self.channel_max)
 
     def active_parameters(self, resolution: int, fading: bool) -> dict[str, nn.Parameter]:
         """The named parameters that take part at a resolution; the others have no gradient there.

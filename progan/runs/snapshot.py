@@ -5,6 +5,7 @@ import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -63,7 +64,21 @@ def save_snapshot(path: Path, snapshot: Snapshot) -> None:
         metadata["examples"] = json.dumps(["".join(map(str, row)) for row in rows])
     tensors = {name: t.contiguous() for name, t in snapshot.G.state_dict().items()}
     metadata["sha256"] = digest(tensors, metadata)
-    write_atomically(path, lambda temporary: temporary.write_bytes(save(tensors, metadata)))
+    content = serialize(tensors, metadata)
+    write_atomically(path, lambda temporary: temporary.write_bytes(content))
+
+
+def serialize(tensors: dict[str, Tensor], metadata: dict[str, str]) -> bytes:
+    """A safetensors file whose bytes depend on the arguments only.
+
+    The library writes metadata in random order: here its header is written again.
+    """
+    file = save(tensors)
+    start = 8 + int.from_bytes(file[:8], "little")
+    header = {"__metadata__": metadata, **json.loads(file[8:start])}
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # tensors begin at multiples of 8
+    return len(text).to_bytes(8, "little") + text + file[start:]
 
 
 def digest(tensors: dict[str, Tensor], metadata: dict[str, str]) -> str:
@@ -162,7 +177,7 @@ def load_snapshot(path: Path) -> Snapshot:
     return Snapshot(G, config, nimg, resolution, alpha, classes, examples, data)
 
 
-def check_shapes(file: safe_open, settings: dict[str, int | bool]) -> None:
+def check_shapes(file: safe_open, settings: dict[str, Any]) -> None:
     """The file holds what its config asks for, before memory is taken for either.
 
     Raises:
