@@ -24,7 +24,6 @@ from torch.profiler import ProfilerActivity, profile
 from progan.config.config import Config
 from progan.config.resolutions import resolutions_to
 from progan.config.schedule import Phase
-from progan.data import stream
 from progan.doctor import numbers
 from progan.doctor.checks import Size, compiled_gradients
 from progan.doctor.finding import Finding
@@ -36,7 +35,6 @@ from progan.runtime.device import synchronize
 from progan.runtime.numerics import computing_in
 from progan.runtime.speeds import known_peak, resolve_precision
 from progan.training import compile as compiling
-from progan.training import feed as batches
 from progan.training.bench import Noise, measure_phase, middle_of, time_whole, timed
 from progan.training.build import make_feed, make_loss, make_networks
 from progan.training.feed import Feed
@@ -406,8 +404,8 @@ def measure_host(setup: Setup, phase: Phase, ahead: bool, pinned: bool) -> Figur
     """Images are read ahead always."""
     with ExitStack() as stack:
         if not pinned:
-            for module in (batches, stream):
-                stack.enter_context(patch.object(module, "pinned", not_pinned))
+            for module in ("progan.data.stream", "progan.training.feed"):
+                stack.enter_context(patch(f"{module}.pinned", not_pinned))
         feed = make_feed(setup.config, Noise(setup.config), setup.accelerator)
         stack.enter_context(closing(feed.stream))
         if not ahead:

@@ -12,7 +12,6 @@ from progan.data.pyramid.prepare import prepare
 from progan.data.sources.find import find
 from progan.runtime.distributed import share
 from progan.runtime.randomness import make_rng
-from progan.training import feed as batches
 from progan.training.augment import DRAWS
 from progan.training.feed import Batch, Feed
 
@@ -145,7 +144,7 @@ def test_only_a_first_batch_is_drawn_while_the_caller_waits(pyramid, stream, mon
         (waited if in_main_thread() else ahead).append((stream, position))
         return make_rng(seed, stream, position)
 
-    monkeypatch.setattr(batches, "random", noted)
+    monkeypatch.setattr("progan.training.feed.make_rng", noted)
     feed = Feed(stream(pyramid), seed=3, z_dim=5, c_dim=0)
     for nimg, n, r in [(0, 8, 8), (8, 8, 8), (16, 8, 8), (24, 4, 16), (28, 4, 16), (100, 4, 16)]:
         feed.critic_batch(nimg, n, r)
@@ -174,7 +173,7 @@ def test_the_caller_pins_nothing(pyramid, stream, monkeypatch):
 
     monkeypatch.setattr(torch.Tensor, "pin_memory", pin)
     monkeypatch.setattr("progan.data.stream.upload", upload)
-    monkeypatch.setattr(batches, "upload", upload)
+    monkeypatch.setattr("progan.training.feed.upload", upload)
     reader = stream(pyramid, device="cuda", device_cache=False)
     feed = Feed(reader, seed=3, z_dim=5, c_dim=2, augmented=True)
     for nimg in (0, 8, 16, 24):
@@ -195,7 +194,7 @@ def test_a_failure_while_drawing_ahead_reaches_the_caller(pyramid, stream, monke
             raise MemoryError("no memory for latents")
         return make_rng(seed, stream, position)
 
-    monkeypatch.setattr(batches, "random", broken)
+    monkeypatch.setattr("progan.training.feed.make_rng", broken)
     feed = Feed(stream(pyramid), seed=3, z_dim=5, c_dim=0)
     for update in (
         lambda nimg: feed.critic_batch(nimg, 8, 8),
@@ -221,7 +220,7 @@ def test_closing_the_stream_ends_what_is_drawn_ahead(pyramid, stream, monkeypatc
         drawn.append((stream, position))
         return make_rng(seed, stream, position)
 
-    monkeypatch.setattr(batches, "random", slow)
+    monkeypatch.setattr("progan.training.feed.make_rng", slow)
     feed.generator_batch(0, 8)
     feed.critic_batch(0, 8, 8)
     assert started.wait(10)

@@ -29,8 +29,7 @@ from progan.model.networks import Critic, Generator
 from progan.runtime import machine, memory, speeds
 from progan.runtime.errors import UserError
 from progan.runtime.text import human_time
-from progan.training import bench
-from progan.training import memory_fit as fitting
+from progan.training import bench, memory_fit
 from progan.training.build import make_loss, make_step
 from progan.training.costs import count_gflops
 from progan.training.feed import Batch
@@ -570,7 +569,7 @@ def largest(phase: Phase, processes: int, group: int, fitting: Callable[[int], b
 def test_largest_batch_by_trial(batch_size, processes, group, monkeypatch):
     """Reference: all sizes by brute force, on a device with room for every number of images."""
     phase = replace(PHASE, batch_size=batch_size)
-    monkeypatch.setattr(fitting, "on_any", lambda accelerator, flag: flag)
+    monkeypatch.setattr(memory_fit, "on_any", lambda accelerator, flag: flag)
     monkeypatch.setattr(memory, "release", lambda device: None)  # there is none, and many tries
     for room in range(0, batch_size + 2):
         step = Device("cuda", room, processes, group)
@@ -629,7 +628,7 @@ def test_processes_agree_on_the_largest_batch(sizes, expected, monkeypatch):
         assert failed == (tried > mine.room)
         return any(tried > other.room for other in rooms)
 
-    monkeypatch.setattr(fitting, "on_any", on_any)
+    monkeypatch.setattr(memory_fit, "on_any", on_any)
     for mine in rooms:
         assert bench.largest_fit(mine, replace(PHASE, batch_size=64)) == expected
 

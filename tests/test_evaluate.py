@@ -24,7 +24,7 @@ from progan.cli.main import main
 from progan.config.load import load_config
 from progan.data.decode import Square
 from progan.data.pyramid import prepare
-from progan.data.sources import find as sources
+from progan.data.sources.find import find
 from progan.metrics import inception
 from progan.metrics.evaluate import Evaluation, Stopped
 from progan.metrics.inputs import Fakes, Reals
@@ -82,7 +82,7 @@ def empty_cache(tmp_path, monkeypatch) -> Path:
 @pytest.fixture
 def sides(trained, photos) -> tuple[Fakes, Reals]:
     snapshot = load_snapshot(max((trained / "snapshots").iterdir()))
-    data = prepare.cached(sources.find(str(photos)), Square(16))
+    data = prepare.cached(find(str(photos)), Square(16))
     assert data.count == 24
     return Fakes(snapshot.G, data, 16, None, 16), Reals(data, 16, True, torch.device("cpu"))
 
@@ -232,7 +232,7 @@ def test_pyramids_made_otherwise_are_kept_apart(tmp_path):
         Image.fromarray(pixels).save(tmp_path / "images" / f"{i}.png")
     made = []
     for fit in ("crop", "pad"):
-        source = sources.find(str(tmp_path / "images"))
+        source = find(str(tmp_path / "images"))
         made.append(prepare.prepare(source, tmp_path / fit, Square(16, fit=fit)))
     assert made[0].identity == made[1].identity
     folders = [ReferenceCache(tmp_path, pyramid, 16, True).folder for pyramid in made]
@@ -500,7 +500,7 @@ def test_with_labels(photos, tmp_path):
     file = make_snapshot(tmp_path / "c.safetensors", classes=("cats", "dogs"))
     (result,) = evaluated(tmp_path, file, *SMALL, "--data", photos)
     assert np.isfinite(list(result["metrics"].values())).all()
-    data = prepare.cached(sources.find(str(photos), labels=True), Square(16))
+    data = prepare.cached(find(str(photos), labels=True), Square(16))
     asked = []
 
     def see(module, inputs):

@@ -21,7 +21,7 @@ from progan.cli.main import main
 from progan.config.load import load_config
 from progan.data.decode import Square
 from progan.data.pyramid import prepare
-from progan.data.sources import find as sources
+from progan.data.sources.find import find
 from progan.data.stream import Stream
 from progan.runs.folder import LOCK, differences, lock_run
 from progan.runs.snapshot import snapshot_path
@@ -60,7 +60,7 @@ def test_the_loop_equals_a_plain_one(photos, tmp_path, monkeypatch):
     whole = tmp_path
     train(photos, whole)
     config = load_config(str(whole / "config.yaml"))
-    pyramid = prepare.cached(sources.find(str(photos)), Square(8))
+    pyramid = prepare.cached(find(str(photos)), Square(8))
     feed = Feed(Stream(pyramid, seed=0, mirror=True), seed=0, z_dim=8, c_dim=0)
     G, D = build.make_networks(config, 0, "cpu")
     means: dict[str, list[float]] = {}
