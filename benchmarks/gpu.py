@@ -30,7 +30,7 @@ from progan.config.load import load_config
 from progan.runtime import machine, memory
 from progan.runtime.accelerator import make_accelerator
 from progan.runtime.device import take_device
-from progan.runtime.disk import DiskError, write_atomically
+from progan.runtime.disk import DiskError, write_json
 from progan.runtime.errors import UserError
 from progan.runtime.numerics import deterministic
 
@@ -120,9 +120,8 @@ class Report:
     def write(self) -> None:
         if not self.file:
             return
-        lines = json.dumps(self.content, indent=2, allow_nan=False) + "\n"
         try:
-            write_atomically(self.file, lambda temporary: temporary.write_text(lines))
+            write_json(self.file, self.content)
         except (DiskError, OSError) as error:  # what is printed is there all the same
             print(error, flush=True)
 

@@ -16,9 +16,9 @@ from progan.analysis.balance import (
     MOST_SHOWN,
     balance,
     chart,
+    figures,
     rows_for,
     sentences,
-    table,
 )
 from progan.analysis.classifier import FEWEST, Classifier, Trial, make_network, train
 from progan.analysis.shares import class_intervals, class_shares, corrected, interval
@@ -364,7 +364,7 @@ def test_tables_stay_narrow_and_charts_legible(tmp_path):
     has as much height among many as among few. Names that are no text, or maths, are drawn."""
     names = tuple(f"a long $name$ \udcff of {k} attributes or so" for k in range(100))
     rows = rows_for(known(names), 1900 - 9 * np.arange(100), 2000)
-    lines = table(rows, False).splitlines()
+    lines = figures(rows, False).splitlines()
     assert max(map(len, lines)) < 100
     assert len(lines) == 1 + MOST_SHOWN + 1
     assert lines[-1] == "and 36 more, with smaller differences"
@@ -383,7 +383,7 @@ def test_names_neither_tear_the_table_nor_reach_the_terminal(tmp_path):
     """Reference: one line a row, of printable characters only; a chart of any script, without a
     warning, which is an error here."""
     rows = rows_for(known(("a\nb", "\x1b[31mred", "名")), np.array([1, 9, 50]), 100)
-    lines = table(rows, True).splitlines()
+    lines = figures(rows, True).splitlines()
     assert len(lines) == 4 and all(line.isprintable() for line in lines)
     assert {line.split()[0] for line in lines[1:]} == {"a\\nb", "\\x1b[31mred", "名"}
     chart(rows, "title", tmp_path / "c.png")

@@ -19,6 +19,7 @@ from progan.analysis.curves import chosen_metrics, read_runs
 from progan.cli.main import main
 from progan.config.metric_names import better, canonical, is_whole
 from progan.runs.records import LIMIT
+from progan.runtime.text import aligned, table
 
 
 @pytest.fixture
@@ -88,6 +89,14 @@ def cells(lines: list[str]) -> list[list[str]]:
 def values_of(name: str, metric: str = "swd2000") -> list[tuple]:
     ((found,), _) = read_runs([Path(name)])
     return [tuple(point) for point in found.metrics[metric]]
+
+
+def test_a_table_by_hand():
+    """Reference: lines written out; none ends in blanks."""
+    rows = [("name", "n", "note"), ("a", "1", "x"), ("longer", "10", "")]
+    lines = ["name     n  note", "a        1  x", "longer  10"]
+    assert table(rows, left=(0, 2)).splitlines() == lines
+    assert aligned(("a", "1"), (3, 4), gap="") == "a     1"
 
 
 # The command, end to end

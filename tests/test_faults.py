@@ -1,6 +1,7 @@
 """What goes wrong while a run trains: stops, full disks, numbers, memory, damaged files."""
 
 import json
+import math
 import os
 import random
 import shutil
@@ -26,7 +27,7 @@ from progan.data.stream import Stream
 from progan.runs.checkpoint import Checkpoint, read
 from progan.runs.folder import STOP
 from progan.runs.snapshot import digest, load_snapshot
-from progan.runtime.disk import DiskError, append
+from progan.runtime.disk import DiskError, append, write_json
 from progan.runtime.errors import UserError
 from progan.runtime.stopping import StopRequest
 from progan.training import step as step_module
@@ -329,6 +330,36 @@ def test_a_line_is_written_whole_or_not(small_disk):
     (small_disk / "filler").unlink()
     append(file, "é" * 10_000 + "\n")
     assert file.read_text() == "one\n" + "é" * 10_000 + "\n"
+
+
+def test_json_is_written_whole_or_not(small_disk):
+    """Reference: the file as it was, on a full disk and for a number that JSON cannot hold."""
+    file = small_disk / "a.json"
+    write_json(file, {"é": [1, None]})
+    assert file.read_text() == '{\n  "\\u00e9": [\n    1,\n    null\n  ]\n}\n'
+    before = file.read_bytes()
+    fill(small_disk / "filler")
+    with pytest.raises(DiskError, match=r"cannot write .*a\.json: no space is left on the disk"):
+        write_json(file, "x" * 100_000)
+    (small_disk / "filler").unlink()
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(file, {"value": math.nan})
+    assert file.read_bytes() == before
+    assert [path.name for path in small_disk.iterdir()] == ["a.json"]
+
+
+def test_json_goes_into_links_and_pipes(tmp_path):
+    """Reference: what a reader gets, where replacing the path would take the pipe away; the link
+    is still one afterwards."""
+    link, pipe = tmp_path / "link", tmp_path / "pipe"
+    link.symlink_to(tmp_path / "a.json")
+    write_json(link, 1)
+    assert link.is_symlink() and (tmp_path / "a.json").read_text() == "1\n"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    write_json(pipe, 2)
+    assert os.read(reader, 9) == b"2\n" and pipe.is_fifo()
+    os.close(reader)
 
 
 def fill(file: Path) -> None:

@@ -401,7 +401,7 @@ def test_an_interrupted_finish_is_done_again(tmp_path, monkeypatch):
         dest = tmp_path / f"out{steps}"
         with monkeypatch.context() as patch:
             patch.setattr(writer.PyramidWriter, "_move", counted(writer.PyramidWriter._move))
-            for name in ("_write_header", "write_lines", "write_atomically"):
+            for name in ("_write_header", "write_lines", "write_atomically", "write_json"):
                 patch.setattr(writer, name, counted(getattr(writer, name)))
             patch.setattr(writer.os, "truncate", counted(os.truncate))
             try:

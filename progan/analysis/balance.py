@@ -12,7 +12,7 @@ import torch
 from progan.analysis.classifier import Classifier, Trial
 from progan.analysis.shares import class_intervals, class_shares, corrected, interval
 from progan.runtime.disk import write_atomically
-from progan.runtime.text import printable
+from progan.runtime.text import percent, printable, table
 
 CHANCE = 0.05  # so many rows are marked by chance alone
 TELLING = 0.6  # balanced accuracy; 0.5 is guessing
@@ -120,10 +120,6 @@ def estimates(trial: Trial, seen: np.ndarray, count: int) -> list[tuple[float, f
     return found
 
 
-def percent(share: float) -> str:
-    return f"{100 * share:.1f} %"
-
-
 def points(difference: float) -> str:
     """`+17.0`: of hundred."""
     return f"{100 * difference:+.1f}"
@@ -139,7 +135,7 @@ def short(name: str) -> str:
     return name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 1] + "…"
 
 
-def table(rows: Sequence[Row], exclusive: bool) -> str:
+def figures(rows: Sequence[Row], exclusive: bool) -> str:
     """One line a label, in under 100 columns."""
     header = ["class" if exclusive else "attribute", "data", "samples", "difference"]
     lines = [[*header, "95 % interval", "classifier", ""]]
@@ -149,14 +145,10 @@ def table(rows: Sequence[Row], exclusive: bool) -> str:
             told = [percent(row.samples), points(row.difference), span(row)]
         cells = [short(row.name), percent(row.data), *told, percent(row.accuracy), row.verdict]
         lines.append(cells)
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    printed = []
-    for cells in lines:
-        middle = [cell.rjust(w) for cell, w in zip(cells[1:-1], widths[1:-1], strict=True)]
-        printed.append("  ".join([cells[0].ljust(widths[0]), *middle, cells[-1]]).rstrip())
+    printed = table(lines, left=(0, len(lines[0]) - 1))
     if len(rows) > MOST_SHOWN:
-        printed.append(f"and {len(rows) - MOST_SHOWN} more, with smaller differences")
-    return "\n".join(printed)
+        printed += f"\nand {len(rows) - MOST_SHOWN} more, with smaller differences"
+    return printed
 
 
 def sentences(rows: Sequence[Row]) -> list[str]:
@@ -179,7 +171,7 @@ def sentences(rows: Sequence[Row]) -> list[str]:
         said.append("Nothing can be told: the classifier sees none of the labels well enough.")
     elif len(told) < len(rows):
         said.append(
-            f"cannot tell: the classifier is right in less than {100 * TELLING:.0f} % (50 % is "
+            f"cannot tell: the classifier is right in less than {percent(TELLING, 0)} (50 % is "
             f"guessing), or was tried on fewer than {FEWEST_EACH} images with or without the label"
         )
     return [*said, DOUBT]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from progan.analysis.curves import Point, Run, interpolate
 from progan.config.metric_names import PROTOCOLS, better, parts
 from progan.runtime.disk import write_atomically
-from progan.runtime.text import human_time
+from progan.runtime.text import human_time, table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -80,17 +80,9 @@ def best_of(points: Sequence[Point], metric: str) -> Point | None:
     return which(points, key=lambda point: point.value) if which and points else None
 
 
-def table(runs: Sequence[Run], metrics: Sequence[str]) -> str:
+def figures(runs: Sequence[Run], metrics: Sequence[str]) -> str:
     """A line for each metric and run, in columns."""
-    rows = [COLUMNS, *(row(run, metric) for metric in metrics for run in runs)]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        "  ".join(
-            cell.ljust(w) if i < 2 else cell.rjust(w)
-            for i, (cell, w) in enumerate(zip(cells, widths, strict=True))
-        )
-        for cells in rows
-    )
+    return table([COLUMNS, *(row(run, metric) for metric in metrics for run in runs)], left=(0, 1))
 
 
 def row(run: Run, metric: str) -> tuple[str, ...]:

@@ -1,6 +1,5 @@
 """The command `progan balance`: shares of labels in samples beside the data, and a chart."""
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,6 +8,7 @@ import click
 
 from progan.cli.options import DATA, DEVICE, JSON, PathOption, check_picture, check_target, say
 from progan.runs.folder import base_name
+from progan.runtime.disk import write_json
 from progan.runtime.launch import is_main
 from progan.runtime.text import printable
 
@@ -122,11 +122,11 @@ def tell(
     rows: list["Row"],
 ) -> None:
     """What was compared, the table, and what it says."""
-    from progan.analysis.balance import sentences, table
+    from progan.analysis.balance import figures, sentences
 
     r = classifier.resolution
     click.echo(f"{file}: {snapshot.nimg / 1000} kimg; {num:,} samples beside {data}, at {r}x{r}")
-    click.echo(f"\n{table(rows, classifier.exclusive)}\n")
+    click.echo(f"\n{figures(rows, classifier.exclusive)}\n")
     for line in sentences(rows):
         click.echo(line)
 
@@ -154,4 +154,4 @@ def write(
         "held_out": int(classifier.trial.having[0] + classifier.trial.lacking[0]),
         "rows": [row.to_dict() for row in rows],
     }
-    json_file.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    write_json(json_file, content)

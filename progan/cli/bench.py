@@ -1,6 +1,5 @@
 """The command `progan bench`: how fast this machine trains, and what the time goes into."""
 
-import json
 import re
 from dataclasses import asdict
 from pathlib import Path
@@ -12,17 +11,17 @@ from progan.cli.options import CONFIG, JSON, OVERRIDES, PositiveNumber, check_ta
 from progan.config.config import Config
 from progan.config.load import load_config
 from progan.config.schedule import Phase, Schedule, check_batches
+from progan.runtime.disk import write_json
 from progan.runtime.errors import UserError
 from progan.runtime.launch import is_main, processes
-from progan.runtime.text import human_time
+from progan.runtime.text import aligned, human_time, percent
 
 if TYPE_CHECKING:
     from progan.training.bench import Figures
 
 PARTS = ("data", "critic", "penalty", "generator", "optimizer")
-COLUMNS = f"{'phase':<18}{'batch':>6}{'images/s':>10}{'sec/kimg':>10}" + "".join(
-    f"{name:>10}" for name in (*PARTS, "memory", "TFLOP/s", "of peak")
-)
+COLUMNS = ("phase", "batch", "images/s", "sec/kimg", *PARTS, "memory", "TFLOP/s", "of peak")
+WIDTHS = (18, 6, *[10] * (len(COLUMNS) - 2))
 
 
 @click.command()
@@ -73,8 +72,7 @@ def bench(
     for line in closing_lines(schedule, content, find_batch):
         click.echo(line)
     if json_file:
-        text = json.dumps(content, indent=2, allow_nan=False)
-        json_file.write_text(text + "\n", encoding="utf-8")
+        write_json(json_file, content)
         click.echo(f"all figures in {json_file}")
 
 
@@ -123,7 +121,7 @@ def measure(
         count = f", {accelerator.num_processes} processes" if processes() > 1 else ""
         of = f"; peak {peak:.3g} TFLOP/s ({source})" if peak else ""
         click.echo(f"{machine.device_name(device)}{count}, {precision}{of}")
-        click.echo(COLUMNS)
+        click.echo(aligned(COLUMNS, WIDTHS, gap=""))
     accelerator.wait_for_everyone()  # who waits leaves the CPU to what measures it
     measured = []
     for figures in bench(config, accelerator, phases, find_batch, peak):
@@ -145,15 +143,16 @@ def measure(
 
 def row(figures: "Figures") -> str:
     name = f"{figures.resolution}x{figures.resolution} {'fading' if figures.fading else 'stable'}"
-    cells = [f"{figures.images_per_sec:.4g}", f"{figures.sec_per_kimg:.4g}"]
-    cells += [f"{100 * figures.shares[part]:.1f} %" for part in PARTS]
+    cells = [name, str(figures.batch_size)]
+    cells += [f"{figures.images_per_sec:.4g}", f"{figures.sec_per_kimg:.4g}"]
+    cells += [percent(figures.shares[part]) for part in PARTS]
     memory, share = figures.peak_memory_gb, figures.share_of_peak
     cells += [
         "-" if memory is None else f"{memory:.2f} GiB",
         f"{figures.tflops:.3g}",
-        "-" if share is None else f"{100 * share:.1f} %",
+        "-" if share is None else percent(share),
     ]
-    return f"{name:<18}{figures.batch_size:>6}" + "".join(f"{cell:>10}" for cell in cells)
+    return aligned(cells, WIDTHS, gap="")
 
 
 def closing_lines(schedule: Schedule, content: dict[str, Any], find_batch: bool) -> list[str]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from progan.cli.options import JSON, PICTURES, PathOption, check_picture, check_target
+from progan.runtime.disk import write_json
 from progan.runtime.launch import is_main
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def compare(
     progan compare runs/growing runs/full
     progan compare runs/* --metrics swd16k --out swd.svg
     """
-    from progan.analysis.compare import CLOCKS, draw, save, sentence, table
+    from progan.analysis.compare import CLOCKS, draw, figures, save, sentence
     from progan.analysis.compare import compare as compared
     from progan.analysis.curves import MOST, chosen_metrics, read_runs
 
@@ -60,7 +61,7 @@ def compare(
     runs, without = read_runs(folders)
     names = chosen_metrics(runs, metrics)
     notes = unlike([run.folder for run in runs])
-    click.echo(table(runs, names))
+    click.echo(figures(runs, names))
     for line in [f"note: {folder} has no metrics yet" for folder in without] + notes:
         click.echo(line)
     comparisons = [found for name in names for by in CLOCKS if (found := compared(runs, name, by))]
@@ -78,8 +79,7 @@ def compare(
         click.echo(f"the picture has the first {MOST} of {len(names)} metrics; --metrics chooses")
     click.echo(f"plotted in {out}")
     if json_file:
-        text = json.dumps(content(runs, names, comparisons), indent=2, allow_nan=False)
-        json_file.write_text(text + "\n", encoding="utf-8")
+        write_json(json_file, content(runs, names, comparisons))
         click.echo(f"all figures in {json_file}")
 
 

@@ -1,12 +1,12 @@
 """The command `progan doctor`: whether this machine trains right, and how to mend it if not."""
 
-import json
 import sys
 from pathlib import Path
 
 import click
 
 from progan.cli.options import PathOption, check_target
+from progan.runtime.disk import write_json
 from progan.runtime.launch import is_main
 from progan.runtime.text import printable
 
@@ -45,7 +45,6 @@ def doctor(json_file: Path | None) -> None:
     if is_main():
         click.echo(f"wrong: {', '.join(wrong)}" if wrong else "nothing is wrong")
         if json_file:
-            text = json.dumps(report(findings), indent=2, allow_nan=False)
-            json_file.write_text(text + "\n", encoding="utf-8")
+            write_json(json_file, report(findings))
             click.echo(f"a report, without names and paths, in {json_file}")
     sys.exit(1 if wrong else 0)

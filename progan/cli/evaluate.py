@@ -1,6 +1,5 @@
 """The command `progan evaluate`: metrics of snapshots, told and recorded."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -8,6 +7,7 @@ import click
 
 from progan.cli.options import DEVICE, JSON, PathOption, check_target
 from progan.config.metric_names import FEWEST, MOST, STANDARD, parse_list
+from progan.runtime.disk import write_json
 from progan.runtime.errors import UserError
 from progan.runtime.launch import is_main
 
@@ -82,7 +82,7 @@ def evaluate(
     for file in files:
         content["snapshots"].append(result_of(file, data, names, inception, accelerator))
         if is_main() and json_file:  # each time, as a later one may fail
-            json_file.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+            write_json(json_file, content)
     if is_main() and json_file:
         click.echo(f"all results in {json_file}")
     accelerator.wait_for_everyone()

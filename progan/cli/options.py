@@ -9,6 +9,7 @@ import click
 
 from progan.config.resolutions import MAX_RESOLUTION, START_RESOLUTION
 from progan.config.value_types import check_device
+from progan.runtime.disk import can_be_replaced
 from progan.runtime.errors import UserError
 
 
@@ -129,7 +130,8 @@ def check_target(file: Path | None, option: str = "--json") -> None:
         raise UserError(f"{option} {file}: is a folder; give a file's name")
     if not file.parent.is_dir():
         raise UserError(f"{option} {file}: there is no folder {file.parent}")
-    if not os.access(file if file.exists() else file.parent, os.W_OK):
+    written = [file] * file.exists() + [file.parent] * can_be_replaced(file)
+    if not all(os.access(path, os.W_OK) for path in written):
         raise UserError(f"{option} {file}: may not be written")
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from progan.cli.options import check_picture
 from progan.config.schedule import Phase, Ramp, Schedule
-from progan.runtime.text import human_time
+from progan.runtime.text import human_time, table
 
 if TYPE_CHECKING:  # it imports torch, and a table needs none
     from progan.training.costs import CostModel
@@ -42,18 +42,10 @@ def phase_table(schedule: Schedule, costs: "CostModel | None" = None) -> str:
                 human_time(None if seconds is None else seconds * images),
             ]
         rows.append(row)
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [
-        "  ".join(
-            cell.ljust(w) if i == 0 else cell.rjust(w)
-            for i, (cell, w) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in rows
-    ]
-    lines.append(f"total {schedule.total_nimg / 1000:,.1f} kimg")
+    total = f"total {schedule.total_nimg / 1000:,.1f} kimg"
     if costs:
-        lines[-1] += f", about {human_time(costs.seconds_left(0))} on this machine"
-    return "\n".join(lines)
+        total += f", about {human_time(costs.seconds_left(0))} on this machine"
+    return f"{table(rows)}\n{total}"
 
 
 def plot(schedule: Schedule, path: Path) -> None:

@@ -1,6 +1,5 @@
 """The cache folder, its disk and locks, and how fast training's images can be read from it."""
 
-import json
 import os
 import shutil
 import time
@@ -21,6 +20,7 @@ from progan.data.stream import Stream
 from progan.doctor.finding import GOOD, SLOW, WRONG, Finding
 from progan.runtime.cache import cache_folder, lock
 from progan.runtime.device import synchronize
+from progan.runtime.disk import write_json
 from progan.runtime.text import human_bytes
 
 ELSEWHERE = "set $PROGAN_CACHE to a folder on a local disk"
@@ -144,7 +144,7 @@ def write_pyramid(folder: Path, size: int) -> np.ndarray:
             if hasattr(os, "posix_fadvise"):
                 os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
     meta = Meta("noise", "noise", count, 3, RESOLUTION, (), (), 0)
-    (folder / "meta.json").write_text(json.dumps({"version": VERSION, **asdict(meta)}))
+    write_json(folder / "meta.json", {"version": VERSION, **asdict(meta)})
     return images
 
 

@@ -11,6 +11,7 @@ from progan.doctor.finding import GOOD, NOT_HERE, SLOW, Finding
 from progan.runtime import machine
 from progan.runtime.numerics import computing_in
 from progan.runtime.speeds import measured, resolve_precision
+from progan.runtime.text import percent
 from progan.training.bench import timed
 from progan.training.build import make_loss, make_networks
 from progan.training.costs import CostModel, count_gflops, measure
@@ -57,7 +58,7 @@ def rate(device: torch.device, precision: str, own: str) -> Finding:
     reached, kind = tflops(device, precision)
     says, figures = f"{human_rate(reached)} in {kind}", {"tflops": reached, "peak_tflops": peak}
     if peak:
-        says += f", {100 * reached / peak:.0f} % of the data sheet's"
+        says += f", {percent(reached / peak, 0)} of the data sheet's"
         if reached < LEAST_OF_PEAK * peak:
             return Finding(name, SLOW, says, LEFT_ALONE, figures)
     if on_cpu and precision != own:
@@ -109,7 +110,7 @@ def told(costs: CostModel, precision: str, peak: float, processes: int) -> Findi
         share = rate / processes * costs.gflops[phase] / 1000 / peak
         r = f"{phase.resolution}x{phase.resolution}"
         figures[r] = {"images_per_sec": rate, "share_of_speed": share}
-        parts.append(f"{rate:,.0f} at {r} ({100 * share:.0f} %)")
+        parts.append(f"{rate:,.0f} at {r} ({percent(share, 0)})")
     says = f"images/s in {precision} (of the speed above): {', '.join(parts)}"
     if len(parts) < len(costs.schedule.phases) or share < LEAST_SHARE:
         more = f"choose smaller networks, or another machine; {LEFT_ALONE}"

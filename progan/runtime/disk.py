@@ -33,6 +33,25 @@ def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def write_json(path: Path, content: Any) -> None:
+    """Write indented JSON atomically; into a pipe, a device or a link (/dev/stdout) directly.
+
+    Raises:
+        ValueError: a number is NaN or infinite, for which JSON has no word.
+        DiskError, OSError: it could not be written.
+    """
+    text = json.dumps(content, indent=2, allow_nan=False) + "\n"
+    if can_be_replaced(path):
+        write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    else:
+        path.write_text(text, encoding="utf-8")
+
+
+def can_be_replaced(path: Path) -> bool:
+    """True for a file, and where there is nothing yet; False for links, pipes and devices."""
+    return not path.is_symlink() and (path.is_file() or not path.exists())
+
+
 def append(path: Path, text: str) -> None:
     """All of `text` at the end of the file, synced, or nothing of it."""
     with open(path, "ab", buffering=0) as file:

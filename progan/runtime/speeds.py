@@ -14,7 +14,7 @@ from accelerate import Accelerator
 from torch.nn.functional import conv2d
 
 from progan.runtime.cache import cache_folder
-from progan.runtime.disk import DiskError, write_atomically
+from progan.runtime.disk import DiskError, write_json
 from progan.runtime.distributed import on_any
 from progan.runtime.machine import device_name, peak_tflops
 from progan.runtime.numerics import computing_in
@@ -128,8 +128,7 @@ def load(path: Path, of: dict[str, Any]) -> dict[str, list[float]] | None:
 
 def save(path: Path, content: dict[str, Any]) -> None:
     """If the disk allows."""
-    text = json.dumps(content, indent=2)
     try:
-        write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+        write_json(path, content)
     except (DiskError, OSError) as error:
         log.warning("%s; it will be measured again next time", error)

@@ -1,4 +1,6 @@
-"""How numbers and names are said to people."""
+"""Numbers, names and tables as people read them."""
+
+from collections.abc import Collection, Sequence
 
 
 def human_time(seconds: float | None) -> str:
@@ -22,6 +24,28 @@ def human_bytes(count: float) -> str:
         count, power = count / 1000, power + 1
     digits = 1 if power and count < 10 else 0
     return f"{count:.{digits}f} {('B', 'kB', 'MB', 'GB', 'TB')[power]}"
+
+
+def percent(share: float, digits: int = 1) -> str:
+    """`12.3 %`"""
+    return f"{100 * share:.{digits}f} %"
+
+
+def table(rows: Sequence[Sequence[str]], left: Collection[int] = (0,)) -> str:
+    """Rows of cells as aligned lines: the columns `left` to the left, all others to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(aligned(row, widths, left) for row in rows)
+
+
+def aligned(
+    cells: Sequence[str], widths: Sequence[int], left: Collection[int] = (0,), gap: str = "  "
+) -> str:
+    """One line of a table whose columns have these widths."""
+    padded = (
+        cell.ljust(width) if i in left else cell.rjust(width)
+        for i, (cell, width) in enumerate(zip(cells, widths, strict=True))
+    )
+    return gap.join(padded).rstrip()
 
 
 def printable(text: str) -> str:

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from progan.runtime.text import percent
+
 RUNAWAY = 1000.0  # of scores, in units of the penalty's target; the paper's stay below some tens
 TOO_ALIKE = 0.1  # of the reals' variety
 
@@ -32,7 +34,7 @@ def signs(means: dict[str, float], share: float, target: float) -> dict[str, str
         )
     if share < TOO_ALIKE:
         found["variety"] = (
-            f"samples look alike (they vary {100 * share:.0f} % as much as the reals): the "
+            f"samples look alike (they vary {percent(share, 0)} as much as the reals): the "
             "generator may have collapsed; snapshots of before are kept"
         )
     return found

@@ -14,7 +14,7 @@ from progan.data.pyramid.format import Pyramid
 from progan.data.sources.files import ARCHIVES, SUFFIXES
 from progan.data.sources.find import NAMED, Known
 from progan.data.sources.source import Source
-from progan.runtime.text import human_bytes
+from progan.runtime.text import human_bytes, percent
 
 WIDTH = 96  # columns
 INDENT = 12
@@ -97,7 +97,7 @@ def _sizes(source: Source, seen: Survey, choice: Choice | None) -> Iterator[str]
     if small != large:
         yield f"smallest {small[0]}x{small[1]}, largest {large[0]}x{large[1]}"
     if seen.not_square:
-        yield f"{seen.not_square:,} ({_percent(seen.not_square / total)}) are not square"
+        yield f"{seen.not_square:,} ({percent(seen.not_square / total)}) are not square"
     if choice:
         resolution = choice.resolution
         short = sum(n for size, n in sizes.items() if min(size) < resolution)
@@ -109,10 +109,6 @@ def _sizes(source: Source, seen: Survey, choice: Choice | None) -> Iterator[str]
 
 def _counted(items: Iterable[tuple[str, int]]) -> str:
     return ", ".join(f"{name} ({n:,})" for name, n in items)
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f} %"
 
 
 def _bad(lines: list[str]) -> Iterator[str]:
@@ -140,7 +136,7 @@ def _labels(shares: list[ClassShare], labels: np.ndarray | None) -> Iterator[str
     for name, count, share in shares[:MOST_CLASSES]:
         short = name if len(name) <= name_width else name[: name_width - 1] + "…"
         bar = "=" * round(BAR * count / max(1, many))
-        line = f"{short:<{name_width}}  {count:>{count_width},}  {_percent(share):>7}  {bar}"
+        line = f"{short:<{name_width}}  {count:>{count_width},}  {percent(share):>7}  {bar}"
         yield " " * INDENT + line.rstrip()
     if len(shares) > MOST_CLASSES:
         yield from field("", f"… and {len(shares) - MOST_CLASSES:,} more")
@@ -203,7 +199,7 @@ def unfinished_report(path: Path) -> Iterator[str]:
         yield f"{path}: not finished, and it cannot be seen how far it came; {how}"
         return
     done, total, bad, r = state
-    yield f"{path}: not finished: {done:,} of {total:,} images ({_percent(done / total)})"
+    yield f"{path}: not finished: {done:,} of {total:,} images ({percent(done / total)})"
     yield from field("levels", f"4x4 to {r}x{r}")
     yield from field("bad", f"{bad:,} so far")
     yield from field("to go on", how)

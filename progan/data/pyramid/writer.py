@@ -12,7 +12,7 @@ import numpy as np
 
 from progan.config.resolutions import resolutions_to
 from progan.data.pyramid.format import BAD_FILES, JOURNAL, VERSION, Meta
-from progan.runtime.disk import write_atomically
+from progan.runtime.disk import write_atomically, write_json
 
 HEADER_BYTES = 128
 NUMBER = "[0-9][0-9][0-9][0-9]"
@@ -215,8 +215,7 @@ class PyramidWriter:
             layout.png,
             len(self.bad),
         )
-        text = json.dumps({"version": VERSION} | asdict(meta), indent=2) + "\n"
-        write_atomically(path / "meta.json", lambda part: part.write_text(text, encoding="utf-8"))
+        write_json(path / "meta.json", {"version": VERSION} | asdict(meta))
         (path / JOURNAL).unlink()
 
     def order(self) -> np.ndarray:
