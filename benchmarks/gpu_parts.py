@@ -224,10 +224,9 @@ def gradients(step: Step, feed: Feed, phase: Phase) -> dict[str, list[Tensor]]:
     """Of both networks for the images in the middle of the phase, on the CPU."""
     nimg, n = middle_of(phase), phase.batch_size
     step.set_progress(nimg)
-    step.penalty_due = True
     found = {
-        "D": step.of_critic(feed.critic_batch(nimg, n, phase.resolution))[0],
-        "G": step.of_generator(feed.generator_batch(nimg, n))[0],
+        "D": step.D_gradients(feed.critic_batch(nimg, n, phase.resolution), penalty=True)[0],
+        "G": step.G_gradients(feed.generator_batch(nimg, n))[0],
     }
     return {name: [grad.cpu() for grad in grads] for name, grads in found.items()}
 

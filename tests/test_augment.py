@@ -377,7 +377,7 @@ def test_passes_equal_one(update):
         loss = LossSettings(augment=tuple(KINDS))
         return update(G, D, active(network, None), part, None, loss, *more)
 
-    grads, _ = accumulate(gradients_of, batch.split(4))
+    grads, _ = accumulate(map(gradients_of, batch.split(4)))
     expected, _ = gradients_of(batch)
     torch.testing.assert_close(grads, expected, rtol=1e-9, atol=1e-11)
 

@@ -320,7 +320,6 @@ class Timed:
         self.clock, self.seconds, self.slow = clock, seconds, list(slow)
         self.accelerator = SimpleNamespace(device=CPU, num_processes=1)
         self.penalty_interval = interval
-        self.penalty_due = None
         self.factor, self.slow_parts = 1.0, of or seconds
         self.calls: list[tuple] = []
         self.D_opt, self.G_opt, self.D_parameters, self.G_parameters = "D", "G", ["d"], ["g"]
@@ -331,15 +330,14 @@ class Timed:
 
     def set_progress(self, nimg: int) -> None:
         self.calls.append(("at", nimg))
-        self.penalty_due = True  # as the real one decides by itself
 
-    def of_critic(self, batch: str) -> tuple[list[str], dict]:
+    def D_gradients(self, batch: str, penalty: bool) -> tuple[list[str], dict]:
         assert batch == "reals"
-        self.calls.append(("critic", self.penalty_due))
-        self.spend("with penalty" if self.penalty_due else "critic")
+        self.calls.append(("critic", penalty))
+        self.spend("with penalty" if penalty else "critic")
         return ["grad of D"], {}
 
-    def of_generator(self, batch: str) -> tuple[list[str], dict]:
+    def G_gradients(self, batch: str) -> tuple[list[str], dict]:
         assert batch == "latents"
         self.spend("generator")
         return ["grad of G"], {}
@@ -351,11 +349,14 @@ class Timed:
         ]
         self.spend("apply")
 
-    def update_critic(self, batch: str) -> None:
-        self.apply("D", ["d"], self.of_critic(batch)[0])
+    def over_processes(self, found: tuple) -> tuple:
+        return found
+
+    def update_critic(self, batch: str, penalty: bool) -> None:
+        self.apply("D", ["d"], self.D_gradients(batch, penalty)[0])
 
     def update_generator(self, batch: str) -> None:
-        self.apply("G", ["g"], self.of_generator(batch)[0])
+        self.apply("G", ["g"], self.G_gradients(batch)[0])
 
     def average(self) -> None:
         self.spend("average")
@@ -732,10 +733,10 @@ def test_out_of_memory_is_told(here, quick, monkeypatch):
     before = set(threading.enumerate())
     real = Step.update_critic
 
-    def critic(step: Step, batch: Batch):
+    def critic(step: Step, batch: Batch, penalty: bool):
         if step.phase.fading:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
-        return real(step, batch)
+        return real(step, batch, penalty)
 
     monkeypatch.setattr(Step, "update_critic", critic)
     message = refused(*options(), "--json", "f.json")

@@ -153,14 +153,13 @@ def check_step(
 
 def noted(step: Step) -> list[list[Tensor]]:
     """The gradients of the step's updates, as they come."""
-    found, averaged = [], step.averaged
+    found, real = [], step.over_processes
 
-    def and_noted(*arguments):
-        grads, stats = averaged(*arguments)
-        found.append(grads)
-        return grads, stats
+    def and_noted(gradients):
+        found.append(gradients[0])
+        return real(gradients)
 
-    step.averaged = and_noted
+    step.over_processes = and_noted
     return found
 
 

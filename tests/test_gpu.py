@@ -86,7 +86,7 @@ def gradients(step, batch, fading) -> list[torch.Tensor]:
     """Of both networks in mid-phase, each as one vector."""
     step.begin(phase_at(fading=fading), restart=True)
     step.set_progress(16)
-    both = step.of_critic(batch)[0], step.of_generator(batch.of_fakes())[0]
+    both = step.D_gradients(batch)[0], step.G_gradients(batch.of_fakes())[0]
     return [torch.cat([grad.flatten() for grad in grads]) for grads in both]
 
 

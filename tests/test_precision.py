@@ -421,8 +421,8 @@ def test_only_products_are_bf16(fused_scale):
                 module.register_forward_hook(of_layer)
     batch = make_batch()
     with Results() as results:
-        critic, critic_stats = step.of_critic(batch)
-        generator, generator_stats = step.of_generator(batch.of_fakes())
+        critic, critic_stats = step.D_gradients(batch)
+        generator, generator_stats = step.G_gradients(batch.of_fakes())
     assert layers == {torch.bfloat16}
     assert len(outer[Critic]) == 3, "reals and fakes, the penalty's, the generator's"
     for types, images in outer[Critic]:
@@ -450,8 +450,8 @@ def test_gradients_are_near_those_of_fp32(loss):
         step, batch = make_step(precision, LOSSES[loss]), make_batch()
         found[precision] = {}
         for name, network, of, part in [
-            ("D", step.D, step.of_critic, batch),
-            ("G", step.G, step.of_generator, batch.of_fakes()),
+            ("D", step.D, step.D_gradients, batch),
+            ("G", step.G, step.G_gradients, batch.of_fakes()),
         ]:
             grads = of(part)[0]
             names = network.active_parameters(16, True)
@@ -471,13 +471,12 @@ def cosine(a, b) -> float:
 
 def test_one_setting_serves_both_updates():
     """Reference: each update's gradients alone. What the critic's update casts for fakes without a
-    graph must not be what the generator's is given, where one `computing_in` holds both, as in a
-    trial."""
+    graph must not be what the generator's is given, where one `computing_in` holds both."""
     step, batch = make_step("bf16"), make_batch()
-    alone, _ = step.of_generator(batch.of_fakes())
+    alone, _ = step.G_gradients(batch.of_fakes())
     with computing_in("bf16", CPU):
-        step.critic_pass(batch, step.loss)
-        together, _ = step.generator_pass(batch.of_fakes())
+        step.D_gradients(batch)
+        together, _ = step.G_gradients(batch.of_fakes())
     assert all(grad.abs().max() > 0 for grad in alone)
     assert all(torch.equal(a, b) for a, b in zip(alone, together, strict=True))
 

@@ -91,7 +91,7 @@ def test_penalty_takes_part_in_one_of_so_many_updates(interval):
         due = []
         for update in reversed(range(updates)):
             step.set_progress(phase.start_nimg + 8 * update)
-            _, stats = step.of_critic(batch)
+            _, stats = step.D_gradients(batch)
             due += [update] if "Loss/gradient_penalty" in stats else []
         assert due[::-1] == list(range(0, updates, interval))
 
@@ -110,7 +110,7 @@ def test_lazy_penalty_has_the_same_mean(fading):
             step.set_progress(8 * update)
             if fading:
                 step.alpha.fill_(0.4)
-            grads[step].append(step.of_critic(batch)[0])
+            grads[step].append(step.D_gradients(batch)[0])
     means = [torch.stack(each).mean(dim=0) for each in zip(*grads[lazy], strict=True)]
     torch.testing.assert_close(means, grads[every][0], rtol=1e-10, atol=1e-12)
     assert not torch.allclose(grads[lazy][0][0], grads[every][0][0], rtol=1e-2)
@@ -125,7 +125,7 @@ def test_reported_losses_are_of_the_update():
     for step in (lazy, every):
         step.begin(phase_at(), restart=True)
         step.set_progress(0)
-    a, b = lazy.of_critic(batch)[1], every.of_critic(batch)[1]
+    a, b = lazy.D_gradients(batch)[1], every.D_gradients(batch)[1]
     torch.testing.assert_close(a["Loss/gradient_penalty"], b["Loss/gradient_penalty"])
     more = 3 * 5.0 * a["Loss/gradient_penalty"]
     torch.testing.assert_close(a["Loss/D"], b["Loss/D"] + more, rtol=1e-10, atol=0)
@@ -201,10 +201,10 @@ def test_the_critics_fakes_have_no_graph():
     for module in step.G.modules():
         module.register_forward_hook(lambda m, inputs, out: seen.append(out.grad_fn is not None))
     batch = make_batch()
-    step.of_critic(batch)
+    step.D_gradients(batch)
     assert seen and not any(seen)
     seen.clear()
-    step.of_generator(batch.of_fakes())
+    step.G_gradients(batch.of_fakes())
     assert seen and all(seen)
 
 
@@ -223,7 +223,7 @@ def test_passes_of_batch_gpu_equal_one(n, update, fading):
         phase = phase_at(fading=fading, size=n, gpu=gpu)
         step.begin(phase, restart=True)
         step.set_progress(phase.batch_size)
-        results.append((step.of_critic if update == "critic" else step.of_generator)(batch))
+        results.append((step.D_gradients if update == "critic" else step.G_gradients)(batch))
     assert sizes == [n] + [4] * (n // 4)
     (expected, expected_stats), (grads, stats) = results
     torch.testing.assert_close(grads, expected, rtol=1e-10, atol=1e-12)
@@ -400,8 +400,8 @@ def test_gradients_lie_as_their_parameters(penalty, fused_scale, gpu):
     step.set_progress(8)
     batch = make_batch()
     for of, network, part in [
-        (step.of_critic, step.D, batch),
-        (step.of_generator, step.G, batch.of_fakes()),
+        (step.D_gradients, step.D, batch),
+        (step.G_gradients, step.G, batch.of_fakes()),
     ]:
         grads, _ = of(part)
         active = network.active_parameters(8, True).values()
@@ -440,8 +440,8 @@ def test_features_are_channels_last(channels, fading, fused_scale):
                 module.register_forward_hook(partial(check, f"{letter}.{name}"))
     batch = make_batch(resolution=16, channels=channels)
     assert not is_channels_last(batch.reals) or channels == 1, "as data are"
-    step.of_critic(batch)
-    step.of_generator(batch.of_fakes())
+    step.D_gradients(batch)
+    step.G_gradients(batch.of_fakes())
     layers = {
         f"{letter}.{name.removesuffix('.weight')}"
         for letter, network in networks.items()

@@ -1,5 +1,7 @@
 """Updates of the weights against formulas by hand, finite differences and a written Adam."""
 
+import weakref
+
 import pytest
 import torch
 
@@ -251,7 +253,7 @@ def test_accumulated_passes_equal_one(all_float64, update, alpha, passes):
     def gradients_of(part):
         return ours(update, G, D, part, alpha, LossSettings())
 
-    grads, stats = accumulate(gradients_of, batch.split(16 // passes))
+    grads, stats = accumulate(map(gradients_of, batch.split(16 // passes)))
     expected, expected_stats = gradients_of(batch)
     torch.testing.assert_close(grads, expected, rtol=1e-9, atol=1e-11)
     torch.testing.assert_close(stats, expected_stats, rtol=1e-9, atol=1e-11)
@@ -266,9 +268,27 @@ def test_passes_that_cut_groups_are_another_loss(all_float64):
     def gradients_of(part):
         return ours("critic", G, D, part, None, LossSettings())
 
-    grads, _ = accumulate(gradients_of, batch.split(2))
+    grads, _ = accumulate(map(gradients_of, batch.split(2)))
     expected, _ = gradients_of(batch)
     assert not torch.allclose(grads[0], expected[0], rtol=1e-3)
+
+
+def test_one_pass_is_held_besides_the_sum():
+    """Reference: weak references. What is rehearsed are two passes, so more must not need more."""
+    made: list[weakref.ref] = []
+
+    def passes():
+        for _ in range(4):
+            alive = [number for number, grad in enumerate(made) if grad() is not None]
+            assert alive in ([], [0])
+            grad = torch.ones(3)
+            made.append(weakref.ref(grad))
+            yield [grad], {"Loss/D": torch.ones(())}
+            del grad
+
+    grads, means = accumulate(passes())
+    assert torch.equal(grads[0], torch.ones(3)) and means == {"Loss/D": 1.0}
+    assert len(made) == 4
 
 
 # Adam -------------------------------------------------------------------------------------------

@@ -26,7 +26,7 @@ from progan.training.costs import gflops_per_image, shell
 from progan.training.feed import Batch, Feed
 from progan.training.memory_fit import SMALLER, rehearsed
 from progan.training.step import Step
-from progan.training.updates import apply
+from progan.training.updates import Gradients, apply
 
 WARM_UP = 3  # updates before anything is timed: they compile, find memory and kernels
 REPEATS = {1.0: 3, 0.1: 10, 0.0: 50}  # by the seconds that an update takes at least
@@ -147,24 +147,23 @@ def time_whole(step: Step, feed: Feed, phase: Phase) -> float:
     nimg = middle_of(phase)
     positions = count(nimg, phase.batch_size)  # the data are read as in training
 
-    def train(due: bool) -> None:
+    def train(penalty: bool) -> None:
         at = next(positions)
         step.set_progress(nimg)
-        step.penalty_due = due
-        step.update_critic(feed.critic_batch(at, phase.batch_size, phase.resolution))
+        step.update_critic(feed.critic_batch(at, phase.batch_size, phase.resolution), penalty)
         step.update_generator(feed.generator_batch(at, phase.batch_size))
         step.average()
 
-    def seconds_of(due: bool) -> float:
-        work = partial(train, due)
+    def seconds_of(penalty: bool) -> float:
+        work = partial(train, penalty)
         warm = [timed(work, accelerator.device) for _ in range(WARM_UP)]
         repeats = repeats_for(accelerator, warm[-1])
         return median([timed(work, accelerator.device) for _ in range(2 * repeats)][repeats:])
 
-    seconds = seconds_of(due=True)
+    seconds = seconds_of(penalty=True)
     if interval == 1:
         return seconds
-    without = seconds_of(due=False)
+    without = seconds_of(penalty=False)
     return without + (seconds - without) / interval
 
 
@@ -207,11 +206,13 @@ def time_parts(step: Step, feed: Feed, phase: Phase, nimg: int) -> dict[str, flo
         return feed.critic_batch(nimg, size, phase.resolution), feed.generator_batch(nimg, size)
 
     critic, generator = clocked("data", both)
-    step.penalty_due = False
-    clocked("critic", lambda: step.of_critic(critic))
-    step.penalty_due = True
-    D_grads, _ = clocked("penalty", lambda: step.of_critic(critic))
-    G_grads, _ = clocked("generator", lambda: step.of_generator(generator))
+
+    def D_gradients(penalty: bool) -> Gradients:
+        return step.over_processes(step.D_gradients(critic, penalty))
+
+    clocked("critic", lambda: D_gradients(penalty=False))
+    D_grads, _ = clocked("penalty", lambda: D_gradients(penalty=True))
+    G_grads, _ = clocked("generator", lambda: step.over_processes(step.G_gradients(generator)))
 
     def optimize() -> None:
         apply(step.D_opt, step.D_parameters, D_grads)

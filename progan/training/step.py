@@ -3,9 +3,8 @@
 import copy
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 
 import torch
 from accelerate import Accelerator
@@ -36,21 +35,26 @@ log = logging.getLogger("progan")
 
 
 class Step:
-    """The networks, their optimizers and average, and what one step does to them.
+    """The networks, their optimizers and the average, and how one step changes them.
 
-    An update whose gradients are not finite is skipped.
-
-    For each step call `set_progress`, `update_critic`, `update_generator` and `average`, in
-    this order; `begin` first, and
-    whenever the phase changes.
+    Call `begin` at the start and whenever the phase changes; then for each step `set_progress`,
+    `update_critic`, `update_generator` and `average`, in this order. An update whose gradients are
+    not finite is skipped.
 
     Args:
         precision: of convolutions and products, see `runtime.numerics` and `runtime.speeds`.
         half_life_kimg: of the average.
-        penalty_interval: the penalty takes part in one of so many updates, weighted by as much.
-        compile: whether to compile the gradients of the next phase to begin (see
-            `progan.training.compile`); from the first failure on, none are.
+        penalty_interval: one in this many updates has the penalty, weighted by as much.
+        compile: compile the gradients of the phases to come (see `progan.training.compile`). After
+            the first failure nothing is compiled.
     """
+
+    # Set by `begin` for its phase, and by `set_progress` for each step.
+    phase: Phase
+    D_parameters: list[Tensor]
+    G_parameters: list[Tensor]
+    alpha: Tensor | None
+    penalty_due: bool
 
     def __init__(
         self,
@@ -74,12 +78,71 @@ class Step:
         self.half_life_kimg = half_life_kimg
         self.compile = compile
         self.compiler_works = True
-        self.skipped = torch.zeros(2, device=accelerator.device)  # if the last D's and G's were
-        self.phase: Phase | None = None
-        self.alpha: Tensor | None = None
+        # 1 where the last update was skipped: [critic, generator]
+        self.skipped = torch.zeros(2, device=accelerator.device)
+
+    def set_progress(self, nimg: int) -> None:
+        """Set what varies within the phase: alpha, learning rates, whether the penalty is due."""
+        alpha = self.phase.alpha(nimg)
+        device = self.accelerator.device
+        self.alpha = None if alpha is None else torch.full((), alpha, device=device)
+        update = (nimg - self.phase.start_nimg) // self.phase.batch_size
+        self.penalty_due = update % self.penalty_interval == 0
+        for optimizer in (self.G_opt, self.D_opt):
+            optimizer.param_groups[0]["lr"] = self.phase.learning_rate(nimg)
+
+    def update_critic(self, batch: Batch, penalty: bool | None = None) -> Means:
+        """Update the critic; returns statistics of the global batch. Args: see `D_gradients`."""
+        grads, means = self.over_processes(self.D_gradients(batch, penalty))
+        self.skipped[0] = apply(self.D_opt, self.D_parameters, grads)
+        return means
+
+    def update_generator(self, batch: Batch) -> Means:
+        """Update the generator; returns statistics of the global batch."""
+        grads, means = self.over_processes(self.G_gradients(batch))
+        self.skipped[1] = apply(self.G_opt, self.G_parameters, grads)
+        return means
+
+    def average(self) -> None:
+        """Let the averaged generator follow."""
+        ema.update(self.G_averages, self.G_parameters, self.decay)
+
+    def D_gradients(self, batch: Batch, penalty: bool | None = None) -> Gradients:
+        """The critic's gradients and statistics, means over this process's part of the batch.
+
+        Args:
+            penalty: whether it takes part; `None`: if it is due.
+        """
+        due = self.penalty_due if penalty is None else penalty
+        loss = self.loss if due else self.without_penalty
+        with computing_in(self.precision, self.accelerator.device):
+            return accumulate(
+                self.critic_gradients(self.G, self.D, self.D_parameters, part, self.alpha, loss)
+                for part in batch.split(self.images_per_pass)
+            )
+
+    def G_gradients(self, batch: Batch) -> Gradients:
+        """The generator's, likewise."""
+        G, D, parameters, r = self.G, self.D, self.G_parameters, self.phase.resolution
+        with computing_in(self.precision, self.accelerator.device):
+            return accumulate(
+                self.generator_gradients(G, D, parameters, part, self.alpha, self.loss, r)
+                for part in batch.split(self.images_per_pass)
+            )
+
+    @property
+    def images_per_pass(self) -> int:
+        """Images a forward pass on this process."""
+        return self.phase.images_per_pass(self.accelerator.num_processes)
+
+    def over_processes(self, found: Gradients) -> Gradients:
+        """Means over the processes, by one flat reduction."""
+        grads, means = found
+        tensors = average(self.accelerator, [*grads, *means.values()])
+        return tensors[: len(grads)], dict(zip(means, tensors[len(grads) :], strict=True))
 
     def begin(self, phase: Phase, restart: bool) -> None:
-        """Pick the weights that take part; `restart` Adam at the phase's first image."""
+        """Begin a phase: pick the weights that take part. `restart` Adam at its first image."""
         self.phase = phase
         r = phase.resolution
         active = [network.active_parameters(r, phase.fading) for network in (self.G, self.D)]
@@ -98,7 +161,7 @@ class Step:
             self.compile_gradients()
 
     def compile_gradients(self) -> None:
-        """Compile for the phase now, on noise; where that fails, say why and go on without."""
+        """Compile for the phase now, on noise. If that fails, log why and go on uncompiled."""
         eager = critic_gradients, generator_gradients
         try:
             self.critic_gradients, self.generator_gradients = compiled(*eager)
@@ -115,99 +178,46 @@ class Step:
                 )
 
     def rehearse(self) -> None:
-        """All that the phase's steps keep and compute at once, without effect."""
+        """Take the memory that the phase's steps take, with no other effect."""
         for optimizer, parameters in (
             (self.D_opt, self.D_parameters),
             (self.G_opt, self.G_parameters),
         ):  # room for Adam's state, by a step that is skipped
             apply(optimizer, parameters, [torch.full_like(p, math.nan) for p in parameters])
-        processes = self.accelerator.num_processes
-        self.try_out(self.phase.batch_size // processes)
+        self.try_out(self.phase.batch_size // self.accelerator.num_processes)
 
     def try_out(self, n: int | None = None) -> None:
-        """Compute all that the phase computes, without effect, on `n` images of noise.
+        """Compute the phase's gradients on `n` images of noise, with no other effect.
 
-        `None`: as many as a forward pass of the phase has. Of more, two passes are accumulated.
+        Nothing is reduced over the processes, as one of them may fail here.
+
+        Args:
+            n: `None`: those of a forward pass. Of more, two passes are computed and accumulated.
         """
-        phase, G, device = self.phase, self.G, self.accelerator.device
-        in_a_pass = phase.images_per_pass(self.accelerator.num_processes)
-        n = n or in_a_pass
-        augmented = bool(self.loss.augment)
-        batch = noise(n, phase.resolution, G.channels, G.z_dim, G.c_dim, augmented, device)
-        self.set_progress(phase.start_nimg)
-        with computing_in(self.precision, device):
-            losses = [self.loss, self.without_penalty][: min(self.penalty_interval, 2)]
-            for loss in losses:
-                accumulate(partial(self.critic_pass, loss=loss), batch.split(in_a_pass)[:2])
-            accumulate(self.generator_pass, batch.of_fakes().split(in_a_pass)[:2])
-
-    def set_progress(self, nimg: int) -> None:
-        """Set what varies within the phase: alpha, the learning rate, if the penalty is due."""
-        alpha = self.phase.alpha(nimg)
-        if alpha is not None:
-            alpha = torch.full((), alpha, device=self.accelerator.device)
-        self.alpha = alpha
-        update = (nimg - self.phase.start_nimg) // self.phase.batch_size
-        self.penalty_due = update % self.penalty_interval == 0
-        for optimizer in (self.G_opt, self.D_opt):
-            optimizer.param_groups[0]["lr"] = self.phase.learning_rate(nimg)
-
-    def update_critic(self, batch: Batch) -> Means:
-        """Update the critic; returns the statistics of the global batch."""
-        grads, stats = self.of_critic(batch)
-        self.skipped[0] = apply(self.D_opt, self.D_parameters, grads)
-        return stats
-
-    def update_generator(self, batch: Batch) -> Means:
-        """Update the generator; returns the statistics of the global batch."""
-        grads, stats = self.of_generator(batch)
-        self.skipped[1] = apply(self.G_opt, self.G_parameters, grads)
-        return stats
-
-    def of_critic(self, batch: Batch) -> Gradients:
-        """The critic's gradients over the global batch, of which `batch` is this process's."""
-        loss = self.loss if self.penalty_due else self.without_penalty
-        return self.averaged(partial(self.critic_pass, loss=loss), batch)
-
-    def of_generator(self, batch: Batch) -> Gradients:
-        """The generator's, likewise."""
-        return self.averaged(self.generator_pass, batch)
-
-    def critic_pass(self, batch: Batch, loss: LossSettings) -> Gradients:
-        return self.critic_gradients(self.G, self.D, self.D_parameters, batch, self.alpha, loss)
-
-    def generator_pass(self, batch: Batch) -> Gradients:
-        return self.generator_gradients(
-            self.G,
-            self.D,
-            self.G_parameters,
-            batch,
-            self.alpha,
-            self.loss,
-            self.phase.resolution,
+        phase, G, in_a_pass = self.phase, self.G, self.images_per_pass
+        batch = noise(
+            n or in_a_pass,
+            phase.resolution,
+            G.channels,
+            G.z_dim,
+            G.c_dim,
+            augmented=bool(self.loss.augment),
+            device=self.accelerator.device,
         )
-
-    def average(self) -> None:
-        """Let the averaged generator follow."""
-        ema.update(self.G_averages, self.G_parameters, self.decay)
+        two_passes = batch.split(2 * in_a_pass)[0]
+        self.set_progress(phase.start_nimg)
+        for penalty in (True, False)[: self.penalty_interval]:
+            self.D_gradients(two_passes, penalty)
+        self.G_gradients(two_passes.of_fakes())
 
     def checksum(self) -> int:
-        """Of all weights, bit by bit."""
+        """A checksum of all weights, bit by bit."""
         networks = (self.G, self.D, self.G_ema)
         return checksum([p for network in networks for p in network.parameters()])
 
-    def averaged(self, gradients_of: Callable[[Batch], Gradients], batch: Batch) -> Gradients:
-        """Over this process's passes, then over the processes."""
-        passes = batch.split(self.phase.images_per_pass(self.accelerator.num_processes))
-        with computing_in(self.precision, self.accelerator.device):
-            grads, stats = accumulate(gradients_of, passes)
-        tensors = average(self.accelerator, [*grads, *stats.values()])
-        means = dict(zip(stats, tensors[len(grads) :], strict=True))
-        return tensors[: len(grads)], means
-
 
 def checksum(tensors: Sequence[Tensor]) -> int:
-    """Of float32 tensors bit by bit: the sum of their bits as integers, in whatever order."""
+    """The sum of float32 tensors' bits as integers, whatever the order of the sum."""
     sums = [t.detach().contiguous().view(torch.int32).sum() for t in tensors]
-    factors = torch.arange(1, len(sums) + 1, device=sums[0].device)  # which tensor has them counts
+    factors = torch.arange(1, len(sums) + 1, device=sums[0].device)  # a swap of tensors shows
     return int((torch.stack(sums) * factors).sum())

@@ -4,7 +4,7 @@ Gradients are values: `critic_gradients` and `generator_gradients` change nothin
 `torch.autograd.grad` gives, the penalty inside. `apply` is the only place where weights move.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -121,17 +121,23 @@ def laid_out(grad: Tensor, parameter: Tensor) -> Tensor:
     return grad if grad.stride() == parameter.stride() else grad.flatten().view_as(parameter)
 
 
-def accumulate(gradients_of: Callable[[Batch], Gradients], batches: Sequence[Batch]) -> Gradients:
-    """The mean over several forward passes of equal size: as if all had been one."""
-    grads, stats = gradients_of(batches[0])
-    for batch in batches[1:]:
-        more, more_stats = gradients_of(batch)
+def accumulate(passes: Iterable[Gradients]) -> Gradients:
+    """The mean over forward passes of equal size, as if all had been one.
+
+    One pass is held at a time besides the sum, so that more passes take no more memory than two.
+    """
+    passes = iter(passes)
+    grads, means = next(passes)
+    n = 1
+    for more, more_means in passes:
         torch._foreach_add_(grads, more)
-        stats = {name: value + more_stats[name] for name, value in stats.items()}
-    if len(batches) > 1:
-        torch._foreach_div_(grads, len(batches))
-        stats = {name: value / len(batches) for name, value in stats.items()}
-    return grads, stats
+        means = {name: value + more_means[name] for name, value in means.items()}
+        n += 1
+        del more
+    if n > 1:
+        torch._foreach_div_(grads, n)
+        means = {name: value / n for name, value in means.items()}
+    return grads, means
 
 
 class Adam(torch.optim.Adam):
