@@ -1,12 +1,11 @@
-"""What each part of the networks is worth: growing runs as they are, and without one part each.
+"""What each part of the networks is worth: growing runs, complete and without one part.
 
     python benchmarks/ablation.py faces.zip --work DIR     # an hour and a half on two cores
 
-The small network of growing.py grows from 4x4 to 32x32 as it is, and without one of equalized
-learning rate, pixel norm and minibatch stddev, each with several seeds and for equally many
-images: their time does not count, so they may share the machine. Measured while training and,
-with the whole protocols, at the end. What is in DIR already is gone on with. Ends in a table and
-JSON.
+The small network of growing.py grows from 4x4 to 32x32, complete and without equalized learning
+rate, pixel norm or minibatch stddev, with several seeds. All runs have the same number of images;
+time does not count, so they may share the machine. Metrics are measured during training and, with
+the whole protocols, at the end. Runs that DIR already has are continued. Prints a table and JSON.
 """
 
 import argparse
@@ -27,19 +26,19 @@ WITHOUT = {
     "pixel-norm": {"network.pixel_norm": "false"},
     "stddev": {"network.stddev_group": 1},
 }
-# Of 50 ticks, so the whole protocols come with the last image only.
+# A run has 50 ticks, so the whole protocols are measured only after the last image.
 MEASURED = "{swd2000: every 5 ticks, swd16k: every 1000 ticks, msssim10k: every 1000 ticks}"
 COLUMNS = ("swd16k", "swd16k_at_32", "swd16k_at_16", "swd16k_floor", "msssim10k", "msssim10k_reals")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("data", help="images, as progan train takes them")
+    parser.add_argument("data", help="images, as for progan train")
     parser.add_argument("--work", type=Path, required=True, metavar="DIR")
-    parser.add_argument("--kimg", type=float, default=200, help="length of each run")
-    parser.add_argument("--seeds", type=int, default=3, metavar="N", help="0 to N - 1")
+    parser.add_argument("--kimg", type=float, default=200, help="of each run [default: 200]")
+    parser.add_argument("--seeds", type=int, default=3, metavar="N", help="seeds [default: 3]")
     cores = os.cpu_count()
-    parser.add_argument("--jobs", type=int, default=cores, metavar="N", help="runs at once")
+    parser.add_argument("--jobs", type=int, default=cores, metavar="N", help="simultaneous runs")
     arguments = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = str(max(cores // arguments.jobs, 1))
     runs = {name: [] for name in WITHOUT}
@@ -65,7 +64,7 @@ def last_line(run: Path) -> dict[str, float]:
 
 
 def print_table(results: dict[str, Sequence[dict[str, float]]]) -> None:
-    """In Markdown: the mean over seeds, and each seed's value."""
+    """Print Markdown: the mean over seeds, and each seed's value."""
     print(f"\n| without | {' | '.join(COLUMNS)} |\n|{'---|' * (len(COLUMNS) + 1)}")
     for name, lines in results.items():
         columns = [[line[column] for line in lines] for column in COLUMNS]

@@ -1,11 +1,11 @@
-"""How fast images are prepared and read, beside the plain ways. Its last line is JSON.
+"""How fast images are prepared and read, compared with the plain ways. Its last line is JSON.
 
     python benchmarks/data.py --photos faces.zip      # a zip of images of 128x128 or more
-    python benchmarks/data.py                         # drawn ones instead
+    python benchmarks/data.py                         # drawn images instead
 
-Both sides of each comparison run in turn, on the same files, and ratios count: machines differ.
-Needs about 6 GB of disk in --work. What imports torch does so inside functions, as worker processes
-import this file again.
+Both sides of each comparison run in turn, on the same files. Trust the ratios: machines differ.
+Needs about 6 GB of disk in --work. Functions import torch, not this file, as worker processes
+import it again.
 """
 
 import argparse
@@ -62,7 +62,7 @@ def main() -> None:
 
 
 def bench_prepare(work: Path, photos: Path | None) -> dict:
-    """128x128 and all below, from images of 128x128 and from JPEGs of 1024x1024."""
+    """Prepare levels up to 128x128, from images of 128x128 and from JPEGs of 1024x1024."""
     photos = photos or draw_zip(work / "drawn128.zip", 4096, 128)
     large = draw_zip(work / "drawn1024.zip", 400, 1024)
     return {
@@ -72,7 +72,7 @@ def bench_prepare(work: Path, photos: Path | None) -> dict:
 
 
 def compare_preparing(archive: Path, work: Path, limit: int) -> dict:
-    """Images/s of both ways, each until all is on the disk; the best of two rounds."""
+    """Images/s of both ways, until all is on the disk; the best of two rounds."""
     count = min(limit, len(find(str(archive))))
     seconds = {"loop": [], "loop, decoding for each level": [], "progan": []}
     for _ in range(2):
@@ -91,7 +91,7 @@ def compare_preparing(archive: Path, work: Path, limit: int) -> dict:
 
 
 def plain_loop(archive: Path, folder: Path, limit: int, once: bool) -> None:
-    """What one writes first: open each image, resize it to each level, append."""
+    """The obvious way: open each image, resize it to each level, append."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     with ExitStack() as stack:
@@ -116,7 +116,7 @@ def plain_loop(archive: Path, folder: Path, limit: int, once: bool) -> None:
 
 
 def bench_read(work: Path, photos: Path | None) -> dict:
-    """Shuffled float batches in [-1, 1] at each level, from a disk whose cache is emptied first."""
+    """Read shuffled float batches in [-1, 1] at each level, after emptying the disk's cache."""
     from torchvision import transforms
     from torchvision.datasets import ImageFolder
 
@@ -165,7 +165,7 @@ def read_loader(dataset, count: int) -> float:
 
 
 def read_stream(pyramid: Pyramid, resolution: int, count: int) -> float:
-    """The same of our batches."""
+    """Images/s of progan's batches, after the first."""
     import torch
 
     from progan.data.stream import Stream
@@ -181,7 +181,7 @@ def read_stream(pyramid: Pyramid, resolution: int, count: int) -> float:
 
 
 def forget(folder: Path) -> None:
-    """Have the system drop a folder's files from its cache (Linux)."""
+    """Make the system drop a folder's files from its cache (Linux)."""
     os.sync()  # only what is on the disk can be dropped
     for path in folder.rglob("*"):
         if path.is_file():
@@ -193,7 +193,7 @@ def forget(folder: Path) -> None:
 
 
 def bench_train(work: Path, photos: Path | None) -> dict:
-    """The share of its time that the demo, a fifth as long, waits for data."""
+    """Share of the time that the demo, shortened to a fifth, waits for data."""
     run = work / "run"
     shutil.rmtree(run, ignore_errors=True)
     command = [sys.executable, "-m", "progan", "train", "--data", "demo", "--run-dir", str(run)]
@@ -219,11 +219,11 @@ def bench_train(work: Path, photos: Path | None) -> dict:
     return figures
 
 
-# --- what is measured on ---
+# --- images ---
 
 
 def textured(indices: list[int], resolution: int) -> np.ndarray:
-    """Drawn faces with the grain of photographs, which JPEG files must keep: uint8 [n, r, r, 3]."""
+    """Drawn faces with grain, so that JPEGs are as large as photographs: uint8 [n, r, r, 3]."""
     draw = np.random.default_rng(indices[0])
     faces = demo.draw(0, indices, resolution).transpose(0, 2, 3, 1).astype(np.float32)
     grain = draw.standard_normal(faces.shape[:3] + (1,), dtype=np.float32) * 6
@@ -231,7 +231,7 @@ def textured(indices: list[int], resolution: int) -> np.ndarray:
 
 
 def draw_zip(path: Path, count: int, resolution: int) -> Path:
-    """A zip of JPEGs."""
+    """Draw images into a zip of JPEGs."""
     if not path.exists():
         with zipfile.ZipFile(path, "w") as archive:
             for start in range(0, count, 16):
@@ -242,7 +242,7 @@ def draw_zip(path: Path, count: int, resolution: int) -> Path:
 
 
 def write_folder(folder: Path, photos: Path | None, count: int, resolution: int) -> None:
-    """A folder of JPEGs, with the one class folder that ImageFolder wants."""
+    """Write a folder of JPEGs, in the one class folder that ImageFolder needs."""
     (folder / "all").mkdir(parents=True)
     if photos:
         source = find(str(photos), limit=count)

@@ -1,11 +1,11 @@
-"""How much faster the whole demo is than in float32, unfused, NCHW. Its last line is JSON.
+"""How much faster the whole demo is than the demo in float32, unfused, NCHW. Ends in JSON.
 
     python benchmarks/demo.py                # about a quarter of an hour on two cores
     python benchmarks/demo.py --share 0.2    # the same schedule, a fifth as long
 
-Both sides are `progan train --data demo` with all that belongs to a run: data, grids, statistics,
-snapshots, checkpoints. They take turns of some seconds, one stopped while the other runs, so that a
-machine that slows down slows both. Images/s are those of the whole process, its start included.
+Both sides are `progan train --data demo` with everything that belongs to a run: data, grids,
+statistics, snapshots, checkpoints. They take turns of some seconds, one stopped while the other
+runs, so that a machine that slows down slows both. Images/s include each process's start.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from progan.runtime import machine
 
 TURN = 5  # seconds
 PROGAN = "from progan.cli.main import main; main()"
-# There is no setting for it, as nobody would want it.
+# There is no setting for NCHW, as nobody would want it.
 NCHW = "import progan.model.networks; progan.model.networks.channels_last = lambda x: x; "
 SIDES = {
     "plain": (NCHW + PROGAN, ["run.precision=fp32", "network.fused_scale=false"]),
@@ -36,7 +36,9 @@ SIDES = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--share", type=float, default=1.0, help="of the demo's length")
+    parser.add_argument(
+        "--share", type=float, default=1.0, help="of the demo's length [default: 1]"
+    )
     parser.add_argument("--work", type=Path, help="a folder to keep [default: a temporary one]")
     arguments = parser.parse_args()
     lengths = shortened(arguments.share)
@@ -66,7 +68,7 @@ def main() -> None:
 
 
 def shortened(share: float) -> list[str]:
-    """Settings that make the demo's schedule so much as long."""
+    """Settings that scale the demo's schedule by `share`."""
     schedule = load_config("demo").schedule
     scaled = {
         "stable_kimg": {r: kimg * share for r, kimg in schedule.stable_kimg.items()},
@@ -77,14 +79,14 @@ def shortened(share: float) -> list[str]:
 
 
 def train(code: str, work: Path, run: Path, settings: list[str]) -> list[str]:
-    """The command of one side."""
+    """Command that trains one side."""
     command = [sys.executable, "-c", code, "train", "--config", "demo", "--run-dir", str(run)]
     command += ["--data", str(work / "data")]
     return command + [part for setting in settings for part in ("-o", setting)]
 
 
 def in_turn(commands: dict[str, list[str]]) -> dict[str, float]:
-    """Seconds that each process ran until its end."""
+    """Run the commands in turns. Returns the seconds that each ran."""
     processes, seconds = {}, dict.fromkeys(commands, 0.0)
     for name, command in commands.items():
         processes[name] = subprocess.Popen(command, stdout=subprocess.DEVNULL)

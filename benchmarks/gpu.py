@@ -1,13 +1,13 @@
-"""Everything that some minutes on a GPU can tell, in one process. Its last line is JSON.
+"""Everything that can be measured in some minutes on a GPU, in one process. Ends in JSON.
 
     python benchmarks/gpu.py --data faces.zip --json gpu.json
     python benchmarks/gpu.py --parts eager,profile --resolutions 32,1024 --minutes 2
 
 The parts are in `gpu_parts.py`: the paper's networks and batches, grown up to 1024x1024. Each
-figure is printed as soon as it is known, and the file is written anew, so that an end in the middle
-loses one measurement at most; the file names the one that was under way. What fails leaves the end
-of its traceback, and the next measurement goes on. A part's time limit is looked at between its
-measurements: what has begun is finished, what is left out is told.
+figure is printed as soon as it is known, and the file is rewritten, so that a crash loses at most
+one measurement; the file names the one under way. If a measurement fails, the end of its traceback
+is kept and the next one begins. A part's time limit is checked between its measurements: one that
+has begun is finished, and those left out are listed.
 """
 
 import argparse
@@ -34,7 +34,7 @@ from progan.runtime.disk import DiskError, write_json
 from progan.runtime.errors import UserError
 from progan.runtime.numerics import deterministic
 
-TRACEBACK_LINES, LINE = 12, 200  # kept of an error, and characters of each
+TRACEBACK_LINES, LINE = 12, 200  # lines kept of an error, and characters of each
 
 
 def main(words: list[str] | None = None) -> None:
@@ -58,12 +58,12 @@ def main(words: list[str] | None = None) -> None:
 
 def parse(words: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--minutes", type=float, default=6, help="for each part [default: 6]")
+    parser.add_argument("--minutes", type=float, default=6, help="time for each part [default: 6]")
     parser.add_argument(
         "--parts", type=parts, default=list(PARTS), help=f"[default: {','.join(PARTS)}]"
     )
     parser.add_argument(
-        "--resolutions", type=numbers, metavar="4,8,…", help="in place of each part's own"
+        "--resolutions", type=numbers, metavar="4,8,…", help="instead of each part's own"
     )
     parser.add_argument(
         "--data", default="demo", help="images for the real run [default: demo, to 32x32 only]"
@@ -71,8 +71,8 @@ def parse(words: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--phase-kimg", type=float, default=2.56, help="of the real run's phases [default: 2.56]"
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="keep all figures")
-    parser.add_argument("-o", dest="overrides", action="append", default=[], help="as of progan")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures")
+    parser.add_argument("-o", dest="overrides", action="append", default=[], help="as in progan")
     return parser.parse_args(words)
 
 
@@ -88,7 +88,7 @@ def numbers(text: str) -> list[int]:
 
 
 class Report:
-    """What has been found so far: printed, and kept in a file that is whole at any time."""
+    """Results so far: printed, and kept in a file that is complete at any time."""
 
     def __init__(self, file: Path | None, setup: Setup):
         self.file = file
@@ -106,7 +106,7 @@ class Report:
         print(f"{machine.device_name(device)}, {setup.precision}", flush=True)
 
     def begin(self, part: str, name: str) -> None:
-        """For whoever finds the file of a process that has crashed."""
+        """Name the next measurement in the file, in case the process crashes."""
         self.content["under_way"] = f"{part}: {name}"
         self.write()
 
@@ -122,12 +122,12 @@ class Report:
             return
         try:
             write_json(self.file, self.content)
-        except (DiskError, OSError) as error:  # what is printed is there all the same
+        except (DiskError, OSError) as error:  # the printed figures are still there
             print(error, flush=True)
 
 
 def finite(value: Any) -> Any:
-    """As JSON has it: what is no number is null."""
+    """Replace numbers that are not finite, which JSON lacks, by None."""
     if isinstance(value, dict):
         return {str(key): finite(each) for key, each in value.items()}
     if isinstance(value, list | tuple):
@@ -136,7 +136,7 @@ def finite(value: Any) -> Any:
 
 
 def text(value: Any) -> str:
-    """In a line, for people; lines of a program's output stay lines."""
+    """One line for people; lines of a program's output stay lines."""
     if isinstance(value, dict):
         inside = ", ".join(f"{key} {text(each)}" for key, each in value.items())
         return f"({inside})"
@@ -146,7 +146,7 @@ def text(value: Any) -> str:
 
 
 def run(part: str, setup: Setup, report: Report, seconds: float) -> None:
-    """All measurements of a part, as far as its time goes."""
+    """Make a part's measurements until its time is over."""
     begin, left_out, device = time.monotonic(), [], setup.accelerator.device
 
     def measure_all() -> None:
@@ -159,7 +159,7 @@ def run(part: str, setup: Setup, report: Report, seconds: float) -> None:
             figures = attempted(measure, device)
             report.add(part, name, {**figures, "seconds": round(time.monotonic() - start, 1)})
 
-    failed = attempted(measure_all, device)  # only what a part does between its measurements
+    failed = attempted(measure_all, device)  # an error between the part's measurements
     if failed:
         report.add(part, "failed", failed)
     if left_out:
@@ -168,18 +168,18 @@ def run(part: str, setup: Setup, report: Report, seconds: float) -> None:
 
 
 def attempted(measure: Callable[[], Any], device: torch.device) -> Any:
-    """What it finds, with memory as if it were the first; or how it failed."""
+    """Result of a measurement, made with memory released before it; or its error."""
     try:
         memory.release(device)
         memory.reset_peak(device)
         return measure()
-    except Exception:  # of any kind: the other measurements can still be made
+    except Exception:  # of any kind: the other measurements are still possible
         lines = [line[:LINE] for line in traceback.format_exc().splitlines()]
         return {"error": lines[-1], "traceback": lines[-TRACEBACK_LINES:]}
 
 
 if __name__ == "__main__":
-    faulthandler.enable()  # a crash of a library tells where
+    faulthandler.enable()  # shows where a library crashes
     try:
         main()
     except UserError as error:

@@ -1,4 +1,4 @@
-"""The parts of `gpu.py`: each yields measurements, a name and what measures it."""
+"""The parts of `gpu.py`: each yields measurements, as a name and a function."""
 
 import copy
 import json
@@ -45,29 +45,29 @@ Figures = dict[str, Any]
 Measurements = Iterator[tuple[str, Callable[[], Figures]]]
 PROFILED = 3  # steps
 TOP = 15  # kernels
-STEPS = 30  # to time what the host does
-HUNG = 600  # seconds after which a run is ended
-LAYOUTS = ("nchwtonhwc", "nhwctonchw", "transpose")  # in names of kernels, whose case varies
+STEPS = 30  # to time the host's work
+HUNG = 600  # seconds after which a run is killed
+LAYOUTS = ("nchwtonhwc", "nhwctonchw", "transpose")  # parts of kernels' names, in any case
 
 
 @dataclass(frozen=True)
 class Setup:
-    """What the parts measure, and on what."""
+    """Settings of all parts."""
 
     config: Config
     accelerator: Accelerator
-    resolutions: list[int] | None  # to measure, in place of each part's own
-    data: str  # of the real run
-    phase_kimg: float  # of its phases
+    resolutions: list[int] | None  # None: each part's own
+    data: str  # images for the real run
+    phase_kimg: float  # length of the real run's phases
 
     @cached_property
     def feed(self) -> Feed:
-        """Noise."""
+        """A feed of noise."""
         return make_feed(self.config, Noise(self.config), self.accelerator)
 
     @cached_property
     def networks(self) -> tuple[Generator, Critic]:
-        """On the CPU: a step begins with copies, as making them takes seconds."""
+        """Networks on the CPU. Each step copies them, as making them takes seconds."""
         return make_networks(self.config, self.feed.c_dim, "cpu")
 
     @cached_property
@@ -79,14 +79,14 @@ class Setup:
         return known_peak(self.accelerator.device, self.precision)[0]
 
     def step(self) -> Step:
-        """Of which nothing has been trained or compiled."""
+        """A new step: nothing trained, nothing compiled."""
         G, D = (copy.deepcopy(network).to(self.accelerator.device) for network in self.networks)
         half_life, interval = self.config.ema.half_life_kimg, self.config.loss.penalty_interval
         loss = make_loss(self.config)
         return Step(G, D, loss, self.accelerator, self.precision, half_life, interval)
 
     def phases(self, *own: int) -> list[Phase]:
-        """Of the resolutions asked for, else of a part's own, as far as the schedule has them."""
+        """Phases of the schedule at the requested resolutions, else at a part's own."""
         wanted = self.resolutions or own
         return [p for p in self.config.make_schedule().phases if p.resolution in wanted]
 
@@ -95,8 +95,8 @@ class Setup:
 
 
 def values(setup: Setup) -> Measurements:
-    """Both networks' gradients against float64 on the CPU: those of `progan doctor`, and in this
-    config's own widths, for which other kernels may be chosen."""
+    """Compare both networks' gradients with float64 on the CPU: as in `progan doctor`, and with
+    this config's own widths, for which other kernels may be chosen."""
     device, small = setup.accelerator.device, Networks()
     kinds = sorted(precisions(device), key=lambda kind: kind != setup.precision)  # its own first
     for precision in kinds:
@@ -115,8 +115,8 @@ def finding(check: Callable[[], Finding]) -> Figures:
 
 
 def measure_errors(setup: Setup, precision: str) -> Figures:
-    """Without a bound: in 512 channels float32 itself may err by 5e-4 at 32x32, as rounding changes
-    the sign of some of the many numbers next to 0, where a leaky ReLU has its kink."""
+    """Errors without a bound: with 512 channels float32 itself may be off by 5e-4 at 32x32, as
+    rounding changes the sign of some numbers near 0, where a leaky ReLU has its kink."""
     network, figures = setup.config.network, {}
     own = Networks(network.channel_base, network.channel_max, network.z_dim)
     for r in (8, 32):
@@ -127,8 +127,8 @@ def measure_errors(setup: Setup, precision: str) -> Figures:
 
 
 def eager(setup: Setup) -> Measurements:
-    """Images/s, memory and TFLOP/s of each phase, stable ones first, with and without cuDNN's
-    search for its fastest algorithms."""
+    """Measure images/s, memory and TFLOP/s of each phase, stable phases first, with and without
+    cuDNN's search for its fastest algorithms."""
     phases = sorted(setup.phases(*resolutions_to(1024)), key=lambda phase: phase.fading)
     for searching in (True, False) if setup.accelerator.device.type == "cuda" else (True,):
         for phase in phases:
@@ -153,22 +153,22 @@ def cudnn_searching(wanted: bool) -> Iterator[None]:
 
 
 def reserved(device: torch.device) -> Figures:
-    """What torch has taken of a GPU for tensors at most. With cuDNN's search it may be more on a
-    large card than a small one would need, as the search tries what wants much room."""
+    """Peak of the GPU memory that torch has reserved. With cuDNN's search a large card may show
+    more than a small one would need, as the search tries algorithms that need much memory."""
     on_gpu = device.type == "cuda"
     return {"reserved_gb": torch.cuda.max_memory_reserved(device) / 2**30} if on_gpu else {}
 
 
 def compiled(setup: Setup) -> Measurements:
-    """Beside eager: seconds to compile, gradients, images/s, memory, compilations that follow."""
+    """Compare compiled with eager: seconds to compile, gradients, speed, memory, recompilations."""
     for phase in setup.phases(4, 32, 128, 1024):
         if phase.fading == (phase.resolution == 32):
             yield str(phase), partial(measure_compiled, setup, phase)
 
 
 def measure_compiled(setup: Setup, phase: Phase) -> Figures:
-    """All gradients before anything is trained. In what the run computes in, compiled and eager
-    ones may both be off: how far, float32 on the same device tells."""
+    """Measure one phase; gradients first, before anything is trained. In the run's precision both
+    compiled and eager ones may be off; float32 on the same device shows how far."""
     step, feed = setup.step(), setup.feed
     step.begin(phase, restart=True)
     with patch.object(step, "precision", "fp32"):
@@ -194,8 +194,8 @@ def measure_compiled(setup: Setup, phase: Phase) -> Figures:
 
 
 def compile_now(step: Step) -> float:
-    """Seconds until both updates have been compiled and run. Unlike training it does not go on
-    without: an error is a result, too."""
+    """Seconds until both updates have been compiled and run. Unlike in training, a failure raises:
+    an error is a result, too."""
     start = time.perf_counter()
     functions = compiling.compiled(critic_gradients, generator_gradients)
     step.critic_gradients, step.generator_gradients = functions
@@ -206,7 +206,7 @@ def compile_now(step: Step) -> float:
 
 @contextmanager
 def empty_compiler_cache() -> Iterator[None]:
-    """So that compiling takes its full time."""
+    """Makes compiling take its full time."""
     with (
         tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder,
         patch.dict("os.environ", dict.fromkeys((compiling.FOLDER, "TRITON_CACHE_DIR"), folder)),
@@ -216,12 +216,12 @@ def empty_compiler_cache() -> Iterator[None]:
 
 
 def compilations() -> int:
-    """Graphs compiled so far."""
+    """Number of graphs compiled so far."""
     return torch._dynamo.utils.counters["stats"]["unique_graphs"]
 
 
 def gradients(step: Step, feed: Feed, phase: Phase) -> dict[str, list[Tensor]]:
-    """Of both networks for the images in the middle of the phase, on the CPU."""
+    """Gradients of both networks in the middle of the phase, copied to the CPU."""
     nimg, n = middle_of(phase), phase.batch_size
     step.set_progress(nimg)
     found = {
@@ -236,7 +236,7 @@ def errors(found: dict[str, list[Tensor]], expected: dict[str, list[Tensor]]) ->
 
 
 def speed(step: Step, feed: Feed, phase: Phase) -> Figures:
-    """Of whole steps."""
+    """Images/s and memory of whole steps."""
     device = step.accelerator.device
     memory.release(device)
     memory.reset_peak(device)
@@ -247,7 +247,7 @@ def speed(step: Step, feed: Feed, phase: Phase) -> Figures:
 
 
 def profiled(setup: Setup) -> Measurements:
-    """What the device does in three eager steps, and whether it waits for the host."""
+    """Profile three eager steps: what the device does, and whether it waits for the host."""
     for phase in setup.stable(4, 128, 1024):
         yield str(phase), partial(measure_profiled, setup, phase)
 
@@ -262,12 +262,12 @@ def measure_profiled(setup: Setup, phase: Phase) -> Figures:
             train(step, setup.feed, phase, PROFILED)
             synchronize(device)
     figures = read_events(list(profiler.events()))
-    # Of steps that are not profiled, as profiling slows the host.
+    # The share uses steps that are not profiled, as profiling slows the host.
     return {**times, "busy_share": figures["busy_ms"] / times["step_ms"], **figures}
 
 
 def read_events(events: list[Any]) -> Figures:
-    """Of the device if it has events of its own, else of the operators on the CPU."""
+    """Figures from the device's events if it has any, else from the operators on the CPU."""
     events = [event for event in events if not event.is_user_annotation]
     on_device = [event for event in events if event.device_type != DeviceType.CPU]
     copies = [e for e in on_device if e.name.startswith(("Memcpy", "Memset"))]
@@ -284,7 +284,7 @@ def read_events(events: list[Any]) -> Figures:
 
 
 def busy(events: list[Any]) -> float:
-    """Microseconds in which at least one was under way."""
+    """Microseconds during which at least one event was under way."""
     total = until = 0.0
     for start, end in sorted((e.time_range.start, e.time_range.end) for e in events):
         total += max(0.0, end - max(start, until))
@@ -293,7 +293,7 @@ def busy(events: list[Any]) -> float:
 
 
 def summed(events: list[Any], top: int | None = None) -> list[Figures]:
-    """By name, the longest first: how often and how long in a step, and the share of all events."""
+    """Count, time per step and share of all events by name, the longest first."""
     times, counts = Counter(), Counter()
     for event in events:
         on_cpu = event.device_type == DeviceType.CPU
@@ -308,8 +308,8 @@ def summed(events: list[Any], top: int | None = None) -> list[Figures]:
 
 
 def train(step: Step, feed: Feed, phase: Phase, steps: int) -> float:
-    """Whole training steps; nothing waits for the device. Returns the seconds spent on getting
-    what they consume."""
+    """Train whole steps without waiting for the device. Returns the seconds spent on getting their
+    batches."""
     nimg, n, seconds = middle_of(phase), phase.batch_size, 0.0
     for i in range(steps):
         step.set_progress(nimg)
@@ -324,13 +324,13 @@ def train(step: Step, feed: Feed, phase: Phase, steps: int) -> float:
 
 
 def time_steps(step: Step, feed: Feed, phase: Phase, steps: int) -> Figures:
-    """Milliseconds a step: of the device and the host together, of the host until it has given the
-    device all its work, and of these the ones spent on getting what the step consumes.
+    """Milliseconds per step: of device and host together, of the host until it has launched all
+    work, and, as part of that, of getting the batches.
 
-    The host's from single steps: a device that lags by some has it wait for room in its queue.
+    The host is timed in single steps: if the device lags by several, the host waits for its queue.
     """
     device = step.accelerator.device
-    train(step, feed, phase, 3)  # finds memory and kernels
+    train(step, feed, phase, 3)  # allocates memory, chooses kernels
     whole = timed(lambda: train(step, feed, phase, steps), device) / steps
     host = fed = 0.0
     for _ in range(steps):
@@ -342,7 +342,7 @@ def time_steps(step: Step, feed: Feed, phase: Phase, steps: int) -> Figures:
 
 
 def images(setup: Setup) -> Measurements:
-    """The layers from and to images: forward and gradients of the weights, in each precision, with
+    """Time the layers from and to images: forward and weight gradients, in each precision, with
     channels last and first."""
     for phase in setup.stable(128, 256, 512, 1024):
         yield str(phase), partial(measure_image_layers, setup, phase)
@@ -381,17 +381,17 @@ def time_layer(layer: EqualizedConv2d, x: Tensor) -> Figures:
 
 
 def milliseconds(work: Callable[[], object], device: torch.device) -> float:
-    """The best of three rounds; launching the first calls of one is hidden behind the others."""
+    """Milliseconds per call in the best of three rounds; within a round, launches overlap."""
 
     def round_of(calls: int) -> float:
         return 1000 * timed(lambda: [work() for _ in range(calls)], device) / calls
 
-    round_of(2)  # finds memory and kernels
+    round_of(2)  # allocates memory, chooses kernels
     return min(round_of(10) for _ in range(3))
 
 
 def host(setup: Setup) -> Measurements:
-    """What draws and their copies cost the host, made ahead and at once, pinned and not."""
+    """Time random draws and their copies on the host: made ahead or at once, pinned or not."""
     for phase in setup.stable(4, 32, 128):
         for ahead in (True, False):
             for pinned in (True, False):
@@ -400,7 +400,7 @@ def host(setup: Setup) -> Measurements:
 
 
 def measure_host(setup: Setup, phase: Phase, ahead: bool, pinned: bool) -> Figures:
-    """Images are read ahead always."""
+    """Measure one phase. Images are read ahead in every case."""
     with ExitStack() as stack:
         if not pinned:
             for module in ("progan.data.stream", "progan.training.feed"):
@@ -416,7 +416,7 @@ def measure_host(setup: Setup, phase: Phase, ahead: bool, pinned: bool) -> Figur
 
 
 class AtOnce:
-    """In place of `data.ahead.Ahead`."""
+    """Replaces `data.ahead.Ahead`, but draws only when asked."""
 
     def __init__(self, make: Callable[..., Any]):
         self.take = make
@@ -427,7 +427,7 @@ def not_pinned(values: Any, device: torch.device) -> Tensor:
 
 
 def real_run(setup: Setup) -> Measurements:
-    """`progan train` with short phases, ended in its last fade and gone on with to the end."""
+    """Run `progan train` with short phases, stop it in its last fade and resume it to the end."""
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         run_dir, config = Path(folder) / "run", Path(folder) / "config.yaml"
         short = short_run(setup, Path(folder) / "cache")
@@ -442,7 +442,7 @@ def real_run(setup: Setup) -> Measurements:
 
 
 def short_run(setup: Setup, cache: Path) -> Config:
-    """The networks and batches measured elsewhere, no larger than the images are."""
+    """Config with the same networks and batches, but no larger than the images."""
     content = setup.config.model_dump()
     largest = 32 if setup.data == "demo" else 128
     content["network"]["resolution"] = min(setup.config.network.resolution, largest)
@@ -455,7 +455,7 @@ def short_run(setup: Setup, cache: Path) -> Config:
 
 
 def progan_train(words: list[Any], run_dir: Path) -> Figures:
-    """A process of its own, as a user starts it."""
+    """Run `progan train` in a new process, as a user would."""
     log = run_dir.with_name("output")
     command = [sys.executable, "-m", "progan", "train", *map(str, words)]
     start = time.perf_counter()
@@ -474,9 +474,9 @@ def progan_train(words: list[Any], run_dir: Path) -> Figures:
 
 
 def statistics_of(file: Path) -> Figures:
-    """Of each resolution's last tick, which is a stable one's; of all ticks, what was skipped.
+    """Statistics of each resolution's last tick, which is stable; skipped updates of all ticks.
 
-    What was not finite is not in the file.
+    Values that were not finite are missing in the file.
     """
     if not file.exists():
         return {}

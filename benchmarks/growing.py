@@ -1,11 +1,11 @@
-"""Is growing worth it? The same small network, grown and not, for the same time. Ends in JSON.
+"""Is growing worth it? The same small network, with and without growing, for the same time.
 
     python benchmarks/growing.py faces.zip --work DIR             # an hour and a half on two cores
 
-Growing from 4x4 to 32x32 against training at 32x32 from the start. Each trains alone, one after
-the other, for so many minutes of its own clock (updates, without ticks); then snapshots, one about
-every minute, are evaluated, and the last one with the whole protocols. What is in DIR already is
-not trained or evaluated again.
+Compares growing from 4x4 to 32x32 with training at 32x32 from the start. The two train one after
+the other, each for --minutes of its own clock (updates, without ticks). Then snapshots are
+evaluated, about one per minute, and the last one with the whole protocols. Whatever DIR already
+has is not trained or evaluated again. The last line is JSON.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from progan.runs.snapshot import snapshot_path
 
 CURVES = "swd2000,msssim1000"  # by minute
 AT_THE_END = "swd16k,msssim10k"
-BATCH = 16  # and Adam's rate 0.001: the paper's
+BATCH = 16  # the paper's, as is Adam's rate of 0.001
 GROWING = {
     "network.resolution": 32,
     "network.z_dim": 128,
@@ -43,7 +43,7 @@ SIDES = {"growing": {}, "full": FULL}
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("data", help="images, as progan train takes them")
+    parser.add_argument("data", help="images, as for progan train")
     parser.add_argument("--work", type=Path, required=True, metavar="DIR")
     parser.add_argument("--minutes", type=float, default=30)
     parser.add_argument("--seed", type=int, default=0)
@@ -69,25 +69,25 @@ def progan(*arguments: object) -> None:
 
 
 def train(data: str, settings: dict[str, object], run: Path, *more: object) -> None:
-    """To the end, or go on to it from where the run is."""
+    """Start or resume a run, and train it to its end."""
     options = [part for key, value in settings.items() for part in ("-o", f"{key}={value}")]
     progan("train", "--data", data, "--run-dir", run, *more, *options)
 
 
 def train_for(minutes: float, data: str, settings: dict[str, object], run: Path) -> None:
-    """Until the run's own clock has passed `minutes`; ticks and the start come on top."""
+    """Train until the run's own clock, which excludes ticks and starts, has passed `minutes`."""
     while hours(run)[-1:] < [minutes / 60]:
         left = minutes / 60 - max(hours(run), default=0)
         train(data, settings, run, "--max-hours", f"{left + 0.02:.4f}")
 
 
 def hours(run: Path) -> list[float]:
-    """Of training, at each tick."""
+    """Hours of training, at each tick."""
     return [line[HOURS] for _, line in lines_of(run / STATS)]
 
 
 def by_minute(run: Path, minutes: float) -> list[Path]:
-    """Of each minute that a snapshot falls into, the last one within `minutes`."""
+    """The last snapshot of each minute, up to `minutes`."""
     newest: dict[int, int] = {}
     for nimg, line in lines_of(run / STATS):
         if line[HOURS] * 60 <= minutes and snapshot_path(run, nimg).exists():
@@ -103,7 +103,7 @@ def evaluate(run: Path, snapshots: list[Path], metrics: str) -> None:
 
 
 def print_by_minute(folders: list[Path], minutes: float) -> None:
-    """A Markdown table of each metric, straight lines between evaluations."""
+    """Print a Markdown table for each metric, with straight lines between evaluations."""
     runs, _ = read_runs(folders)
     for metric in CURVES.split(","):
         print(f"\n| minutes | {' | '.join(run.name for run in runs)} |")
@@ -111,14 +111,14 @@ def print_by_minute(folders: list[Path], minutes: float) -> None:
         curves = [[(p.hours * 60, p.value) for p in run.metrics[metric]] for run in runs]
         at = [minute for minute in (1, 2, 3, 5, 8, 10, 12, 15, 20, 25) if minute < minutes]
         rows = {str(minute): [interpolate(curve, minute) for curve in curves] for minute in at}
-        rows["the last"] = [curve[-1][1] for curve in curves]
+        rows["last"] = [curve[-1][1] for curve in curves]
         for title, values in rows.items():
             said = ["-" if value is None else f"{value:.3g}" for value in values]
             print(f"| {title} | {' | '.join(said)} |")
 
 
 def last_line(run: Path) -> dict[str, float]:
-    """What the whole protocols say of the last snapshot, and how far it was."""
+    """Results of the whole protocols for the last snapshot, and its time in minutes."""
     results = [line for line in read(run / METRICS) if "Metrics/swd16k" in line][-1]
     at = {nimg: line[HOURS] for nimg, line in lines_of(run / STATS)}
     return results | {"minutes": round(60 * at[results["nimg"]], 2)}

@@ -1,10 +1,10 @@
-"""How long SWD and MS-SSIM take, and how much memory. Its last line is JSON.
+"""Time and memory that SWD and MS-SSIM take. Its last line is JSON.
 
     python benchmarks/metrics.py                 # 16384 images of 128x128: minutes on two cores
     python benchmarks/metrics.py --resolution 256 --images 4096
 
-Both sides are noise, made beforehand: no generator and no disk is timed. Memory is the most that
-the whole process held, torch included.
+Both sides are noise, made before the clock starts: no generator and no disk is timed. Memory is
+the peak of the whole process, with torch.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from progan.runtime import machine
 from progan.runtime.device import fastest_device
 
 BATCH = 64
-KINDS = 4  # of batches, shown again and again: where they are cut differs
+KINDS = 4  # different batches, repeated; metrics cut them in different places
 
 
 def batches(resolution: int, seed: int) -> Iterator[np.ndarray]:
@@ -45,7 +45,7 @@ def timed(metric: Metric, resolution: int, device: torch.device) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--resolution", type=int, default=128)
-    parser.add_argument("--images", type=int, default=16384, help="of SWD; MS-SSIM: pairs")
+    parser.add_argument("--images", type=int, default=16384, help="for SWD; pairs for MS-SSIM")
     arguments = parser.parse_args()
     device, count = fastest_device(), arguments.images
     figures = {**machine.describe(device), **machine.versions(), "commit": machine.commit()}

@@ -1,6 +1,6 @@
-"""The step as the textbook has it, to measure ours against: eager, float32, NCHW, nothing fused.
+"""A textbook training step, to compare ours with: eager, float32, NCHW, nothing fused.
 
-Networks and loss are those of the paper, written apart from `progan` and without its savings:
+Networks and loss are the paper's, written separately from `progan` and without its savings:
 separate backward calls, `.item()` for the log, a Python loop for the average.
 """
 
@@ -102,7 +102,7 @@ class Critic(nn.Module):
 
 
 class PlainStep:
-    """Networks, optimizers, and a whole training step on them."""
+    """Networks, optimizers, and one whole training step."""
 
     def __init__(self, resolution, z_dim, width, device):
         self.G = Generator(resolution, z_dim, width).to(device)

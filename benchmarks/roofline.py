@@ -1,12 +1,12 @@
-"""What a GPU could do at best with the paper's networks, calculated: no GPU is needed or used.
+"""Upper bounds of a GPU's speed with the paper's networks, calculated: no GPU is needed or used.
 
     python benchmarks/roofline.py                          # an H200
     python benchmarks/roofline.py --tflops 312 --bandwidth 2.0    # an A100 of 80 GB
 
-Each operation of a training step in bfloat16 takes at least as long as its multiply-adds, or as its
-memory traffic. Summed up three ways: arithmetic alone; with the traffic of convolutions and
-products, as if all else were fused into them; with the traffic of every operation, as eager code
-has it. What is measured must lie below the first two. Its last line is JSON.
+Each operation of a training step in bfloat16 takes at least the time of its multiply-adds, and at
+least the time of its memory traffic. There are three sums: arithmetic alone; with the traffic of
+convolutions and products, as if all else were fused into them; with the traffic of every operation,
+as in eager code. Measured speeds must lie below the first two. The last line is JSON.
 """
 
 import argparse
@@ -27,9 +27,9 @@ from progan.runtime.numerics import computing_in
 from progan.training.build import make_loss
 from progan.training.costs import random_update
 
-# Images/s that the project aims at on one H200.
+# Images/s that this project aims at, on one H200.
 AIMS = {32: 2000, 64: 1000, 128: 600, 256: 400, 512: 250, 1024: 160}
-ADAM_BYTES = 60  # of a parameter: its gradient copied, Adam's two moments, the average
+ADAM_BYTES = 60  # per parameter: copying its gradient, Adam's two moments, the average
 
 
 def main() -> None:
@@ -37,7 +37,7 @@ def main() -> None:
     parser.add_argument("--tflops", type=float, default=989, help="dense bfloat16 [default: 989]")
     parser.add_argument("--bandwidth", type=float, default=4.8, help="TB/s [default: 4.8]")
     arguments = parser.parse_args()
-    print("| resolution | batch | GFLOP an image | operations | arithmetic | fused | eager | aim |")
+    print("| resolution | batch | GFLOP/image | operations | arithmetic | fused | eager | aim |")
     print("|---|---|---|---|---|---|---|---|")
     peaks = arguments.tflops * 1e12, arguments.bandwidth * 1e12
     figures = {r: bounds(r, *peaks) for r in resolutions_to(1024)}
@@ -45,7 +45,7 @@ def main() -> None:
 
 
 class Roofline(TorchDispatchMode):
-    """Adds up the least time of the operations that run while it is active."""
+    """Adds up the least time of each operation that runs while it is active."""
 
     def __init__(self, flops_per_s: float, bytes_per_s: float):
         super().__init__()
@@ -68,14 +68,14 @@ class Roofline(TorchDispatchMode):
 
 
 def size(value: Any) -> int:
-    """Bytes that reading or writing it moves."""
+    """Bytes that reading or writing `value` moves."""
     if not isinstance(value, Tensor):
         return 0
     return min(value.numel() * value.itemsize, value.untyped_storage().nbytes())  # if expanded
 
 
 def bounds(r: int, flops_per_s: float, bytes_per_s: float) -> dict[str, float | int]:
-    """Images/s at most, three ways, in the stable phase of a resolution at the paper's batch."""
+    """Three upper bounds of images/s in the stable phase at `r`, with the paper's batch."""
     config = load_config(None, [f"network.resolution={r}"])
     phase = next(p for p in config.make_schedule().phases if p.resolution == r and not p.fading)
     n = phase.batch_size

@@ -1,8 +1,8 @@
-"""How images/s grow with resolution, batch size and processes here: a table, a plot, a JSON line.
+"""How images/s change with resolution, batch size and processes: a table, a plot, a JSON line.
 
     python benchmarks/scaling.py --plot docs/scaling.png
 
-Every point is a `progan bench` of its own. Two processes share the batch and the cores.
+Every point is a separate `progan bench`. Two processes share the batch and the cores.
 """
 
 import argparse
@@ -25,7 +25,7 @@ BATCH = 16  # the batch size at which resolutions are compared
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--plot", type=Path, metavar="FILE.png", help="draw it")
+    parser.add_argument("--plot", type=Path, metavar="FILE.png", help="draw a plot")
     parser.add_argument("--largest", type=int, default=128, help="resolution [default: 128]")
     arguments = parser.parse_args()
     resolutions = resolutions_to(arguments.largest)
@@ -44,7 +44,7 @@ def main() -> None:
 
 
 def rate(resolution: int, batch_size: int, processes: int) -> float:
-    """Images/s of the stable phase."""
+    """Measure images/s in the stable phase."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "figures.json"
         settings = [
@@ -66,7 +66,7 @@ def rate(resolution: int, batch_size: int, processes: int) -> float:
 
 
 def table(rates: dict) -> str:
-    """In Markdown."""
+    """The rates as a Markdown table."""
     lines = ["", "| | 1 process | 2 processes | ratio |", "|---|---|---|---|"]
     names = {
         "resolution": f"{{0}}x{{0}}, batch {BATCH}",

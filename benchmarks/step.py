@@ -1,12 +1,12 @@
-"""How fast a training step is, beside the textbook's. Its last line is JSON.
+"""How fast a training step is, compared with the textbook's. Its last line is JSON.
 
     python benchmarks/step.py                       # small widths, for CPUs
     python benchmarks/step.py --paper               # the paper's widths and batches, 4 … 1024
 
 The reference is `plain.py`: eager, float32 (TF32 on GPUs), NCHW, unfused. Ours has the defaults of
-this machine; cuDNN searches for its fastest algorithms for both. Both have the same widths, batch
-and loss; they take turns, and ratios of medians count. Peak memory is measured for each side alone:
-of a GPU in this process, of a CPU in one of its own.
+this machine. Both have the same widths, batch and loss, and cuDNN searches for its fastest
+algorithms for both. They take turns; ratios are those of the medians. Peak memory is measured for
+each side alone: on a GPU in this process, on a CPU in a new process.
 """
 
 import argparse
@@ -38,14 +38,14 @@ SIDES = ("plain", "progan")
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--resolutions", default=None, help="such as 8,16 [default: 8 … 128]")
+    parser.add_argument("--resolutions", default=None, help="for example 8,16 [default: 8 … 128]")
     parser.add_argument("--channel-base", type=int, default=2048)
     parser.add_argument("--channel-max", type=int, default=128)
     parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--paper", action="store_true", help="the paper's widths and batches")
-    parser.add_argument("--fading", action="store_true", help="while the newest block fades in")
-    parser.add_argument("--seconds", type=float, default=20, help="for each resolution")
-    parser.add_argument("-o", dest="overrides", action="append", default=[], help="as of progan")
+    parser.add_argument("--paper", action="store_true", help="use the paper's widths and batches")
+    parser.add_argument("--fading", action="store_true", help="measure fading phases")
+    parser.add_argument("--seconds", type=float, default=20, help="time for each resolution")
+    parser.add_argument("-o", dest="overrides", action="append", default=[], help="as in progan")
     parser.add_argument("--memory-of", choices=SIDES, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.memory_of:
@@ -70,7 +70,7 @@ def resolutions(arguments: argparse.Namespace) -> list[int]:
 
 
 def compare(r: int, arguments: argparse.Namespace) -> dict[str, float]:
-    """Median images/s of both sides in turn, and peak memory; ratios to the plain step."""
+    """Median images/s and peak memory of both sides, and the ratios to the plain step."""
     rates, n = rates_in_turn(r, arguments)
     measure = memory_in_process if Accelerator().device.type == "cpu" else peak_memory
     peaks = {side: measure(side, r, arguments) for side in SIDES}
@@ -88,12 +88,12 @@ def compare(r: int, arguments: argparse.Namespace) -> dict[str, float]:
 
 
 def rates_in_turn(r: int, arguments: argparse.Namespace) -> tuple[dict[str, float], int]:
-    """Of both sides, and their batch size."""
+    """Images/s of both sides, and their batch size."""
     device = Accelerator().device
     steps, n = {}, 0
     for side in SIDES:
         steps[side], n = make(side, r, arguments)
-        for _ in range(3):  # finds memory and kernels, compiles
+        for _ in range(3):  # allocates memory, chooses kernels, compiles
             steps[side]()
     seconds = {side: [] for side in SIDES}
     end = time.perf_counter() + arguments.seconds
@@ -104,7 +104,7 @@ def rates_in_turn(r: int, arguments: argparse.Namespace) -> tuple[dict[str, floa
 
 
 def make(side: str, r: int, arguments: argparse.Namespace) -> tuple[Callable[[], None], int]:
-    """A step to call again and again, on noise, and its batch size."""
+    """A function that does one step on noise, and its batch size."""
     widths = [] if arguments.paper else [
         f"network.channel_base={arguments.channel_base}",
         f"network.channel_max={arguments.channel_max}",
@@ -165,20 +165,20 @@ def make_ours(
 
 
 def memory_in_process(side: str, r: int, arguments: argparse.Namespace) -> float:
-    """`peak_memory` of a process of its own, as the C library keeps what has been freed."""
+    """`peak_memory` in a new process, as the C library keeps freed memory."""
     command = [sys.executable, *sys.argv, "--memory-of", side, "--resolutions", str(r)]
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
 def peak_memory(side: str, r: int, arguments: argparse.Namespace) -> float:
-    """MiB that three steps need: of the GPU, or of the process beyond what it has at 4x4."""
+    """MiB that three steps need: on the GPU, or in the process beyond its memory at 4x4."""
     device = Accelerator().device
     before = 0
     if device.type == "cpu":
-        warm, _ = make(side, 4, arguments)  # what libraries take for themselves
+        warm, _ = make(side, 4, arguments)  # the libraries' own memory
         warm()
         before = memory.in_use()
-    memory.release(device)  # what was measured before
+    memory.release(device)  # of earlier measurements
     memory.reset_peak(device)
     step, _ = make(side, r, arguments)
     for _ in range(3):
