@@ -1,4 +1,4 @@
-"""Small real runs: a folder of images, a tiny config, the command line in a process of its own."""
+"""Small real runs: a folder of images, a tiny config, the command line in a new process."""
 
 import gc
 import os
@@ -52,7 +52,7 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(scope="session", autouse=True)
 def no_gpu():
-    """All but the tests of a GPU are of the CPU, on every machine: bit for bit is a claim of it."""
+    """Hides GPUs from all other tests, as equality bit for bit holds on CPUs only."""
     with pytest.MonkeyPatch.context() as patch:
         if HAS_GPU:
             patch.setenv("CUDA_VISIBLE_DEVICES", "")  # for processes that we start
@@ -63,7 +63,7 @@ def no_gpu():
 
 @pytest.fixture
 def gpu(no_gpu, monkeypatch):
-    """The GPU again, for one test. Accelerate keeps the device of a process's first Accelerator."""
+    """Shows the GPU to one test. Accelerate keeps the device of a process's first Accelerator."""
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if VISIBLE is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", VISIBLE)
@@ -76,7 +76,7 @@ def gpu(no_gpu, monkeypatch):
 
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory):
-    """Nothing is read from or written to the user's folders, here or in processes we start."""
+    """Keeps the user's folders unread and unwritten, here and in processes that tests start."""
     os.environ["PROGAN_CACHE"] = str(tmp_path_factory.mktemp("cache"))
     os.environ["OMP_NUM_THREADS"] = "1"  # tiny networks only wait for each other's threads
     torch.set_num_threads(1)
@@ -84,13 +84,13 @@ def own_cache(tmp_path_factory):
 
 @pytest.fixture(scope="module", autouse=True)
 def little_to_collect():
-    """Modules and tests are no garbage, and torch's take a third of a second to look through."""
+    """Excludes loaded modules from garbage collection: torch's take a third of a second to scan."""
     gc.collect()
     gc.freeze()
 
 
 def shape_of(network: torch.nn.Module) -> str:
-    """All that an update's FLOPs depend on: settings and sizes, layer by layer."""
+    """Everything that an update's FLOPs depend on: settings and sizes, layer by layer."""
     plain = (int, float, str, tuple, type(None))
     return repr(
         [
@@ -103,7 +103,7 @@ def shape_of(network: torch.nn.Module) -> str:
 
 @pytest.fixture(scope="session", autouse=True)
 def counted_once():
-    """FLOPs of an update, which take a start as long as a tiny run trains, and are always these."""
+    """Counts an update's FLOPs once per shape: counting takes as long as a tiny run trains."""
     count, known = costs.gflops_per_image, {}
 
     def gflops_per_image(G, D, loss, phase):
@@ -120,7 +120,7 @@ def counted_once():
 
 @pytest.fixture(scope="session", autouse=True)
 def interruptible():
-    """A shell that runs the tests in the background has them ignore Ctrl-C; some send it."""
+    """Makes tests receive Ctrl-C, which a shell lets its background processes ignore."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
@@ -140,7 +140,7 @@ def photos(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def here(tmp_path, monkeypatch) -> Path:
-    """An empty folder, and the current one."""
+    """An empty folder that is the current one."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -188,19 +188,19 @@ def command(*arguments: object) -> list[str]:
 
 
 def progan(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    """The real command line, in a process of its own."""
+    """Run the real command line in a new process."""
     return subprocess.run(command(*arguments), capture_output=True, text=True, cwd=cwd, timeout=120)
 
 
 def free_port() -> int:
-    """That nothing listens at: tests run side by side."""
+    """A port at which nothing listens, as tests run in parallel."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
 
 
 def torchrun(processes: int, *arguments: object) -> None:
-    """The real command line as several processes that train together."""
+    """Run the real command line as several processes that train together."""
     launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", str(processes)]
     launch += ["--master_port", str(free_port()), "-m", "progan", *map(str, arguments)]
     result = subprocess.run(launch, capture_output=True, text=True, timeout=240)

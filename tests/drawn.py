@@ -13,8 +13,8 @@ def pixels(i: int, size: int = 16) -> np.ndarray:
 
 
 class Drawn:
-    """Images by index: `bad` ones are junk, `small` ones too small; `log` names a file that gets a
-    line for each that is read."""
+    """Images by index: `bad` ones are junk, `small` ones too small. `log` names a file that gets
+    one line for each image read."""
 
     def __init__(self, size=16, bad=(), small=(), log=None, delay=0.0):
         self.size, self.bad, self.small, self.log, self.delay = size, bad, small, log, delay

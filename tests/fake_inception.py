@@ -6,7 +6,7 @@ from progan.metrics import inception
 
 
 class FakeInception:
-    """In the place of `Inception`."""
+    """Replaces `Inception`."""
 
     version, device, has_scores = "0" * 8, torch.device("cpu"), True
 

@@ -1,6 +1,6 @@
-"""Runs in float64, where rounding does not part two right programs within a test.
+"""Runs in float64, where rounding does not make two correct programs differ within a test.
 
-In float32 it may: one feature of 3e-7 that changes its sign is another gradient.
+In float32 it may: if one feature of 3e-7 changes its sign, the gradient is another.
 """
 
 import sys
@@ -15,7 +15,7 @@ from progan.training.updates import Adam
 
 
 def in_type(batch: Batch, dtype: torch.dtype) -> Batch:
-    """With all its numbers in this type."""
+    """Convert all numbers in `value` to this type."""
 
     def turned(x):
         return None if x is None else x.detach().to(dtype).requires_grad_(x.requires_grad)
@@ -24,7 +24,7 @@ def in_type(batch: Batch, dtype: torch.dtype) -> Batch:
 
 
 def compute_in_float64(patch: Callable = setattr) -> None:
-    """All networks that a run makes, and what their updates are given."""
+    """Make a run use float64 in all its networks and in what their updates receive."""
     make_networks = build.make_networks
 
     def made(*arguments):
@@ -41,7 +41,7 @@ def compute_in_float64(patch: Callable = setattr) -> None:
         return of
 
     def load(adam, state):
-        """As torch does: ours refuses all but float32."""
+        """Load as torch does: ours refuses everything but float32."""
         parameters = adam.param_groups[0]["params"]
         adam.state.clear()
         adam.state.update({parameters[i]: dict(given) for i, given in state["state"].items()})

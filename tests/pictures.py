@@ -27,7 +27,7 @@ def encoded(image, kind="PNG", **options):
 
 
 def content_of(image):
-    """Bytes, text or a PIL image as what a file of it holds."""
+    """Bytes of a file that holds these bytes, this text or this PIL image."""
     if isinstance(image, str):
         return image.encode()
     return image if isinstance(image, bytes) else encoded(image)
@@ -60,7 +60,7 @@ def tarred(path, files, mode="w", **options):
 
 
 def database(path, images):
-    """An LMDB as LSUN's: encoded images by keys, in the order of their keys."""
+    """Write an LMDB like LSUN's: encoded images, in the order of their keys."""
     path.mkdir(parents=True)
     with lmdb.open(str(path), map_size=2**24) as made, made.begin(write=True) as transaction:
         for key, image in images.items():
@@ -83,6 +83,6 @@ def chw(image):
 
 
 def box_average(x, resolution):
-    """The reference: float64 mean over blocks of [..., H, W]."""
+    """Reference: float64 mean over blocks of [..., H, W]."""
     k = x.shape[-1] // resolution
     return x.reshape(*x.shape[:-2], resolution, k, resolution, k).mean(axis=(-3, -1), dtype=float)

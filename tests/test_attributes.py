@@ -1,4 +1,4 @@
-"""Labels of several attributes an image: what updates consume, grids, snapshots, samples."""
+"""Labels with several attributes per image: in updates, grids, snapshots and samples."""
 
 import json
 from collections import Counter
@@ -34,7 +34,7 @@ COMBINATIONS = np.array(
 
 
 def hand_made(path: Path, count: int = 24) -> Pyramid:
-    """A pyramid on disk, written out here: random pixels, rows of COMBINATIONS."""
+    """A pyramid written to disk by hand: random pixels, rows of COMBINATIONS."""
     draw = np.random.default_rng(7)
     for r in (4, 8):
         np.save(path / f"{r:04d}.npy", draw.integers(0, 256, (count, 3, r, r), np.uint8))
@@ -108,7 +108,7 @@ def train(run_dir: Path, pyramid: Pyramid) -> None:
 
 @pytest.fixture(scope="module", params=[24, 100], ids=["few", "many"])
 def run(request, tmp_path_factory) -> tuple[Path, Pyramid]:
-    """Twelve updates on fewer images than a grid has cells, and on more."""
+    """Runs of twelve updates, on fewer images than a grid has cells and on more."""
     run_dir = tmp_path_factory.mktemp("runs") / "run"
     pyramid = hand_made(tmp_path_factory.mktemp("pyramid"), request.param)
     train(run_dir, pyramid)

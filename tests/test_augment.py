@@ -1,4 +1,4 @@
-"""Differentiable augmentation: against plain loops, in the updates, in a run that stops."""
+"""Differentiable augmentation: compared with plain loops, in updates, in a run that stops."""
 
 from collections import Counter
 from itertools import combinations
@@ -71,7 +71,7 @@ def make_images(n, channels, r, seed=0):
 
 
 def make_draws(n, seed=0):
-    """float64, but with float32's values, as the feed has them."""
+    """Draws in float64, but with float32's values, as the feed makes them."""
     return torch.rand(n, DRAWS, generator=torch.Generator().manual_seed(seed)).double()
 
 
@@ -144,7 +144,7 @@ def test_columns_are_a_kinds_own(kind):
 
 
 def test_images_are_each_their_own():
-    """Reference: each image augmented alone; what a batch holds beside it must not matter, or
+    """Reference: each image augmented alone; what else a batch holds must not matter, or
     processes and passes would differ."""
     x, draws = make_images(6, 3, 16), make_draws(6)
     whole = augment(x, draws, list(KINDS))
@@ -317,7 +317,7 @@ def augmented_batch(n=4, seed=0):
 
 
 def critic_loss(G, D, batch, alpha, policy):
-    """Per image, for WGAN-GP: everything that D is given went through `by_hand` first."""
+    """WGAN-GP's loss per image; everything that D receives went through `by_hand` first."""
     reals = augmented_by_hand(faded_reals(batch.reals, alpha), batch.real_draws, policy)
     fakes = G(batch.z, resolution=8, alpha=tensor(alpha))
     fakes = augmented_by_hand(fakes, batch.fake_draws, policy)

@@ -1,4 +1,4 @@
-"""Shares of labels in samples beside the data: the classifier, the estimates, the command."""
+"""`progan balance`: the classifier, the estimated shares of labels, the command."""
 
 import json
 from pathlib import Path
@@ -33,7 +33,7 @@ SHARES = (0.67, 0.2, 0.5)
 
 
 class Painted:
-    """Images in memory: each label lights a place of its own, dimly; the last one lights none."""
+    """Images in memory: each label dimly lights its own place; the last one lights none."""
 
     title, identity, resolution = "painted", "painted", 8
 
@@ -110,7 +110,7 @@ def test_training_is_the_same_again_and_leaves_global_chance_alone(faces):
 
 
 def test_mirrored_images_are_learned_only_if_asked_for():
-    """Reference: labels of the side that is lit, which no one can tell where half are mirrored."""
+    """Reference: the label is the side that is lit, which nobody can know if half are mirrored."""
     labels = attributes(800)[:, :1]
     images = np.full((800, 1, 8, 8), 60, np.uint8)
     images[labels[:, 0] == 1, :, :, :4] = 200
@@ -248,8 +248,8 @@ def test_classes_by_hand():
 
 
 def test_classes_that_are_taken_for_each_other():
-    """Reference: what cannot be told apart has wide intervals, and the third class, which can, its
-    own; a class that no held-out image has is no error."""
+    """Reference: two classes that look the same have wide intervals, the third one has its own; a
+    class without held-out images is no error."""
     twins = np.array([[100, 100, 0], [100, 100, 0], [0, 0, 200]])
     low, high = class_intervals(np.array([500, 500, 1000]), twins)
     assert (high - low)[:2].min() > 0.8 and low[2] < 0.5 < high[2] and high[2] - low[2] < 0.06
@@ -264,7 +264,7 @@ def test_classes_that_are_taken_for_each_other():
     [((1 / 3, 0.55, 7 / 60), 200, 2000), ((0.6, 0.4, 0), 200, 2000), ((0.1, 0.1, 0.8), 20, 200)],
 )
 def test_intervals_of_classes_cover(true, held_out, count):
-    """Reference: the true share of each class, drawn anew 1,000 times, is in 95 of 100 intervals
+    """Reference: the true share of each class, drawn 1,000 times, is in 95 of 100 intervals
     (of 1,000 draws at least 93 with a probability of 0.998), and in not many more where images are
     many."""
     draw, true = np.random.default_rng(0), np.array(true)
@@ -323,7 +323,7 @@ def test_interval_by_hand():
 
 @pytest.mark.parametrize(("share", "sens", "spec"), [(0.67, 0.95, 0.9), (0.05, 0.7, 0.8)])
 def test_intervals_cover(share, sens, spec):
-    """Reference: the true share, drawn anew 1,500 times, is in 95 of 100 intervals (of 1,500 draws
+    """Reference: the true share, drawn 1,500 times, is in 95 of 100 intervals (of 1,500 draws
     at least 93 with a probability of 0.999); with rows of samples and held-out reals."""
     draw = np.random.default_rng(0)
     with_label = round(400 * share) + 20
@@ -340,7 +340,7 @@ def test_intervals_cover(share, sens, spec):
 
 
 def known(names: tuple[str, ...], having: int = 200) -> Classifier:
-    """A classifier that errs in a tenth of 400 images, each label being in half of the data."""
+    """A classifier that is wrong in a tenth of 400 images; each label is in half of the data."""
     counts = [np.full(len(names), n) for n in (having, having * 9 // 10, 400 - having)]
     trial = Trial(*counts, counts[2] * 9 // 10)  # of attributes
     return Classifier(None, 8, names, False, np.full(len(names), 0.5), trial, 0)
@@ -354,7 +354,7 @@ def test_rare_labels_are_not_told(having, told):
 
 
 def test_a_label_that_no_held_out_image_has():
-    """Reference: no error, and nothing told."""
+    """Reference: no error, and no estimate."""
     (row,) = rows_for(known(("never",), 0), np.array([50]), 100)
     assert row.verdict == "cannot tell"
 
@@ -416,7 +416,7 @@ def pictures(tmp_path_factory) -> Path:
 
 
 def snapshot_of(path: Path, data: Path, labels: bool, alpha: float | None = None) -> Path:
-    """A generator as it starts, of a run on the data."""
+    """Snapshot of an untrained generator, of a run on the data."""
     torch.manual_seed(0)
     config = load_config(None, options(data__source=data, data__labels=labels)[1::2])
     names, examples = (NAMES, attributes(8)) if labels else ((), None)

@@ -103,7 +103,7 @@ STEPS += [(0, 8, 8), (8, 8, 8)]
 
 
 def drawn(stream: int, position: int) -> np.random.Generator:
-    """Of seed 3; `stream` by number, as a name could be given another."""
+    """Draws of seed 3; `stream` is a number, as a name could get another number."""
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence((3, stream, position))))
 
 
@@ -187,7 +187,7 @@ def test_the_caller_pins_nothing(pyramid, stream, monkeypatch):
 
 
 def test_a_failure_while_drawing_ahead_reaches_the_caller(pyramid, stream, monkeypatch):
-    """It comes with the batch it belongs to: the third, the others are fine."""
+    """Reference: the error comes with its batch, the third; the others are fine."""
 
     def broken(seed, stream, position):
         if position == 16:

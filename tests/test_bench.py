@@ -1,4 +1,4 @@
-"""`progan bench`: its table and its JSON, what counts as time, batches that fit, the machine."""
+"""`progan bench`: its table and JSON, what is timed, batches that fit, the machine."""
 
 import json
 import os
@@ -47,7 +47,7 @@ def run(*arguments: object):
 
 
 def measured(here: Path, *arguments: object, **settings) -> tuple[list[str], dict]:
-    """The lines and the JSON of a command that must succeed, with the tiny config changed."""
+    """Lines and JSON of a command that must succeed, on the tiny config with changes."""
     result = run(*options(**settings), "--json", "figures.json", *arguments)
     assert result.exit_code == 0, result.output
     return result.output.splitlines(), json.loads(Path("figures.json").read_text())
@@ -62,7 +62,7 @@ def refused(*arguments: object) -> str:
 
 
 def rows(lines: list[str]) -> list[list[str]]:
-    """The table's cells, which lie two blanks or more apart or are of their own width."""
+    """The table's cells, which are two or more blanks apart or have a fixed width."""
     return [re.split(r"\s{2,}", line.strip()) for line in lines if re.match(r"\d+x\d+ ", line)]
 
 
@@ -117,7 +117,7 @@ def test_a_real_process(tmp_path):
 
 
 def check_content(content: dict) -> None:
-    """What holds between the figures of every phase, by their definitions."""
+    """Check the relations between each phase's figures that follow from their definitions."""
     names = ["machine", "versions", "commit", "processes", "precision", "peak_tflops", "peak_is"]
     assert list(content) == [*names, "config", "phases"]
     for figures in content["phases"]:
@@ -164,8 +164,8 @@ def test_two_processes_measure_together(tmp_path):
 
 
 def test_chosen_resolutions(here, quick):
-    """Reference: the schedule's phases at 8x8, fading and stable; what the whole run takes is not
-    told, as a part of it was not measured. Without --json nothing is written."""
+    """Reference: the schedule's phases at 8x8, fading and stable; the time of the whole run is
+    missing, as a part of it was not measured. Without --json nothing is written."""
     result = run(*options(), "--resolutions", "8")
     assert result.exit_code == 0, result.output
     table = rows(result.output.splitlines())
@@ -556,7 +556,7 @@ SHARES = [(64, 1, 4), (64, 2, 4), (24, 2, 3), (24, 1, 4), (12, 1, 1), (4, 1, 16)
 
 
 def largest(phase: Phase, processes: int, group: int, fitting: Callable[[int], bool]) -> int | None:
-    """Plainly: of all numbers of images, the largest that the rules allow and that fits."""
+    """Brute force: the largest number of images that the rules allow and that fits."""
     allowed = [
         n
         for n in range(1, phase.batch_size + 1)
@@ -648,7 +648,7 @@ def test_memory_is_shared_by_the_processes_of_a_machine(monkeypatch):
     assert bench.largest_fit(step, phase) == 16
 
 
-@pytest.mark.skipif(not memory.can_measure_peak(), reason="peaks are told by Linux")
+@pytest.mark.skipif(not memory.can_measure_peak(), reason="only Linux reports peaks")
 def test_need_is_found_again_after_more_was_needed():
     """Reference: the need of the same pass before a step of a larger batch, whose memory the
     allocator keeps. Without giving it back, no need would be seen at all."""
@@ -690,7 +690,7 @@ def test_find_batch_prints_settings_that_are_accepted(room, expected, here, quic
 
 def test_find_batch_on_a_device_that_runs_out(here, quick, monkeypatch):
     """Reference: the command with a device that takes 8 images, but 4 while 8x8 fades in: settings
-    for both; and with one that takes none, which is told in a message."""
+    for both; and with one that takes none, which ends in a message."""
     real, room = bench.largest_fit, {"8x8 fading": 4}
 
     def rehearse(step: Step) -> None:
@@ -882,8 +882,8 @@ def test_peak_of_a_known_device_is_used(here, quick, monkeypatch):
 
 
 def test_measured_peak(here, quick, monkeypatch):
-    """Reference: the fastest convolution in the precision of the config, as measured for it; of a
-    precision that was not measured no peak is told."""
+    """Reference: the fastest convolution in the precision of the config, as measured for it; no
+    peak without a measurement in that precision."""
     rates = {"fp32": [20.0, 50.0], "bf16": [70.0]}
     monkeypatch.setattr(speeds, "measured", lambda device, again: rates)
     small = {"network__resolution": 4}
@@ -967,9 +967,9 @@ def test_commit(tmp_path, monkeypatch):
 # Memory
 
 
-@pytest.mark.skipif(not memory.can_measure_peak(), reason="peaks are told by Linux")
+@pytest.mark.skipif(not memory.can_measure_peak(), reason="only Linux reports peaks")
 def test_peak_of_a_process():
-    """Reference: 200 MB that are held and given back: the peak rises by them and stays; begun anew,
+    """Reference: 200 MB that are held and given back: the peak rises by them and stays; reset,
     it falls to what is in use, and does not rise again by itself."""
     size = 200_000_000
     memory.reset_peak(CPU)
@@ -986,7 +986,7 @@ def test_peak_of_a_process():
 
 def test_peak_where_the_system_is_silent(tmp_path, monkeypatch):
     """Reference: `None` without /proc, and nothing is written there; nor where a sandbox's /proc
-    has no such line, or cannot begin anew."""
+    has no such line, or cannot reset it."""
     proc = tmp_path / "self"
     monkeypatch.setattr(memory, "PROCESS", proc)
     memory.reset_peak(CPU)

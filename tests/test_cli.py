@@ -1,4 +1,4 @@
-"""The commands as a user meets them: help, previews, and every mistake with its message."""
+"""The commands as a user sees them: help, previews, and every mistake with its message."""
 
 import shutil
 import struct
@@ -180,7 +180,7 @@ def test_places_that_cannot_be_written(here, arguments, message):
     ],
 )
 def test_mistakes(here, arguments, message):
-    """Reference: the part of the message that tells what to do. Nothing is written for any."""
+    """Reference: the part of the message that says what to do. No mistake writes anything."""
     for name in ("empty", "full", "small", "broken"):
         (here / name).mkdir()
     (here / "full" / "a.txt").write_text("mine")
@@ -214,7 +214,7 @@ def test_a_few_bad_images_are_counted_named_and_left_out(photos, here):
 
 
 def bomb() -> bytes:
-    """A PNG that says it has 40000 x 40000 pixels."""
+    """A PNG whose header claims 40000 x 40000 pixels."""
     header = struct.pack(">IIBBBBB", 40000, 40000, 8, 2, 0, 0, 0)
     chunk = b"IHDR" + header
     crc = struct.pack(">I", zlib.crc32(chunk))

@@ -1,4 +1,4 @@
-"""`progan data`: what it says of sources, what it prepares, and every mistake with its message."""
+"""`progan data`: its reports, what it prepares, and every mistake with its message."""
 
 import io
 import json
@@ -27,7 +27,7 @@ from progan.data.sources.find import NAMED, find
 
 
 def run(*arguments: object, code: int = 0) -> str:
-    """What `progan data` with these arguments prints; its exit code must be `code`."""
+    """Output of `progan data` with these arguments; its exit code must be `code`."""
     words = ["data", *map(str, arguments)]
     result = CliRunner().invoke(main, words, catch_exceptions=False)
     assert result.exit_code == code, result.output
@@ -35,7 +35,7 @@ def run(*arguments: object, code: int = 0) -> str:
 
 
 def flat(text: str) -> str:
-    """Without the line breaks of wrapping."""
+    """Remove the line breaks of wrapping."""
     return " ".join(text.split())
 
 

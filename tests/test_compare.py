@@ -1,4 +1,4 @@
-"""`progan compare`: its table, its picture, equal images and equal hours, files of all kinds."""
+"""`progan compare`: its table and picture, equal images and equal hours, odd files."""
 
 import json
 import re
@@ -24,7 +24,7 @@ from progan.runtime.text import aligned, table
 
 @pytest.fixture
 def quick(monkeypatch):
-    """Pictures are drawn, but not made into pixels, where the table is what matters."""
+    """Draws pictures without rendering pixels, for tests that need only the table."""
     monkeypatch.setattr("progan.analysis.compare.save", lambda figure, path: None)
 
 
@@ -81,7 +81,7 @@ def refused(*arguments: object) -> str:
 
 
 def cells(lines: list[str]) -> list[list[str]]:
-    """The table's, which lie two blanks or more apart."""
+    """The table's cells, which are two or more blanks apart."""
     end = next(i for i, text in enumerate(lines) if " kimg: " in text or "plotted" in text)
     return [re.split(r"\s{2,}", text.strip()) for text in lines[:end]]
 
@@ -216,7 +216,7 @@ def test_ahead_by_the_metrics_own_direction(here, quick):
     assert "pr50k_precision at 1.0 kimg: a 0.5, b 0.5, c 0.5" in lines
     assert ["b", "is50k", "7", "7", "1.0", "-", "1.0", "-"] in cells(lines)
     assert ["b", "pr50k_recall", "0.1", "-", "-", "-", "1.0", "-"] in cells(lines)
-    assert " after " not in " ".join(lines[1:])  # so long, which no run has told
+    assert " after " not in " ".join(lines[1:])  # hours, which no run has recorded
 
 
 def test_equal_values(here, quick):

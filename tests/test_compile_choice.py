@@ -1,4 +1,4 @@
-"""When updates are compiled: where it pays, as it was decided at the phase's begin."""
+"""When updates are compiled: if it pays, as decided when the phase begins."""
 
 from types import SimpleNamespace
 
@@ -54,7 +54,7 @@ def train(photos, run_dir, **settings):
 
 
 class Choices:
-    """What each begun phase was told, with all phases taking `seconds`, and no real compiler."""
+    """The choice for each phase; all phases take `seconds`, and there is no real compiler."""
 
     def __init__(self, monkeypatch, seconds: float):
         self.seen: list[bool] = []
@@ -99,7 +99,7 @@ def test_each_phase_decides(photos, tmp_path, monkeypatch, compiler, seconds):
 
 def test_a_resume_keeps_the_choice_of_its_phase(photos, tmp_path, monkeypatch, compiler):
     """Reference: the choice at the phase's first image, whatever times are predicted later;
-    another setting of the user's counts at once, and the next phase decides anew."""
+    if the user changes the setting, it counts at once, and the next phase decides again."""
     with monkeypatch.context() as patch:
         Choices(patch, 1e6)
         train(photos, tmp_path, run__compile="auto", schedule__total_kimg=0.048)
@@ -133,7 +133,7 @@ def test_a_checkpoint_without_the_choice_goes_on(photos, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("deterministic", ["false", "true"])
 def test_bench_decides_as_training(monkeypatch, compiler, quick, deterministic):
-    """Reference: what training is told in `test_settings_decide`."""
+    """Reference: the choices of training in `test_settings_decide`."""
     choices = Choices(monkeypatch, 1e6)
     settings = {"run__compile": "auto", "run__deterministic": deterministic}
     words = ["bench", "--resolutions", "4", *options(**settings)]

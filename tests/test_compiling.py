@@ -1,4 +1,4 @@
-"""Compiled gradients: equal to eager ones, one compilation a phase, and none where it fails."""
+"""Compiled gradients: equal to eager ones, one compilation per phase, eager if it fails."""
 
 import logging
 import os
@@ -29,7 +29,7 @@ CACHE_KEY = "TORCHINDUCTOR_CACHE_DIR"
 
 @pytest.fixture(autouse=True)
 def restored(monkeypatch):
-    """What a compilation sets for its process is the default again after each test."""
+    """Restores the defaults of what a compilation sets for its process."""
     monkeypatch.setenv(CACHE_KEY, "remembered by monkeypatch")
     monkeypatch.delenv(CACHE_KEY)
     monkeypatch.setattr(logging.getLogger("torch.__trace"), "propagate", False)  # costs seconds
@@ -65,7 +65,7 @@ def results(step, resolution, fading) -> dict[str, torch.Tensor]:
 
 
 def updates_of(step, dtype) -> dict[str, torch.Tensor]:
-    """The same in the phase that has begun."""
+    """`results` in the current phase."""
     torch.manual_seed(1)
     G, phase, augmented = step.G, step.phase, bool(step.loss.augment)
     batch = noise(8, phase.resolution, G.channels, G.z_dim, G.c_dim, augmented, CPU)
@@ -117,8 +117,8 @@ def eager(resolution, fading, loss, settings, dtype=torch.float64) -> dict[str, 
 
 
 def traced(resolution, fading, loss, settings, dtype=torch.float64) -> dict[str, torch.Tensor]:
-    """Through all that a compiler would be given, the penalty's double backward too, run with
-    torch's own kernels."""
+    """Trace everything that a compiler would receive, with the penalty's double backward, and run
+    it with torch's own kernels."""
     step = make_step(False, loss, **settings)
     step.G.to(dtype), step.D.to(dtype)
     step.begin(phase_at(resolution, fading), restart=True)
@@ -130,7 +130,7 @@ def traced(resolution, fading, loss, settings, dtype=torch.float64) -> dict[str,
 
 
 def assert_equal(found, expected) -> None:
-    """To rounding in float64."""
+    """Assert equality up to rounding in float64."""
     assert found.keys() == expected.keys()
     for name, value in expected.items():
         assert value.dtype == torch.float64, name
@@ -217,7 +217,7 @@ def test_compiled_equals_eager(case):
 
 
 class Counting:
-    """A backend that runs what it is given as it is, and counts."""
+    """A backend that runs its graphs unchanged, and counts them."""
 
     def __init__(self) -> None:
         self.graphs = 0
@@ -237,7 +237,7 @@ def train(photos, run_dir, **settings) -> str:
 
 
 def weights(run_dir) -> dict[str, torch.Tensor]:
-    """Of both networks, the average and the optimizers."""
+    """Weights of both networks, the average and the optimizers."""
     state = flat(load_checkpoint(run_dir))
     return {k: v for k, v in state.items() if isinstance(v, torch.Tensor)}
 
@@ -249,7 +249,7 @@ def assert_same_weights(a, b) -> None:
 
 
 def beside_eager(monkeypatch) -> list[float]:
-    """Collects how far each update of a compiled run is from the same one without: of the norm."""
+    """Collects how far each compiled update is from the same eager one, relative to its norm."""
     errors: list[float] = []
     trials, try_out = [], Step.try_out
 
@@ -339,7 +339,7 @@ def no_compiler(graph, inputs):
 
 
 def warnings_in(caplog) -> list[str]:
-    """All that progan has logged; torch traces its own compilations for whoever listens."""
+    """Warnings that progan logged, without those of torch."""
     records = [record for record in caplog.records if record.name == "progan"]
     assert all(record.levelno == logging.WARNING for record in records)
     return [record.getMessage() for record in records]

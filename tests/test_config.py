@@ -1,4 +1,4 @@
-"""Tests of the config: YAML in and out, overrides, and what a wrong setting is told."""
+"""The config: YAML in and out, overrides, and messages about wrong settings."""
 
 import pytest
 import torch
@@ -34,7 +34,7 @@ def load(*overrides):
 
 
 def message(*overrides, name=None):
-    """What the user is told, one line an error, which must be without pydantic's vocabulary."""
+    """The user's message, one line per error, which must not contain pydantic's vocabulary."""
     with pytest.raises(UserError) as error:
         load_config(name, list(overrides))
     text = str(error.value)
@@ -436,7 +436,7 @@ def test_differences():
 
 
 def test_differences_in_nested_keys():
-    """Reference: a weight of the loss changes what is trained, so its change is told."""
+    """Reference: a weight of the loss changes what is trained, so its change is reported."""
     (line,) = differences(Config(), load("loss.weights.drift=0.5"))
     assert line.startswith("loss.weights") and "0.001" in line and "0.5" in line
 

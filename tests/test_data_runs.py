@@ -1,4 +1,4 @@
-"""Whole runs on data of every form: the same weights from the same images, exact resume."""
+"""Whole runs on every kind of data: the same weights from the same images, exact resume."""
 
 import io
 import json
@@ -23,7 +23,7 @@ from progan.data.sources.find import find
 
 
 def run(*arguments: object) -> Result:
-    """A command in this process."""
+    """Run a command in this process."""
     return CliRunner().invoke(main, list(map(str, arguments)), catch_exceptions=False)
 
 
@@ -160,7 +160,7 @@ MISTAKES = {
 
 @pytest.mark.parametrize("message", MISTAKES)
 def test_prepared_data_that_do_not_fit(squares, tmp_path, message):
-    """Reference: the part of each message that tells what to do; exit code 2, no run folder."""
+    """Reference: the part of each message that says what to do; exit code 2, no run folder."""
     prepare.prepare(find(str(squares)), tmp_path / "pyramid", Square(8))
     arguments = ["--data", tmp_path / "pyramid", "--run-dir", tmp_path / "run"]
     result = run("train", *arguments, *options(**MISTAKES[message]))

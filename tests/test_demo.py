@@ -1,4 +1,4 @@
-"""Tests of the embedded data set `demo`: its pictures, attributes and labels."""
+"""The data set `demo` that comes with progan: its pictures, attributes and labels."""
 
 import numpy as np
 import pytest
@@ -24,7 +24,7 @@ def test_same_face_in_any_batch(resolution):
 
 
 def test_seeds_and_indices_differ():
-    """Reference: the definition; a seed or an index of its own gives a face of its own."""
+    """Reference: the definition; another seed or index gives another face."""
     faces = np.concatenate([demo.draw(seed, range(32), 16) for seed in (0, 1)])
     assert len({face.tobytes() for face in faces}) == 64
 

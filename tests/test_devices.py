@@ -1,4 +1,4 @@
-"""`run.device` and --device: what is there is taken, what is not is refused, with what there is."""
+"""`run.device` and --device: existing devices are used, others refused with a list of them."""
 
 import logging
 import subprocess
@@ -19,7 +19,7 @@ from progan.runtime.errors import UserError
 
 @pytest.fixture
 def machine_with(monkeypatch):
-    """torch sees so many accelerators of a kind; returns the numbers made the current one."""
+    """Make torch see `count` accelerators of a kind. Returns the indices made current."""
 
     def make(kind: str, count: int) -> list[int]:
         taken = []
@@ -70,7 +70,7 @@ def test_several_processes_take_their_own(machine_with, monkeypatch):
     ],
 )
 def test_untested_devices_are_told(machine_with, monkeypatch, caplog, kind, hip, name, told):
-    """Reference: torch.version.hip, by which torch tells AMD's GPUs, called cuda, from NVIDIA's."""
+    """Reference: torch.version.hip: torch calls AMD's GPUs cuda, too, and sets it for them."""
     machine_with(kind, 1)
     monkeypatch.setattr(torch.version, "hip", hip)
     with caplog.at_level(logging.WARNING, "progan"):

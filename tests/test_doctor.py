@@ -1,4 +1,4 @@
-"""`progan doctor`: what is broken is found, what crashes is told, a report names nobody."""
+"""`progan doctor`: faults are found, crashes reported, and a report names nobody."""
 
 import getpass
 import json
@@ -39,14 +39,14 @@ NAMES = [
 
 @pytest.fixture(autouse=True)
 def not_measured():
-    """What a device reaches is measured once a process, which here is many machines."""
+    """Forgets measured speeds, which a process keeps: here it plays many machines."""
     yield
     speed.tflops.cache_clear()
 
 
 @pytest.fixture
 def small(monkeypatch):
-    """The command on the CPU in seconds: little is computed, and nothing compiled."""
+    """Makes the command run on the CPU in seconds: little is computed, nothing compiled."""
     monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
     monkeypatch.setattr(checks.examine, "__defaults__", (SMALL,))
     monkeypatch.setattr(speed, "LONG", 0)
@@ -318,7 +318,7 @@ def test_locks_that_do_not_hold(monkeypatch):
 
 @pytest.mark.parametrize("kind, state", [("ext4", GOOD), ("nfs4", SLOW), ("fuse.sshfs", SLOW)])
 def test_network_file_systems(kind, state, here, monkeypatch):
-    """Reference: mounts as psutil tells them; the nearest above counts, the last one on a place."""
+    """Reference: mounts as psutil lists them: the nearest above counts, the last one at a place."""
     monkeypatch.setenv("PROGAN_CACHE", str(here / "on" / "cache"))
     mounts = [("/", "ext4"), (str(here / "on"), "tmpfs"), (str(here / "on"), kind)]
     mounts = [SimpleNamespace(mountpoint=place, fstype=fs) for place, fs in mounts]

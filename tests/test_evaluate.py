@@ -1,4 +1,4 @@
-"""`progan evaluate`: snapshots and data to figures, told, recorded, kept; by many processes."""
+"""`progan evaluate`: from snapshots and data to figures; printed, recorded, cached."""
 
 import json
 import os
@@ -57,7 +57,7 @@ def refused(*arguments: object) -> str:
 
 
 def evaluated(folder: Path, *arguments: object) -> list[dict]:
-    """What --json tells of each snapshot."""
+    """Figures in --json of each snapshot."""
     file = folder / "figures.json"
     run("evaluate", *arguments, "--json", file)
     content = json.loads(file.read_text(), parse_constant=pytest.fail)
@@ -67,7 +67,7 @@ def evaluated(folder: Path, *arguments: object) -> list[dict]:
 
 @pytest.fixture(scope="module")
 def trained(photos, tmp_path_factory) -> Path:
-    """4x4, 8x8 and 16x16, with snapshots on the way."""
+    """A run over 4x4, 8x8 and 16x16, with snapshots on the way."""
     run_dir = tmp_path_factory.mktemp("runs") / "tiny"
     run("train", "--data", photos, "--run-dir", run_dir, *options(**GROWING))
     return run_dir
@@ -88,7 +88,7 @@ def sides(trained, photos) -> tuple[Fakes, Reals]:
 
 
 def make_snapshot(path: Path, *settings: str, classes=()) -> Path:
-    """An untrained generator's."""
+    """Snapshot of an untrained generator."""
     words = [word for word in options(network__resolution=16) if word != "-o"]
     config = load_config(None, [*words, *settings])
     torch.manual_seed(0)
@@ -100,7 +100,7 @@ def make_snapshot(path: Path, *settings: str, classes=()) -> Path:
 
 def test_the_whole_command(trained, sides, tmp_path):
     """Reference: `measure` on the same images; one line in metrics.jsonl and a point of each curve
-    in TensorBoard, beside those of training, which stay as they were."""
+    in TensorBoard; those of training stay as they were."""
     ignored = shutil.ignore_patterns("evaluate", "metrics.jsonl")  # of other tests
     trained = shutil.copytree(trained, tmp_path / "run", ignore=ignored)
     before = {p: p.read_bytes() for p in trained.rglob("*") if p.is_file()}
@@ -128,8 +128,8 @@ def test_the_whole_command(trained, sides, tmp_path):
 
 
 def test_what_is_told(trained):
-    """Reference: the sentence a reader needs: kimg, resolution, data, and what the numbers must be
-    seen beside: the floor, the reals' similarity, that there are only 24 images."""
+    """Reference: the sentence a reader needs: kimg, resolution, data, and what to compare the
+    numbers with: the floor, the reals' similarity, that there are only 24 images."""
     output = run("evaluate", trained, *SMALL)
     first, swd, ms_ssim, repeats, halves = output.strip().splitlines()[-5:]
     assert "0.16 kimg, 16x16, beside 24 images of " in first and "enlarged" not in output
@@ -200,7 +200,7 @@ def test_half_of_the_reals_against_the_other(sides, empty_cache):
 
 @dataclass(frozen=True)
 class Identified:
-    """What names data, as `ReferenceCache` reads it."""
+    """Data reduced to the fields that `ReferenceCache` reads."""
 
     title: str = "photos"
     identity: str = "checksum"
@@ -209,7 +209,7 @@ class Identified:
 
 def test_what_is_kept_belongs_to_one_side_only(tmp_path, monkeypatch):
     """Reference: all that the reals' side of a metric depends on, each changed by itself, has a
-    folder of its own; what is the same, the same. How data were made is told apart, too."""
+    folder of its own; what is the same, the same. The way data were made counts, too."""
     cache, data = tmp_path, Identified()
     folders = [
         ReferenceCache(cache, data, 16, True).folder,
@@ -240,7 +240,7 @@ def test_pyramids_made_otherwise_are_kept_apart(tmp_path):
 
 
 def test_nothing_kept_is_executed(tmp_path):
-    """Reference: an array of objects, which NumPy would unpickle if it were told to, counts as not
+    """Reference: an array of objects, which NumPy would unpickle if asked to, counts as not
     there."""
     kept = ReferenceCache(tmp_path, Identified(), 16, True)
     kept.save("good", {"mean": np.zeros(3)})
@@ -249,7 +249,7 @@ def test_nothing_kept_is_executed(tmp_path):
 
 
 class Precise(Metric):
-    """Looks at how products are computed where it is asked."""
+    """Asserts that matrix products are computed in whole singles."""
 
     def __init__(self):
         super().__init__("precise", fakes=4, reals=4)
@@ -282,7 +282,7 @@ def test_metrics_are_computed_in_whole_singles(sides, tf32):
 
 
 class Counting(Metric):
-    """Notes what it is given."""
+    """Records what it receives."""
 
     def __init__(self, fakes, reals, repeats):
         super().__init__("counting", fakes=fakes, reals=reals)
@@ -307,7 +307,7 @@ class Counting(Metric):
     ],
 )
 def test_how_many_images_a_metric_sees(sides, reals, repeats, wanted):
-    """Reference: the numbers written out, each position once, beside a metric that wants more.
+    """Reference: the numbers written out, each position once, and a metric that needs more.
 
     24 images are all that there are: metrics of features, which duplicates would falsify, see no
     more than that.
@@ -449,8 +449,8 @@ def test_another_data_set(trained, tmp_path):
 
 
 def test_data_that_changed_and_data_that_moved(photos, tmp_path):
-    """Reference: their checksum. What is not what the run was trained on is told and not recorded;
-    the same images elsewhere are."""
+    """Reference: their checksum. Results on other images are marked and not recorded; those on the
+    same images elsewhere are recorded."""
     images = shutil.copytree(photos, tmp_path / "images")
     run_dir = tmp_path / "run"
     run("train", "--data", images, "--run-dir", run_dir, *options(network__resolution=16))
@@ -535,7 +535,7 @@ def test_with_labels(photos, tmp_path):
     ],
 )
 def test_mistakes(trained, tmp_path, arguments, message):
-    """Reference: the sentence that tells the user what to do, exit code 2, and nothing recorded."""
+    """Reference: the sentence that says what to do, exit code 2, and nothing recorded."""
     if "fid10" in arguments:
         pytest.importorskip("torch_fidelity")
     lines = (trained / "metrics.jsonl").exists() and read(trained / "metrics.jsonl")

@@ -1,7 +1,7 @@
-"""What CUDA's dispatch and autocast make of a step and of samples, by tensors without values.
+"""Steps and samples under CUDA's dispatch and autocast, with tensors without values.
 
-They want a device, as autograd's engine asks CUDA for one: `test_stub.py` runs them on the stub,
-where STUB_CUDNN=1 has PyTorch choose layouts as it does for cuDNN.
+They need a device, as autograd's engine asks CUDA for one: `test_stub.py` runs them on the stub,
+where STUB_CUDNN=1 makes PyTorch choose layouts as it does for cuDNN.
 """
 
 import warnings
@@ -53,7 +53,7 @@ class Convolution(NamedTuple):
 
 
 class Watch(TorchDispatchMode):
-    """Notes the convolutions; refuses what a host would wait for."""
+    """Records convolutions; refuses operations for which a host would wait."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -277,7 +277,7 @@ HARMLESS = {
 
 
 def updates() -> None:
-    """Both, of all losses, under the CPU's autocast."""
+    """Both updates, with all losses, under the CPU's autocast."""
     for loss, c_dim, fused in (
         (LossSettings(augment=KINDS), 0, True),
         (LossSettings("logistic", "r1"), 3, False),
@@ -316,7 +316,7 @@ def test_what_autocast_treats_otherwise_on_cuda(compute):
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as seen:
         compute()
     used = {event.name for event in seen.events()}
-    # The profiler tells no overloads.
+    # The profiler reports no overloads.
     found = {n.partition(".")[0] for n in only_cuda} & used
     assert "aten::upsample_nearest2d" in found, "or this test sees nothing"
     listed = {f"aten::{name.partition('.')[0]}" for name in HARMLESS}

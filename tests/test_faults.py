@@ -1,4 +1,4 @@
-"""What goes wrong while a run trains: stops, full disks, numbers, memory, damaged files."""
+"""Faults during a run: stops, full disks, bad numbers, short memory, damaged files."""
 
 import json
 import math
@@ -42,7 +42,7 @@ LONG = {"schedule__total_kimg": 1000, "schedule__learning_rate": 0.001}
 
 
 def start(photos: Path, run_dir: Path, *arguments: object, **settings) -> subprocess.Popen:
-    """A run as a process of its own."""
+    """Start a run in a new process."""
     words = ["train", "--data", photos, "--run-dir", run_dir, *options(**settings), *arguments]
     return subprocess.Popen(
         command(*words), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -157,7 +157,7 @@ def test_a_second_interrupt_stops_at_once_without_harm(photos, tmp_path):
 
 
 def curves(run_dir: Path) -> dict[str, list]:
-    """TensorBoard's steps, and values but those of clocks and memory."""
+    """TensorBoard's steps and values, without the values of clocks and memory."""
     events = EventAccumulator(str(run_dir / "tensorboard"), {"scalars": 0, "images": 0})
     events.Reload()
     found = {f"image {tag}": [e.step for e in events.Images(tag)] for tag in ("fakes", "reals")}
@@ -231,7 +231,7 @@ def grown(run_dir: Path, lines: int) -> bool:
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """A folder with 3 MB of its own, if this user may mount one."""
+    """A folder on a 3 MB disk, if this user may mount one."""
     folder = tmp_path / "small"
     folder.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(folder)]
@@ -410,7 +410,7 @@ def poisoned(monkeypatch, network: str, updates: set[int], value: float) -> None
 
 
 def without(monkeypatch, network: str, updates: set[int]) -> None:
-    """Those updates are not applied: plainly left out."""
+    """Leaves these updates out."""
     real, calls = step_module.apply, {"D": iter(range(10**6)), "G": iter(range(10**6))}
     optimizers = {}
 
@@ -546,7 +546,7 @@ def test_a_collapse_is_told(photos, tmp_path, caplog, monkeypatch):
 
 
 def limited(monkeypatch, room: dict[int, int]) -> list[tuple]:
-    """As if a forward pass of more images than `room` has for the resolution were too much."""
+    """Makes memory short for forward passes of more images than `room` has for the resolution."""
     tried, real = [], Step.try_out
 
     def try_out(self, n=None):
@@ -777,7 +777,7 @@ def test_nothing_loaded_is_executed(kept, tmp_path):
 
 
 def test_a_packed_checkpoint_is_refused(kept, tmp_path, caplog):
-    """Reference: a checkpoint packed anew with compression, which could unfold to any size."""
+    """Reference: a checkpoint repacked with compression, which could unfold to any size."""
     run_dir = copied(kept, tmp_path)
     for path in (run_dir / "checkpoints").iterdir():
         with zipfile.ZipFile(path) as old:

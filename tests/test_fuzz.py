@@ -1,4 +1,4 @@
-"""Anything at all: as settings, as words of a command, as bytes of a file that is read.
+"""Random settings, words of commands and bytes of files: accepted or refused, at once.
 
 2,000 settings and commands and 500 files, the same every time; raise `max_examples` to search.
 """
@@ -45,7 +45,7 @@ def cases(count: int) -> settings:
 
 @contextmanager
 def bounded(seconds: float):
-    """What is inside fails if it takes longer, and is refused more than 512 MiB of memory."""
+    """Fails if the body takes longer, and limits it to 512 MiB of memory."""
 
     def too_long(number, frame):
         pytest.fail(f"longer than {seconds} s")
@@ -129,7 +129,7 @@ ASSIGNMENTS = st.one_of(
 
 
 def named_by(assignment: str) -> str:
-    """What a refusal must name: the key as far as it exists, and the first part that does not."""
+    """Names that a refusal must contain: the known part of the key, and the first unknown one."""
     key = assignment.partition("=")[0].strip()
     known = max((k for k in KEYS if f"{key}.".startswith(f"{k}.")), key=len, default="")
     is_section = any(k.startswith(f"{known}.") for k in KEYS)
@@ -237,7 +237,7 @@ def test_a_map_merged_twice_may_be_merged_again():
 
 @pytest.fixture(scope="module")
 def kept(photos, tmp_path_factory) -> Path:
-    """A run with its checkpoints and snapshots, in a folder of its own."""
+    """A run with its checkpoints and snapshots, in its own folder."""
     run_dir = tmp_path_factory.mktemp("fuzz") / "run"
     train(photos, run_dir)
     return run_dir
@@ -245,7 +245,7 @@ def kept(photos, tmp_path_factory) -> Path:
 
 @pytest.fixture
 def here(kept, photos, monkeypatch) -> Path:
-    """The current folder has a run and photos; what would take long after the checks, does not."""
+    """The current folder has a run and photos; slow work after the checks is skipped."""
     monkeypatch.chdir(kept.parent)
     monkeypatch.delenv("PROGAN_DATA", raising=False)
     if not Path("photos").exists():
@@ -322,8 +322,8 @@ def command_lines(draw) -> list[str]:
 
 
 def shown(word: str) -> list[str]:
-    """The forms a message may have of it: as it is, quoted, as a path, of letters that all have,
-    in lines that can be printed."""
+    """The forms of a word that a message may contain: as it is, quoted, as a path, in ASCII, in
+    printable lines."""
     key = [named_by(word)] if "=" in word else []
     lines = "\n".join(map(printable, word.split("\n")))
     return [word, repr(word), str(Path(word)), ascii(word)[1:-1], lines, *key]
@@ -430,7 +430,7 @@ def with_header(data: bytes, edits: list, length: int | None) -> bytes:
 
 
 def read_snapshot(folder: Path, data: bytes) -> Snapshot | None:
-    """None if it is refused, as it must be, for another reason than memory."""
+    """Read it, or return None if it is refused for any reason but memory."""
     path = folder / "changed.safetensors"
     path.write_bytes(data)
     with bounded(10):
@@ -442,7 +442,7 @@ def read_snapshot(folder: Path, data: bytes) -> Snapshot | None:
 
 
 def check_same(snapshot: Snapshot | None, original: bytes, folder: Path) -> None:
-    """All that it holds is what was saved, if it has been read."""
+    """If it was read, assert that it equals what was saved."""
     if snapshot:
         saved = read_snapshot(folder, original)
         assert_identical(flat(saved.G.state_dict()), flat(snapshot.G.state_dict()))
@@ -497,7 +497,7 @@ def test_snapshots_with_weights_of_another_type(kept, folder, dtype):
 @example(key="config", value=f"run: {{seed: {HEX}}}")
 @example(key="config", value=f"x: {MERGED}")
 def test_snapshots_signed_by_others(kept, folder, key, value):
-    """Reference: the checksum, made anew here. Refused, or an image can be made with it."""
+    """Reference: the checksum, computed again here. Refused, or an image can be made with it."""
     header, _ = parts_of(newest(kept, "snapshots"))
     tensors = read_snapshot(folder, newest(kept, "snapshots")).G.state_dict()
     metadata = header["__metadata__"] | {key: value}

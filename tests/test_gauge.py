@@ -1,4 +1,4 @@
-"""Metrics while training: when, recorded where, the best snapshot, and nothing else changed."""
+"""Metrics during training: when, where recorded, the best snapshot; training is unchanged."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""What only a GPU can show: nothing waits for it, runs go on there, its gradients are right."""
+"""On a real GPU: nothing waits for it, runs resume there, its gradients are right."""
 
 import copy
 import json
@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.gpu, pytest.mark.usefixtures("gpu")]
 
 @contextmanager
 def waiting(mode):
-    """`error`: what waits for the GPU raises. torch warns that it does not see all that waits."""
+    """With `error`, operations that wait for the GPU raise. torch warns that it misses some."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Synchronization debug mode is a prototype")
         torch.cuda.set_sync_debug_mode(mode)
@@ -74,7 +74,7 @@ def test_gradients_are_those_of_the_cpu(loss, fading):
 
 
 def moved(batch):
-    """To the GPU."""
+    """Move to the GPU."""
     parts = {
         name: None if x is None else x.detach().cuda().requires_grad_(x.requires_grad)
         for name, x in vars(batch).items()
@@ -83,7 +83,7 @@ def moved(batch):
 
 
 def gradients(step, batch, fading) -> list[torch.Tensor]:
-    """Of both networks in mid-phase, each as one vector."""
+    """Gradients of both networks in mid-phase, each as one vector."""
     step.begin(phase_at(fading=fading), restart=True)
     step.set_progress(16)
     both = step.D_gradients(batch)[0], step.G_gradients(batch.of_fakes())[0]

@@ -1,4 +1,4 @@
-"""`benchmarks/gpu.py` on a CPU: a GPU is rented by the minute, so it must run at first try."""
+"""`benchmarks/gpu.py` on a CPU: GPUs are rented by the minute, so it must work at once."""
 
 import argparse
 import importlib
@@ -48,7 +48,7 @@ def report(setup, tmp_path):
 
 
 def found(report, part: str) -> dict:
-    """What the file has of a part, without what is told of the whole part; nothing has failed."""
+    """A part's measurements in the file, without its totals; none may have failed."""
     figures = json.loads(report.file.read_text())["parts"][part]
     assert figures.pop("all")["seconds"] > 0
     assert not [name for name, each in figures.items() if "error" in each], figures
@@ -213,7 +213,7 @@ def fake(report, *names: str, fails: str = "", tick=lambda: None):
 
 def test_what_fails_ends_nothing_else(setup, report, monkeypatch, capsys):
     """Reference: the measurements that do not fail, before and after one that does; a part that
-    fails itself is told; what is no number is null."""
+    fails itself is reported; values that are not finite are null."""
     monkeypatch.setitem(gpu.PARTS, "fake", fake(report, "one", "two", "three", fails="two"))
     gpu.run("fake", setup, report, HOURS)
     content = json.loads(report.file.read_text())

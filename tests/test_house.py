@@ -1,4 +1,4 @@
-"""The house keeps its shape: folders, what they say of their files, what starts without torch."""
+"""The order of folders, their lists of files, and what loads no torch."""
 
 import ast
 import re

@@ -1,4 +1,4 @@
-"""One image of any kind, size and orientation, whole or damaged, to a square."""
+"""From one image of any kind, size and orientation, whole or damaged, to a square."""
 
 import io
 import struct
@@ -105,7 +105,7 @@ LOSSLESS = {"PNG": {}, "WEBP": {"lossless": True}, "TIFF": {}}
 
 
 def stored(upright, orientation, kind, **options):
-    """A file of the image, turned as `orientation` says."""
+    """Bytes of a file with the image, rotated as `orientation` says."""
     exif = Image.Exif()
     exif[0x0112] = orientation
     turned = upright
@@ -251,7 +251,7 @@ def reference_square(content, square):
 
 
 def read_or_bad(content, square):
-    """What `read_square` gives: an array that is right in shape and type, or None for BadImage."""
+    """Result of `read_square`, checked for shape and type; None for BadImage."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # PIL's; as worker processes do
         try:

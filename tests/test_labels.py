@@ -1,4 +1,4 @@
-"""Labels from tables beside the images, from arrays, and from folders."""
+"""Labels from tables next to the images, from arrays, and from folders."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""The building blocks against naive NumPy loops in float64."""
+"""The building blocks, compared with naive NumPy loops in float64."""
 
 import numpy as np
 import pytest
@@ -237,7 +237,7 @@ def test_pixel_norm_by_loops(all_float64, shape, scale):
 
 
 def naive_stddev(x, groups):
-    """Each image's: its group's mean deviation, `groups` being lists of image indices."""
+    """The mean deviation of each image's group; `groups` are lists of image indices."""
     n, c, height, width = x.shape
     feature = np.empty((n, 1, 1, 1))
     for group in groups:
@@ -362,7 +362,7 @@ def test_fade_weights_the_new_image_by_alpha(alpha, as_tensor):
 @pytest.mark.parametrize("alpha", [0.0, 0.25, 1.0])
 @pytest.mark.parametrize("shape", [(2, 3, 8, 8), (1, 1, 4, 6)])
 def test_crossfade_of_reals_by_loops(alpha, shape):
-    """Reference: paper-facts' `lerp(box-down-then-nearest-up(x), x, alpha)`, by loops."""
+    """Reference: the official code's `lerp(box-down-then-nearest-up(x), x, alpha)`, by loops."""
     x = noise(*shape)
     low = naive_up(naive_down(x.numpy()))
     assert_same(crossfade_reals(x, torch.tensor(alpha)), low + alpha * (x.numpy() - low))

@@ -1,4 +1,4 @@
-"""Losses and penalties against closed forms and NumPy."""
+"""Losses and penalties, compared with closed forms and NumPy."""
 
 import math
 
@@ -98,7 +98,7 @@ def mix5():
 
 @pytest.mark.parametrize("target", [1.0, 750.0])
 def test_wgan_gp_looks_between_reals_and_fakes(target):
-    """Reference: a critic whose gradient at x is q x, so the norm tells where it was taken: at
+    """Reference: a critic whose gradient at x is q x, so the norm shows where it was taken: at
     (1 - u) real + u fake, u each image's own; the real itself at 0, the fake at 1."""
     reals, fakes, q = noise(5, 2, 3, 3, seed=1) + 2, noise(5, 2, 3, 3, seed=2) - 3, noise(2, 3, 3)
     points = [real + u * (fake - real) for real, fake, u in zip(reals, fakes, mix5(), strict=True)]

@@ -1,4 +1,4 @@
-"""Short memory, whatever it is called: recognized, halved, told."""
+"""Short memory under all its names: recognized, batches halved, reported."""
 
 import gc
 import weakref
@@ -23,7 +23,7 @@ CPU = torch.device("cpu")
 
 
 class FromCompiler(RuntimeError):
-    """As Dynamo's `BackendCompilerFailed`, which keeps what it met so."""
+    """Like Dynamo's `BackendCompilerFailed`, which keeps the inner error like this."""
 
     def __init__(self, inner: Exception):
         super().__init__("backend='inductor' raised:")
@@ -74,7 +74,7 @@ def test_short_memory_has_many_names(kind):
     ],
 )
 def test_other_errors_are_not_short_memory(error):
-    """Reference: errors that less memory would not mend, or that have been told to the user."""
+    """Reference: errors that less memory would not fix, or that the user has already seen."""
     assert not memory.is_short(error)
 
 
@@ -119,7 +119,7 @@ def schedule_to(resolution: int) -> Schedule:
 
 
 def limited_updates(monkeypatch, most: int, error: Exception) -> list[tuple[str, int]]:
-    """As if a trial update of more than `most` images were too much."""
+    """Makes memory short for trial updates of more than `most` images."""
     tried = []
 
     def random_update(G, D, loss, phase, n):

@@ -1,4 +1,4 @@
-"""What metrics say of images, against float64 NumPy and SciPy written separately."""
+"""Metrics of images, compared with float64 NumPy and SciPy written separately."""
 
 import os
 import pickle
@@ -66,19 +66,19 @@ def convolved(images, kernel):
 
 
 def places(index, sizes):
-    """How the code draws one image's upper left corners: a list of [P, 2], one a level."""
+    """Upper left corners of one image's patches, drawn as in the code: one [P, 2] per level."""
     limits = np.array(sizes)[:, None, None] - 6
     return list(make_rng(0, "patches", index).integers(limits, size=(len(sizes), PATCHES, 2)))
 
 
 def directions(size, channels):
-    """How the code draws them: unit vectors [512, C * 49]."""
+    """Unit vectors [512, C * 49], drawn as in the code."""
     columns = make_rng(0, "directions", size).standard_normal((DIRECTIONS, channels * PATCH**2))
     return columns / np.sqrt((columns**2).sum(axis=1, keepdims=True))
 
 
 def patches_of(images):
-    """Of each level [N * 128, C, 7, 7], by slicing."""
+    """Patches of each level, [N * 128, C, 7, 7], by slicing."""
     levels = pyramid(images)
     sizes = [level.shape[-1] for level in levels]
     found = [[] for _ in levels]
@@ -112,7 +112,7 @@ def assert_swd(results, expected, tolerance):
 
 @pytest.fixture
 def doubles(all_float64, monkeypatch):
-    """Nothing is rounded to halves or singles."""
+    """Computes in float64: nothing is rounded to halves or singles."""
     monkeypatch.setattr(swd, "KEPT_AS", torch.float64)
     torch.set_default_dtype(torch.float64)
     yield
@@ -253,7 +253,7 @@ def test_swd_of_a_dead_generator(value):
 
 
 def reference_ms_ssim(a, b):
-    """Of two images [C, r, r]: the official code's order of things, in float64."""
+    """MS-SSIM of two images [C, r, r], in the official code's order, in float64."""
     a, b, product = a.astype(float), b.astype(float), 1.0
     weights = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
     for scale, weight in enumerate(weights):

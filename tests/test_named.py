@@ -69,7 +69,7 @@ ATTRIBUTES = [f"Attribute_{k}" for k in range(40)]
 
 
 def attribute_list(values, suffix="jpg"):
-    """The text of the authors: a count, the names, and a line with two blanks before a 1."""
+    """CelebA's text: a count, the names, and a line with two blanks before a 1."""
     lines = [f"{i:06}.{suffix} " + " ".join(f"{v:2}" for v in row) for i, row in values.items()]
     return "\n".join([str(len(values)), " ".join(ATTRIBUTES) + " ", *lines]) + "\n"
 
@@ -206,7 +206,7 @@ def test_mnist(root, name, place, first):
 
 @pytest.fixture
 def any_checksum(monkeypatch):
-    """Torchvision takes files made here."""
+    """Makes torchvision accept files made here."""
     for module in ("cifar", "svhn"):
         monkeypatch.setattr(f"torchvision.datasets.{module}.check_integrity", lambda *_: True)
 

@@ -1,4 +1,4 @@
-"""Nearest training images: found, told in words, drawn."""
+"""Nearest training images: found, described, drawn."""
 
 import os
 import sys
@@ -374,7 +374,7 @@ def test_other_processes_do_nothing(tmp_path, nothing_downloaded, monkeypatch):
     ],
 )
 def test_errors(tmp_path, nothing_downloaded, arguments, message):
-    """Reference: the sentence that tells the user what to do, exit code 2, and no picture."""
+    """Reference: the sentence that says what to do, exit code 2, and no picture."""
     run = make_run(tmp_path, write_images(tmp_path / "images", drawn(3)))
     write_images(tmp_path / "one", drawn(1))
     (tmp_path / "text.txt").write_text("hello")

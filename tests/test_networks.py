@@ -1,4 +1,4 @@
-"""The generator and the critic against functional ones, written here from the paper's facts."""
+"""The generator and the critic, compared with functional ones written here from the paper."""
 
 import copy
 import io
@@ -216,7 +216,7 @@ def test_labels_as_the_networks_take_them(labels, expected):
 
 
 def sum_of_widths(resolution):
-    """Feature maps over all resolutions, as paper-facts lists them."""
+    """Feature maps, summed over all resolutions."""
     widths = [512, 512, 512, 512, 256, 128, 64, 32, 16]
     return sum(widths[: resolution.bit_length() - 2])
 

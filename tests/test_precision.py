@@ -1,4 +1,4 @@
-"""bf16 where it is chosen: what computes in it and what stays float32."""
+"""bf16: when it is chosen, what computes in it, and what stays float32."""
 
 import json
 import math
@@ -39,7 +39,7 @@ FASTER, SLOWER = {"fp32": [9.0, 2.0], "bf16": [5.0, 4.0]}, {"fp32": [3.0, 3.0], 
 
 
 def processes(main: bool = True, gains: bool = False) -> SimpleNamespace:
-    """What the first or the second of two processes knows, where the first gains by bf16 or not."""
+    """One of two processes, whose first one gains by bf16 or not."""
 
     def reduce(flag, reduction):
         assert reduction == "sum" and (flag == gains if main else flag == 0)
@@ -56,7 +56,7 @@ def alone(device: torch.device) -> SimpleNamespace:
 @pytest.mark.parametrize(("rates", "expected"), [(FASTER, "bf16"), (SLOWER, "fp32")])
 def test_auto_on_cpus_is_measured(monkeypatch, able, rates, expected):
     """Reference: by hand, the time for as much of each convolution: 1/5 + 1/4 s is less than
-    1/9 + 1/2 s; 1/9 + 1 s is more than 2/3 s. Neither the best nor the mean rate would tell."""
+    1/9 + 1/2 s; 1/9 + 1 s is more than 2/3 s. Neither the best nor the mean rate shows it."""
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: able)
     monkeypatch.setattr(speeds, "measured", lambda device: rates)
     assert resolve_precision("auto", alone(CPU)) == expected
@@ -89,8 +89,8 @@ def test_the_first_process_decides(monkeypatch, gains):
 
 
 def test_torch_has_the_names():
-    """Reference: this machine's capabilities as torch tells them; with other names `auto` would be
-    fp32 on every CPU, without a word."""
+    """Reference: this machine's capabilities as torch reports them; with other names `auto` would
+    be fp32 on every CPU, without a word."""
     able = torch.cpu.get_capabilities()
     if able.get("architecture") == "x86_64":
         assert {"amx_bf16", "avx512_bf16"} <= able.keys()
@@ -99,7 +99,7 @@ def test_torch_has_the_names():
 @pytest.mark.parametrize(("native", "expected"), [(True, "bf16"), (False, "fp32")])
 def test_auto_on_gpus(monkeypatch, native, expected):
     """Reference: what torch says of the GPU's own bf16; slow emulation on older ones does not
-    count. The CPU beside it is not asked."""
+    count. The machine's CPU is not asked."""
 
     def supported(including_emulation=True):
         return native or including_emulation
@@ -111,7 +111,7 @@ def test_auto_on_gpus(monkeypatch, native, expected):
 
 @pytest.mark.parametrize("device", ["mps", "xpu"])
 def test_auto_elsewhere(monkeypatch, device):
-    """Reference: fp32, whatever the CPU beside the device can do."""
+    """Reference: fp32, whatever the machine's CPU can do."""
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": True})
     assert resolve_precision("auto", alone(torch.device(device))) == "fp32"
 
@@ -246,7 +246,7 @@ ROUNDED = (CUDA.matmul, CUDNN.conv, CUDNN.rnn, MKLDNN.matmul, MKLDNN.conv)
 
 
 def settings() -> list[object]:
-    """All that `computing_in` sets for the process, but for TF32's older switches."""
+    """Everything that `computing_in` sets for the process, except TF32's older switches."""
     return [
         *(backend.fp32_precision for backend in ROUNDED),
         torch.is_autocast_enabled("cpu"),
@@ -280,13 +280,13 @@ def test_settings_are_given_back(precision, fails):
 
 
 def older_switches() -> list[str | bool]:
-    """What other libraries read; torch raises where they disagree with the newer settings."""
+    """The switches that other libraries read; torch raises if they disagree with the newer ones."""
     return [torch.get_float32_matmul_precision(), CUDA.matmul.allow_tf32, CUDNN.allow_tf32]
 
 
 @pytest.fixture
 def own_switches():
-    """All switches are as before when the test ends."""
+    """Restores all switches when the test ends."""
     newer, (matmul, _, cudnn) = settings()[: len(ROUNDED)], older_switches()
     yield
     torch.set_float32_matmul_precision(matmul)
@@ -315,7 +315,7 @@ def test_older_switches_say_the_same(own_switches, precision, matmul, cudnn):
 @pytest.mark.parametrize("cudnn", [True, False])
 def test_older_switches_outlast_a_mix(own_switches, precision, matmul, cudnn):
     """Reference: the older switches as set here, while the newer ones outside say the contrary, so
-    that torch refuses to tell the older; it tells them again when those outside agree again."""
+    that torch refuses to read the older; it reads them again when those outside agree."""
     torch.set_float32_matmul_precision(matmul)
     CUDNN.allow_tf32 = cudnn
     newer = (CUDA.matmul, CUDNN.conv)
@@ -382,7 +382,7 @@ def make_batch(c_dim=3) -> Batch:
 
 
 class Results(TorchDispatchMode):
-    """Notes the types of floating-point numbers that each operator gives, and their layout."""
+    """Records the floating-point types that each operator returns, and their layout."""
 
     def __init__(self) -> None:
         super().__init__()

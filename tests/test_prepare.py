@@ -1,4 +1,4 @@
-"""From a source to a pyramid on disk, and back: whole, exact, once, whatever happens on the way."""
+"""From a source to a pyramid on disk: complete, exact and only once, whatever happens."""
 
 import errno
 import io
@@ -314,7 +314,7 @@ def test_a_line_that_stands_twice_in_the_journal_counts_once(tmp_path, small_png
 
 def test_it_goes_on_with_the_storage_it_began_with(tmp_path, small_png, monkeypatch):
     """Reference: a preparation that asks for PNG. `auto` decided so while the disk was short; that
-    it is not any more, or that the unfinished files take space, must not begin it anew."""
+    it is not any more, or that the unfinished files take space, must not start it again."""
     usage = type("Usage", (), {"free": 300_000})
     source = Source("drawn", "200", [f"{i}" for i in range(200)], Away(tmp_path / "back"))
     with monkeypatch.context() as patch:
@@ -341,7 +341,7 @@ def test_a_lost_file_of_an_unfinished_pyramid_begins_it_anew(tmp_path):
 
 
 def test_files_that_are_there_count_as_free(tmp_path, monkeypatch):
-    """Reference: the blocks of a file, as the system counts them, beside what is free."""
+    """Reference: the blocks of a file, as the system counts them, added to what is free."""
     monkeypatch.setattr(plan.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 1000}))
     (tmp_path / "a").write_bytes(os.urandom(50_000))
     os.sync()
@@ -361,7 +361,7 @@ def test_files_that_only_look_like_ours_are_left_alone(tmp_path):
 
 
 def test_killed_while_the_journal_is_begun(tmp_path):
-    """What is left by then, a temporary file and a lock, stands in nobody's way."""
+    """The temporary file and the lock that are left do not block the next start."""
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / f"{JOURNAL}.partial").write_text("{")
     (tmp_path / "out" / ".lock").touch()
@@ -414,7 +414,7 @@ def test_an_interrupted_finish_is_done_again(tmp_path, monkeypatch):
 
 
 def test_another_source_does_not_go_on(tmp_path):
-    """What was begun with other images or options is not thrown away; once deleted, it is anew."""
+    """Work begun with other images or options is kept and refused; once deleted, it restarts."""
     dest = tmp_path / "out"
 
     class Stop(Drawn):
@@ -587,7 +587,7 @@ def cached(source, resolution=16, **options):
 
 
 def test_the_cache_is_used_again(tmp_path):
-    """The second call decodes nothing; other options or a changed source are prepared anew."""
+    """The second call decodes nothing; other options or a changed source are prepared again."""
     log = tmp_path / "log"
     first = cached(drawn(10, log=log))
     assert first.path.parent == tmp_path / "cache" / "pyramids"
@@ -604,7 +604,7 @@ def test_the_cache_is_used_again(tmp_path):
 
 
 def test_names_in_the_cache_never_change():
-    """Reference: the names of version 0.1.0. With others every cache would be made anew, and a run
+    """Reference: the names of version 0.1.0. With others every cache would be made again, and a run
     on shards would take its data for another's."""
     keys = {
         Square(8): "53d3c0d6b19d6c48e9069f3cc811ca29e83e2bcc0022bbeb7afc8eb5138676dc",

@@ -1,4 +1,4 @@
-"""Many processes, on one machine or several: the same weights, no silence when one fails."""
+"""Many processes, on one machine or several: the same weights, a message when one fails."""
 
 import os
 import re
@@ -44,14 +44,14 @@ KINDS = {
 
 
 def launch(*arguments: object, processes: int = 2, more: tuple = ()) -> subprocess.Popen:
-    """torchrun with a module or a script of ours, its output kept apart."""
+    """Run torchrun with a module or one of our scripts, with stdout and stderr separate."""
     words = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", str(processes)]
     words += ["--master_port", str(free_port()), *more, *map(str, arguments)]
     return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def assert_equal_to_rounding(one: Path, many: Path) -> None:
-    """What was computed in float64, weights and Adam's moments, and float32 statistics of it."""
+    """Assert equality up to rounding: weights and moments in float64, statistics in float32."""
     expected, found = state(one), state(many)
     assert expected.keys() == found.keys()
     for name, value in expected.items():
@@ -62,7 +62,7 @@ def assert_equal_to_rounding(one: Path, many: Path) -> None:
 
 
 def train_in_float64(processes: int, *arguments: object) -> None:
-    """The command line as several processes, in float64."""
+    """Run the command line as several processes, in float64."""
     process = launch(ROOT / "tests" / "float64.py", *arguments, processes=processes)
     _, errors = process.communicate(timeout=240)
     assert process.returncode == 0, errors
@@ -252,8 +252,8 @@ def test_processes_with_different_checkpoints_are_noticed(photos, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("fault, rank", [(HANGS, 1), (HANGS, 0), (GPU_HANGS, 1)])
 def test_a_process_that_hangs_ends_the_run(photos, tmp_path, fault, rank):
-    """Reference: run.timeout, a minute before torch's own. Whoever waits tells it and ends with
-    exit code 2, also where the silent process is the one that usually tells, or where both go on
+    """Reference: run.timeout, a minute before torch's own. Whoever waits says so and ends with
+    exit code 2, also if the silent process is the one that usually logs, or if both continue
     and only a GPU (an event that is never over) does not."""
     settings = BATCH | {"run__timeout": 0.1, "run__checkpoint_ticks": 1}
     settings |= {"schedule__total_kimg": 1000, "schedule__learning_rate": 0.001}
@@ -303,7 +303,7 @@ def test_a_suspended_job_goes_on(photos, tmp_path):
 
 @pytest.mark.slow
 def test_a_killed_process_is_told_by_the_other(photos, tmp_path):
-    """Reference: the message of the one that is left, which is not the one that usually tells, long
+    """Reference: the message of the one that is left, which is not the one that usually logs, long
     before run.timeout."""
     settings = BATCH | {"schedule__total_kimg": 1000, "schedule__learning_rate": 0.001}
     words = ["train", "--data", photos, "--run-dir", tmp_path / "run", *options(**settings)]

@@ -1,4 +1,4 @@
-"""Seeds to images to files; snapshots as files."""
+"""From seeds to images to files; snapshots as files."""
 
 import json
 from pathlib import Path
@@ -217,7 +217,7 @@ def test_what_is_no_snapshot_is_refused(tmp_path, kind):
     ],
 )
 def test_sample_errors(tmp_path, monkeypatch, arguments, message):
-    """Reference: the sentence that tells the user what to do, and exit code 2."""
+    """Reference: the sentence that says what to do, and exit code 2."""
     files = {
         "plain": make_snapshot(tmp_path / "plain"),
         "classes": make_snapshot(tmp_path / "classes", classes=("cats", "dogs")),

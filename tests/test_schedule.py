@@ -1,4 +1,4 @@
-"""Tests of the schedule: the official formula, whole batches, ramps, divisibility."""
+"""The schedule: the official formula, whole batches, ramps, divisibility."""
 
 import random
 import subprocess
@@ -81,7 +81,7 @@ PRESETS = {
 
 
 def make(**settings):
-    """A schedule; what a test does not set is 4x4 … 16x16, 1 + 1 kimg, batches of 8."""
+    """A schedule; the defaults are 4x4 … 16x16, 1 + 1 kimg, batches of 8."""
     defaults = {
         "resolution": 16,
         "start_resolution": 4,
@@ -318,7 +318,7 @@ def test_a_run_has_a_batch():
 
 
 def test_no_images():
-    """Reference: a schedule without a single batch is the user's mistake, told with both values."""
+    """Reference: a schedule without a single batch is the user's mistake; both values are named."""
     with pytest.raises(UserError, match=r"total_kimg \(0.001\).*stable_kimg \(1\)"):
         make(resolution=4, total_kimg=0.001)
 
@@ -419,7 +419,7 @@ def test_ramps(ramp, expected):
 
 
 def test_ramps_by_resolution():
-    """Reference: the ramp of the phase's own resolution, starting anew with every phase."""
+    """Reference: the ramp of the phase's own resolution, restarting with every phase."""
     rate = {4: 0.5, 8: Ramp(0.2, 0.1), 16: Ramp(0.02, 0.01, "cosine")}
     schedule = make(learning_rate=rate)
     rates = [
@@ -524,7 +524,7 @@ def test_whole_stddev_groups(batch_size, batch_gpu, processes, group, images, re
 
 
 def random_settings(draw):
-    """Anything that the config lets through, with a few hundred updates a phase at most."""
+    """Random settings that the config accepts, with at most a few hundred updates per phase."""
     start = draw.choice([4, 8, 16])
     resolution = draw.choice([r for r in (4, 8, 16, 32, 64) if r >= start])
 

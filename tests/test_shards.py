@@ -1,4 +1,4 @@
-"""WebDataset shards on disks and in object stores, and images made while training."""
+"""WebDataset shards on disks and in object stores, and images made during training."""
 
 import http.server
 import io
@@ -32,7 +32,7 @@ SQUARE = Square(16)
 
 @pytest.fixture(autouse=True)
 def no_waiting(tmp_path, monkeypatch):
-    """Tries follow each other at once; every test has a cache of its own."""
+    """Retries without waiting; every test has its own cache."""
     monkeypatch.setattr(shard_list, "WAITS", (0.0, 0.0))
     monkeypatch.setenv("PROGAN_CACHE", str(tmp_path / "cache"))
 
@@ -64,7 +64,7 @@ def write_shards(folder, shards):
 
 
 def photos(count, start=0):
-    """{name: PNG} of noise, each with a text beside it that is no image."""
+    """{name: PNG} of noise, each with a text file next to it."""
     files = {}
     for k in range(start, start + count):
         files |= {f"train/{k:04}.png": png(k), f"train/{k:04}.txt": b"a caption"}
@@ -90,7 +90,7 @@ class Store(http.server.ThreadingHTTPServer):
         self.url = f"http://127.0.0.1:{self.server_port}"
 
     def handle_error(self, request, client_address):
-        """A client that has seen enough is no error."""
+        """Ignore clients that disconnect early."""
 
     def reads(self):
         return [path for method, path in self.asked if method == "GET"]
@@ -507,7 +507,7 @@ def test_a_store_without_ranges(store, big):
 
 
 def test_a_shard_cut_between_members(tmp_path, caplog):
-    """Reference: a tar of three images that ends after the second; it is read, and told of."""
+    """Reference: a tar of three images that ends after the second; it is read, with a warning."""
     pattern = write_shards(tmp_path, [photos(3), photos(3, start=3)])
     path = tmp_path / "shard-001.tar"
     with tarfile.open(path) as file:

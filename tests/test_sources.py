@@ -1,4 +1,4 @@
-"""Images in folders, zips, tars, NumPy files and LSUN's databases, found, listed and read."""
+"""Images in folders, zips, tars, NumPy files and LSUN's databases: found, listed, read."""
 
 import gzip
 import io
@@ -227,7 +227,7 @@ def test_damaged_zip_entries_are_bad_images(tmp_path):
     directory = path.read_bytes().index(b"PK\1\2")
 
     def entry(data, name):
-        """Where the central directory speaks of it."""
+        """Position of its entry in the central directory."""
         return data.index(name.encode(), directory) - 46
 
     def damage(data):
@@ -315,7 +315,7 @@ def test_damaged_archives_are_refused(tmp_path, name):
 
 
 def test_key_of_archives_follows_the_content(tmp_path):
-    """A zip made anew of the same files has the same key, one of others not; a tar's is new."""
+    """A new zip of the same files has the same key, of other files another; a new tar's is new."""
     files = {"a.png": noise((8, 8)), "b.png": noise((8, 8))}
     keys = [find(str(zipped(tmp_path / f"{k}" / "x.zip", files))).key for k in range(2)]
     files["b.png"] = noise((8, 8), seed=1)
@@ -406,7 +406,7 @@ def test_medmnist(tmp_path):
 
 
 class Trap:
-    """Unpickled, it would make the file `sprung`."""
+    """Creates the file `sprung` if it is unpickled."""
 
     def __init__(self, path):
         self.path = path

@@ -1,4 +1,4 @@
-"""One training step: when the penalty is due, how passes add up, that no device is waited for."""
+"""One training step: when the penalty is due, how passes add up, no waiting for a device."""
 
 import copy
 from dataclasses import replace
@@ -43,7 +43,7 @@ def make_step(loss=R1, *, resolution=8, channels=3, c_dim=0, fused_scale=True, *
 
 
 def exactly(step: Step) -> Step:
-    """In float64."""
+    """Convert the step's networks to float64."""
     step.G.double(), step.D.double(), step.G_ema.double()
     return step
 
@@ -140,7 +140,7 @@ def train(photos, run_dir, **settings) -> None:
 
 def test_resume_keeps_the_penaltys_rhythm(photos, tmp_path):
     """Reference: 12 updates in one go, bit for bit, against 5 and 7. The penalty is due in one of
-    3, and the stop is after the first update of a phase of 4: were the count begun anew, the next
+    3, and the stop is after the first update of a phase of 4: if the count began again, the next
     one would have the penalty."""
     lazy = {"loss__penalty": "r1", "loss__penalty_interval": 3}
     train(photos, tmp_path / "whole", **lazy)
@@ -236,7 +236,7 @@ READS = {"_local_scalar_dense", "is_nonzero", "equal", "nonzero", "masked_select
 
 
 class HostReads(TorchDispatchMode):
-    """Names what reads values of tensors on the host, where a GPU would have to be waited for."""
+    """Lists operations that read tensors' values on the host, and so would wait for a GPU."""
 
     def __init__(self, monkeypatch) -> None:
         super().__init__()
@@ -309,7 +309,7 @@ class Drawn:
 
 
 def make_trainer(data, run_dir, accelerator, **settings) -> Trainer:
-    """Ready for its phases; without outputs, which no step needs."""
+    """A trainer ready for its phases, without outputs, which no step needs."""
     overrides = options(data__source="drawn", **settings)[1::2]
     trainer = Trainer(load_config(None, overrides), data, run_dir, accelerator, StopRequest())
     trainer.statistics.to(accelerator.device)

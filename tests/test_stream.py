@@ -1,4 +1,4 @@
-"""The stream of reals: the same images whatever is read ahead, kept on the device or stored."""
+"""The stream of reals: the same images, however they are read ahead, stored or cached."""
 
 import threading
 
@@ -27,7 +27,7 @@ def pyramid(tmp_path_factory) -> Pyramid:
 
 @pytest.fixture(scope="module")
 def png(tmp_path_factory) -> Pyramid:
-    """The same, its 16x16 images PNG records that worker processes decode."""
+    """The same pyramid, with its 16x16 images as PNG records, which worker processes decode."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(plan, "FIRST_PNG", 16)
         source = drawn(SIZE, labels=np.arange(SIZE) % 3, classes=("a", "b", "c"))
@@ -130,7 +130,7 @@ def test_what_follows_a_batch_asked_for_again_is_read_once(stream, monkeypatch):
 
 
 def workers() -> int:
-    """Worker processes that the system knows of."""
+    """Worker processes, as listed by the system."""
     children = psutil.Process().children()
     return sum("spawn_main" in " ".join(child.cmdline()) for child in children)
 
@@ -163,7 +163,7 @@ def test_phases_over_png_levels_share_their_workers(tmp_path, stream, monkeypatc
 
 
 def test_a_failure_while_reading_ahead_reaches_the_caller(stream, monkeypatch):
-    """It comes with the batch it belongs to, and not later than that."""
+    """Reference: the error comes with its batch, not later."""
 
     def broken(self, indices, resolution):
         raise OSError(5, "Input/output error")
@@ -208,8 +208,8 @@ def test_a_level_that_does_not_fit_is_read(pyramid, stream, monkeypatch):
 
 
 def test_what_is_kept_on_the_device(stream, monkeypatch):
-    """Reference: the rule: on a GPU what takes a quarter of its free memory; as told elsewhere.
-    Free is also what torch has taken from the GPU and no tensor has: 900 bytes here."""
+    """Reference: the rule: on a GPU levels up to a quarter of its free memory; elsewhere the
+    setting. Free is also what torch has taken from the GPU and no tensor has: 900 bytes here."""
     assert not stream()._wants_on_device(1)
     assert stream(device_cache=True)._wants_on_device(10**15)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (3100, 9000))

@@ -1,4 +1,4 @@
-"""The commands on a stub of CUDA, whose kernels compute nothing: what a GPU's path may fail at."""
+"""The commands on a stub of CUDA, which computes nothing: errors in paths taken on GPUs."""
 
 import json
 import os
@@ -33,7 +33,7 @@ WIDE = {
 
 
 def on_stub(*words: object, memory: str | None = None, values: bool = False) -> str:
-    """What a command that ends well says on the stub; see `tried`."""
+    """Output of a command that must succeed on the stub; see `tried`."""
     result = tried(*words, memory=memory, values=values)
     assert result.returncode == 0, result.stdout + result.stderr
     return result.stdout + result.stderr
@@ -42,7 +42,7 @@ def on_stub(*words: object, memory: str | None = None, values: bool = False) -> 
 def tried(
     *words: object, memory: str | None = None, values: bool = False
 ) -> subprocess.CompletedProcess[str]:
-    """A command on the stub, without a traceback.
+    """Run a command on the stub; it must not end in a traceback.
 
     Where memory is not what is tested, PyTorch keeps no freed memory: what no kernel has written is
     then zeros, not an earlier tensor that looks like a run gone wrong.
@@ -57,7 +57,7 @@ def tried(
 
 
 def environment() -> dict[str, str]:
-    """With progan and the helpers of tests, wherever the command runs."""
+    """Environment with progan and the test helpers, wherever the command runs."""
     tests = Path(__file__).parent
     paths = [str(tests.parent), str(tests), os.environ.get("PYTHONPATH", "")]
     return os.environ | {"PYTHONPATH": ":".join(filter(None, paths))}
@@ -165,7 +165,7 @@ def test_short_memory_halves(photos, tmp_path):
 
 
 def test_a_run_in_short_memory(photos, tmp_path):
-    """Reference: as above; the run ends as with memory enough, and tells how many it took."""
+    """Reference: as above; the run ends as with memory enough, and says how many it took."""
     words = training(photos, tmp_path / "run", **WIDE, **ON_STUB)
     output = on_stub(*command(*words), memory="110MiB")
     assert "memory is short at 8x8 fading: 32 images a forward pass" in output

@@ -40,13 +40,13 @@ def train(photos: Path, run_dir: Path, **settings) -> str:
 
 
 def state(run_dir: Path, ignore: tuple[str, ...] = ("/progress",)) -> dict[str, object]:
-    """All of the newest checkpoint but wall-clock time."""
+    """Everything in the newest checkpoint except wall-clock time."""
     return {k: v for k, v in flat(load_checkpoint(run_dir)).items() if not k.startswith(ignore)}
 
 
 @pytest.fixture(scope="module")
 def whole(photos, tmp_path_factory) -> Path:
-    """Twelve updates in one go."""
+    """A run of twelve updates without a stop."""
     run_dir = tmp_path_factory.mktemp("runs") / "whole"
     train(photos, run_dir)
     return run_dir
@@ -102,7 +102,7 @@ def test_resume_is_exact(photos, whole, tmp_path, monkeypatch, updates):
     """Reference: the run in one go, bit for bit: weights, average, both Adams, statistics.
 
     Stops within a phase, at both phase boundaries, in mid-fade and in mid-tick (of two updates);
-    every stop makes new objects, so whatever a checkpoint forgot would start anew and differ.
+    every stop makes new objects, so whatever a checkpoint forgot would start again and differ.
     """
     stop_after(monkeypatch, updates)
     output = train(photos, tmp_path)
@@ -139,7 +139,7 @@ def test_a_ramp_to_the_end_cannot_be_stretched(photos, whole):
 
 
 def stop_after(monkeypatch, updates: int) -> None:
-    """As if SIGTERM had come during the given update."""
+    """Acts as if SIGTERM had come during the given update."""
     asked = iter(range(1, 10**6))
 
     def signal_seen(self):
@@ -156,7 +156,7 @@ def images(run_dir: Path) -> dict[str, bytes]:
 
 
 def statistics(run_dir: Path) -> list[dict]:
-    """The lines of stats.jsonl without clocks and memory."""
+    """Lines of stats.jsonl, without clocks and memory."""
     lines = [json.loads(line) for line in (run_dir / "stats.jsonl").read_text().splitlines()]
     return [
         {k: v for k, v in line.items() if not k.startswith(("Timing", "Resources"))}

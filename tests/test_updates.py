@@ -1,4 +1,4 @@
-"""Updates of the weights against formulas by hand, finite differences and a written Adam."""
+"""Updates, compared with formulas by hand, finite differences and a separate Adam."""
 
 import weakref
 
@@ -68,7 +68,7 @@ def label_loss(logits, c, loss):
 
 
 def faded_reals(images, alpha):
-    """Paper-facts: `lerp(box-down-then-nearest-up(x), x, alpha)`."""
+    """The official code's `lerp(box-down-then-nearest-up(x), x, alpha)`."""
     if alpha is None:
         return images
     n, c, h, w = images.shape
@@ -104,7 +104,7 @@ def critic_loss(G, D, batch, alpha, loss):
 
 
 def generator_loss(G, D, batch, alpha, loss):
-    """Per image: adversarial + weight · labels of fakes."""
+    """Loss per image: adversarial + weight · labels of fakes."""
     fakes = G(batch.z, batch.c, resolution=8, alpha=tensor(alpha))
     fake, logits = D(fakes, tensor(alpha))
     total = -fake if loss.adversarial == "wgan" else (1 + (-fake).exp()).log()
@@ -133,7 +133,7 @@ IDS = ["paper", "cifar10", "logistic-r1", "attributes"]
 
 
 def test_default_loss_is_the_papers():
-    """Reference: paper-facts: WGAN-GP, λ 10, γ 1, ε 0.001, label weight 1."""
+    """Reference: the paper: WGAN-GP, λ 10, γ 1, ε 0.001, label weight 1."""
     assert LossSettings() == LossSettings("wgan", "wgan_gp", 10.0, 1.0, 0.001, 1.0)
 
 
@@ -295,8 +295,7 @@ def test_one_pass_is_held_besides_the_sum():
 
 
 def written_adam(start, grads, rate):
-    """Kingma & Ba's algorithm with β1 0, β2 0.99, ε 1e-8, on Python floats; all steps of one
-    weight."""
+    """Kingma & Ba's Adam with β1 0, β2 0.99, ε 1e-8, on Python floats: all steps of one weight."""
     value, second = start, 0.0
     for step, grad in enumerate(grads, 1):
         second = 0.99 * second + 0.01 * grad * grad
@@ -412,13 +411,13 @@ def test_average_of_a_networks_parameters():
 
 
 def test_official_decay():
-    """Reference: paper-facts: 0.999 an update at batch 16 is a half-life of about 11 kimg."""
+    """Reference: the official 0.999 per update at batch 16, a half-life of about 11 kimg."""
     assert ema.decay(16, 11.1) == pytest.approx(0.999, abs=2e-6)
 
 
 @pytest.mark.parametrize("batch_size, half_life_kimg", [(16, 0.16), (8, 0.16), (10, 1.0)])
 def test_half_life(batch_size, half_life_kimg):
-    """Reference: the word itself. After so many images half of the old value is left, whatever the
+    """Reference: the definition. After one half-life half of the old value is left, whatever the
     batch size."""
     average, parameter = [torch.ones(1, dtype=torch.float64)], [torch.zeros(1).double()]
     for _ in range(round(half_life_kimg * 1000 / batch_size)):
@@ -433,7 +432,7 @@ FUSED = {4: 1.5, 8: 9, 16: 41, 32: 166, 64: 331, 128: 495, 256: 660, 512: 824, 1
 
 
 def forward_gflops(resolution, fused):
-    """Of one image through G and through D, by hand: 2 · in · out · taps · positions a layer."""
+    """Of one image through G and through D, by hand: 2 · in · out · taps · positions per layer."""
     widths = {r: min(16384 // r, 512) for r in (4, 8, 16, 32, 64, 128, 256, 512, 1024)}
     G = 512 * 512 * 16 + 512 * 512 * 9 * 16 + 512 * 3
     D = 513 * 512 * 9 * 16 + 8192 * 512 + 512
@@ -458,8 +457,8 @@ def paper_networks(request):
 
 @pytest.mark.parametrize("resolution", PLAIN)
 def test_cost_of_an_update(paper_networks, resolution):
-    """Reference: paper-facts' table, whose numbers are whole ones (hence ± 1, and half of a tenth
-    at 4); and forward passes by hand. An update is 4 of G (forward twice, backward to its weights
+    """Reference: the tables above, which are rounded (hence ± 1, and half of a tenth at 4); and
+    forward passes by hand. An update is 4 of G (forward twice, backward to its weights
     and features once) and 14 of D: 3 for reals, 3 for fakes, 6 for the penalty (forward, to the
     images, back through both), 2 in G's update (forward, to the images). Fused kernels are made
     from the weights once a pass, which at 4 images adds up to 1.6 %. Fails if a part is not

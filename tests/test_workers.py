@@ -1,4 +1,4 @@
-"""Worker processes: results in order, and Ctrl-C that breaks nothing."""
+"""Worker processes: results in order, and Ctrl-C without harm."""
 
 import os
 import signal

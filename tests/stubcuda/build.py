@@ -15,12 +15,12 @@ SOURCES = [HERE / name for name in ("build.py", "stub_runtime.c", "stub_driver.c
 LIBRARIES = ("libstub.so", "libcuda.so.1")
 RUNTIME = re.compile(r"(__cuda|cuda|cublas)[A-Z]\w*")  # cublasLt too
 DRIVER = re.compile(r"cu(?!File|GetProcAddress)[A-Z]\w*")
-# Other libraries' functions fail, which PyTorch tells: the real ones crash without a device.
+# Other libraries' functions fail, which PyTorch reports: the real ones crash without a device.
 REFUSED = re.compile(r"(cufft|curand|cusolver|cusparse|nccl)[A-Z](?!.*(Error|Version))\w*")
 
 
 def torch_folder() -> Path:
-    """Of the installed torch, found without the seconds that importing it takes."""
+    """Folder of the installed torch, found without importing it, which takes seconds."""
     return Path(find_spec("torch").origin).parent
 
 
@@ -42,7 +42,7 @@ def headers() -> list[Path]:
 
 
 def why_not() -> str | None:
-    """What is missing here to build the stub, if something is."""
+    """What is missing here to build the stub, or None."""
     if not sys.platform.startswith("linux"):
         return "the stub of CUDA is for Linux"
     if missing := [tool for tool in ("gcc", "nm") if shutil.which(tool) is None]:
@@ -54,7 +54,7 @@ def why_not() -> str | None:
 
 
 def built(cache: Path) -> Path:
-    """The folder of the stub's libraries in `cache`, which are built if they are not there."""
+    """Folder of the stub's libraries in `cache`. Builds them if they are missing."""
     digest = hashlib.sha256(b"".join(source.read_bytes() for source in SOURCES)).hexdigest()[:8]
     target = cache / f"stubcuda-{versions()[0]}-{digest}"
     if target.exists():
@@ -73,7 +73,7 @@ def built(cache: Path) -> Path:
 
 
 def build(folder: Path) -> None:
-    """Our sources, and functions generated for all else that torch and Triton want."""
+    """Compile our sources, and generated functions for all else that torch and Triton need."""
     symbols = wanted()
     header = next(path for f in headers() if (path := f / "cuda.h").exists()).read_text()
     declared = set(re.findall(r"\bcu[A-Z]\w*(?=\()|\bcu[A-Z]\w*_v\d+\b", header))
@@ -86,7 +86,7 @@ def build(folder: Path) -> None:
 
 
 def wanted() -> set[str]:
-    """The symbols of CUDA that torch's libraries leave to others."""
+    """CUDA symbols that torch's libraries expect from other libraries."""
     libraries = map(str, sorted((torch_folder() / "lib").glob("*.so")))
     command = ["nm", "--dynamic", "--undefined-only", *libraries]
     told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
@@ -95,12 +95,12 @@ def wanted() -> set[str]:
 
 
 def written(source: Path) -> set[str]:
-    """Functions that a source of ours defines or calls."""
+    """Functions that one of our sources defines or calls."""
     return set(re.findall(r"\b(?:__)?cu\w+(?=[()])", source.read_text()))
 
 
 def compiled(target: Path, source: Path, idle: set[str], refused: set[str]) -> None:
-    """A library of a source and of generated functions: some do nothing, some fail."""
+    """Compile a library from a source and generated functions: some do nothing, some fail."""
     lines = [f"int {name}() {{ return 0; }}" for name in sorted(idle)]
     lines += ["int stub_refuse(const char *);"]
     lines += [f'int {name}() {{ return stub_refuse("{name}"); }}' for name in sorted(refused)]
@@ -112,7 +112,7 @@ def compiled(target: Path, source: Path, idle: set[str], refused: set[str]) -> N
 
 
 def variables(cache: Path) -> dict[str, str]:
-    """The environment in which a process finds the stub, built in `cache`, instead of CUDA."""
+    """Environment in which a process finds the stub, built in `cache`, instead of CUDA."""
     folder = str(built(cache))
 
     def before(variable: str, value: str) -> str:

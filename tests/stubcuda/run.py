@@ -1,19 +1,18 @@
 """Run a command of this Python as if the machine had an NVIDIA H200, which computes nothing.
 
-PyTorch's CUDA build runs on a runtime of ours, built on first use with gcc: it takes its CUDA
+PyTorch's CUDA build runs on our own runtime, built on first use with gcc. PyTorch uses its CUDA
 dispatch, its autocast rules for CUDA, its caching allocator and its compiler. Device memory is
-memory of the host, copies are real, kernels do nothing; with --values the CPU computes what they
-would have.
+host memory, copies are real, kernels do nothing; with --values the CPU computes their results.
 
 It shows: dtypes that do not match under CUDA's autocast, tensors left on another device, hidden
-synchronizations (torch.cuda.set_sync_debug_mode), what a program does when memory is short, what
-fails in a command that only a GPU takes that way.
+synchronizations (torch.cuda.set_sync_debug_mode), what a program does when memory is short, errors
+in paths that a command takes only on a GPU.
 
 It cannot show: speed; values of CUDA's kernels (without --values numbers are garbage: "not finite",
 skipped updates and equal samples mean nothing; sizes that depend on values may be absurd); cuDNN,
 which is off, so that convolutions take other paths and other memory; NCCL, cuFFT and CUDA graphs,
-which fail; several devices; compiled code, which is made and not run, and with --values not made.
-A segmentation fault is the stub's: something it does not have.
+which fail; several devices; compiled code, which is compiled but not run (with --values not even
+compiled). A segmentation fault means that the stub lacks something.
 """
 
 import argparse
@@ -31,7 +30,7 @@ POWERS = {"KiB": 10, "MiB": 20, "GiB": 30}
 
 
 def size(text: str) -> int:
-    """Bytes of a text such as 110MiB."""
+    """Parse a size such as 110MiB into bytes."""
     match = re.fullmatch(r"(\d+)([KMG]iB)", text)
     if not match:
         raise argparse.ArgumentTypeError(f"{text!r} is not a size such as 24GiB or 110MiB")
@@ -39,7 +38,7 @@ def size(text: str) -> int:
 
 
 def guard(device: int) -> None:
-    """Keep the machine's memory from a run whose sizes may be garbage."""
+    """Protect the machine's memory from a run whose sizes may be garbage."""
     text = Path("/proc/meminfo").read_text()
     free = int(re.search(r"MemAvailable:\s+(\d+)", text)[1]) * 1024
     limit, hard = device + max(free // 2, 6 << 30), resource.getrlimit(resource.RLIMIT_AS)[1]
