@@ -248,7 +248,7 @@ def test_a_disk_that_fails_ends_nothing(setup, report, capsys):
     report.file.mkdir()
     report.add("part", "name", {"figure": 1.5})
     out = capsys.readouterr().out
-    assert "part: name: (figure 1.5)" in out and "cannot write" in out
+    assert "part: name: (figure 1.5)" in out and str(report.file) in out
 
 
 def test_an_unknown_part_is_refused():
