@@ -4,6 +4,7 @@ import time
 
 import numpy as np
 
+from progan.data.labels import Labels
 from progan.data.sources.source import Source
 
 
@@ -31,4 +32,5 @@ class Drawn:
 
 def drawn(count, labels=None, classes=(), **settings) -> Source:
     names = [f"{i}.png" for i in range(count)]
-    return Source("drawn", f"{count}", names, Drawn(**settings), classes, labels)
+    labels = None if labels is None else Labels(classes, labels)
+    return Source("drawn", f"{count}", names, Drawn(**settings), labels)

@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 
 from progan.cli.main import main
 from progan.config.load import load_config
+from progan.data.labels import Labels
 from progan.data.pyramid.format import VERSION, Meta, Pyramid
 from progan.data.stream import Stream
 from progan.model.grid import grid
@@ -68,7 +69,7 @@ def test_reals_come_with_their_own_rows(pyramid):
     stream = Stream(pyramid, seed=3)
     batch = Feed(stream, seed=3, z_dim=2, c_dim=5).critic_batch(17, 12, 4)
     assert batch.c.dtype == torch.float32
-    np.testing.assert_array_equal(batch.c.numpy(), pyramid.labels[stream.at(17, 12)[0]])
+    np.testing.assert_array_equal(batch.c.numpy(), pyramid.labels.values[stream.at(17, 12)[0]])
 
 
 @pytest.mark.parametrize("processes", [2, 4])
@@ -88,7 +89,7 @@ def test_generator_draws_whole_rows_with_the_shares_of_the_data(pyramid):
     Attributes drawn each by itself would make combinations that no image has."""
     c = Feed(Stream(pyramid, seed=0), seed=0, z_dim=2, c_dim=5).generator_batch(0, 3000).c
     drawn = Counter(map(tuple, c.int().tolist()))
-    data = Counter(map(tuple, pyramid.labels.tolist()))
+    data = Counter(map(tuple, pyramid.labels.values.tolist()))
     assert drawn.keys() == data.keys()
     for row, images in data.items():
         p = images / pyramid.count
@@ -131,7 +132,7 @@ def test_fakes_have_the_attributes_of_the_reals_in_their_places(run):
     shown = np.asarray(pyramid.level(8)[:64])
     assert (read(run_dir / "images" / "reals-0008.png") == grid(shown, 8)).all()
     snapshot = load_snapshot(sorted((run_dir / "snapshots").iterdir())[-1])
-    rows = np.stack([pyramid.labels[:64][k % len(shown)] for k in range(64)])
+    rows = np.stack([pyramid.labels.values[:64][k % len(shown)] for k in range(64)])
     fakes = grid(generate(snapshot.G, list(range(64)), rows, 8, None), 8)
     assert (read(sorted((run_dir / "images").glob("fakes-*"))[-1]) == fakes).all()
 
@@ -154,9 +155,10 @@ def test_snapshots_carry_names_and_rows(run):
     """Reference: the data's own, the first 64 rows of them."""
     run_dir, pyramid = run
     snapshot = load_snapshot(sorted((run_dir / "snapshots").iterdir())[-1])
-    assert snapshot.classes == NAMES
-    assert snapshot.examples.dtype == np.uint8
-    np.testing.assert_array_equal(snapshot.examples, pyramid.labels[:MOST_EXAMPLES])
+    assert snapshot.labels.names == NAMES
+    shown = snapshot.labels.values
+    assert shown.dtype == np.uint8
+    np.testing.assert_array_equal(shown, pyramid.labels.values[:MOST_EXAMPLES])
 
 
 # Snapshots --------------------------------------------------------------------------------------
@@ -167,7 +169,7 @@ def make_snapshot(folder: Path) -> Path:
     config = load_config(None, options()[1::2])
     G = Generator(**config.network.generator_settings(), c_dim=5)
     path = folder / "snapshot-000012.500.safetensors"
-    save_snapshot(path, Snapshot(G, config, 12500, 8, None, NAMES, COMBINATIONS))
+    save_snapshot(path, Snapshot(G, config, 12500, 8, None, Labels(NAMES, COMBINATIONS)))
     return path
 
 

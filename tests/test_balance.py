@@ -24,6 +24,7 @@ from progan.analysis.classifier import FEWEST, Classifier, Trial, make_network, 
 from progan.analysis.shares import class_intervals, class_shares, corrected, interval
 from progan.cli.main import main
 from progan.config.load import load_config
+from progan.data.labels import Labels
 from progan.model.networks import Generator
 from progan.runs.snapshot import Snapshot, save_snapshot
 from progan.runtime.errors import UserError
@@ -40,7 +41,7 @@ class Painted:
     def __init__(
         self, labels: np.ndarray, names: tuple[str, ...], channels: int = 3, seed: int = 0
     ):
-        self.labels, self.classes, self.channels = labels, names, channels
+        self.labels, self.channels = Labels(names, labels), channels
         self.count = len(labels)
         self.images = paint(labels, channels, seed)
 
@@ -92,7 +93,7 @@ def test_it_learns_what_can_be_seen(classifier, faces):
     rates = (trial.found / trial.having + trial.spared / trial.lacking) / 2
     assert (rates[:2] > 0.95).all()
     assert abs(rates[2] - 0.5) < 0.08
-    np.testing.assert_array_equal(classifier.shares, faces.labels.mean(0))
+    np.testing.assert_array_equal(classifier.shares, faces.labels.values.mean(0))
     np.testing.assert_array_equal(trial.having + trial.lacking, [400] * 3)
 
 
@@ -116,7 +117,7 @@ def test_mirrored_images_are_learned_only_if_asked_for():
     images[labels[:, 0] == 1, :, :, :4] = 200
     images[labels[:, 0] == 0, :, :, 4:] = 200
     data = Painted(attributes(800), NAMES, 1)
-    data.images, data.labels, data.classes = images, labels, ("Left",)
+    data.images, data.labels = images, Labels(("Left",), labels)
     rates = []
     for mirror in (False, True):
         trial = train(data, 8, shown=2000, mirror=mirror).trial
@@ -202,7 +203,7 @@ def test_classes(channels):
     assert (found.see(torch.from_numpy(images)).sum(1) == 1).all()
     rows = by_name(balance(found, [images]))
     for k, name in enumerate("abc"):
-        true = (labels == k).mean() - (data.labels == k).mean()
+        true = (labels == k).mean() - (data.labels.values == k).mean()
         assert rows[name].low < true < rows[name].high
         assert rows[name].verdict == ("amplified" if true > 0 else "lessened")
 
@@ -296,7 +297,7 @@ def test_held_out_images_are_not_learned():
     nobody is right in more than half of the cases."""
     labels = np.random.default_rng(3).integers(0, 2, 300)
     data = Painted(np.zeros((300, 3), np.uint8), ("a", "b"), 1)
-    data.labels = labels
+    data.labels = Labels(("a", "b"), labels)
     found = train(data, 8, shown=12_000)
     known = (found.see(torch.from_numpy(data.images)).argmax(1) == labels).mean()
     assert known > 0.75, "the others are"
@@ -419,11 +420,11 @@ def snapshot_of(path: Path, data: Path, labels: bool, alpha: float | None = None
     """Snapshot of an untrained generator, of a run on the data."""
     torch.manual_seed(0)
     config = load_config(None, options(data__source=data, data__labels=labels)[1::2])
-    names, examples = (NAMES, attributes(8)) if labels else ((), None)
-    G = Generator(**config.network.generator_settings(), c_dim=len(names))
+    known = Labels(NAMES, attributes(8)) if labels else None
+    G = Generator(**config.network.generator_settings(), c_dim=len(NAMES) if labels else 0)
     run_dir = path.with_suffix("")
     path = run_dir / "snapshots" / path.name
-    save_snapshot(path, Snapshot(G, config, 12500, 8, alpha, names, examples))
+    save_snapshot(path, Snapshot(G, config, 12500, 8, alpha, known))
     (run_dir / "config.yaml").write_text(config.to_yaml())
     return path
 

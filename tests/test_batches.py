@@ -79,7 +79,7 @@ def test_reals_are_the_pyramid_in_minus_one_to_one(pyramid, stream):
     expected[flips] = expected[flips][..., ::-1]
     images, labels = reader.batch(17, 12, 8)
     np.testing.assert_allclose(images.numpy(), expected, atol=1e-6)
-    np.testing.assert_array_equal(labels.numpy(), pyramid.labels[indices])
+    np.testing.assert_array_equal(labels.numpy(), pyramid.labels.values[indices])
 
 
 def test_draws_differ_by_seed_stream_and_position():
@@ -116,7 +116,7 @@ def test_what_is_drawn_ahead_is_what_the_seed_means(pyramid, stream):
         draw, augment = drawn(3, nimg), drawn(6, 2 * nimg)
         expected = {"z": draw.standard_normal((n, 5), dtype=np.float32)}
         expected["mix"] = draw.random(n, dtype=np.float32)
-        expected["c"] = np.eye(2)[pyramid.labels[feed.stream.at(nimg, n)[0]]]
+        expected["c"] = np.eye(2)[pyramid.labels.values[feed.stream.at(nimg, n)[0]]]
         expected["real_draws"] = augment.random((n, DRAWS), np.float32)
         expected["fake_draws"] = augment.random((n, DRAWS), np.float32)
         assert critic.mix.requires_grad
@@ -124,7 +124,7 @@ def test_what_is_drawn_ahead_is_what_the_seed_means(pyramid, stream):
             np.testing.assert_array_equal(getattr(critic, name).detach().numpy(), values, name)
         draw, augment = drawn(4, nimg), drawn(6, 2 * nimg + 1)
         expected = {"z": draw.standard_normal((n, 5), dtype=np.float32)}
-        expected["c"] = np.eye(2)[pyramid.labels[draw.integers(SIZE, size=n)]]
+        expected["c"] = np.eye(2)[pyramid.labels.values[draw.integers(SIZE, size=n)]]
         expected["fake_draws"] = augment.random((n, DRAWS), np.float32)
         for name, values in expected.items():
             assert getattr(generator, name).dtype == torch.float32
@@ -241,7 +241,7 @@ def test_latents_are_standard_normal(pyramid, stream):
 def test_generator_labels_have_the_shares_of_the_data(pyramid, stream):
     """Reference: 8 of 24 photos are dogs; five standard errors over 3,000 draws."""
     c = Feed(stream(pyramid), seed=0, z_dim=2, c_dim=2).generator_batch(0, 3000).c
-    share_of_dogs = c[:, pyramid.classes.index("dogs")].mean().item()
+    share_of_dogs = c[:, pyramid.labels.names.index("dogs")].mean().item()
     assert abs(share_of_dogs - 8 / 24) < 5 * (2 / 9 / 3000) ** 0.5
 
 

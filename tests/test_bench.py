@@ -290,7 +290,8 @@ def test_noise_is_images_of_the_config(here):
         assert images.std() > 50
         np.testing.assert_array_equal(images[1], images[2])  # 69 is 5 again, of 64 kept
     assert data.level(8) is None
-    assert len(data.labels) == data.count and set(data.labels) == set(range(len(data.classes)))
+    assert len(data.labels.values) == data.count
+    assert set(data.labels.values) == set(range(len(data.labels.names)))
     assert bench.Noise(load_config(None, [])).labels is None
 
 

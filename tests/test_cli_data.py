@@ -20,7 +20,7 @@ from progan.cli.main import main
 from progan.cli.train import resolve
 from progan.data.decode import box_levels
 from progan.data.info.resolution import choose
-from progan.data.info.survey import label_shares, survey, survey_headers
+from progan.data.info.survey import survey, survey_headers
 from progan.data.opening import open_data
 from progan.data.pyramid.format import Pyramid
 from progan.data.sources.find import NAMED, find
@@ -164,19 +164,6 @@ def test_largest_resolution_of_each_fit():
     assert choose(sizes, 1, "pad").resolution == 64
     assert choose(sizes, 1, (0, 0, 20)).resolution == 16
     assert choose(sizes, 1, (90, 0, 20)) is None, "the image does not hold it"
-
-
-def test_shares_of_classes_and_attributes():
-    """Reference: counted by hand; a class without images counts 0."""
-    classes = label_shares(("a", "b", "c"), np.array([0, 0, 2, 0]))
-    assert [(s.name, s.count, s.share) for s in classes] == [
-        ("a", 3, 0.75),
-        ("b", 0, 0),
-        ("c", 1, 0.25),
-    ]
-    attributes = label_shares(("x", "y"), np.array([[1, 1], [0, 1]], np.uint8))
-    assert [(s.count, s.share) for s in attributes] == [(1, 0.5), (2, 1.0)]
-    assert label_shares((), None) == []
 
 
 def test_info_without_labels_says_why(here):
@@ -409,7 +396,7 @@ def test_prepare_options_reach_the_pyramid(odd):
     """Reference: each option's effect on the pyramid that is made."""
     run("prepare", odd, "a", "--channels", 1, "--labels", "--max-resolution", 8, "--pad")
     pyramid = Pyramid.open("a")
-    assert (pyramid.channels, pyramid.resolution, pyramid.classes) == (1, 8, ("cats", "dogs"))
+    assert (pyramid.channels, pyramid.resolution, pyramid.labels.names) == (1, 8, ("cats", "dogs"))
     assert pyramid.level(8)[1, 0, :, 0].max() < 8, "b.png is tall, its left side a black bar"
     run("prepare", odd, "b", "--crop", "0,0,8", "--max-images", 3)
     assert Pyramid.open("b").count == 3 and Pyramid.open("b").resolution == 8

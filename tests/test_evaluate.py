@@ -23,6 +23,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from progan.cli.main import main
 from progan.config.load import load_config
 from progan.data.decode import Square
+from progan.data.labels import Labels
 from progan.data.pyramid import prepare
 from progan.data.sources.find import find
 from progan.metrics import inception
@@ -94,7 +95,8 @@ def make_snapshot(path: Path, *settings: str, classes=()) -> Path:
     torch.manual_seed(0)
     G = Generator(**config.network.generator_settings(), c_dim=len(classes))
     resolution = config.network.resolution
-    save_snapshot(path, Snapshot(G, config, 12500, resolution, None, tuple(classes)))
+    labels = Labels.each_class(tuple(classes)) if classes else None
+    save_snapshot(path, Snapshot(G, config, 12500, resolution, None, labels))
     return path
 
 
@@ -515,7 +517,7 @@ def test_with_labels(photos, tmp_path):
     for i in range(400):
         draw = make_rng(0, "metrics", i)
         draw.standard_normal(8, dtype=np.float32)
-        expected.append(data.labels[draw.integers(24)])
+        expected.append(data.labels.values[draw.integers(24)])
     assert asked[:400] == expected
 
 

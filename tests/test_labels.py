@@ -6,12 +6,44 @@ import numpy as np
 import pytest
 from pictures import folder, names, noise, tarred, zipped
 
+from progan.data.labels import Labels
 from progan.data.sources import files
 from progan.data.sources.find import find
-from progan.data.sources.labels import from_array
+from progan.data.sources.label_tables import from_array
 from progan.runtime.errors import UserError
 
 PICTURE = noise((8, 8))
+
+
+CLASSES = Labels(("a", "b", "c"), np.array([0, 0, 2, 0]))
+ATTRIBUTES = Labels(("x", "y"), np.array([[1, 1], [0, 1], [1, 1]], np.uint8))
+
+
+def test_counts_and_shares():
+    """Reference: counted by hand; a class without images counts 0 and is named, an attribute that
+    no image has is none of a kind that is missed."""
+    assert (CLASSES.kind, ATTRIBUTES.kind) == ("classes", "attributes")
+    assert CLASSES.counts.tolist() == [3, 0, 1] and CLASSES.shares.tolist() == [0.75, 0, 0.25]
+    assert CLASSES.empty_classes == ["b"]
+    assert ATTRIBUTES.counts.tolist() == [2, 3] and ATTRIBUTES.shares.tolist() == [2 / 3, 1]
+    assert Labels(("x", "y"), np.zeros((3, 2), np.uint8)).empty_classes == []
+
+
+def test_labels_of_some_images():
+    """Reference: by hand."""
+    some = np.array([2, 1])
+    assert CLASSES.take(some).values.tolist() == [2, 0] and CLASSES.take(some).names == tuple("abc")
+    assert CLASSES.matrix(some).tolist() == [[False, False, True], [True, False, False]]
+    assert ATTRIBUTES.matrix(some).tolist() == [[True, True], [False, True]]
+    assert CLASSES.alike(1).tolist() == [0, 1, 3] and ATTRIBUTES.alike(2).tolist() == [0, 2]
+
+
+def test_labels_of_examples():
+    """Reference: every class once, whatever the images have; or the first images' attributes."""
+    assert CLASSES.examples(2).values.tolist() == [0, 1, 2]
+    assert ATTRIBUTES.examples(2).values.tolist() == [[1, 1], [0, 1]]
+
+
 THREE = dict.fromkeys(["a/1.png", "a/2.png", "b/3.png"], PICTURE)
 CSV = "file,kind\nb/3.png,dog\na/1.png,cat\na\\2.png,dog\nabsent.png,mouse\n"
 ONES = [["a/1.png", 7], ["b/3.png", 12], ["a/2.png", 7], ["absent.png", 3]]
@@ -30,8 +62,8 @@ def test_csv_of_classes(tmp_path):
     """Reference: the table by hand: any order, `\\` for `/`, lines for absent files ignored."""
     source = labelled(tmp_path, "labels.csv", CSV)
     assert names(source) == ["a/1.png", "a/2.png", "b/3.png"]
-    assert source.classes == ("cat", "dog") and source.labels.tolist() == [0, 1, 1]
-    assert source.labels.dtype == np.int64
+    assert source.labels.names == ("cat", "dog") and source.labels.values.tolist() == [0, 1, 1]
+    assert source.labels.values.dtype == np.int64
 
 
 @pytest.mark.parametrize("off", ["0", "-1"])
@@ -39,32 +71,35 @@ def test_csv_of_attributes(tmp_path, off):
     """Reference: the table by hand, uint8 0 and 1, named by the header; a BOM, quotes, spaces."""
     text = f'\ufefffile,"Smiling, wide", glasses \na/1.png,1,{off}\n"a/2.png",{off},{off}\n\n'
     source = labelled(tmp_path, "labels.csv", text + "./b/3.png, 1 ,1\n")
-    assert source.classes == ("Smiling, wide", "glasses")
-    assert source.labels.tolist() == [[1, 0], [0, 0], [1, 1]] and source.labels.dtype == np.uint8
+    assert source.labels.names == ("Smiling, wide", "glasses")
+    assert (
+        source.labels.values.tolist() == [[1, 0], [0, 0], [1, 1]]
+        and source.labels.values.dtype == np.uint8
+    )
 
 
 def test_numbers_are_sorted_as_such(tmp_path):
     """Reference: 2 < 10, where both are classes."""
     text = "file,digit\na/1.png,10\na/2.png,2\nb/3.png,10\n"
     source = labelled(tmp_path, "labels.csv", text)
-    assert source.classes == ("2", "10") and source.labels.tolist() == [1, 0, 1]
+    assert source.labels.names == ("2", "10") and source.labels.values.tolist() == [1, 0, 1]
 
 
 def test_json_of_numbers(tmp_path):
     """Reference: StyleGAN's format; classes are the numbers that occur, by name."""
     source = labelled(tmp_path, "dataset.json", ONES)
-    assert source.classes == ("7", "12") and source.labels.tolist() == [0, 0, 1]
+    assert source.labels.names == ("7", "12") and source.labels.values.tolist() == [0, 0, 1]
 
 
 def test_json_of_lists(tmp_path):
     """Lists with exactly one 1 everywhere are classes, all others attributes."""
     one_hot = [["a/1.png", [0, 1, 0]], ["a/2.png", [0, 1, 0]], ["b/3.png", [1, 0, 0]]]
     source = labelled(tmp_path, "dataset.json", one_hot)
-    assert source.classes == ("0", "1") and source.labels.tolist() == [1, 1, 0]
+    assert source.labels.names == ("0", "1") and source.labels.values.tolist() == [1, 1, 0]
     one_hot[0][1] = [0, 1.0, 1]
     source = labelled(tmp_path, "dataset.json", one_hot)
-    assert source.classes == ("0", "1", "2") and source.labels.dtype == np.uint8
-    assert source.labels.tolist() == [[0, 1, 1], [0, 1, 0], [1, 0, 0]]
+    assert source.labels.names == ("0", "1", "2") and source.labels.values.dtype == np.uint8
+    assert source.labels.values.tolist() == [[0, 1, 1], [0, 1, 0], [1, 0, 0]]
 
 
 @pytest.mark.parametrize("kind", ["folder", "zip", "tar"])
@@ -79,16 +114,16 @@ def test_tables_win_over_folders_at_the_top_or_beside(tmp_path, kind, around):
     ):
         path = tmp_path / table.replace("/", "-") / f"in.{kind}"
         source = find(str(make(path, {table: content} | pictures)), labels=True)
-        assert len(source.classes) == 2
+        assert len(source.labels.names) == 2
         expected = [0, 1, 1] if table.endswith("csv") else [0, 0, 1]
-        assert source.labels.tolist() == expected and len(source) == 3
+        assert source.labels.values.tolist() == expected and len(source) == 3
         assert len(find(str(path))) == 3 and find(str(path)).labels is None
 
 
 def test_tables_in_a_class_folder_do_not_count(tmp_path):
     """Reference: a table below the folder of all images cannot speak of all of them."""
     source = labelled(tmp_path, "a/labels.csv", "nonsense")
-    assert source.classes == ("a", "b") and source.labels.tolist() == [0, 0, 1]
+    assert source.labels.names == ("a", "b") and source.labels.values.tolist() == [0, 0, 1]
 
 
 def test_two_tables_are_refused(tmp_path):
@@ -102,12 +137,12 @@ def test_names_in_any_alphabet(tmp_path):
     pictures = dict.fromkeys(["e\u0301.png", "рис.png", "絵 1.png"], PICTURE)
     text = "file,kind\n\u00e9.png,ö\nрис.png,日\n絵 1.png,日\n"
     source = labelled(tmp_path, "labels.csv", text, pictures)
-    assert dict(zip(names(source), source.labels.tolist(), strict=True)) == {
+    assert dict(zip(names(source), source.labels.values.tolist(), strict=True)) == {
         "e\u0301.png": 0,
         "рис.png": 1,
         "絵 1.png": 1,
     }
-    assert source.classes == ("ö", "日")
+    assert source.labels.names == ("ö", "日")
 
 
 HEAD = "file,kind\n"
@@ -241,9 +276,9 @@ def test_a_folder_around_the_classes_is_no_class(tmp_path):
     for make in (folder, zipped, tarred):
         path = make(tmp_path / f"tree.{make.__name__[:3]}", pictures)
         source = find(str(path), labels=True)
-        assert source.classes == ("ab", "ac")
-        by_name = [source.classes.index(name.split("/")[-2]) for name in names(source)]
-        assert source.labels.tolist() == by_name
+        assert source.labels.names == ("ab", "ac")
+        by_name = [source.labels.names.index(name.split("/")[-2]) for name in names(source)]
+        assert source.labels.values.tolist() == by_name
     one = {name: picture for name, picture in pictures.items() if "/ab/" in name}
     with pytest.raises(UserError, match="lie in one folder, all/ab; of classes .* two or more"):
         find(str(folder(tmp_path / "one", one)), labels=True)
@@ -257,14 +292,14 @@ def test_arrays_of_labels(dtype):
     """Reference: by hand. [N] and [N, 1] are class numbers; [N, K] one-hot or attributes."""
     numbers = np.array([1, 0, 1], dtype)
     for array in (numbers, numbers[:, None]):
-        classes, labels = from_array(array, "x")
-        assert classes == ("0", "1") and labels.tolist() == [1, 0, 1]
-    classes, labels = from_array(np.eye(3).astype(dtype), "x")
-    assert classes == ("0", "1", "2") and labels.tolist() == [0, 1, 2]
+        found = from_array(array, "x")
+        assert found.names == ("0", "1") and found.values.tolist() == [1, 0, 1]
+    found = from_array(np.eye(3).astype(dtype), "x")
+    assert found.names == ("0", "1", "2") and found.values.tolist() == [0, 1, 2]
     attributes = np.array([[1, 1], [0, 1], [0, 0]], dtype)
-    classes, labels = from_array(attributes, "x")
-    assert classes == ("0", "1") and labels.dtype == np.uint8
-    assert labels.tolist() == attributes.astype(int).tolist()
+    found = from_array(attributes, "x")
+    assert found.names == ("0", "1") and found.values.dtype == np.uint8
+    assert found.values.tolist() == attributes.astype(int).tolist()
 
 
 @pytest.mark.parametrize(

@@ -29,8 +29,8 @@ def root(tmp_path, monkeypatch):
 def test_demo():
     """Reference: what `demo.draw` gives; luma for one channel."""
     source = find("demo", labels=True)
-    assert source.classes == tuple(demo.CLASSES) and len(source) == demo.SIZE
-    assert (source.labels == demo.labels(0, range(demo.SIZE))).all()
+    assert source.labels.names == tuple(demo.CLASSES) and len(source) == demo.SIZE
+    assert (source.labels.values == demo.labels(0, range(demo.SIZE))).all()
     drawn = demo.draw(0, [5, 9], 32)
     assert (np.stack(source.read_batch([5, 9], Square(32))) == drawn).all()
     luma = np.tensordot([0.299, 0.587, 0.114], drawn[1].astype(float), 1)
@@ -81,12 +81,12 @@ def test_attributes_of_celeba(root, place):
     files = celeba_files() | {f"{place}list_attr_celeba.txt": attribute_list(values)}
     folder(root / "celeba", files)
     source = find("celeba", labels=True)
-    assert source.classes == tuple(ATTRIBUTES) and source.labels.dtype == np.uint8
+    assert source.labels.names == tuple(ATTRIBUTES) and source.labels.values.dtype == np.uint8
     expected = np.stack([values[i] for i in (1, 2, 3)]) == 1
-    assert (source.labels == expected).all() and source.labels.shape == (3, 40)
+    assert (source.labels.values == expected).all() and source.labels.values.shape == (3, 40)
     assert source.key != find("celeba").key
     first = find("celeba", labels=True, limit=1)
-    assert (first.labels == expected[:1]).all()
+    assert (first.labels.values == expected[:1]).all()
 
 
 BAD_LISTS = {
@@ -137,7 +137,7 @@ def test_faces(root, name, place):
         find(name, labels=True)
     table = "file,kind\n" + "".join(f"{file},{k % 2}\n" for k, file in enumerate(files))
     folder(root / place, {"labels.csv": table})
-    assert find(name, labels=True).labels.tolist() == [0, 1, 0]
+    assert find(name, labels=True).labels.values.tolist() == [0, 1, 0]
 
 
 def test_faces_in_a_zip(root):
@@ -152,7 +152,10 @@ def test_attributes_of_celebamask_hq(root):
     files["CelebAMask-HQ-attribute-anno.txt"] = attribute_list(values)
     folder(root / "CelebAMask-HQ", files)
     source = find("celeba-hq", labels=True)
-    assert source.labels.shape == (2, 40) and (source.labels[1] == (values[1] == 1)).all()
+    assert (
+        source.labels.values.shape == (2, 40)
+        and (source.labels.values[1] == (values[1] == 1)).all()
+    )
 
 
 def test_lsun(root):
@@ -161,8 +164,8 @@ def test_lsun(root):
         images = {f"{k}{i}": encoded(noise((16, 16), seed=i + k), "WEBP") for i in range(2 + k)}
         database(root / "lsun" / f"{name}_lmdb", images)
     source = find("lsun", labels=True)
-    assert source.classes == ("church_outdoor", "tower") and source.name == "lsun"
-    assert source.labels.tolist() == [0, 0, 0, 1, 1]
+    assert source.labels.names == ("church_outdoor", "tower") and source.name == "lsun"
+    assert source.labels.values.tolist() == [0, 0, 0, 1, 1]
     assert names(source) == ["10", "11", "12", "00", "01"]
     assert (source.read(4, SIXTEEN) == source.read(0, SIXTEEN)).all()  # both of seed 1
     with pytest.raises(UserError, match="first 3 images of lsun have none of class tower"):
@@ -191,8 +194,8 @@ def test_mnist(root, name, place, first):
     labels = np.array([3, 1, 4, 1, 5, 9], np.uint8)
     write_idx(root / place / "raw", images, labels)
     source = find(name, labels=True)
-    assert source.labels.tolist() == labels.tolist() and len(source.classes) == 10
-    assert source.classes[0] == first and source.name == name
+    assert source.labels.values.tolist() == labels.tolist() and len(source.labels.names) == 10
+    assert source.labels.names[0] == first and source.name == name
     x = source.read(2, Square(32, 1))
     assert (x[0, 2:30, 2:30] == images[2]).all() and x.sum() == images[2].sum()
     assert (source.read(2, Square(32)) == x).all()
@@ -231,9 +234,9 @@ def test_cifar(root, any_checksum, name):
     table = {"label_names": classes, "fine_label_names": classes}
     (base / ("meta" if count == 100 else "batches.meta")).write_bytes(pickle.dumps(table))
     source = find(name, labels=True)
-    assert source.classes == tuple(classes) and source.name == name
+    assert source.labels.names == tuple(classes) and source.name == name
     expected = [label for k in range(len(files)) for label in (k, 9 - k)]
-    assert source.labels.dtype == np.int64 and source.labels.tolist() == expected
+    assert source.labels.values.dtype == np.int64 and source.labels.values.tolist() == expected
     read = np.stack(source.read_batch(range(len(source)), Square(32)))
     assert (read == data.reshape(-1, 3, 32, 32)).all()
 
@@ -269,7 +272,9 @@ def test_svhn(root, any_checksum, place):
     labels = np.array([[1], [10], [9], [2]], np.uint8)
     scipy.io.savemat(root / place / "train_32x32.mat", {"X": data, "y": labels})
     source = find("svhn", labels=True)
-    assert source.labels.tolist() == [1, 0, 9, 2] and source.classes == tuple("0123456789")
+    assert source.labels.values.tolist() == [1, 0, 9, 2] and source.labels.names == tuple(
+        "0123456789"
+    )
     assert (source.read(3, Square(32)) == data[..., 3].transpose(2, 0, 1)).all()
 
 

@@ -3,7 +3,6 @@
 import os
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -26,6 +25,7 @@ from progan.cli import neighbours as cli_neighbours
 from progan.cli.main import main
 from progan.config.load import load_config
 from progan.data.decode import Square, box_levels
+from progan.data.labels import Labels
 from progan.data.live import OnDemandDataset
 from progan.data.opening import open_data
 from progan.data.pyramid.format import Pyramid
@@ -271,13 +271,14 @@ def test_picture(tmp_path, channels, size):
     assert red[layout.top(0) + cell : layout.top(1), layout.lefts[0] : layout.lefts[0] + cell].any()
 
 
-def make_run(folder: Path, data: Path, classes=(), examples=None) -> Path:
+def make_run(folder: Path, data: Path, classes=()) -> Path:
     torch.manual_seed(0)
-    labels = str(bool(classes)).lower()
-    config = load_config(None, [*SMALL, f"data.source={data}", f"data.labels={labels}"])
+    labels = Labels.each_class(tuple(classes)) if classes else None
+    labelled = str(bool(classes)).lower()
+    config = load_config(None, [*SMALL, f"data.source={data}", f"data.labels={labelled}"])
     G = Generator(**config.network.generator_settings(), c_dim=len(classes))
     path = folder / "run" / "snapshots" / "snapshot-000012.500.safetensors"
-    save_snapshot(path, Snapshot(G, config, 12500, 16, None, tuple(classes), examples))
+    save_snapshot(path, Snapshot(G, config, 12500, 16, None, labels))
     (folder / "run" / "config.yaml").write_text(config.to_yaml())
     return path
 
@@ -342,10 +343,10 @@ def test_other_data(tmp_path, nothing_downloaded):
 def test_seeds_have_classes_in_turn(tmp_path, nothing_downloaded):
     """Reference: classes and attribute rows written out; the command runs with classes."""
     rows = np.array([[0, 1], [1, 1], [1, 0]], np.uint8)
-    attributes = SimpleNamespace(classes=("a", "b"), examples=rows)
+    attributes = Labels(("a", "b"), rows)
     assert (cli_neighbours.labels_of(attributes, [4, 0]) == rows[[1, 0]]).all()
-    classes = SimpleNamespace(classes=("a", "b", "c"), examples=None)
-    assert cli_neighbours.labels_of(classes, [0, 4, 5]) == [0, 1, 2]
+    classes = Labels.each_class(("a", "b", "c"))
+    assert cli_neighbours.labels_of(classes, [0, 4, 5]).tolist() == [0, 1, 2]
     data = write_images(tmp_path / "images", drawn(COUNT), classes=2)
     command(make_run(tmp_path, data, classes=("class0", "class1")), "--seeds", "0-2")
     assert (tmp_path / "neighbours-of-snapshot-000012.500.png").is_file()

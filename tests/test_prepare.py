@@ -187,7 +187,7 @@ def test_gaps_are_closed_and_labels_stay_with_their_images(tmp_path, small_png, 
     source = drawn(50, bad=bad, labels=BITS, classes=tuple("abcdef"))
     pyramid = make(source, tmp_path / "out", storage=storage)
     good = [i for i in range(50) if i not in bad]
-    images = pyramid.labels @ 2 ** np.arange(6)  # which image each place says it holds
+    images = pyramid.labels.values @ 2 ** np.arange(6)  # which image each place says it holds
     assert pyramid.count == len(good) and sorted(images) == good
     for r in (4, 16):
         for place, image in enumerate(pyramid.read(np.arange(len(good)), r)):
@@ -205,10 +205,10 @@ def test_attributes_are_kept(tmp_path):
     rows = np.random.default_rng(0).integers(0, 2, (20, 4), np.uint8)
     source = drawn(20, bad=(2,), labels=rows, classes=("a", "b", "c", "d"))
     pyramid = make(source, tmp_path / "out")
-    assert pyramid.labels.dtype == np.uint8 and pyramid.classes == ("a", "b", "c", "d")
-    np.testing.assert_array_equal(pyramid.labels, rows[[0, 1, 19, *range(3, 19)]])
+    assert pyramid.labels.values.dtype == np.uint8 and pyramid.labels.names == ("a", "b", "c", "d")
+    np.testing.assert_array_equal(pyramid.labels.values, rows[[0, 1, 19, *range(3, 19)]])
     bare = Pyramid.open(pyramid.path, labels=False)
-    assert bare.labels is None and bare.classes == () and bare.identity != pyramid.identity
+    assert bare.labels is None and bare.identity != pyramid.identity
 
 
 SCRIPT = """

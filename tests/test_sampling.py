@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 from progan.cli.main import main
 from progan.cli.options import parse_seeds
 from progan.config.load import load_config
+from progan.data.labels import Labels
 from progan.model.grid import grid
 from progan.model.networks import Generator
 from progan.model.sampling import generate, grid_layout, latents
@@ -28,7 +29,8 @@ def make_snapshot(folder: Path, classes=(), alpha=None) -> Path:
     config = load_config(None, SETTINGS)
     G = Generator(**config.network.generator_settings(), c_dim=len(classes))
     path = folder / "run" / "snapshots" / "snapshot-000012.500.safetensors"
-    save_snapshot(path, Snapshot(G, config, 12500, 16, alpha, tuple(classes)))
+    labels = Labels.each_class(tuple(classes)) if classes else None
+    save_snapshot(path, Snapshot(G, config, 12500, 16, alpha, labels))
     return path
 
 
@@ -130,7 +132,7 @@ def test_grid_places_and_zooms():
 @pytest.mark.parametrize(("resolution", "count"), [(4, 64), (256, 64), (512, 16), (1024, 4)])
 def test_training_grids_stay_readable(resolution, count):
     """Reference: 2048 pixels a side at most."""
-    seeds, labels, columns = grid_layout(resolution, 0)
+    seeds, labels, columns = grid_layout(resolution, None)
     assert len(seeds) == count == columns**2 and labels is None
 
 
@@ -142,7 +144,7 @@ def test_snapshot_round_trip(tmp_path):
     G = Generator(**load_config(None, SETTINGS).network.generator_settings(), c_dim=2)
     assert all(torch.equal(t, G.state_dict()[name]) for name, t in loaded.G.state_dict().items())
     assert (loaded.nimg, loaded.resolution, loaded.alpha) == (12500, 16, 0.5)
-    assert loaded.classes == ("a", "b")
+    assert (loaded.labels.names, loaded.labels.kind) == (("a", "b"), "classes")
     assert loaded.config == load_config(None, SETTINGS)
 
 

@@ -355,8 +355,10 @@ def test_labels(tmp_path, kind):
     """Reference: the numbers written. Classes are in the order of numbers, not of digits."""
     pattern = write_shards(tmp_path, [labelled([10, 2], kind), labelled([2, -1, 10], kind)])
     source = from_shards(pattern, labels=True)
-    assert source.classes == ("-1", "2", "10")
-    assert source.labels.tolist() == [2, 1, 1, 0, 2] and source.labels.dtype == np.int64
+    assert source.labels.names == ("-1", "2", "10")
+    assert (
+        source.labels.values.tolist() == [2, 1, 1, 0, 2] and source.labels.values.dtype == np.int64
+    )
     assert from_shards(pattern).labels is None
     assert from_shards(pattern).key != source.key
 

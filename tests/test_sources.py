@@ -57,7 +57,7 @@ def test_folder_is_searched_recursively(tmp_path):
     os.mkfifo(path / "pipe.png")
     source = find(str(path))
     assert names(source) == SORTED
-    assert (source.name, source.classes, source.labels) == ("in", (), None)
+    assert (source.name, source.labels) == ("in", None)
     assert (source.read(2, SIXTEEN) == chw(TREE["b/two.PNG"])).all()
 
 
@@ -149,8 +149,8 @@ def test_archive_equals_folder(tmp_path, kind, prefix):
     files = {prefix + name: content for name, content in sorted((TREE | NOISE).items())}
     two = find(str(ARCHIVES[kind](tmp_path / f"in{kind}", files)), labels=True)
     assert names(one) == names(two) == SORTED
-    assert one.classes == two.classes == ("a", "b") and two.name == "in"
-    assert one.labels.tolist() == two.labels.tolist() == [0, 0, 1]
+    assert one.labels.names == two.labels.names == ("a", "b") and two.name == "in"
+    assert one.labels.values.tolist() == two.labels.values.tolist() == [0, 0, 1]
     for i in (0, 1, 2, 0):  # backward, too
         assert (one.read(i, SIXTEEN) == two.read(i, SIXTEEN)).all()
 
@@ -383,7 +383,13 @@ def test_arrays(tmp_path, kind, name):
     for i in (4, 0):
         assert (source.read(i, SIXTEEN) == chw(expected[i][:, 2:18])).all()
     if kind != "npy":
-        assert source.classes == ("1", "3") and source.labels.tolist() == [1, 0, 1, 0, 1]
+        assert source.labels.names == ("1", "3") and source.labels.values.tolist() == [
+            1,
+            0,
+            1,
+            0,
+            1,
+        ]
 
 
 def test_arrays_of_which_both_axes_could_be_channels(tmp_path):
@@ -398,11 +404,11 @@ def test_medmnist(tmp_path):
     labels = np.array([[0], [1], [0], [1], [2]], np.uint8)
     np.savez(tmp_path / "blood.npz", train_labels=labels, **arrays)
     source = find(str(tmp_path / "blood.npz"), labels=True)
-    assert len(source) == 5 and source.labels.tolist() == [0, 1, 0, 1, 2]
+    assert len(source) == 5 and source.labels.values.tolist() == [0, 1, 0, 1, 2]
     labels = np.array([[0, 0], [1, 1], [0, 1], [1, 1], [1, 0]], np.uint8)
     np.savez(tmp_path / "chest.npz", train_labels=labels, **arrays)
     source = find(str(tmp_path / "chest.npz"), labels=True)
-    assert source.labels.dtype == np.uint8 and (source.labels == labels).all()
+    assert source.labels.values.dtype == np.uint8 and (source.labels.values == labels).all()
 
 
 class Trap:
@@ -634,9 +640,9 @@ def test_limit_takes_the_first(tmp_path):
         assert (two.read(1, SIXTEEN) == whole.read(1, SIXTEEN)).all()
         assert find(str(path), limit=len(whole)).key == whole.key
     labelled = find("demo", labels=True, limit=100)
-    assert (labelled.labels == demo.labels(0, range(100))).all()
+    assert (labelled.labels.values == demo.labels(0, range(100))).all()
     files = {f"{name}/{i}.png": noise((16, 16)) for i in range(3) for name in "ab"}
     path = str(folder(tmp_path / "classes", files))
-    assert find(path, labels=True, limit=4).labels.tolist() == [0, 0, 0, 1]
+    assert find(path, labels=True, limit=4).labels.values.tolist() == [0, 0, 0, 1]
     with pytest.raises(UserError, match="data.max_images: the first 3 images of classes have none"):
         find(path, labels=True, limit=3)

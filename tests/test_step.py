@@ -16,6 +16,7 @@ from torch.utils._pytree import tree_leaves
 from progan.cli.main import main
 from progan.config.load import load_config
 from progan.config.schedule import Phase, Ramp
+from progan.data.labels import Labels
 from progan.model.layers import EqualizedConv2d
 from progan.model.networks import Critic, Generator
 from progan.runtime.stopping import StopRequest
@@ -290,12 +291,11 @@ class Drawn:
 
     title = identity = "drawn"
     count, channels, resolution = 24, 3, 8
-    classes = ("a", "b", "c")
 
     def __init__(self, attributes: bool):
         draw = np.random.default_rng(0)
         rows = draw.integers(0, 2, (24, 3), np.uint8)
-        self.labels = rows if attributes else np.arange(24) % 3
+        self.labels = Labels(("a", "b", "c"), rows if attributes else np.arange(24) % 3)
         self.levels = {r: draw.integers(0, 256, (24, 3, r, r), np.uint8) for r in (4, 8)}
 
     def level(self, resolution):

@@ -58,7 +58,7 @@ def test_what_is_read_ahead_is_what_is_asked_for(pyramid, png, stream, stored, d
     for nimg, n, r in CALLS:
         images, labels = reader.batch(nimg, n, r)
         assert torch.equal(images, reference(pyramid, reader, nimg, n, r)), (nimg, n, r)
-        np.testing.assert_array_equal(labels, pyramid.labels[reader.at(nimg, n)[0]])
+        np.testing.assert_array_equal(labels, pyramid.labels.values[reader.at(nimg, n)[0]])
 
 
 @pytest.mark.parametrize("processes", [1, 2, 4])
@@ -139,7 +139,7 @@ def test_a_small_class_repeats_its_images(tmp_path, stream):
     """Reference: a class of two images, of which five are asked for."""
     labels = np.array([0, 1, 0, 1, 1, 1])
     made = prepare(drawn(6, labels=labels, classes=("a", "b")), tmp_path / "p", Square(16))
-    images = stream(made).examples(5, [0] * 5, 16)
+    images = stream(made).examples(5, np.zeros(5, int), 16)
     level = np.asarray(made.level(16))
     np.testing.assert_array_equal(images, level[[0, 2, 0, 2, 0]])
 
@@ -242,6 +242,6 @@ def test_other_data_are_refused(pyramid, tmp_path, stream):
     )
     stream(again).load_state_dict(state)
     for other in (drawn(SIZE), drawn(SIZE - 1)):
-        made = prepare(other, tmp_path / f"{other.key}-{other.classes}", Square(16))
+        made = prepare(other, tmp_path / other.key, Square(16))
         with pytest.raises(UserError, match="are not those that this run has been trained on"):
             stream(made).load_state_dict(state)

@@ -156,27 +156,27 @@ def train(
     Raises:
         UserError: the data has too few images.
     """
-    assert data.labels is not None
+    labels = data.labels
+    assert labels is not None
     if data.count < FEWEST:
         raise UserError(
             f"balance trains and tests a classifier on images with labels, {FEWEST} or more; "
             f"{data.title} has {data.count}"
         )
-    exclusive = data.labels.ndim == 1
-    labels_of = partial(rows_of, data.labels, len(data.classes))
-    shares = shares_of(data.labels, len(data.classes))
+    exclusive = labels.kind == "classes"
+    shares = labels.shares
     held_out, rest = split(data.count, seed)
-    network = make_network(data.channels, resolution, len(data.classes), seed).to(device)
+    network = make_network(data.channels, resolution, len(labels.names), seed).to(device)
     steps = max(1, min(shown, EPOCHS * len(rest)) // BATCH)
     reals = partial(read, data, resolution)
     with progress_bar("learning the labels", steps * BATCH, 0, say) as done:
         order = batches(rest, steps, mirror, seed)
-        learn(network, reals, labels_of, shares, exclusive, order, steps, done)
+        learn(network, reals, labels.matrix, shares, exclusive, order, steps, done)
     parts = np.array_split(held_out, -(-len(held_out) // AT_ONCE))
     seen = [seen_by(network, reals(part), resolution, exclusive) for part in parts]
-    trial = Trial.of(labels_of(held_out), np.concatenate(seen), exclusive)
+    trial = Trial.of(labels.matrix(held_out), np.concatenate(seen), exclusive)
     return Classifier(
-        network, resolution, data.classes, exclusive, shares, trial, shown=steps * BATCH
+        network, resolution, labels.names, exclusive, shares, trial, shown=steps * BATCH
     )
 
 
@@ -195,19 +195,6 @@ def read(
     if flips is not None:
         images[flips] = images[flips][..., ::-1]
     return torch.from_numpy(images)
-
-
-def rows_of(labels: np.ndarray, count: int, indices: np.ndarray) -> np.ndarray:
-    """Of class indices int64 [N], or attributes uint8 [N, K], those of `indices`: bool [n, K]."""
-    some = labels[indices]
-    return some.astype(bool) if labels.ndim == 2 else some[:, None] == np.arange(count)
-
-
-def shares_of(labels: np.ndarray, count: int) -> np.ndarray:
-    """Of all images, float64 [K]."""
-    if labels.ndim == 2:
-        return labels.mean(0)
-    return np.bincount(labels, minlength=count) / len(labels)
 
 
 def batches(

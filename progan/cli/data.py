@@ -232,7 +232,7 @@ def draw_sheet(path: Path | None, data: "Source | Pyramid", good: Sequence[int])
 
     if path and good:
         write_sheet(path, rows_of(good, data.labels), reader_of(data))
-        rows = "; a row a class" if data.labels is not None and data.labels.ndim == 1 else ""
+        rows = "; a row a class" if data.labels and data.labels.kind == "classes" else ""
         click.echo(f"contact sheet: {path}{rows}")
 
 

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     import torch
 
     from progan.data.dataset import Dataset
+    from progan.data.labels import Labels
     from progan.metrics.inception import Inception
-    from progan.model.sampling import Labels
     from progan.runs.snapshot import Snapshot
 
 MOST_SEEDS = 64  # rows of the picture
@@ -114,7 +114,7 @@ def picture_of(
     mirror, r = snapshot.config.data.mirror, snapshot.resolution
     originals = TrainingImages(images, mirror, device, say)
     G = snapshot.G.to(device)
-    samples = generate(G, seeds, labels_of(snapshot, seeds), r, snapshot.alpha)
+    samples = generate(G, seeds, labels_of(snapshot.labels, seeds), r, snapshot.alpha)
     at = pixel_resolution(r, snapshot.alpha)
     found = by_pixels(samples, originals, at)
     unit = f"grey levels (root mean square) at {at}x{at}"
@@ -138,11 +138,8 @@ def load_inception(file: Path | None, device: "torch.device") -> "Inception | No
     return Inception(file, device) if file or is_at_hand() else None
 
 
-def labels_of(snapshot: "Snapshot", seeds: list[int]) -> "Labels | None":
+def labels_of(labels: "Labels | None", seeds: list[int]) -> "np.ndarray | None":
     """The classes in turn, or attributes as `progan sample` gives them."""
     from progan.model.sampling import example_rows
 
-    if snapshot.examples is not None:
-        return example_rows(seeds, snapshot.examples)
-    classes = len(snapshot.classes)
-    return [seed % classes for seed in seeds] if classes else None
+    return labels and example_rows(seeds, labels.values)

@@ -211,9 +211,8 @@ def start(
 
 def tell_data(config: Config, data: "Dataset") -> None:
     click.echo(f"{data.count:,} images of {config.data.source}")
-    if config.data.labels:
-        kind = "attributes" if data.labels.ndim == 2 else "classes"
-        click.echo(f"{len(data.classes)} {kind}: {', '.join(data.classes)}")
+    if labels := data.labels:
+        click.echo(f"{len(labels.names)} {labels.kind}: {', '.join(labels.names)}")
 
 
 def tell_start(trainer: "Trainer") -> None:

@@ -7,6 +7,7 @@ An image goes from `sources` through `decode` and `pyramid` (or `live`) to `stre
     info/     what `progan data info` says
     decode    one image of any size and mode to a square
     workers   processes that read and decode images
+    labels    classes or attributes of images
     dataset   what can be trained on: a pyramid, or live images
     live      images made when they are asked for, in place of a pyramid
     opening   from the data section of a config to a data set

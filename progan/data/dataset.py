@@ -4,20 +4,20 @@ from typing import Protocol
 
 import numpy as np
 
+from progan.data.labels import Labels
+
 
 class Dataset(Protocol):
     """What can be streamed: a prepared `Pyramid`, or `OnDemandDataset` images.
 
-    title: for messages. labels: int64 [N] (indices into classes), uint8 [N, K] of 0 and 1 (the
-    classes are attributes), or None.
+    title: for messages.
     """
 
     title: str
     count: int
     channels: int
     resolution: int
-    classes: tuple[str, ...]
-    labels: np.ndarray | None
+    labels: Labels | None
 
     @property
     def identity(self) -> str:

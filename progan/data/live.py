@@ -49,7 +49,7 @@ class OnDemandDataset:
     ):
         self.count, self.title = len(source), source.name
         self.channels, self.resolution = square.channels, square.resolution
-        self.classes, self.labels = source.classes, source.labels
+        self.labels = source.labels
         self.identity = content_key(source.key, square.key)
         self._source, self._max_bad = source, max_bad
         self._bad: dict[int, str] = {}
@@ -117,8 +117,7 @@ class OnDemandDataset:
         """The next image, from the first again after the last, that is not known to be bad."""
         same = np.arange(self.count)
         if self.labels is not None:
-            rows = self.labels.reshape(self.count, -1)
-            same = np.flatnonzero((rows == rows[i]).all(1))
+            same = self.labels.alike(i)
         same = np.roll(same, -np.searchsorted(same, i, "right"))
         following = next((int(j) for j in same if int(j) not in self._bad), None)
         if following is None:

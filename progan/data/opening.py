@@ -68,7 +68,7 @@ def open_prepared(path: Path, config: Config) -> Pyramid:
             f"{pyramid.resolution}; set -o network.resolution={pyramid.resolution}, or prepare "
             "it again with a larger --max-resolution"
         )
-    if config.data.labels and not pyramid.classes:
+    if config.data.labels and not pyramid.labels:
         raise LabelError(
             f"data.labels is true, and {path} was prepared without labels; prepare it again with "
             "--labels, or set -o data.labels=false"

@@ -120,7 +120,7 @@ class Stream:
         return _Read(
             pinned(indices, self.device),
             pinned(flips, self.device),
-            None if labels is None else pinned(labels[indices], self.device),
+            None if labels is None else pinned(labels.values[indices], self.device),
             None if on_device else pinned(self.data.read(indices, resolution), self.device),
         )
 
@@ -147,17 +147,18 @@ class Stream:
             return bool(self.device_cache)
         return size <= memory.free(self.device) / CACHE_SHARE
 
-    def examples(self, count: int, labels: list[int] | None, resolution: int) -> np.ndarray:
+    def examples(self, count: int, rows: np.ndarray | None, resolution: int) -> np.ndarray:
         """The first images of the data, or those of the classes asked for: uint8 [n, C, r, r].
 
         As they are, without flips. A class with too few images repeats them.
         """
-        if labels is None:
+        labels = self.data.labels
+        if rows is None or labels is None or labels.kind == "attributes":
             return self.data.read(np.arange(min(count, self.data.count)), resolution)
         seen: dict[int, int] = {}
         chosen = []
-        for label in labels:
-            of_class = np.flatnonzero(self.data.labels == label)
+        for label in rows.tolist():
+            of_class = np.flatnonzero(labels.values == label)
             chosen.append(of_class[seen.get(label, 0) % len(of_class)])
             seen[label] = seen.get(label, 0) + 1
         return self.data.read(np.array(chosen), resolution)

@@ -35,8 +35,9 @@ class Fakes:
         z = np.stack([draw.standard_normal(self.G.z_dim, dtype=np.float32) for draw in draws])
         c = None
         if self.G.c_dim:
-            labels = self.data.labels[[int(draw.integers(self.data.count)) for draw in draws]]
-            c = conditions(torch.from_numpy(labels).to(device), self.G.c_dim)
+            images = [int(draw.integers(self.data.count)) for draw in draws]
+            labels = torch.from_numpy(self.data.labels.values[images])
+            c = conditions(labels.to(device), self.G.c_dim)
         alpha = None if self.alpha is None else torch.tensor(self.alpha, device=device)
         z = torch.from_numpy(z).to(device)
         with float32_as("ieee"):

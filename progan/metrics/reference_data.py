@@ -6,6 +6,7 @@ from typing import Any
 
 from progan.config.config import Config, DataConfig
 from progan.data.dataset import Dataset
+from progan.data.labels import Labels
 from progan.data.opening import open_data
 from progan.data.pyramid.format import is_pyramid
 from progan.data.sources.find import NAMED, is_missing
@@ -44,7 +45,7 @@ def open_reference_data(
     Raises:
         UserError: they are not there, or have no labels where some are needed.
     """
-    labels = labels or bool(snapshot.classes)
+    labels = labels or bool(snapshot.labels)
     config = with_data(file, snapshot.config, data, labels)
     try:
         images = open_data(config, False, say)
@@ -55,8 +56,8 @@ def open_reference_data(
             "<class>/<image>, put a labels.csv beside them (docs/data.md, Labels), or give the "
             "same images with labels as --data"
         ) from None
-    if snapshot.classes:
-        check_labels(snapshot, images)
+    if snapshot.labels:
+        check_labels(snapshot.labels, images)
     as_trained = data is None and labels == snapshot.config.data.labels
     if as_trained and images.identity != snapshot.data:
         say(
@@ -95,12 +96,13 @@ def with_data(file: Path, config: Config, data: str | None, labels: bool) -> Con
     return config.model_copy(update={"data": config.data.model_copy(update=changes)})
 
 
-def check_labels(snapshot: Snapshot, images: Dataset) -> None:
+def check_labels(known: Labels, images: Dataset) -> None:
     """Raises UserError unless the data has the labels that the generator knows."""
-    of_attributes = images.labels is not None and images.labels.ndim == 2
-    if images.classes != snapshot.classes or of_attributes != (snapshot.examples is not None):
+    found = images.labels
+    if found is None or (found.names, found.kind) != (known.names, known.kind):
+        names = found.names if found else ()
         raise UserError(
-            f"the labels of {images.title} ({', '.join(images.classes)}) are not those that the "
-            f"generator knows ({', '.join(snapshot.classes)}); leave --data away, or give images "
+            f"the labels of {images.title} ({', '.join(names)}) are not those that the "
+            f"generator knows ({', '.join(known.names)}); leave --data away, or give images "
             "with its labels"
         )

@@ -15,8 +15,6 @@ WIDEST_GRID = 2048  # pixels
 MOST_ROWS = 32  # of the first classes, where there are more
 BATCH = 16  # images at a time
 
-Labels = Sequence[int] | np.ndarray  # class indices [N], or of attributes uint8 [N, K]
-
 
 def latents(seeds: Sequence[int], z_dim: int) -> Tensor:
     """One latent a seed, the same in any company and on any machine: [N, z_dim]."""
@@ -28,11 +26,11 @@ def latents(seeds: Sequence[int], z_dim: int) -> Tensor:
 def generate(
     G: Generator,
     seeds: Sequence[int],
-    labels: Labels | None,
+    labels: np.ndarray | None,
     resolution: int,
     alpha: float | None,
 ) -> np.ndarray:
-    """Images of seeds (and labels): uint8 [N, C, r, r].
+    """Images of seeds (and labels, int64 [N] or uint8 [N, K]): uint8 [N, C, r, r].
 
     A seed's image does not depend on the others: not at all on a CPU, to a grey level on a GPU.
     """
@@ -53,24 +51,21 @@ def generate(
 
 
 def example_rows(seeds: Sequence[int], examples: np.ndarray) -> np.ndarray:
-    """Attributes for seeds: each seed always has the same example's, in any company."""
+    """Labels for seeds: each seed always has the same example's, in any company."""
     return examples[np.array(seeds) % len(examples)]
 
 
 def grid_layout(
-    resolution: int, c_dim: int, examples: np.ndarray | None = None
-) -> tuple[list[int], Labels | None, int]:
+    resolution: int, examples: np.ndarray | None
+) -> tuple[list[int], np.ndarray | None, int]:
     """Seeds, labels and columns of the grid that training shows: 8 x 8, fewer of large images.
 
-    With classes, a row a class, the same seeds in every row; with attributes, those of `examples`.
+    examples: labels to show. With classes, int64 [K], a row a class, the same seeds in every row;
+    with attributes, uint8 [n, K], those of the examples in turn.
     """
     columns = min(8, max(2, WIDEST_GRID // max(resolution, SMALLEST_CELL)))
-    if c_dim and examples is None:
-        c_dim = min(c_dim, MOST_ROWS)
-        return (
-            list(range(columns)) * c_dim,
-            [k for k in range(c_dim) for _ in range(columns)],
-            columns,
-        )
+    if examples is not None and examples.ndim == 1:
+        examples = examples[:MOST_ROWS]
+        return list(range(columns)) * len(examples), examples.repeat(columns), columns
     seeds = list(range(columns * columns))
     return seeds, None if examples is None else example_rows(seeds, examples), columns

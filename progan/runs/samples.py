@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from progan.data.labels import Labels
 from progan.model.grid import grid, save_png
-from progan.model.sampling import BATCH, Labels, example_rows, generate, grid_layout
+from progan.model.sampling import BATCH, example_rows, generate, grid_layout
 from progan.runs.snapshot import Snapshot
 from progan.runtime.errors import UserError, nearest
 from progan.runtime.text import stamp
@@ -18,36 +19,40 @@ from progan.runtime.text import stamp
 MOST_COLUMNS = 16
 
 
-def label_index(name: str, snapshot: Snapshot) -> int:
+def label_index(name: str, labels: Labels) -> int:
     """The class or attribute of a name or number.
 
     Raises:
-        UserError: the snapshot has no labels, or not this one.
+        UserError: there is none.
     """
-    names = snapshot.classes
-    if not names:
-        raise UserError("--class: this snapshot was trained without labels (data.labels)")
+    names = labels.names
     if name in names:
         return names.index(name)
     if re.fullmatch(r"\d{1,9}", name) and int(name) < len(names):
         return int(name)
-    kind = "classes" if snapshot.examples is None else "attributes"
     listing = ", ".join(f"{i} {known}" for i, known in enumerate(names))
-    raise UserError(f"--class '{name}' is unknown{nearest(name, names)}; {kind}: {listing}")
+    raise UserError(f"--class '{name}' is unknown{nearest(name, names)}; {labels.kind}: {listing}")
 
 
 def labels_to_make(
-    snapshot: Snapshot, seeds: Sequence[int], class_name: str | None
-) -> dict[str, Labels | None]:
-    """Labels of all seeds, once for each class, under the ending of their files' names."""
-    if snapshot.examples is None:
-        named = class_name is not None
-        classes = [label_index(class_name, snapshot)] if named else range(len(snapshot.classes))
-        return {f"-class{k:03d}": [k] * len(seeds) for k in classes} or {"": None}
+    labels: Labels | None, seeds: Sequence[int], class_name: str | None
+) -> dict[str, np.ndarray | None]:
+    """Labels of all seeds, once for each class, under the ending of their files' names.
+
+    Raises:
+        UserError: the snapshot has no labels, or not this one.
+    """
+    if labels is None:
+        if class_name is not None:
+            raise UserError("--class: this snapshot was trained without labels (data.labels)")
+        return {"": None}
+    if labels.kind == "classes":
+        classes = labels.values if class_name is None else [label_index(class_name, labels)]
+        return {f"-class{k:03d}": np.full(len(seeds), k) for k in classes}
     if class_name is None:
-        return {"": example_rows(seeds, snapshot.examples)}
-    present = sorted({label_index(name.strip(), snapshot) for name in class_name.split(",")})
-    row = np.zeros(len(snapshot.classes), np.uint8)
+        return {"": example_rows(seeds, labels.values)}
+    present = sorted({label_index(name.strip(), labels) for name in class_name.split(",")})
+    row = np.zeros(len(labels.names), np.uint8)
     row[present] = 1
     return {"-class" + "-".join(f"{k:03d}" for k in present): np.tile(row, (len(seeds), 1))}
 
@@ -64,14 +69,14 @@ def write_samples(
 
     `seeds=None`: those of training's grid, which the grid then equals.
     """
-    default_seeds, _, columns = grid_layout(
-        snapshot.resolution, len(snapshot.classes), snapshot.examples
-    )
+    known = snapshot.labels
+    default_seeds, _, columns = grid_layout(snapshot.resolution, known and known.values)
     seeds = seeds or list(dict.fromkeys(default_seeds))
-    made_of = labels_to_make(snapshot, seeds, class_name)
+    made_of = labels_to_make(known, seeds, class_name)
     if len(made_of) > 1 and len(seeds) <= MOST_COLUMNS:
         columns = len(seeds)  # a row a class
-    labels = np.concatenate(list(made_of.values())) if snapshot.classes else None
+    rows = [row for row in made_of.values() if row is not None]
+    labels = np.concatenate(rows) if rows else None
     names = [f"seed{seed:04d}{ending}" for ending in made_of for seed in seeds]
     seeds = seeds * len(made_of)
 

@@ -19,6 +19,7 @@ from progan.config.load import validate
 from progan.config.resolutions import resolutions_to
 from progan.config.value_types import LIMIT
 from progan.config.yaml_io import parse_yaml
+from progan.data.labels import Labels
 from progan.model.networks import Generator
 from progan.runtime.disk import write_atomically
 from progan.runtime.errors import UserError, brief
@@ -37,8 +38,7 @@ class Snapshot:
     nimg: int
     resolution: int
     alpha: float | None
-    classes: tuple[str, ...]
-    examples: np.ndarray | None = None  # of attributes: label rows of the data, uint8 [n, K]
+    labels: Labels | None = None  # each class once, or attributes of some images of the data
     data: str | None = None  # the identity of the data it was trained on
 
 
@@ -51,16 +51,17 @@ def save_snapshot(path: Path, snapshot: Snapshot) -> None:
 
     With `examples`, rows like "0110", `classes` are attributes.
     """
+    labels = snapshot.labels
     metadata = {
         "progan": __version__,
         "config": snapshot.config.to_yaml(),
         "progress": json.dumps([snapshot.nimg, snapshot.resolution, snapshot.alpha]),
-        "classes": json.dumps(snapshot.classes),
+        "classes": json.dumps(labels.names if labels else ()),
     }
     if snapshot.data is not None:
         metadata["data"] = snapshot.data
-    if snapshot.examples is not None:
-        rows = snapshot.examples.tolist()
+    if labels and labels.kind == "attributes":
+        rows = labels.values.tolist()
         metadata["examples"] = json.dumps(["".join(map(str, row)) for row in rows])
     tensors = {name: t.contiguous() for name, t in snapshot.G.state_dict().items()}
     metadata["sha256"] = digest(tensors, metadata)
@@ -106,8 +107,8 @@ def read_progress(metadata: dict[str, str], config: Config) -> tuple[int, int, f
     return nimg, resolution, alpha
 
 
-def read_labels(metadata: dict[str, str]) -> tuple[tuple[str, ...], np.ndarray | None]:
-    """Names of classes or attributes, and of attributes the example rows.
+def read_labels(metadata: dict[str, str]) -> Labels | None:
+    """Each class once, or the example rows of attributes; None without labels.
 
     Raises:
         ValueError: they are not what `save_snapshot` writes.
@@ -116,7 +117,7 @@ def read_labels(metadata: dict[str, str]) -> tuple[tuple[str, ...], np.ndarray |
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise ValueError("its classes are no list of names")
     if "examples" not in metadata:
-        return tuple(names), None
+        return Labels.each_class(tuple(names)) if names else None
     rows = json.loads(metadata["examples"])
     if not (names and isinstance(rows, list) and 0 < len(rows) <= MOST_EXAMPLES):
         raise ValueError(f"its examples are not 1 to {MOST_EXAMPLES} rows of attributes")
@@ -124,7 +125,7 @@ def read_labels(metadata: dict[str, str]) -> tuple[tuple[str, ...], np.ndarray |
         raise ValueError("its examples hold something else than 0 and 1")
     if {len(row) for row in rows} != {len(names)}:
         raise ValueError(f"its examples are not of {len(names)} attributes")
-    return tuple(names), np.array([list(row) for row in rows]).astype(np.uint8)
+    return Labels(tuple(names), np.array([list(row) for row in rows]).astype(np.uint8))
 
 
 def snapshots_of(run_dir: Path, kind: str = "snapshot") -> list[Path]:
@@ -159,8 +160,9 @@ def load_snapshot(path: Path) -> Snapshot:
                 raise ValueError(f"its config has {len(metadata['config']):,} characters")
             config = validate(parse_yaml(metadata["config"], "its config"), "its config")
             nimg, resolution, alpha = read_progress(metadata, config)
-            classes, examples = read_labels(metadata)
-            settings = config.network.generator_settings() | {"c_dim": len(classes)}
+            labels = read_labels(metadata)
+            c_dim = len(labels.names) if labels else 0
+            settings = config.network.generator_settings() | {"c_dim": c_dim}
             check_shapes(file, settings)
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         if metadata["sha256"] != digest(tensors, metadata):
@@ -174,7 +176,7 @@ def load_snapshot(path: Path) -> Snapshot:
         ) from None
     G.eval().requires_grad_(False)
     data = metadata.get("data")
-    return Snapshot(G, config, nimg, resolution, alpha, classes, examples, data)
+    return Snapshot(G, config, nimg, resolution, alpha, labels, data)
 
 
 def check_shapes(file: safe_open, settings: dict[str, Any]) -> None:

@@ -16,6 +16,7 @@ from accelerate import Accelerator
 
 from progan.config.config import Config
 from progan.config.schedule import Phase, fits
+from progan.data.labels import Labels
 from progan.runtime import memory
 from progan.runtime.device import synchronize
 from progan.runtime.distributed import on_any
@@ -59,8 +60,8 @@ class Noise:
         self.count = 10_000
         self.channels = config.network.channels
         self.resolution = config.network.resolution
-        self.classes = tuple("0123456789") if config.data.labels else ()
-        self.labels = np.arange(self.count) % 10 if config.data.labels else None
+        digits = Labels(tuple("0123456789"), np.arange(self.count) % 10)
+        self.labels = digits if config.data.labels else None
         self.block = np.empty((0, 0, 0, 0), np.uint8)
 
     def level(self, resolution: int) -> None:

@@ -36,7 +36,7 @@ def make_feed(config: Config, data: Dataset, accelerator: Accelerator) -> Feed:
         stream,
         seed=config.run.seed,
         z_dim=config.network.z_dim,
-        c_dim=len(data.classes) if config.data.labels else 0,
+        c_dim=len(data.labels.names) if data.labels else 0,
         augmented=bool(config.data.augment),
     )
 

@@ -120,7 +120,7 @@ class Feed:
         if not self.c_dim:
             return Batch(z, None, fake_draws=fake_draws)
         data = self.stream.data
-        labels = torch.from_numpy(data.labels[draw.integers(data.count, size=batch_size)])
+        labels = torch.from_numpy(data.labels.values[draw.integers(data.count, size=batch_size)])
         c = self.mine(conditions(labels, self.c_dim))
         return Batch(z, c, fake_draws=fake_draws)
 

@@ -55,10 +55,8 @@ class Outputs:
         self.schedule = schedule
         self.costs = costs
         self.G_ema = G_ema
-        self.classes = stream.data.classes if G_ema.c_dim else ()
-        labels = stream.data.labels if self.classes else None
-        of_attributes = labels is not None and labels.ndim == 2
-        self.examples = labels[:MOST_EXAMPLES] if of_attributes else None
+        labels = stream.data.labels if G_ema.c_dim else None
+        self.labels = labels and labels.examples(MOST_EXAMPLES)
         self.stream = stream
         if self.active:
             for pattern in ("snapshots/snapshot-*", "snapshots/best-*", "images/fakes-*"):
@@ -164,7 +162,7 @@ class Outputs:
     def samples(self, nimg: int) -> tuple[np.ndarray, int]:
         """Images of the grid, uint8 [N, C, r, r], and how many make a row."""
         resolution, alpha = self.schedule.reached(nimg)
-        seeds, labels, columns = grid_layout(resolution, self.G_ema.c_dim, self.examples)
+        seeds, labels, columns = self.layout(resolution)
         return generate(self.G_ema, seeds, labels, resolution, alpha), columns
 
     def show_fakes(self, images: np.ndarray, columns: int, nimg: int) -> None:
@@ -195,9 +193,12 @@ class Outputs:
 
     def examples_of(self, resolution: int) -> tuple[np.ndarray, int]:
         """Reals as `samples` has fakes."""
-        seeds, labels, columns = grid_layout(resolution, self.G_ema.c_dim, self.examples)
-        classes = labels if self.examples is None else None
-        return self.stream.examples(len(seeds), classes, resolution), columns
+        seeds, labels, columns = self.layout(resolution)
+        return self.stream.examples(len(seeds), labels, resolution), columns
+
+    def layout(self, resolution: int) -> tuple[list[int], np.ndarray | None, int]:
+        """Seeds, labels and columns of the grid."""
+        return grid_layout(resolution, self.labels and self.labels.values)
 
     def snapshot(self, nimg: int) -> None:
         """The averaged generator, to sample from; once for an `nimg`."""
@@ -206,7 +207,7 @@ class Outputs:
     def save(self, path: Path, nimg: int) -> None:
         if self.active and not path.exists():
             reached = self.schedule.reached(nimg)
-            data = self.classes, self.examples, self.stream.data.identity
+            data = self.labels, self.stream.data.identity
             save_snapshot(path, Snapshot(self.G_ema, self.config, nimg, *reached, *data))
 
     def lacks(self, metrics: list[str], nimg: int) -> bool:

@@ -57,8 +57,7 @@ class Trainer:
         self.accelerator = accelerator
         self.stop = stop
         self.schedule = config.make_schedule()
-        of_attributes = config.data.labels and data.labels.ndim == 2
-        self.loss = make_loss(config, "attributes" if of_attributes else "classes")
+        self.loss = make_loss(config, data.labels.kind if data.labels else "classes")
         self.feed = make_feed(config, data, accelerator)
         self.stream = self.feed.stream
         self.step = make_step(config, self.feed.c_dim, self.loss, accelerator)

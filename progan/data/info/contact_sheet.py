@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image, PngImagePlugin
 
 from progan.data.decode import Square
+from progan.data.labels import Labels
 from progan.data.pyramid.format import Pyramid
 from progan.data.sources.source import Source, evenly
 from progan.runtime.disk import write_atomically
@@ -47,11 +48,11 @@ def check_sheet(path: Path, data: Path | None) -> None:
         )
 
 
-def rows_of(good: Sequence[int], labels: np.ndarray | None) -> list[list[int]]:
+def rows_of(good: Sequence[int], labels: Labels | None) -> list[list[int]]:
     """Which images to show: a row a class, or eight rows in their order."""
     good = np.asarray(good, np.int64)
-    if labels is not None and labels.ndim == 1:
-        of_class = [good[labels[good] == k] for k in range(min(labels.max() + 1, MOST_ROWS))]
+    if labels and labels.kind == "classes":
+        of_class = [good[labels.values[good] == k] for k in range(len(labels.names))[:MOST_ROWS]]
         return [places[evenly(len(places), COLUMNS)].tolist() for places in of_class]
     chosen = good[evenly(len(good), COLUMNS**2)].tolist()
     return [chosen[i : i + COLUMNS] for i in range(0, len(chosen), COLUMNS)]

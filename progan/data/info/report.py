@@ -9,7 +9,8 @@ import numpy as np
 
 from progan.data.info.prepared import bad_lines, levels_of, unfinished
 from progan.data.info.resolution import Choice, choose, left_out_line
-from progan.data.info.survey import ClassShare, Survey, label_shares, plans
+from progan.data.info.survey import Survey, plans
+from progan.data.labels import Labels
 from progan.data.pyramid.format import Pyramid
 from progan.data.sources.files import ARCHIVES, SUFFIXES
 from progan.data.sources.find import NAMED, Known
@@ -67,7 +68,8 @@ def source_report(name: str, source: Source, seen: Survey, no_labels: str = "") 
     yield from _bad([f"{source.item_name(i)}: {why}" for i, why in seen.bad.items()])
     if no_labels:
         yield from field("labels", f"none ({no_labels})")
-    yield from _labels(label_shares(source.classes, source.labels), source.labels)
+    if source.labels:
+        yield from _labels(source.labels)
     if choice is None:
         yield from field("training", "needs images of 4x4 or more, or data.allow_upscale=true")
         return
@@ -76,7 +78,7 @@ def source_report(name: str, source: Source, seen: Survey, no_labels: str = "") 
         yield from field("", GREY_HINT)
     command = train_command(name, choice.resolution)
     yield from field("training", f"progan train --data {name}" if name in NAMED else command)
-    if source.classes:
+    if source.labels:
         yield from field("", "on the labels with -o data.labels=true")
 
 
@@ -122,39 +124,36 @@ def _bad(lines: list[str]) -> Iterator[str]:
         yield from field("", f"… and {len(lines) - MOST_BAD:,} more")
 
 
-def _labels(shares: list[ClassShare], labels: np.ndarray | None) -> Iterator[str]:
+def _labels(labels: Labels) -> Iterator[str]:
     """A table of classes or attributes, with bars."""
-    if not shares:
-        return
-    kind = "classes" if labels.ndim == 1 else "attributes"
-    counts = [share.count for share in shares]
+    names, counts, shares = labels.names, labels.counts.tolist(), labels.shares.tolist()
     few, many = min(counts), max(counts)
     each = f"each of {few:,}" if few == many else f"of {few:,} … {many:,}"
-    yield from field("labels", f"{len(shares):,} {kind}, {each} images")
-    name_width = min(max(len(share.name) for share in shares), 28)
+    yield from field("labels", f"{len(names):,} {labels.kind}, {each} images")
+    name_width = min(max(map(len, names)), 28)
     count_width = len(f"{many:,}")
-    for name, count, share in shares[:MOST_CLASSES]:
+    for name, count, share in list(zip(names, counts, shares, strict=True))[:MOST_CLASSES]:
         short = name if len(name) <= name_width else name[: name_width - 1] + "…"
         bar = "=" * round(BAR * count / max(1, many))
         line = f"{short:<{name_width}}  {count:>{count_width},}  {percent(share):>7}  {bar}"
         yield " " * INDENT + line.rstrip()
-    if len(shares) > MOST_CLASSES:
-        yield from field("", f"… and {len(shares) - MOST_CLASSES:,} more")
-    if warning := _no_use(shares, labels):
+    if len(names) > MOST_CLASSES:
+        yield from field("", f"… and {len(names) - MOST_CLASSES:,} more")
+    if warning := _no_use(labels):
         yield from field("", f"warning: {warning}")
 
 
-def _no_use(shares: list[ClassShare], labels: np.ndarray) -> str:
+def _no_use(labels: Labels) -> str:
     """What labels cannot teach, if there is anything."""
-    if labels.ndim == 1:
-        single = sum(share.count == 1 for share in shares)
+    if labels.kind == "classes":
+        single = int((labels.counts == 1).sum())
         classes = "1 class" if single == 1 else f"{single:,} classes"
         return f"{classes} of 1 image: it would be learnt by heart" if single else ""
-    same = [share.name for share in shares if share.count in (0, len(labels))]
+    same = [labels.names[k] for k in np.flatnonzero(np.isin(labels.shares, (0, 1)))]
     if not same:
         return ""
     names = ", ".join(same[:3]) + (", …" if len(same) > 3 else "")
-    return f"{len(same):,} of {len(shares):,} attributes are the same in all images ({names})"
+    return f"{len(same):,} of {len(labels.names):,} attributes are the same in all images ({names})"
 
 
 def _disk(source: Source, resolution: int, channels: int) -> Iterator[str]:
@@ -176,10 +175,8 @@ def pyramid_report(pyramid: Pyramid) -> Iterator[str]:
     yield f"{path}: {pyramid.count:,} images of {pyramid.meta.source}, prepared"
     yield from field("levels", f"4x4 to {r}x{r}, {COLOURS[pyramid.channels]}")
     yield from _bad(bad_lines(path))
-    shares = label_shares(pyramid.classes, pyramid.labels)
-    if not shares:
-        yield from field("labels", "none")
-    yield from _labels(shares, pyramid.labels)
+    labels = pyramid.labels
+    yield from _labels(labels) if labels else field("labels", "none")
     levels = levels_of(pyramid)
     yield from field("disk", f"{human_bytes(sum(level.size for level in levels))}:")
     for level in levels:
@@ -187,7 +184,7 @@ def pyramid_report(pyramid: Pyramid) -> Iterator[str]:
         name = f"{level.resolution}x{level.resolution}"
         yield " " * INDENT + f"{name:<10}{human_bytes(level.size):>8}  {kind}"
     yield from field("training", train_command(path, r, pyramid.channels))
-    if shares:
+    if labels:
         yield from field("", "on the labels with -o data.labels=true")
 
 

@@ -154,22 +154,3 @@ def plans(source: Source, resolution: int, channels: int) -> tuple[Plan, Plan]:
     """What a pyramid would take with all levels as arrays, and with PNG records."""
     square = Square(resolution, channels, "crop", upscale=True)
     return make_plan(source, square, "raw", 0), make_plan(source, square, "png", 0)
-
-
-class ClassShare(NamedTuple):
-    """Images that have a class or an attribute, and the share of all."""
-
-    name: str
-    count: int
-    share: float
-
-
-def label_shares(classes: Sequence[str], labels: np.ndarray | None) -> list[ClassShare]:
-    """Of each class (labels [N]) or attribute (labels [N, K])."""
-    if labels is None:
-        return []
-    counts = labels.sum(0) if labels.ndim == 2 else np.bincount(labels, minlength=len(classes))
-    return [
-        ClassShare(name, count, count / len(labels))
-        for name, count in zip(classes, counts.tolist(), strict=True)
-    ]

@@ -51,12 +51,9 @@ class BadImages:
 
     def check_classes(self) -> None:
         """Raises TooManyBad if a class has no image left: no model could ever make it."""
-        labels, classes = self._source.labels, self._source.classes
-        if labels is None or labels.ndim == 2:
-            return
-        left = np.delete(labels, self._indices)
-        empty = [name for k, name in enumerate(classes) if not (left == k).any()]
-        if empty:
+        labels = self._source.labels
+        left = np.delete(np.arange(len(self._source)), self._indices)
+        if labels and (empty := labels.take(left).empty_classes):
             raise TooManyBad(
                 f"data.labels: no image of class {', '.join(empty)} can be used; mend its images "
                 "or remove them"

@@ -21,6 +21,7 @@ import numpy as np
 from PIL import Image
 
 from progan.config.resolutions import resolutions_to
+from progan.data.labels import Labels
 from progan.data.workers import KILLED, Workers
 from progan.runtime.errors import UserError, brief
 
@@ -80,8 +81,7 @@ class Records:
 class Pyramid:
     """Images at every resolution from 4x4 up, read-only. Made by `progan.data.pyramid.prepare`.
 
-    Has the fields of its `Meta`, and labels: int64 [N] (indices into classes), uint8 [N, K] of 0
-    and 1 (the classes are attributes), or None.
+    labels: those of its images, unless it has none or they were not asked for.
     """
 
     def __init__(self, path: Path, meta: Meta, labels: bool = True, workers: int | None = None):
@@ -89,8 +89,6 @@ class Pyramid:
         self.meta = meta
         self.title = path.name
         self.count, self.channels, self.resolution = meta.count, meta.channels, meta.resolution
-        self.classes = tuple(meta.classes) if labels else ()
-        self.labels: np.ndarray | None = None
         if self.resolution not in resolutions_to(self.resolution):
             raise ValueError(f"meta.json says resolution {self.resolution}, no power of two")
         self._count = workers
@@ -102,8 +100,8 @@ class Pyramid:
             if r not in meta.png
         }
         self._places = {r: _open_index(path, r, self.count) for r in meta.png}
-        if self.classes:
-            self.labels = _open_labels(path, self.count, len(self.classes))
+        wanted = labels and bool(meta.classes)
+        self.labels = _open_labels(path, self.count, meta.classes) if wanted else None
 
     @classmethod
     def open(cls, path: Path | str, labels: bool = True, workers: int | None = None) -> Self:
@@ -140,7 +138,7 @@ class Pyramid:
         """A hash of the images at 4x4, the classes and the labels: the same wherever it is kept."""
         digest = hashlib.sha256(np.ascontiguousarray(self.level(4)))
         if self.labels is not None:
-            digest.update(repr(self.classes).encode() + self.labels.tobytes())
+            digest.update(repr(self.labels.names).encode() + self.labels.values.tobytes())
         return digest.hexdigest()
 
     def level(self, resolution: int) -> np.memmap | None:
@@ -241,14 +239,12 @@ def _open_index(path: Path, resolution: int, count: int) -> np.ndarray:
     return places
 
 
-def _open_labels(path: Path, count: int, classes: int) -> np.ndarray:
-    """Class indices [N] or attributes [N, classes]."""
+def _open_labels(path: Path, count: int, names: tuple[str, ...]) -> Labels:
     file = path / "labels.npy"
-    labels = np.load(file, mmap_mode="r", allow_pickle=False)
-    attributes = labels.ndim == 2
-    shape = (count, classes) if attributes else (count,)
-    labels = np.array(_open_array(file, np.uint8 if attributes else np.int64, shape))
-    largest = 1 if attributes else classes - 1
-    if labels.min() < 0 or labels.max() > largest:
+    attributes = np.load(file, mmap_mode="r", allow_pickle=False).ndim == 2
+    shape = (count, len(names)) if attributes else (count,)
+    values = np.array(_open_array(file, np.uint8 if attributes else np.int64, shape))
+    largest = 1 if attributes else len(names) - 1
+    if values.min() < 0 or values.max() > largest:
         raise ValueError(f"labels.npy holds labels outside of 0..{largest}")
-    return labels
+    return Labels(names, values)

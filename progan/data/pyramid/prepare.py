@@ -188,7 +188,7 @@ def _make(
                     bad.check(piece.stop)
             bad.check(len(source))
             bad.check_classes()
-        writer.finish(source.name, source.classes, source.labels, bad.lines)
+        writer.finish(source.name, source.labels, bad.lines)
     if bad.count:
         log.warning(
             "%s: left out %d bad images, named in %s", source.name, bad.count, dest / BAD_FILES

@@ -11,6 +11,7 @@ from typing import Any, BinaryIO, Self
 import numpy as np
 
 from progan.config.resolutions import resolutions_to
+from progan.data.labels import Labels
 from progan.data.pyramid.format import BAD_FILES, JOURNAL, VERSION, Meta
 from progan.runtime.disk import write_atomically, write_json
 
@@ -173,13 +174,7 @@ class PyramidWriter:
         write_atomically(self.layout.path / JOURNAL, lambda part: part.write_bytes(lines))
         return True
 
-    def finish(
-        self,
-        source: str,
-        classes: tuple[str, ...],
-        labels: np.ndarray | None,
-        bad_lines: list[str],
-    ) -> None:
+    def finish(self, source: str, labels: Labels | None, bad_lines: list[str]) -> None:
         """Close the gaps of bad images, write what else belongs to a pyramid; `meta.json` last.
 
         Each gap takes the last image that is left. May be interrupted and done again.
@@ -201,7 +196,7 @@ class PyramidWriter:
             np.save(path / f"{r:04d}.index.npy", np.stack([offsets, lengths], axis=1)[order])
             self._files[r].truncate(int(lengths.sum()))
         if labels is not None:
-            np.save(path / "labels.npy", labels[order])
+            np.save(path / "labels.npy", labels.values[order])
         if bad_lines:
             write_lines(path / BAD_FILES, bad_lines)
         self.sync()
@@ -211,7 +206,7 @@ class PyramidWriter:
             count,
             layout.channels,
             layout.resolution,
-            classes,
+            labels.names if labels else (),
             layout.png,
             len(self.bad),
         )

@@ -1,17 +1,17 @@
 """Where images come from: images by index, with names and labels, before anything is done to them.
 
-source       what every source is
-find         from a name or a path to its source
-named        known data sets, in the files that their authors publish
-demo         the embedded cartoon faces, drawn from (seed, index)
-files        image files in a folder, a zip or a tar
-readers      files of a folder, a zip or a tar, by index
-tars         where the files in a tar lie
-arrays       images in a NumPy file or in memory
-lsun         LSUN's databases
-labels       labels from tables, arrays and folders
-bit_depth    whether 16-bit images use their range
-shards       WebDataset shards, read at random by byte ranges
-shard_list   which shards a pattern names
-shard_index  where every image of them lies, and its label
+source        what every source is
+find          from a name or a path to its source
+named         known data sets, in the files that their authors publish
+demo          the embedded cartoon faces, drawn from (seed, index)
+files         image files in a folder, a zip or a tar
+readers       files of a folder, a zip or a tar, by index
+tars          where the files in a tar lie
+arrays        images in a NumPy file or in memory
+lsun          LSUN's databases
+label_tables  labels from tables, arrays and folders
+bit_depth     whether 16-bit images use their range
+shards        WebDataset shards, read at random by byte ranges
+shard_list    which shards a pattern names
+shard_index   where every image of them lies, and its label
 """

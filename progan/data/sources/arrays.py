@@ -12,7 +12,8 @@ import numpy as np
 import psutil
 from numpy.lib import format
 
-from progan.data.sources.labels import Labels, from_array
+from progan.data.labels import Labels
+from progan.data.sources.label_tables import from_array
 from progan.data.sources.source import Source, content_key, short_name
 from progan.runtime.errors import LabelError, UserError
 from progan.runtime.text import human_bytes
@@ -102,11 +103,12 @@ def from_array_file(path: Path, labels: bool) -> Source:
             "numpy.savez, and hold no Python objects: to load such may run code"
         ) from error
     channels_first = _check(f"{path}, {name}" if name else str(path), shape, dtype)
-    classes, numbers = _labels(path, found, shape[0]) if labels else ((), None)
-    key = content_key(stamp, name, classes, b"" if numbers is None else numbers.tobytes())
+    shown = _labels(path, found, shape[0]) if labels else None
+    of_labels = (shown.names, shown.values.tobytes()) if shown else ((), b"")
+    key = content_key(stamp, name, *of_labels)
     names = [f"image {i}" for i in range(shape[0])]
     content = FileImages(path, name, channels_first, stamp)
-    return Source(short_name(path), key, names, content, classes, numbers)
+    return Source(short_name(path), key, names, content, shown)
 
 
 def _look_into(

@@ -19,7 +19,8 @@ from pathlib import Path
 import numpy as np
 
 from progan.data.decode import BadImage
-from progan.data.sources.labels import TABLES, Labels, common_folder, from_folders, from_table
+from progan.data.labels import Labels
+from progan.data.sources.label_tables import TABLES, common_folder, from_folders, from_table
 from progan.data.sources.readers import FolderFiles, TarFiles, ZipFiles, open_tar
 from progan.data.sources.source import Source, content_key, short_name
 from progan.data.sources.tars import BadTar, members
@@ -195,17 +196,14 @@ def _source(
     if around and not path.is_dir():  # the folder that most archives have around everything
         inner = [name.removeprefix(around) for name in names]
     key = content_key("\0".join(inner).encode(errors="surrogatepass"), stamps.tobytes())
-    found, numbers = (), None
+    found = None
     if labels:
         above = {name: i for name, i in tables.items() if around.startswith(_folder(name))}
-        if above:
-            found, numbers = _from_tables(path, names, above, files)
-        else:
-            found, numbers = classes(path, names)
-        key = content_key(key, found, numbers.dtype, numbers.tobytes())
+        found = _from_tables(path, names, above, files) if above else classes(path, names)
+        key = content_key(key, found.names, found.values.dtype, found.values.tobytes())
     if ignored:
         log.warning("%s: %s", path, ignored)
-    return Source(short_name(path), key, inner, content, found, numbers)
+    return Source(short_name(path), key, inner, content, found)
 
 
 def _ignored(outside: Sequence[str]) -> str:

@@ -5,8 +5,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-
 from progan.data.sources import named
 from progan.data.sources.arrays import from_array_file
 from progan.data.sources.files import ARCHIVES, from_path
@@ -195,14 +193,11 @@ def first(source: Source, limit: int) -> Source:
     """The first `limit` images. UserError if a class has none of them."""
     if limit >= len(source):
         return source
-    numbers = source.labels
-    if numbers is not None:
-        numbers = numbers[:limit]
-        if numbers.ndim == 1 and len(seen := np.unique(numbers)) < len(source.classes):
-            lost = [name for k, name in enumerate(source.classes) if k not in seen]
-            raise LabelError(
-                f"data.max_images: the first {limit} images of {source.name} have none of class "
-                f"{', '.join(lost[:10])}; raise it, or set data.labels=false"
-            )
+    labels = source.labels and source.labels.take(slice(limit))
+    if labels and (lost := labels.empty_classes):
+        raise LabelError(
+            f"data.max_images: the first {limit} images of {source.name} have none of class "
+            f"{', '.join(lost[:10])}; raise it, or set data.labels=false"
+        )
     key = content_key(source.key, limit)
-    return replace(source, key=key, names=source.names[:limit], labels=numbers)
+    return replace(source, key=key, names=source.names[:limit], labels=labels)

@@ -10,7 +10,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from progan.data.sources.labels import Labels
+from progan.data.labels import Labels
 from progan.data.sources.readers import check_size
 from progan.data.sources.source import Source, content_key, short_name
 from progan.runtime.errors import LabelError, UserError
@@ -37,15 +37,16 @@ def from_lmdb(paths: Sequence[Path], labels: bool) -> Source:
     counts = [_check(path) for path in paths]
     status = [(path / FILE).stat() for path in paths]
     entries = Entries(tuple(paths), tuple(itertools.accumulate(counts)))
-    classes, numbers = _labels(paths, counts) if labels else ((), None)
+    found = _labels(paths, counts) if labels else None
+    classes = found.names if found else ()
     key = content_key(classes, *((s.st_size, s.st_mtime_ns) for s in status), counts)
     name = short_name(paths[0]) if len(paths) == 1 else "lsun"
-    return Source(name, key, Names(entries, sum(counts)), entries, classes, numbers)
+    return Source(name, key, Names(entries, sum(counts)), entries, found)
 
 
 def _labels(paths: Sequence[Path], counts: list[int]) -> Labels:
     classes = tuple(path.name.removesuffix("_lmdb").removesuffix("_train") for path in paths)
-    return classes, np.repeat(np.arange(len(paths), dtype=np.int64), counts)
+    return Labels(classes, np.repeat(np.arange(len(paths), dtype=np.int64), counts))
 
 
 def _open(path: Path) -> Any:

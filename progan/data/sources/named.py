@@ -9,10 +9,11 @@ import numpy as np
 from PIL import Image
 
 from progan.data.decode import BadImage, Square, open_image, read_square
+from progan.data.labels import Labels
 from progan.data.sources import demo
 from progan.data.sources.arrays import in_memory
 from progan.data.sources.files import TABLE_BYTES, ClassesOf, from_path
-from progan.data.sources.labels import Labels, from_attributes
+from progan.data.sources.label_tables import from_attributes
 from progan.data.sources.lsun import from_lmdb, is_lmdb
 from progan.data.sources.source import Source, content_key
 from progan.runtime.errors import LabelError, UserError, brief
@@ -39,9 +40,8 @@ def _draw(i: int) -> np.ndarray:
 def demo_set(root: Path, labels: bool, download: bool) -> Source:
     names = [f"demo image {i}" for i in range(demo.SIZE)]
     key = content_key(demo.SIZE, labels, demo.draw(0, range(16), 32).tobytes())
-    classes = tuple(demo.CLASSES) if labels else ()
-    numbers = demo.labels(0, range(demo.SIZE)) if labels else None
-    return DemoSource("demo", key, names, _draw, classes, numbers)
+    hair = Labels(tuple(demo.CLASSES), demo.labels(0, range(demo.SIZE))) if labels else None
+    return DemoSource("demo", key, names, _draw, hair)
 
 
 # --- folders and zips ---
@@ -193,7 +193,7 @@ def _torchvision(
 def _labelled(source: Source, classes: list[str], numbers: Any) -> Source:
     numbers = np.asarray(numbers, np.int64)
     key = content_key(source.key, classes, numbers.tobytes())
-    return replace(source, key=key, classes=tuple(classes), labels=numbers)
+    return replace(source, key=key, labels=Labels(tuple(classes), numbers))
 
 
 def cifar(name: str, folder: str) -> Find:

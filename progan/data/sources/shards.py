@@ -18,8 +18,8 @@ import fsspec
 import numpy as np
 
 from progan.data.decode import BadImage, Content, Square, read_square
+from progan.data.labels import Labels
 from progan.data.sources import shard_list
-from progan.data.sources.labels import Labels
 from progan.data.sources.readers import check_size
 from progan.data.sources.shard_index import ROW, check_of, index_shards, middle_of
 from progan.data.sources.shard_list import TAR, Shard, first_of, list_shards, told, without_query
@@ -79,7 +79,7 @@ def from_shards(
     key = content_key("shards", hashlib.sha256(rows.view(np.uint8)).digest())
     source = Shards(name, key, ShardNames(content, range(len(rows))), content)
     if labels:
-        source.classes, source.labels = _classes(rows["label"], data)
+        source.labels = _classes(rows["label"], data)
     return source
 
 
@@ -191,7 +191,7 @@ def _classes(numbers: np.ndarray, data: str) -> Labels:
             f"data.labels: {data} knows only one class, {found[0]}; two or more are needed: set "
             "data.labels=false"
         )
-    return tuple(map(str, found)), labels.astype(np.int64)
+    return Labels(tuple(map(str, found)), labels.astype(np.int64))
 
 
 class _Unread(str):

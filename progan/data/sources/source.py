@@ -11,6 +11,7 @@ from typing import Self
 import numpy as np
 
 from progan.data.decode import BadImage, Content, Square, read_square
+from progan.data.labels import Labels
 from progan.runtime.errors import UserError
 
 # Errors that say something of a disk, a network or this machine, not of a file.
@@ -29,16 +30,14 @@ class Source:
 
     name: short, fit for a file name. key: hex, changes with the content. names: one an image.
     content: index to a file's bytes, an array or an image; it opens what it reads from when it is
-    first called in a process. classes: names, () if unlabelled. labels: int64 [N], each an index
-    into classes; or uint8 [N, K] of 0 and 1, where the K classes are attributes; or None.
+    first called in a process.
     """
 
     name: str
     key: str
     names: Sequence[str]
     content: Callable[[int], Content]
-    classes: tuple[str, ...] = ()
-    labels: np.ndarray | None = None
+    labels: Labels | None = None
 
     def __len__(self) -> int:
         return len(self.names)

@@ -1,8 +1,4 @@
-"""Labels of images: from a table beside them, an array, or the folders they lie in.
-
-Each function returns the classes and an array: int64 [N], indices into the classes; or, where an
-image may have any of them, uint8 [N, K] of 0 and 1, the classes being attributes.
-"""
+"""Labels of images: from a table beside them, an array, or the folders they lie in."""
 
 import csv
 import io
@@ -13,11 +9,10 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from progan.data.labels import Labels
 from progan.runtime.errors import LabelError, UserError
 
 TABLES = ("labels.csv", "dataset.json")
-
-Labels = tuple[tuple[str, ...], np.ndarray]
 
 
 def from_table(file: str, data: bytes, names: Sequence[str]) -> Labels:
@@ -105,7 +100,7 @@ def from_array(labels: np.ndarray, where: str) -> Labels:
         labels = labels[:, 0]
     if labels.ndim == 2 and np.isin(labels, (0, 1)).all():
         if not (labels.sum(1) == 1).all():
-            return tuple(map(str, range(labels.shape[1]))), labels.astype(np.uint8)
+            return Labels(tuple(map(str, range(labels.shape[1]))), labels.astype(np.uint8))
         labels = labels.argmax(1)
     if labels.ndim != 1 or labels.dtype.kind not in "iub" or labels.min() < 0:
         raise UserError(
@@ -168,7 +163,7 @@ def classes(texts: Sequence[str], where: object, names: Sequence[str] = ()) -> L
             "set data.labels=false"
         )
     number = {name: k for k, name in enumerate(ordered)}
-    return tuple(ordered), np.array([number[text] for text in texts], np.int64)
+    return Labels(tuple(ordered), np.array([number[text] for text in texts], np.int64))
 
 
 def _attributes(
@@ -187,7 +182,8 @@ def _attributes(
     wrong = odd + (zeros if off == "-1" else [])
     _refuse(file, wrong, f"of {len(names)} images have attributes other than {off} and 1")
     digits = "".join(texts).replace("-1", "0").encode()
-    return columns, np.frombuffer(digits, np.uint8).reshape(len(names), len(columns)) - ord("0")
+    rows = np.frombuffer(digits, np.uint8).reshape(len(names), len(columns))
+    return Labels(columns, rows - ord("0"))
 
 
 def _match(file: str, paths: Sequence[str], names: Sequence[str]) -> list[int]:

@@ -1,0 +1,70 @@
+"""Labels: what each image of a data set shows."""
+
+from dataclasses import dataclass
+from typing import Literal, Self
+
+import numpy as np
+
+
+@dataclass(frozen=True, eq=False)
+class Labels:
+    """One of K classes for each of N images, or any of K attributes.
+
+    Args:
+        names: of the classes or attributes.
+        values: int64 [N], indices into the names, for classes; uint8 [N, K] of 0 and 1 for
+            attributes.
+    """
+
+    names: tuple[str, ...]
+    values: np.ndarray
+
+    @classmethod
+    def each_class(cls, names: tuple[str, ...]) -> Self:
+        """Every class once."""
+        return cls(names, np.arange(len(names)))
+
+    @property
+    def kind(self) -> Literal["classes", "attributes"]:
+        return "classes" if self.values.ndim == 1 else "attributes"
+
+    @property
+    def counts(self) -> np.ndarray:
+        """How many images have each class or attribute: int64 [K]."""
+        if self.kind == "classes":
+            return np.bincount(self.values, minlength=len(self.names))
+        return self.values.sum(0, dtype=np.int64)
+
+    @property
+    def shares(self) -> np.ndarray:
+        """The share of all images that have each class or attribute: float64 [K]."""
+        return self.counts / len(self.values)
+
+    @property
+    def empty_classes(self) -> list[str]:
+        """Names of the classes that no image has. An attribute may be missing everywhere."""
+        if self.kind == "attributes":
+            return []
+        return [name for name, n in zip(self.names, self.counts, strict=True) if n == 0]
+
+    def take(self, images: np.ndarray | slice) -> Self:
+        """The labels of some images."""
+        return type(self)(self.names, self.values[images])
+
+    def matrix(self, images: np.ndarray) -> np.ndarray:
+        """Which of the K labels some images have: bool [n, K]."""
+        values = self.values[images]
+        if self.kind == "classes":
+            return values[:, None] == np.arange(len(self.names))
+        return values.astype(bool)
+
+    def alike(self, image: int) -> np.ndarray:
+        """The images with the labels of this one, itself among them: indices int64 [n]."""
+        rows = self.values.reshape(len(self.values), -1)
+        return np.flatnonzero((rows == rows[image]).all(1))
+
+    def examples(self, most: int) -> Self:
+        """Labels to make examples of: each class once, or the attributes of the first images."""
+        if self.kind == "classes":
+            return self.each_class(self.names)
+        return self.take(slice(most))
