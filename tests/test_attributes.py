@@ -86,7 +86,7 @@ def test_processes_share_rows(pyramid, processes):
 
 def test_generator_draws_whole_rows_with_the_shares_of_the_data(pyramid):
     """Reference: counts of combinations in the data, within five standard errors over 3,000 draws.
-    Attributes drawn each by itself would make combinations that no image has."""
+    If each attribute were drawn by itself, there would be combinations that no image has."""
     c = Feed(Stream(pyramid, seed=0), seed=0, z_dim=2, c_dim=5).generator_batch(0, 3000).c
     drawn = Counter(map(tuple, c.int().tolist()))
     data = Counter(map(tuple, pyramid.labels.values.tolist()))
@@ -117,8 +117,8 @@ def run(request, tmp_path_factory) -> tuple[Path, Pyramid]:
 
 
 def test_training_minimizes_the_attribute_loss(run):
-    """Reference: 2 log 2, what logits of 0 cost over reals and fakes, which five attributes leave
-    by little in twelve updates; a softmax over rows with several ones would cost more."""
+    """Reference: 2 log 2, the cost of logits of 0 over reals and fakes; after twelve updates five
+    attributes are only a little below. A softmax over rows with several ones would cost more."""
     run_dir, _ = run
     first = json.loads((run_dir / "stats.jsonl").read_text().splitlines()[0])
     assert abs(first["Loss/labels/D"] - 2 * np.log(2)) < 0.5
@@ -126,8 +126,8 @@ def test_training_minimizes_the_attribute_loss(run):
 
 
 def test_fakes_have_the_attributes_of_the_reals_in_their_places(run):
-    """Reference: the images and rows of the data in order, laid out eight a row; with fewer than
-    64 images their rows come again."""
+    """Reference: the images and rows of the data in order, eight per row of the grid; with fewer
+    than 64 images they repeat."""
     run_dir, pyramid = run
     shown = np.asarray(pyramid.level(8)[:64])
     assert (read(run_dir / "images" / "reals-0008.png") == grid(shown, 8)).all()
@@ -138,8 +138,8 @@ def test_fakes_have_the_attributes_of_the_reals_in_their_places(run):
 
 
 def test_samples_are_the_grid_that_training_showed(run, tmp_path):
-    """Reference: the PNG of training's last tick, byte for byte; and single images against its
-    cells, in other company: a seed always has the same row."""
+    """Reference: the PNG of training's last tick, byte for byte; and single images, sampled in
+    other batches, against its cells: a seed always has the same attributes."""
     run_dir, _ = run
     shown = sorted((run_dir / "images").glob("fakes-*"))[-1]
     sample(run_dir, "--grid", "--out", tmp_path)
@@ -231,8 +231,8 @@ def test_hostile_rows_are_refused(tmp_path, examples, classes, complaint):
     ],
 )
 def test_attributes_by_name_and_number(tmp_path, class_name, row, ending):
-    """Reference: `generate` with the row written out: those named are on, all others off; without
-    a name the example that the seed falls on."""
+    """Reference: `generate` with the row written out: the named ones are on, all others off;
+    without a name the row of the data that the seed draws."""
     path = make_snapshot(tmp_path)
     chosen = [] if class_name is None else ["--class", class_name]
     sample(path, "--seeds", "7,12", *chosen, "--out", tmp_path / "out")

@@ -188,8 +188,8 @@ def test_autocast_changes_nothing():
 
 
 def test_one_graph_and_no_chance_of_its_own():
-    """Reference: torch.compile, which refuses to make one graph where Python must see a number;
-    and the global generator's state, which stays."""
+    """Reference: torch.compile, which refuses to make one graph where Python must see a number; and
+    the global generator's state, which does not change."""
     x, draws = make_images(4, 3, 8), make_draws(4)
     before = torch.get_rng_state()
     compiled = torch.compile(augment, fullgraph=True, backend="eager")
@@ -239,8 +239,8 @@ def test_color_ranges():
 
 @pytest.mark.parametrize("r, most", [(4, 1), (8, 1), (16, 2), (32, 4)])
 def test_translations(r, most):
-    """Reference: whole pixels up to ± r/8, each as likely, down and right independently; read off
-    the place of one bright pixel."""
+    """Reference: whole pixels up to ± r/8, equally likely, down and right independently; read off
+    the position of one bright pixel."""
     x = torch.zeros(1, 1, r, r, dtype=torch.float64)
     x[0, 0, r // 2, r // 2] = 1
     place = many(x, ["translation"]).flatten(1).argmax(1)
@@ -252,8 +252,8 @@ def test_translations(r, most):
 
 @pytest.mark.parametrize("r", [4, 16])
 def test_cutouts(r):
-    """Reference: a square of r/2 whose middle is anywhere from border to border, each place as
-    likely; read off the zeros of an image of ones."""
+    """Reference: a square of r/2 whose middle is anywhere from border to border, equally likely;
+    read off the zeros of an image of ones."""
     hole = many(torch.ones(1, 3, r, r, dtype=torch.float64), ["cutout"]) == 0
     assert (hole == hole[:, :1]).all(), "all channels alike"
     rows, columns = hole[:, 0].any(2), hole[:, 0].any(1)
@@ -282,7 +282,7 @@ def feed(stream):
 
 
 def test_feed_without_augmentation_is_as_ever(feed):
-    """Reference: the same batches, bit for bit, but for the draws; without it there are none."""
+    """Reference: the same batches, bit for bit, except for the draws, which are missing."""
     for update in (lambda f: f.critic_batch(40, 8, 8), lambda f: f.generator_batch(40, 8)):
         off, on = update(feed(False)), update(feed())
         assert off.real_draws is None and off.fake_draws is None
@@ -292,8 +292,8 @@ def test_feed_without_augmentation_is_as_ever(feed):
 
 
 def test_draws_never_meet(feed):
-    """Reference: counting. Reals, fakes and the generator's fakes of neighbouring updates, of
-    several batch sizes, have draws of their own; all are uniform in [0, 1)."""
+    """Reference: counting. Reals, fakes and the generator's fakes of neighbouring updates, at
+    several batch sizes, have different draws; all are uniform in [0, 1)."""
     sets = []
     for nimg in range(20, 40):
         critic, generator = feed().critic_batch(nimg, 4, 8), feed().generator_batch(nimg, 4)

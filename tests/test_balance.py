@@ -87,8 +87,8 @@ def by_name(rows):
 
 
 def test_it_learns_what_can_be_seen(classifier, faces):
-    """Reference: what was painted: two attributes are there to see, the third is nowhere. Shares
-    are of all the data, and a fifth of it was held out."""
+    """Reference: what was painted: two attributes are visible, the third is not. Shares are of all
+    the data; a fifth of it was held out."""
     trial = classifier.trial
     rates = (trial.found / trial.having + trial.spared / trial.lacking) / 2
     assert (rates[:2] > 0.95).all()
@@ -128,7 +128,7 @@ def test_mirrored_images_are_learned_only_if_asked_for():
 
 @pytest.mark.parametrize("resolution", [4, 8, 16, 32, 64])
 def test_networks_of_all_resolutions(resolution):
-    """Reference: the shape that a dense layer asks for, and logits of order one at the start."""
+    """Reference: the shape that a dense layer expects, and logits of order one at the start."""
     network = make_network(1, resolution, 5, seed=0)
     images = torch.from_numpy(np.random.default_rng(0).normal(size=(8, 1, resolution, resolution)))
     logits = network(images.float())
@@ -137,7 +137,7 @@ def test_networks_of_all_resolutions(resolution):
 
 
 def test_finer_images_are_box_averaged(classifier, faces):
-    """Reference: what is seen in the images themselves, enlarged pixel by pixel."""
+    """Reference: the result for the images themselves, enlarged pixel by pixel."""
     images = torch.from_numpy(faces.images[:50])
     large = images.repeat_interleave(4, 2).repeat_interleave(4, 3)
     np.testing.assert_array_equal(classifier.see(large), classifier.see(images))
@@ -220,7 +220,7 @@ def test_corrected_by_hand():
 
 @pytest.mark.parametrize("errs", [(5, 10, 5, 10), (1, 10, 1, 10), (0, 0, 0, 0)])
 def test_who_guesses_tells_nothing(errs):
-    """Reference: the widest interval, whatever is seen."""
+    """Reference: the widest interval, whatever was counted."""
     assert corrected(30, 100, *errs) == 0
     assert interval(30, 100, *errs) == (0, 1)
 
@@ -293,8 +293,8 @@ def test_a_class_that_has_not_changed_is_not_marked():
 
 
 def test_held_out_images_are_not_learned():
-    """Reference: labels that are noise. Whoever has seen the images knows them by heart; on others
-    nobody is right in more than half of the cases."""
+    """Reference: labels that are noise. A classifier that has seen the images knows their labels by
+    heart; on others none is right in more than half of the cases."""
     labels = np.random.default_rng(3).integers(0, 2, 300)
     data = Painted(np.zeros((300, 3), np.uint8), ("a", "b"), 1)
     data.labels = Labels(("a", "b"), labels)

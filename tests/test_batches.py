@@ -108,8 +108,8 @@ def drawn(stream: int, position: int) -> np.random.Generator:
 
 
 def test_what_is_drawn_ahead_is_what_the_seed_means(pyramid, stream):
-    """Reference: NumPy's draws in their order, bit for bit, made here at once. Changed batch sizes,
-    resolutions and jumps included."""
+    """Reference: NumPy's draws in their order, bit for bit, made here without reading ahead; with
+    changes of batch size and resolution and with jumps."""
     feed = Feed(stream(pyramid), seed=3, z_dim=5, c_dim=2, augmented=True)
     for nimg, n, r in STEPS:
         critic, generator = feed.critic_batch(nimg, n, r), feed.generator_batch(nimg, n)

@@ -250,7 +250,7 @@ def test_kinds_of_training(settings, here, quick):
 
 @pytest.mark.parametrize("wanted", [True, False])
 def test_algorithms_are_those_of_training(wanted, here, quick, monkeypatch):
-    """Reference: `run.deterministic`; cuDNN looks for the fastest algorithms only without it."""
+    """Reference: `run.deterministic`; cuDNN searches for its fastest algorithms only without it."""
     real, inside = bench.measure_phase, []
 
     def measure_phase(*arguments):
@@ -397,8 +397,8 @@ LAZY = WHOLE - 0.5 + 0.2  # an update without the penalty
 
 @pytest.mark.parametrize("scale, repeats", [(1.5, 3), (0.5, 10), (0.05, 50)])
 def test_a_whole_step_is_the_median_after_warm_up(scale, repeats, monkeypatch):
-    """Reference: closed form, by a clock of our own. Slow in the warm-up and the first half of the
-    repeats, and in less than half of those that count; the slower a step, the fewer."""
+    """Reference: closed form, with a simulated clock. Slow in the warm-up, in the first half of the
+    repeats, and in less than half of those that count; the slower a step, the fewer repeats."""
     outliers = (repeats - 1) // 2
     slow = [scale * 1000, scale * 100, scale] + [scale * 9] * repeats + [scale * 7] * outliers
     slow += [scale] * (repeats - outliers)
@@ -429,9 +429,9 @@ def test_a_lazy_penalty_takes_part_of_the_time(monkeypatch):
 
 @pytest.mark.parametrize("interval, penalty", [(1, 0.3), (3, 0.1)])
 def test_shares_of_the_parts(interval, penalty, monkeypatch):
-    """Reference: closed form. The penalty's part is what the critic takes more with it, as often
-    as it is due; data's is both batches of the feed; the optimizer's, both of Adam's and the
-    average's. The first round does not count, and of the others the median does."""
+    """Reference: closed form. The penalty's part is the critic's extra time with it, as often as it
+    is due; data's part is both batches of the feed; the optimizer's is both Adams and the average.
+    The first round does not count; of the others the median does."""
     parts = {"data": 0.1, "critic": 0.2, "penalty": penalty, "generator": 0.2, "optimizer": 0.1}
     slow_rounds = [[1000.0, 1.0, 1.0, 50.0], [1000.0, 50.0, 1.0, 0.1], [0.001]]
     for slow, part in product(slow_rounds, SECONDS):
@@ -609,8 +609,8 @@ def test_largest_batch_by_reckoning(batch_size, processes, group, monkeypatch):
 
 
 def test_memory_is_begun_anew_before_it_is_reckoned(monkeypatch):
-    """Reference: what other phases took before does not count: the peak is reset, then the trial
-    runs, then it is read."""
+    """Reference: what other phases used before does not count: the peak is reset, then the trial
+    runs, then the peak is read."""
     step, order = Device("cpu", 64), []
     monkeypatch.setattr(memory, "reset_peak", lambda device: order.append("reset"))
     monkeypatch.setattr(memory, "in_use", lambda: order.append("before") or 0)
@@ -651,8 +651,8 @@ def test_memory_is_shared_by_the_processes_of_a_machine(monkeypatch):
 
 @pytest.mark.skipif(not memory.can_measure_peak(), reason="only Linux reports peaks")
 def test_need_is_found_again_after_more_was_needed():
-    """Reference: the need of the same pass before a step of a larger batch, whose memory the
-    allocator keeps. Without giving it back, no need would be seen at all."""
+    """Reference: the memory that the same pass needs before a step of a larger batch, whose memory
+    the allocator keeps. Unless that is released, no need would be seen at all."""
     wide = {"network__channel_base": 512, "network__channel_max": 16}
     large = {"network__resolution": 32, "schedule__start_resolution": 32}
     config = load_config(None, overrides(**large, **wide))
@@ -868,7 +868,7 @@ def test_peaks(name, bf16, tf32, fp32, monkeypatch):
 
 
 def test_peak_of_a_known_device_is_used(here, quick, monkeypatch):
-    """Reference: an A100's data sheet, at the config's precision; --peak-tflops is stronger. No
+    """Reference: an A100's data sheet, at the config's precision; --peak-tflops overrides it. No
     convolution is measured."""
     monkeypatch.delattr(speeds, "measured")
     monkeypatch.setattr(machine, "device_name", lambda device: "NVIDIA A100-SXM4-40GB")
@@ -920,7 +920,7 @@ def test_description_of_this_machine(monkeypatch):
 
 
 def test_versions():
-    """Reference: what the modules say of themselves."""
+    """Reference: what the modules themselves report."""
     found = machine.versions()
     assert found["progan"] == __version__ and found["numpy"] == np.__version__
     assert found["python"] == ".".join(map(str, sys.version_info[:3]))

@@ -258,6 +258,6 @@ def test_every_preset_can_be_previewed(here, name):
 
 
 def test_what_a_message_names_cannot_speak_to_the_terminal(here):
-    """Reference: the escape sequence of a file's name, written out."""
+    """Reference: the escape sequence in a file's name, written out."""
     output = refused("compare", "\x1b[31mred")
     assert "\x1b" not in output and "\\x1b[31mred does not exist" in output

@@ -206,7 +206,7 @@ def test_needs_no_torch():
 
 def test_ahead_by_the_metrics_own_direction(here, quick):
     """Reference: the protocols: a high Inception score is good, a low FID; precision and recall
-    alone say nothing of who is ahead; ahead of the next, not of the last."""
+    alone do not say who is ahead; ahead of the next run, not of the last."""
     both = {"pr50k_precision": 0.5, "pr50k_recall": 0.1}
     for name, score in (("a", 3.0), ("b", 7.0), ("c", 5.0)):
         make_run(name, {1000: {"is50k": score, "fid50k": 10 * score, **both}})
@@ -352,12 +352,12 @@ def test_extreme_values_are_drawn(here):
     ],
 )
 def test_names(name, expected):
-    """Reference: the protocols' own names; what is no name of one is none here."""
+    """Reference: the protocols' own names; other names are rejected."""
     assert canonical(name) == expected
 
 
 def test_what_is_whole_and_what_is_better():
-    """Reference: written out, for each kind of result that a metric has."""
+    """Reference: written out, for each kind of result of a metric."""
     whole = ["swd16k", "msssim10k", "fid50k", "kid9999", "is50k", "pr50k_precision", "pr5_recall"]
     details = ["swd16k_at_32", "swd16k_floor", "msssim10k_reals", "kid50k_deviation", "pr50k"]
     assert [is_whole(name.replace("pr5_", "pr50k_")) for name in whole] == [True] * 7
@@ -385,8 +385,8 @@ def test_asked_metrics(here):
 
 
 def test_run_names(here):
-    """Reference: the shortest endings of the paths that differ; a run twice is one run; a link is
-    what it leads to; the current folder has its own name."""
+    """Reference: the shortest endings of the paths that differ; a run given twice is one run; a
+    link counts as its target; the current folder has its own name."""
     for path in ("x/a/run", "y/a/run", "z/other"):
         make_run(path, {0: {"fid50k": 1.0}})
     Path("link").symlink_to("z/other")
@@ -558,7 +558,7 @@ def test_a_folder_in_place_of_a_file(here):
 
 
 def test_unlike_runs_are_noted(here, quick):
-    """Reference: the settings without which one metric means two things."""
+    """Reference: the settings that must agree for a metric to mean the same."""
     make_run("a", {1000: {"swd2000": 20.0}})
     make_run("b", {1000: {"swd2000": 21.0}})
     assert not [text for text in shown("a", "b") if text.startswith("note")]

@@ -32,7 +32,7 @@ def test_it_pays_where_it_saves_more_than_it_takes(device, compiler):
 
 
 def test_no_compiler_no_compiling(monkeypatch):
-    """Reference: a CPU without a C++ compiler has no use for one; Triton brings what GPUs need."""
+    """Reference: a CPU without a C++ compiler cannot compile; Triton brings what GPUs need."""
     monkeypatch.setattr(compiling.shutil, "which", lambda name: None)
     assert not pays(1e9, CPU) and pays(1e9, CUDA)
 
@@ -41,7 +41,7 @@ def test_no_compiler_no_compiling(monkeypatch):
     ("given", "meant"), [(None, "auto"), ("auto", "auto"), (True, True), (False, False)]
 )
 def test_values(given, meant):
-    """Reference: the setting's description; null is what earlier runs have for auto."""
+    """Reference: the setting's description; earlier runs have null for auto."""
     assert Config(run={"compile": given}).run.compile is meant or meant == "auto"
     assert Config(run={"compile": given}).run.compile == meant
 

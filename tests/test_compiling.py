@@ -152,8 +152,8 @@ def test_traced_equals_eager(case):
 
 
 def test_a_missing_term_is_seen():
-    """Reference: a traced update of all terms, and eager ones that lack one or have it otherwise:
-    by the test above each of them is another update."""
+    """Reference: a traced update of all terms, and eager ones with one term missing or changed: the
+    test above must see that they differ."""
     whole = LossSettings("logistic", "r1", augment=("color",))
     found = traced(4, False, whole, {"c_dim": 3})
     assert_equal(found, eager(4, False, whole, {"c_dim": 3}))
@@ -294,11 +294,11 @@ LAZY = {
     [pytest.param({}, 2, id="paper"), pytest.param(LAZY, 3, id="lazy", marks=pytest.mark.slow)],
 )
 def test_one_compilation_a_phase(photos, tmp_path, monkeypatch, settings, graphs):
-    """Reference: counting, in a real run of two phases, stable and fading: two graphs a phase, or
-    three where updates go with and without the penalty, all of them before its first update. So
-    neither alpha nor anything else of a real batch differs, for Dynamo, from the trial's noise:
-    labels, draws of the augmentation, a part of a batch. Each update's gradients are those of the
-    same weights without, to rounding."""
+    """Reference: counting, in a real run of two phases, stable and fading: two graphs per phase, or
+    three if updates go with and without the penalty, all of them before its first update. So for
+    Dynamo neither alpha nor anything else in a real batch differs from the trial's noise: labels,
+    draws of the augmentation, a part of a batch. Each update's gradients are those of the same
+    weights without compilation, to rounding."""
     counting, seen, began = Counting(), [], Step.begin
     compared = beside_eager(monkeypatch)
 
@@ -390,8 +390,8 @@ def out_of_memory(graph, inputs):
 
 
 def test_out_of_memory_is_not_a_compilers_failure(photos, tmp_path, monkeypatch, caplog):
-    """Reference: what a run without compilation does when memory is short: smaller passes, and a
-    message when there is none; going on without would end in the same, later."""
+    """Reference: a run without compilation when memory is short: smaller passes, and a message if
+    even these do not fit; continuing without the compiler would end the same way, later."""
     monkeypatch.setattr(compiling, "BACKEND", out_of_memory)
     arguments = ["--data", str(photos), "--run-dir", str(tmp_path)]
     result = CliRunner().invoke(main, ["train", *arguments, *options(run__compile="true")])

@@ -78,8 +78,8 @@ def data_of_form(form: str, squares: Path, tmp_path: Path, monkeypatch) -> str:
 
 @pytest.mark.parametrize("form", ["raw", "png", "shards"])
 def test_the_same_images_train_the_same_weights(squares, whole, tmp_path, monkeypatch, form):
-    """Reference: the run on the folder, bit for bit: weights, optimizers, statistics. Only what
-    identifies shards differs, since nothing of theirs has been made small yet."""
+    """Reference: the run on the folder, bit for bit: weights, optimizers, statistics. Only the
+    identity of shards differs."""
     data = data_of_form(form, squares, tmp_path, monkeypatch)
     train(data, tmp_path / "run", data__labels="true")
     ignore = ("/progress", "/data") if form == "shards" else ("/progress",)

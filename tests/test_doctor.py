@@ -237,7 +237,7 @@ def test_a_device_that_cannot_be_had(here, small, monkeypatch):
 
 
 def test_worst_of_the_processes(monkeypatch):
-    """Reference: by hand: wrong before slow before good; each process's is asked for."""
+    """Reference: by hand: wrong before slow before good; every process's finding counts."""
     found = [Finding("x", state, "") for state in (NOT_HERE, GOOD, SLOW, WRONG, GOOD)]
     assert [worst(found[:n]).state for n in range(1, 6)] == [NOT_HERE, GOOD, SLOW, WRONG, WRONG]
     monkeypatch.setattr(checks, "gather_object", lambda mine: [*mine, found[3]])
@@ -366,8 +366,8 @@ def test_drivers(tmp_path, monkeypatch):
 
 
 def test_slow_devices(monkeypatch):
-    """Reference: half of a data sheet's figure, or a tenth of what is reached in training. What
-    `auto` does not take is not slow, and not even tried without instructions for it."""
+    """Reference: half of a data sheet's figure, or a tenth of what training reaches. A precision
+    that `auto` does not choose is not slow, and without instructions for it not even tried."""
     rates = {"fp32": [5e3, 10e3], "bf16": [100.0]}
     monkeypatch.setattr(speed, "measured", lambda device, again=False: rates)
     for peak, state in [(None, GOOD), (19.0, GOOD), (21.0, SLOW)]:

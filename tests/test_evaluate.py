@@ -339,8 +339,8 @@ def damage(path: Path, kind: str) -> None:
 
 
 def test_the_reals_are_looked_at_once(trained, tmp_path, empty_cache, monkeypatch):
-    """Reference: equal figures, bit for bit, while what was kept is as old as before and MS-SSIM
-    sees no reals again; what is damaged, in whatever way, is made again."""
+    """Reference: equal figures, bit for bit, while the cached files keep their times and MS-SSIM
+    sees no reals again; damaged files, whatever the damage, are made again."""
     monkeypatch.setattr(inception, "Inception", FakeInception)
     (first,) = evaluated(tmp_path, trained, *ALL)
     files = {p: p.stat().st_mtime_ns for p in (empty_cache / "metrics").rglob("*.npz")}
@@ -386,7 +386,8 @@ def test_a_file_outside_a_run(trained, photos, tmp_path):
 
 
 def test_a_stranger_s_file_chooses_no_places(photos, tmp_path):
-    """Reference: the folders that its config names for the cache and the data; neither is made."""
+    """Reference: the folders that its config names for the cache and the data; neither is
+    created."""
     places = [f"data.cache={tmp_path}/theirs", f"data.root={tmp_path}/too", "data.workers=999"]
     file = make_snapshot(tmp_path / "a.safetensors", *places)
     evaluated(tmp_path, file, *SMALL, "--data", photos)
@@ -402,8 +403,8 @@ def test_a_file_named_from_within_its_run(trained, monkeypatch):
 
 
 def test_several_snapshots_on_the_way(trained, tmp_path):
-    """Reference: fading and lower resolutions, written out as enlarged; each its own figures; a
-    generator that has trained no step is worse than the floor says of reals."""
+    """Reference: fading and lower resolutions, written out as enlarged; each snapshot has its own
+    figures; an untrained generator is worse than the reals' floor."""
     files = sorted((trained / "snapshots").iterdir())
     results = evaluated(tmp_path, *files, *SMALL)
     assert [Path(r["snapshot"]) for r in results] == files

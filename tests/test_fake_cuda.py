@@ -308,7 +308,7 @@ def samples_and_metrics() -> None:
 @pytest.mark.parametrize("compute", [updates, samples_and_metrics])
 def test_what_autocast_treats_otherwise_on_cuda(compute):
     """Reference: torch's own tables of the two autocasts, for every operator that the profiler
-    sees; what is new must be looked at and listed."""
+    sees; a new one must be examined and listed."""
     has = torch._C._dispatch_has_kernel_for_dispatch_key
     names = [n for n in torch._C._dispatch_get_all_op_names() if n.startswith("aten::")]
     only_cuda = {n for n in names if has(n, "AutocastCUDA") and not has(n, "AutocastCPU")}

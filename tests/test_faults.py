@@ -810,7 +810,7 @@ def test_starts_are_recorded_and_compared(kept, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("torn", ['{"torch": "1', "\0\0\0", "[1]", "\udcff"])
 def test_a_torn_record_of_starts_is_passed_over(kept, tmp_path, torn):
-    """Reference: the line before it. A power cut leaves what it likes at the end of a file."""
+    """Reference: the line before it. A power cut may leave anything at the end of a file."""
     run_dir = copied(kept, tmp_path)
     with open(run_dir / "starts.jsonl", "ab") as file:
         file.write(b"\n" + torn.encode(errors="surrogateescape"))

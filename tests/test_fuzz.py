@@ -161,7 +161,7 @@ def test_settings(overrides):
 
 
 def test_every_setting_is_named_where_it_is_refused():
-    """Reference: the model's own list of keys, each given what none takes."""
+    """Reference: the model's own list of keys, each given a value that no setting accepts."""
     for key in SETTINGS:
         with pytest.raises(UserError, match=rf"^in -o:\s+{key}.* does not fit"):
             load_config(None, [f"{key}=[[]]"])
@@ -338,7 +338,7 @@ def shown(word: str) -> list[str]:
 @example(words=["compare", "\x1f\n"])
 def test_command_lines(here, words):
     """Reference: exit code 0, or 2 and a message that names a word of the command, or its key, or
-    what it lacks; no exception, and ten seconds at most."""
+    what is missing; no exception, and ten seconds at most."""
     with bounded(10):
         result = CliRunner().invoke(main, words)
     assert result.exception is None or isinstance(result.exception, SystemExit), result.output

@@ -63,7 +63,7 @@ def test_when_and_where(gauged):
 
 
 def test_the_best_snapshot_is_kept(gauged):
-    """Reference: the smallest value recorded; MS-SSIM alone makes nothing better."""
+    """Reference: the smallest value recorded; MS-SSIM alone has no best snapshot."""
     values = {
         line["Metrics/swd12"]: line["nimg"] for line in lines(gauged) if "Metrics/swd12" in line
     }
@@ -71,7 +71,7 @@ def test_the_best_snapshot_is_kept(gauged):
 
 
 def test_evaluate_finds_the_same(gauged, photos):
-    """Reference: what was measured while training, by the command on the snapshot of then."""
+    """Reference: values measured during training, by the command on the snapshot of that time."""
     expected = lines(gauged)[-1]
     copy = gauged.parent / "copy.safetensors"
     shutil.copy(sorted(gauged.glob("snapshots/snapshot-*"))[-1], copy)
@@ -95,8 +95,8 @@ def test_weights_do_not_depend_on_it(gauged, photos, tmp_path):
 
 
 def test_goes_on_exactly(gauged, photos, tmp_path):
-    """Reference: the undisturbed run's metrics and best snapshot. What was recorded beyond the
-    checkpoint that is gone on from is removed, and found again."""
+    """Reference: the undisturbed run's metrics and best snapshot. Whatever was recorded after the
+    checkpoint is removed, and measured again."""
     run_dir = tmp_path / "run"
     shutil.copytree(gauged, run_dir)
     checkpoints = sorted(run_dir.glob("checkpoints/*.pt"))
@@ -174,8 +174,8 @@ def test_a_kill_before_the_first_checkpoint(gauged, photos, tmp_path):
 
 
 def test_a_stop_while_measuring(gauged, photos, tmp_path, monkeypatch):
-    """Reference: the undisturbed run. A stop asked for between two batches of images ends the
-    measuring, with a checkpoint; who goes on measures first, and trains then."""
+    """Reference: the undisturbed run. A stop requested between two batches of images ends the
+    measuring, with a checkpoint; the resumed run measures first, then trains."""
     run_dir = tmp_path / "run"
     batch, made = Fakes.batch, []
 
@@ -246,8 +246,8 @@ def test_a_checkpoint_comes_before_measuring(photos, tmp_path, monkeypatch):
 
 
 def test_what_evaluate_finds_is_not_training_s(gauged, photos, tmp_path):
-    """Reference: the undisturbed run. Who goes on at a tick measures there, though a command has
-    done so meanwhile; the best snapshot and the curve have that tick."""
+    """Reference: the undisturbed run. A run that resumes at a tick measures there, even if a
+    command has done so meanwhile; the best snapshot and the curve have that tick."""
     run_dir = tmp_path / "run"
     train(photos, run_dir, schedule__total_kimg=0.032, run__metrics="{}")
     arguments = ["evaluate", str(run_dir), "--metrics", "swd12"]
@@ -261,7 +261,7 @@ def test_what_evaluate_finds_is_not_training_s(gauged, photos, tmp_path):
 
 
 def test_improved_passes_over_what_is_no_number(tmp_path):
-    """Reference: the one good line among odd ones."""
+    """Reference: the one good line among invalid ones."""
     odd = ["x", None, True, [1], float("nan"), 10**400]
     entries = [{"nimg": 32, "Metrics/swd12": value} for value in odd]
     entries += [{"nimg": nimg, "Metrics/swd12": 1.0} for nimg in (10**400, -1, True, "x")]

@@ -35,8 +35,8 @@ def waiting(mode):
 
 @pytest.mark.parametrize("extras", EXTRAS)
 def test_a_step_waits_for_no_gpu(tmp_path, extras):
-    """Reference: torch's own word on what waits, raised as an error; class labels, images kept on
-    the GPU and not. The first step of a phase may wait: libraries find memory and kernels."""
+    """Reference: torch's own detection of waits, raised as an error; class labels, images kept on
+    the GPU and not. A phase's first step may wait: libraries allocate memory and choose kernels."""
     for keep in ("true", "false"):
         settings = EXTRAS[extras] | {"data__device_cache": keep}
         trainer = make_trainer(Drawn(False), tmp_path, Accelerator(), **settings)
@@ -99,8 +99,8 @@ def train(photos, run_dir, **settings) -> str:
 
 
 def test_a_run_trains_and_goes_on(photos, tmp_path):
-    """Reference: the schedule's end, numbers that are finite, a line a tick, and a run of which no
-    weight is what it was where it went on. Stopped in mid-fade, after five updates of twelve."""
+    """Reference: the schedule's end, finite numbers, a line per tick, and weights that all changed
+    after resuming. Stopped in mid-fade, after five updates of twelve."""
     name = torch.cuda.get_device_name()
     assert name in train(photos, tmp_path, schedule__total_kimg=0.04)
     before = load_checkpoint(tmp_path)

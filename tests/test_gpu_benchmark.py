@@ -82,7 +82,8 @@ def test_values(setup, report, monkeypatch):
 
 
 def test_profile(setup, report):
-    """Reference: a CPU has no kernels; its operators, convolutions among them, take the time."""
+    """Reference: a CPU has no kernels; its operators, convolutions among them, are listed
+    instead."""
     gpu.run("profile", setup, report, HOURS)
     figures = found(report, "profile")["8x8 stable"]
     assert figures["busy_share"] == 0 and figures["launches_a_step"] == 0
@@ -103,8 +104,8 @@ def event(name: str, start: float, end: float, kind=DeviceType.CUDA, annotation=
 
 
 def test_events_of_a_gpu():
-    """Reference: by hand. Kernels that overlap count once, copies are no launches, and what only
-    names a stretch of time is no work."""
+    """Reference: by hand. Kernels that overlap count once, copies are no launches, and annotations
+    of a time range are no work."""
     events = [
         event("Optimizer.step", 0, 100, annotation=True),
         event("aten::mm", 0, 90, DeviceType.CPU),
@@ -173,7 +174,7 @@ def test_losses_that_are_not_finite(tmp_path):
 
 
 def test_a_run_that_fails_is_told(tmp_path):
-    """Reference: the exit code of a user's mistake, and what is said of it."""
+    """Reference: the exit code of a user's mistake, and its message."""
     figures = gpu_parts.progan_train(["--config", tmp_path / "nowhere"], tmp_path / "run")
     assert figures["exit_code"] == 2
     assert "nowhere" in "\n".join(figures["output"])
@@ -229,8 +230,8 @@ def test_what_fails_ends_nothing_else(setup, report, monkeypatch, capsys):
 
 
 def test_what_is_left_out_is_told(setup, report, monkeypatch, capsys):
-    """Reference: by hand: of a minute for measurements of 40 s each, the second one is begun and
-    finished, the others are not begun."""
+    """Reference: by hand: with a minute for measurements of 40 s each, the second one starts and
+    finishes, the others do not start."""
     now = [0.0]
     part = fake(report, *"abcd", fails="none", tick=lambda: now.append(now[-1] + 40))
     monkeypatch.setitem(gpu.PARTS, "fake", part)

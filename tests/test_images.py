@@ -310,7 +310,7 @@ def test_damaged_files_are_bad_or_images(content, square, data):
 @example(b"\xff\xd8\xff", Square(4))
 @example(b"P5 99999 99999 255\n", Square(4))
 def test_junk_is_bad(content, square):
-    """Reference: no short string of bytes is an image but by chance."""
+    """Reference: short byte strings are images only by chance."""
     read_or_bad(content, square)
 
 

@@ -170,10 +170,8 @@ def test_downsample_is_box_average(height, width):
 @pytest.mark.parametrize("height, width", [(1, 1), (3, 5), *SIZES])
 @pytest.mark.parametrize("channels_in, channels_out", [(3, 5), (4, 2)])
 def test_fused_up_is_upsampling_then_convolution(height, width, channels_in, channels_out):
-    """Reference: nearest upsampling, then a 3x3 convolution, by loops, borders included.
-
-    Fails for a kernel not turned round, swapped channels, wrong padding, or a scale by the 4x4
-    fan-in."""
+    """Reference: nearest upsampling, then a 3x3 convolution, by loops, borders included. Fails for
+    a kernel that is not flipped, swapped channels, wrong padding, or a scale by the 4x4 fan-in."""
     layer = conv_layer(channels_in, channels_out, 3, resample="up")
     x = noise(2, channels_in, height, width)
     weight = layer.weight.detach().numpy() * np.sqrt(2 / (channels_in * 9))

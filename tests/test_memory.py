@@ -154,7 +154,7 @@ def test_trial_updates_halve(monkeypatch, kind):
 
 
 def test_other_errors_of_trial_updates_are_not_hidden(monkeypatch):
-    """Reference: the error itself."""
+    """Reference: the same error comes out."""
     schedule = schedule_to(4)
     G, D = (network(4, channel_base=32, channel_max=4) for network in (Generator, Critic))
     limited_updates(monkeypatch, 8, RuntimeError("a fault of ours"))

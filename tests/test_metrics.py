@@ -183,8 +183,8 @@ def test_corners_reach_every_place():
 
 @pytest.mark.parametrize("size", [16, 64])
 def test_results_are_of_images_not_of_batches(size):
-    """Reference: one batch. Batches of any size, also of single images, and more images than are
-    asked for, in arrays or tensors."""
+    """Reference: one batch. Batches of any size, also of single images, and more images than
+    needed, in arrays or tensors."""
     reals, fakes = pictures(14, size), pictures(14, size, seed=1)
     for metric, count, tolerance in ((SWD, 12, 1e-6), (MSSSIM, 6, 1e-5)):
         whole = measure(metric("m", count), [reals[:12]], [fakes[:12]])
@@ -221,9 +221,9 @@ def test_swd_of_equal_sets():
 
 
 def test_swd_knows_what_is_worse():
-    """Reference: the order that is meant: the same images in another order (which have other
-    patches), other images of the same kind, blurred ones, noise; blur shows at the finest level
-    first. With more images, other ones are nearer."""
+    """Reference: the intended order: the same images in another order (which have other patches),
+    other images of the same kind, blurred ones, noise; blur shows at the finest level first. With
+    more images, other ones are nearer."""
     reals, others = pictures(64, 32), pictures(64, 32, seed=1)
     blurred = scipy.ndimage.gaussian_filter(others, (0, 0, 0.7, 0.7))
     noise = np.random.default_rng(0).integers(0, 256, others.shape, np.uint8)
@@ -467,7 +467,7 @@ def test_unknown_weights_are_not_loaded(fidelity, tmp_path, kind):
 
 
 def test_without_the_library(monkeypatch):
-    """Reference: what a user types next."""
+    """Reference: the command that the user must type."""
     for name in ["torch_fidelity", *sys.modules]:
         if name.partition(".")[0] == "torch_fidelity":
             monkeypatch.setitem(sys.modules, name, None)
@@ -476,7 +476,7 @@ def test_without_the_library(monkeypatch):
 
 
 def test_a_failed_download(fidelity, tmp_path, monkeypatch):
-    """Reference: the way out that the message names. Nothing is fetched."""
+    """Reference: the remedy in the message. Nothing is fetched."""
 
     def fail(url, path, **_):
         raise URLError("no route to host")

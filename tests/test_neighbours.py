@@ -128,7 +128,7 @@ def test_nearest_by_pixels(tmp_path, monkeypatch, mirror, channels, resolution):
 
 
 def test_images_that_are_not_prepared_are_searched_as_well(tmp_path):
-    """Reference: the same images as a pyramid."""
+    """Reference: a pyramid of the same images."""
     data = pyramid_of(tmp_path, drawn(COUNT))
     live = OnDemandDataset(find(str(tmp_path / "images")), Square(16), workers=0)
     a, b = (by_pixels(drawn(3, seed=1), TrainingImages(some, True), 16) for some in (data, live))

@@ -79,7 +79,7 @@ def test_auto_without_instructions(monkeypatch, able):
 
 @pytest.mark.parametrize("gains", [True, False])
 def test_the_first_process_decides(monkeypatch, gains):
-    """Reference: what the first process finds; the second adds nothing, and does not measure while
+    """Reference: the first process's result; the second adds nothing, and does not measure while
     the first one does."""
     monkeypatch.setattr(speeds, "gains_by_bf16", lambda device: gains)
     expected = "bf16" if gains else "fp32"
@@ -119,7 +119,7 @@ def test_auto_elsewhere(monkeypatch, device):
 @pytest.mark.parametrize("device", ["cpu", "cuda", "mps"])
 @pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16"])
 def test_what_is_asked_for_is_done(monkeypatch, precision, device):
-    """Reference: the setting itself; neither the hardware nor other processes are asked."""
+    """Reference: the setting itself; neither the hardware nor other processes matter."""
     monkeypatch.delattr(speeds, "gains_by_bf16")
     accelerator = SimpleNamespace(device=torch.device(device), num_processes=2)
     assert resolve_precision(precision, accelerator) == precision
@@ -170,8 +170,8 @@ def test_measured_once(small, tmp_path, monkeypatch):
 
 
 def test_the_best_of_a_busy_and_an_idle_machine(small, monkeypatch):
-    """Reference: the faster of two times, each convolution by itself. What is kept stays: a run
-    must not go on in another precision as someone has looked at the speed."""
+    """Reference: the faster of two times, for each convolution separately. Cached speeds stay: a
+    run must not continue in another precision because someone has measured the speed again."""
     slow, fast = iter([1.0, 20.0, 3.0, 4.0]), iter([10.0, 2.0, 30.0, 4.0])
     monkeypatch.setattr(speeds, "gflops", lambda *arguments: next(slow))
     kept = speeds.measured(CPU)
@@ -470,8 +470,8 @@ def cosine(a, b) -> float:
 
 
 def test_one_setting_serves_both_updates():
-    """Reference: each update's gradients alone. What the critic's update casts for fakes without a
-    graph must not be what the generator's is given, where one `computing_in` holds both."""
+    """Reference: each update's gradients alone. Casts that the critic's update caches for fakes
+    without a graph must not reach the generator's, when one `computing_in` covers both."""
     step, batch = make_step("bf16"), make_batch()
     alone, _ = step.G_gradients(batch.of_fakes())
     with computing_in("bf16", CPU):
@@ -494,9 +494,9 @@ def train(photos, run_dir, **settings) -> str:
 
 @pytest.mark.parametrize("faster", [True, False])
 def test_auto_is_decided_where_it_runs(photos, tmp_path, monkeypatch, faster):
-    """Reference: runs that name the precision, bit for bit, where bf16 is faster and where not. The
-    config keeps `auto`, so that a run may go on elsewhere; everything in a checkpoint is float32
-    (but for images counted, of what torch's Adam has)."""
+    """Reference: runs that name the precision, bit for bit, with bf16 faster and slower. The config
+    keeps `auto`, so that a run may continue elsewhere; everything in a checkpoint is float32
+    (except counts of images, in torch's Adam)."""
     monkeypatch.setattr(speeds, "gains_by_bf16", lambda device: faster)
     train(photos, tmp_path / "auto", run__precision="auto")
     train(photos, tmp_path / "named", run__precision="bf16" if faster else "fp32")

@@ -300,7 +300,7 @@ def test_a_disk_that_is_away_makes_no_image_bad(tmp_path):
 
 
 def test_a_line_that_stands_twice_in_the_journal_counts_once(tmp_path, small_png):
-    """Reference: an undisturbed preparation. An interrupt right after the write does this."""
+    """Reference: an undisturbed preparation. An interrupt right after the write causes this."""
     dest, options = tmp_path / "out", {"workers": 0, "storage": "png"}
     source = Source("drawn", "200", [f"{i}" for i in range(200)], Away(tmp_path / "back"))
     with pytest.raises(UserError, match="Stale"):
@@ -313,8 +313,9 @@ def test_a_line_that_stands_twice_in_the_journal_counts_once(tmp_path, small_png
 
 
 def test_it_goes_on_with_the_storage_it_began_with(tmp_path, small_png, monkeypatch):
-    """Reference: a preparation that asks for PNG. `auto` decided so while the disk was short; that
-    it is not any more, or that the unfinished files take space, must not start it again."""
+    """Reference: a preparation that asks for PNG. `auto` chose PNG while the disk was short; it
+    must not start again because there is more room now, or because the unfinished files take
+    space."""
     usage = type("Usage", (), {"free": 300_000})
     source = Source("drawn", "200", [f"{i}" for i in range(200)], Away(tmp_path / "back"))
     with monkeypatch.context() as patch:

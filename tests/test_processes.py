@@ -203,8 +203,8 @@ WRITES = """
 
 @pytest.mark.slow
 def test_processes_that_drift_apart_are_noticed(photos, tmp_path):
-    """Reference: one weight of one process moved by the smallest step that shows, at the fourth
-    update: the tick that ends with it says so, and there is no checkpoint of it."""
+    """Reference: one weight of one process, moved by the smallest step that matters at the fourth
+    update: the tick that ends with it reports it, and writes no checkpoint."""
     settings = options(**BATCH | {"run__tick_kimg": 0.032, "run__checkpoint_ticks": 1})
     words = ["train", "--data", photos, "--run-dir", tmp_path / "run", *settings]
     process = launch(script(tmp_path, DRIFTS), *words)
@@ -317,7 +317,7 @@ def test_a_killed_process_is_told_by_the_other(photos, tmp_path):
 @pytest.mark.slow
 def test_only_the_main_process_writes(photos, tmp_path, monkeypatch):
     """Reference: Python's audit hook on rank 1, which ends it at the first file in the run's folder
-    that it opens for writing, makes, renames or removes. That it would is tried first."""
+    that it opens for writing, creates, renames or removes. A test of the hook comes first."""
     monkeypatch.setenv("RUN", str(tmp_path / "run"))
     watched = script(tmp_path, WRITES + "    open(folder + 'x', 'w')\n")
     monkeypatch.setenv("RANK", "1")
@@ -331,7 +331,7 @@ def test_only_the_main_process_writes(photos, tmp_path, monkeypatch):
 
 
 def test_accelerate_that_starts_one_of_two_is_noticed(photos, tmp_path):
-    """Reference: `accelerate launch --cpu --num_processes 2`, which starts one without a word."""
+    """Reference: `accelerate launch --cpu --num_processes 2`, which silently starts one."""
     words = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2"]
     words += ["-m", "progan", "train", "--data", str(photos), "--run-dir", str(tmp_path / "run")]
     result = subprocess.run([*words, *options()], capture_output=True, text=True, timeout=120)
@@ -372,9 +372,9 @@ def test_two_machines_train_together(photos, tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_the_slurm_example_goes_on_by_itself(photos, tmp_path):
-    """Reference: SLURM's documented variables and commands, imitated: `srun` runs what it is given,
-    `scontrol` names the machines, and notes a requeue. Stopped by --max-hours it is put in the
-    queue again; complete, it is not."""
+    """Reference: SLURM's documented variables and commands, imitated: `srun` runs its arguments,
+    `scontrol` names the machines and records a requeue. A run stopped by --max-hours is queued
+    again; a complete one is not."""
     config = tmp_path / "tiny.yaml"
     settings = [w for w in options(**BATCH | {"schedule__learning_rate": 0.001}) if w != "-o"]
     config.write_text(load_config(None, settings).to_yaml())

@@ -131,7 +131,7 @@ def test_grid_places_and_zooms():
 
 @pytest.mark.parametrize(("resolution", "count"), [(4, 64), (256, 64), (512, 16), (1024, 4)])
 def test_training_grids_stay_readable(resolution, count):
-    """Reference: 2048 pixels a side at most."""
+    """Reference: at most 2048 pixels per side."""
     seeds, labels, columns = grid_layout(resolution, None)
     assert len(seeds) == count == columns**2 and labels is None
 

@@ -144,7 +144,7 @@ def assert_whole(schedule):
 @pytest.mark.parametrize("name", PRESETS)
 def test_official_formula(name):
     """Reference: the official level-of-detail formula, evaluated from `nimg` alone, and tables of
-    batch size and rate at every resolution; a phase out of order or of another length, a map read
+    batch size and rate at every resolution. A phase out of order or of another length, a map read
     downward, or settings of the old resolution during a fade would differ at some point."""
     settings, batches, rates = PRESETS[name]
     schedule = make(**settings)

@@ -428,7 +428,7 @@ def test_changed_shards_are_indexed_again(tmp_path):
 
 
 def test_processes_that_start_together_index_once(tmp_path):
-    """Reference: what is said while four threads, each with a lock of its own, begin."""
+    """Reference: the output while four threads, each with its own lock, start."""
     pattern, lines = write_shards(tmp_path / "shards", [photos(40)] * 3), []
     with ThreadPoolExecutor(4) as pool:
         starts = [pool.submit(from_shards, pattern, say=lines.append) for _ in range(4)]
@@ -437,7 +437,8 @@ def test_processes_that_start_together_index_once(tmp_path):
 
 
 def test_a_damaged_index_is_made_again(tmp_path):
-    """Reference: the same key, from an index that was cut, emptied, is another array, or none."""
+    """Reference: the same key, from an index that was cut, emptied, replaced by another array, or
+    deleted."""
     pattern = write_shards(tmp_path / "shards", [photos(3)])
     key = from_shards(pattern).key
     (index,) = (tmp_path / "cache" / "shards").glob("*.npy")
@@ -471,7 +472,7 @@ def test_memory_store_and_globs():
 
 
 def test_a_store_that_stumbles(store):
-    """Reference: the images. Two failures are outlasted when looking, indexing and reading."""
+    """Reference: the images. Listing, indexing and reading each survive two failures."""
     write_shards(store.folder, [photos(4)])
     url = f"{store.url}/shard-000.tar"
     store.failures = 4  # of HEAD and GET, which fsspec tries in turn
@@ -630,7 +631,7 @@ def test_wrong_resolution_is_told_at_once(tmp_path, live):
 
 
 def test_live_is_what_a_stream_takes(tmp_path, live):
-    """Reference: batches of the same images held as one array; each image once an epoch."""
+    """Reference: batches of the same images held as one array; each image once per epoch."""
     files = photos(11)
     source = from_shards(write_shards(tmp_path, [files]))
     images = live(source, workers=1)
@@ -677,7 +678,7 @@ def test_remote_images_in_worker_processes(store, live):
 
 
 def test_a_killed_worker(tmp_path, live):
-    """Reference: what the system does when memory is short, as one message."""
+    """Reference: one message; the system kills like this when memory is short."""
     images = live(from_shards(write_shards(tmp_path, [photos(4)])), workers=1)
     images.read(np.arange(2), 8)
     for process in multiprocessing.active_children():

@@ -459,7 +459,7 @@ def test_nothing_is_unpickled(tmp_path):
 
 
 def test_damaged_arrays_are_refused(tmp_path, monkeypatch):
-    """Cut off, of lies, too large for memory, without images, of too few labels."""
+    """Cut off, with false headers, too large for memory, without images, with too few labels."""
     np.save(tmp_path / "cut.npy", COLOUR)
     os.truncate(tmp_path / "cut.npy", 1000)
     np.savez(tmp_path / "cut.npz", images=COLOUR)

@@ -81,9 +81,9 @@ def everything(step: Step) -> dict[str, object]:
 
 @pytest.mark.parametrize("interval", [1, 2, 3])
 def test_penalty_takes_part_in_one_of_so_many_updates(interval):
-    """Reference: update 0, k, 2k … of each phase, counted by hand; its statistic is there then and
-    only then. The first phase has 5 updates, which neither 2 nor 3 divides, so counting from the
-    run's beginning would show in the second; the order of asking does not matter."""
+    """Reference: update 0, k, 2k … of each phase, counted by hand; only these have its statistic.
+    The first phase has 5 updates, which neither 2 nor 3 divides, so counting from the run's
+    beginning would show in the second; the order of calls does not matter."""
     step = make_step(penalty_interval=interval)
     batch = make_batch()
     for phase in (phase_at(updates=5), phase_at(start=40, updates=7)):
@@ -417,11 +417,10 @@ def is_channels_last(x: torch.Tensor) -> bool:
 @pytest.mark.parametrize("fading", [False, True])
 @pytest.mark.parametrize("fused_scale", [True, False])
 def test_features_are_channels_last(channels, fading, fused_scale):
-    """Reference: strides of what every convolution of both networks takes and gives, in both
-    updates, penalty included. One in another layout would be copied before it is computed with.
-
-    Not checked is what from_rgb gives of grey images: from one channel, which has no order, it
-    comes in either layout and is turned."""
+    """Reference: strides of the inputs and outputs of every convolution of both networks, in both
+    updates, with the penalty. Another layout would be copied before computing. Outputs of from_rgb
+    for grey images are not checked: from one channel, which has no order, they come in either
+    layout and are converted."""
     step = make_step(channels=channels, fused_scale=fused_scale, resolution=16)
     step.begin(phase_at(16, fading), restart=True)
     step.set_progress(8)
@@ -453,9 +452,9 @@ def test_features_are_channels_last(channels, fading, fused_scale):
 
 @pytest.mark.parametrize("interval", [1, 2])
 def test_a_trial_changes_nothing(interval):
-    """Reference: weights, average and both Adams from before, bit for bit, in mid-phase;
-    and it does compute: both updates, with and without a lazy penalty, of as many images as a
-    forward pass has, or as asked for."""
+    """Reference: weights, average and both Adams from before, bit for bit, in mid-phase. And it
+    does compute: both updates, with and without a lazy penalty, of as many images as a forward pass
+    has, or as requested."""
     step = make_step(replace(R1, augment=ALL_KINDS), c_dim=3, penalty_interval=interval)
     step.begin(phase_at(fading=True, size=16, gpu=8), restart=True)
     step.set_progress(16)

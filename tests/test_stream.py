@@ -111,7 +111,7 @@ def test_reading_goes_on_while_the_caller_computes(pyramid, stream, monkeypatch)
 
 
 def test_what_follows_a_batch_asked_for_again_is_read_once(stream, monkeypatch):
-    """Reference: counting reads. A trainer asks for a phase's first batch before it is trained on;
+    """Reference: counting reads. A trainer requests a phase's first batch before training on it;
     only that batch is read again."""
     read = []
     real = Pyramid.read

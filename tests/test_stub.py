@@ -96,7 +96,7 @@ def test_a_run_and_its_going_on(trained):
 
 
 def test_commands_on_a_run(trained, tmp_path):
-    """Reference: the files that each command is asked for, and their numbers of images."""
+    """Reference: the files that each command should write, and their numbers of images."""
     on_stub(*command("sample", trained, "--grid", "--out", tmp_path / "grid"))
     assert list((tmp_path / "grid").rglob("*.png"))
     figures = tmp_path / "figures.json"
@@ -155,7 +155,7 @@ def test_steps_of_the_command_wait_for_no_device(photos, tmp_path, keep):
 
 
 def test_short_memory_halves(photos, tmp_path):
-    """Reference: by hand: with 15 % less than 64 images want, half of them fit."""
+    """Reference: by hand: with 15 % less memory than 64 images need, half of them fit."""
     words = training(photos, tmp_path / "run", **WIDE, **ON_STUB)
     output = on_stub(*command(*words, "--check"), memory="110MiB")
     assert "4x4 stable: 64 images a forward pass" in output
@@ -239,7 +239,7 @@ def test_attributes(tmp_path):
 
 @pytest.mark.parametrize("compile", ["auto", "true"])
 def test_compiling(photos, tmp_path, compile):
-    """Reference: on the stub code is made and not run; what is compiled is written down."""
+    """Reference: on the stub code is compiled and not run; the graphs are recorded."""
     settings = ON_STUB | {"run__compile": compile, "schedule__total_kimg": 0.032}
     output = on_stub(*command(*training(photos, tmp_path / "run", **settings)))
     assert ("compiling for 4x4 stable" in output) == (compile == "true")

@@ -191,8 +191,8 @@ def wait_for(happened, process: subprocess.Popen) -> None:
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
 def test_signals_finish_the_update_and_save(photos, tmp_path, number, code):
-    """Reference: the issue's exit codes. The run is far from its end, so only the signal can have
-    ended it; a checkpoint newer than any tick's shows that it was written on the way out."""
+    """Reference: the documented exit codes. The run is far from its end, so only the signal can
+    have ended it; a checkpoint newer than any tick's shows that it was written at the stop."""
     run_dir = tmp_path / "run"
     settings = options(schedule__total_kimg=1000, run__checkpoint_ticks=10**6)
     process = subprocess.Popen(
@@ -310,7 +310,7 @@ def test_checkpoints_cannot_run_code(photos, tmp_path):
 
 
 def test_changed_config_is_refused_with_what_differs(photos, tmp_path):
-    """Reference: the issue. Both changed keys are listed, old and new; allowed ones are not."""
+    """Reference: by hand. Both changed keys are listed, old and new; allowed ones are not."""
     train(photos, tmp_path)
     arguments = options(network__channel_max=4, run__seed=7, run__tick_kimg=1)
     result = CliRunner().invoke(
@@ -437,8 +437,8 @@ def test_one_process_at_a_time_in_a_run(photos, whole):
 
 
 def test_a_flipped_bit_is_noticed(photos, whole, tmp_path, caplog):
-    """Reference: the undisturbed run; one bit of a weight in the newest checkpoint is another,
-    which torch alone would load without a word."""
+    """Reference: the undisturbed run; in the newest checkpoint one bit of a weight is flipped,
+    which torch alone would load silently."""
     train(photos, tmp_path)
     newest = sorted((tmp_path / "checkpoints").iterdir())[-1]
     data = bytearray(newest.read_bytes())

@@ -219,8 +219,8 @@ def difference(evaluate, parameter, place, step=1e-6):
 @pytest.mark.parametrize("alpha", [None, 0.3])
 def test_gradients_by_finite_differences(all_float64, update, loss, alpha):
     """Reference: differences of the hand-made loss, in the first, middle and last entry of each
-    parameter. For the critic this is an independent word on the penalty's double backward: only
-    the inner gradient comes from autograd there."""
+    parameter. For the critic this checks the penalty's double backward independently: only the
+    inner gradient comes from autograd there."""
     G, D = networks(3, channel_max=2)
     batch = make_batch(c_dim=3)
     network = D if update == "critic" else G
@@ -274,7 +274,8 @@ def test_passes_that_cut_groups_are_another_loss(all_float64):
 
 
 def test_one_pass_is_held_besides_the_sum():
-    """Reference: weak references. What is rehearsed are two passes, so more must not need more."""
+    """Reference: weak references. A rehearsal has two passes, so more passes must not need more
+    memory."""
     made: list[weakref.ref] = []
 
     def passes():
