@@ -78,7 +78,7 @@ def gpu(no_gpu, monkeypatch):
 def own_cache(tmp_path_factory):
     """Keeps the user's folders unread and unwritten, here and in processes that tests start."""
     os.environ["PROGAN_CACHE"] = str(tmp_path_factory.mktemp("cache"))
-    os.environ["OMP_NUM_THREADS"] = "1"  # tiny networks only wait for each other's threads
+    os.environ["OMP_NUM_THREADS"] = "1"  # more threads only slow tiny networks down
     torch.set_num_threads(1)
 
 

@@ -572,7 +572,7 @@ def test_largest_batch_by_trial(batch_size, processes, group, monkeypatch):
     """Reference: all sizes by brute force, on a device with room for every number of images."""
     phase = replace(PHASE, batch_size=batch_size)
     monkeypatch.setattr(memory_fit, "on_any", lambda accelerator, flag: flag)
-    monkeypatch.setattr(memory, "release", lambda device: None)  # there is none, and many tries
+    monkeypatch.setattr(memory, "release", lambda device: None)  # no device here, and many tries
     for room in range(0, batch_size + 2):
         step = Device("cuda", room, processes, group)
         expected = largest(phase, processes, group, lambda n, room=room: n <= room)

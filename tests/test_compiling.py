@@ -84,7 +84,7 @@ def updates_of(step, dtype) -> dict[str, torch.Tensor]:
 
 # Equality ---------------------------------------------------------------------------------------
 
-# Each has what only some of them need: labels, augmentation, grey images.
+# Each case has features that not all runs need: labels, augmentation, grey images.
 CASES = {
     "paper 4x4": (4, False, LossSettings(), {}),
     "wgan r1 4x4, grey": (4, False, LossSettings(penalty="r1"), {"channels": 1}),

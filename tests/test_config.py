@@ -409,7 +409,7 @@ def test_python_objects_are_refused(tmp_path, tag):
         load(f"data.source=!!python/name:os.system {trace}")
     assert not trace.exists()
     yaml.unsafe_load(text)
-    assert trace.exists()  # the text does what it says where it is let
+    assert trace.exists()  # without the refusal the text runs its code
 
 
 # On resume

@@ -38,9 +38,9 @@ FORWARD = torch.ops.aten.convolution.default
 BACKWARD = torch.ops.aten.convolution_backward.default
 READS = {torch.ops.aten._local_scalar_dense.default, torch.ops.aten.is_nonzero.default}
 BF16 = torch.bfloat16
-WIDTH = 16  # of all features
+WIDTH = 16  # channels of all features
 BATCH = 4
-IMAGES = (BATCH, 2 * BATCH)  # of a convolution: the critic has reals and fakes at once
+IMAGES = (BATCH, 2 * BATCH)  # in a convolution: the critic has reals and fakes together
 
 
 def needs_device(test):
@@ -48,7 +48,7 @@ def needs_device(test):
 
 
 class Convolution(NamedTuple):
-    images: tuple[Tensor, Tensor]  # what it takes and what it makes; backward, both that it takes
+    images: tuple[Tensor, Tensor]  # input and output; of a backward pass both inputs
     kernel: Tensor
 
 

@@ -225,7 +225,7 @@ def test_a_stop_within_a_tick(photos, tmp_path):
     settings = {"run__tick_kimg": 0.032, "run__metrics": "{swd12: 1}"}
     train(photos, tmp_path / "whole", **settings)
     train(photos, tmp_path / "run", **settings | {"schedule__total_kimg": 0.016})
-    (tmp_path / "run" / "metrics.jsonl").unlink()  # of the end that it no longer is
+    (tmp_path / "run" / "metrics.jsonl").unlink()  # of an end that the longer run does not have
     train(photos, tmp_path / "run", **settings)
     assert 16 not in [line["nimg"] for line in lines(tmp_path / "whole")]
     assert lines(tmp_path / "run") == lines(tmp_path / "whole")

@@ -14,7 +14,7 @@ from progan.config.schedule import check_batches
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "progan"
-# A folder imports only from those before it; a pair that stands together is of one height.
+# A folder imports only from those before it; folders joined by = import nothing from each other.
 ORDER = "runtime < config < model = data < runs < metrics < analysis = training < doctor < cli"
 FLOOR = {
     folder: height
@@ -26,7 +26,7 @@ MODULES = {
     for path in sorted(PACKAGE.rglob("*.py"))
     if not path.name.startswith("__")
 }
-# So that the commands start at once, and workers that read images stay small.
+# Without torch, commands start at once, and workers that read images stay small.
 WITHOUT_TORCH = [
     module
     for module in MODULES

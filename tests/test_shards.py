@@ -276,7 +276,7 @@ def test_compressed_shards_are_refused(tmp_path):
 def test_samples_as_webdataset_has_them(tmp_path):
     """Reference: WebDataset's rule for names, by hand: up to the first dot, next to each other."""
     files = [
-        ("./v1.0/a.JPG", png(0)),  # a dot in the folder is none in the name
+        ("./v1.0/a.JPG", png(0)),  # a dot in the folder's name does not count
         ("./v1.0/a.png", png(1)),  # a second image of the same sample
         ("./v1.0/b.seg.png", png(2)),  # is of kind seg.png, so sample b has no image
         ("c.txt", b"no image"),

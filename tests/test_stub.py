@@ -76,7 +76,7 @@ def trained(photos, tmp_path_factory) -> Path:
     """A run of class labels on the stub, from 4x4 over both phases of 8x8 to 16x16."""
     run_dir = tmp_path_factory.mktemp("stub") / "run"
     grown = {"network__resolution": 16, "schedule__total_kimg": 0.16, "data__labels": "true"}
-    grown["schedule__learning_rate"] = 0.001  # a ramp to the run's end allows no longer run
+    grown["schedule__learning_rate"] = 0.001  # a run with a ramp to its end cannot be extended
     output = on_stub(*command(*training(photos, run_dir, **grown, **ON_STUB)))
     assert "on NVIDIA H200 (stub), in bf16" in output
     assert f"done; make images with: progan sample {run_dir}" in output

@@ -122,7 +122,7 @@ def variables(cache: Path) -> dict[str, str]:
         "LD_PRELOAD": before("LD_PRELOAD", f"{folder}/{LIBRARIES[0]}"),
         "LD_LIBRARY_PATH": before("LD_LIBRARY_PATH", folder),
         "TRITON_LIBCUDA_PATH": folder,
-        # What is compiled for a device that is not there stays apart.
+        # Keeps kernels compiled for a device that does not exist apart.
         "TRITON_CACHE_DIR": f"{folder}/triton",
         "TORCHINDUCTOR_CACHE_DIR": f"{folder}/inductor",
     }

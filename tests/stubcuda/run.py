@@ -45,7 +45,7 @@ def guard(device: int) -> None:
     if hard != resource.RLIM_INFINITY:
         limit = min(limit, hard)
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-    Path("/proc/self/oom_score_adj").write_text("1000")  # the first to be killed, not another
+    Path("/proc/self/oom_score_adj").write_text("1000")  # this process is killed first
 
 
 def main() -> None:
