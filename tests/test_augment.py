@@ -13,9 +13,9 @@ from test_train import assert_identical, images, state, statistics, stop_after, 
 from test_updates import active, difference, faded_reals, make_batch, networks, tensor
 
 from progan.cli.main import main
-from progan.config.config import DataConfig
 from progan.config.load import load_config
 from progan.config.schedule import Phase
+from progan.config.settings import DataConfig
 from progan.runtime.errors import UserError
 from progan.training.augment import DRAWS, KINDS, augment
 from progan.training.costs import gflops_per_image

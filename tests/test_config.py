@@ -1,5 +1,8 @@
 """The config: YAML in and out, overrides, and messages about wrong settings."""
 
+import re
+from pathlib import Path
+
 import pytest
 import torch
 import yaml
@@ -8,8 +11,10 @@ from test_schedule import PRESETS
 
 from progan.config.config import Config, flatten
 from progan.config.load import load_config, presets
+from progan.config.reference import commented_yaml, explanation, markdown
 from progan.config.resolutions import at_resolution
-from progan.config.schedule import Ramp, check_batches
+from progan.config.schedule import check_batches
+from progan.config.value_types import Ramp
 from progan.model.networks import Critic, Generator
 from progan.runs.folder import CHANGEABLE, differences
 from progan.runtime.errors import UserError
@@ -73,15 +78,61 @@ OVERRIDES = [
     ["optim.beta1={4: 0.0, 8: 0.5}", "run.tracker=null", "loss.weights.penalty=1e-3"],
     *([f"data.source={name!r}"] for name in ("1e5", "-1.e-3", "null", "yes", "12", "2020-01-01")),
     *([f'data.source="{name}"'] for name in ("~", "=", "a: b", "- c", "# d", "x\\ty", "é ☃", " ")),
+    *([f'data.source="{name}"'] for name in ("a, b", "[x]", "}", "a\\nb", "\\n# c\\n", "d " * 99)),
+    ["data.augment=[color, cutout]", "data.fit=[1, 2, 64]", "run.metrics={swd16k: 3, fid2000: 9}"],
 ]
 
 
 @pytest.mark.parametrize("overrides", OVERRIDES)
 def test_round_trip(tmp_path, overrides):
-    """Reference: the config itself, through the YAML that is written into a run; a folder named
-    1e5 that came back as a number would make the run impossible to resume."""
+    """Reference: the config itself, through the YAML that is written into a run and the one for
+    users; a folder named 1e5 that came back as a number would make the run impossible to resume."""
     config = load(*overrides)
     assert load_config(write(tmp_path, config.to_yaml())) == config
+    assert load_config(write(tmp_path, commented_yaml(config))) == config
+
+
+@pytest.mark.parametrize("name", presets())
+def test_commented_presets(tmp_path, name):
+    """Reference: the preset itself; and its settings, each on a line under its explanation."""
+    config = load_config(name)
+    text = commented_yaml(config)
+    assert load_config(write(tmp_path, text)) == config
+    lines = [line.strip() for line in text.splitlines() if line]
+    settings = [(i, line) for i, line in enumerate(lines) if not line.startswith("#")]
+    keys = [key.split(".")[-1] for key in flatten(config.model_dump())]
+    assert [line.split(":")[0] for _, line in settings if not line.endswith(":")] == keys
+    assert all(lines[i - 1].startswith("# ") for i, _ in settings)
+
+
+def test_settings_page():
+    """Reference: docs/settings.md, which users read; `python -m progan.config.reference` makes it.
+    It has a row for each setting, says what each means, and which ones may be null."""
+    page = (Path(__file__).parents[1] / "docs" / "settings.md").read_text(encoding="utf-8")
+    assert page == markdown()
+    rows = [line[2:-2].split(" | ") for line in page.splitlines() if line.startswith("| `")]
+    assert [key.strip("`") for key, *_ in rows[:-4]] == list(flatten(Config().model_dump()))
+    assert all(re.match(r"[A-Z3].{10}", meaning) for _, _, meaning, _ in rows)
+    nullable = {key.strip("`") for key, *_, values in rows if values.endswith(", or null")}
+    assert nullable == {*NULLABLE} - {"run.compile"}
+
+
+@pytest.mark.parametrize(
+    "key, values",
+    [
+        ("data.workers", "a whole number from 0 to 1024, or null"),
+        ("loss.penalty", "wgan_gp or r1"),
+        ("network.channels", "1 or 3"),
+        ("network.resolution", "a power of two from 4 to 1024"),
+        ("optim.beta1", "a number from 0 below 1, or a map by resolution"),
+        ("run.compile", "auto, true or false"),
+        ("schedule.learning_rate", "a number above 0, or a map by resolution, or a ramp"),
+    ],
+)
+def test_values_in_words(key, values):
+    """Reference: the types in settings.py, worded by hand."""
+    section, name = key.split(".")
+    assert explanation(type(getattr(Config(), section)), name)[1] == values
 
 
 @pytest.mark.parametrize("content", ["", "\n\n", "# only a comment\n", "---\n", "{}"])
@@ -131,7 +182,7 @@ def test_ramp_by_nested_keys():
     path = "schedule.learning_rate"
     nested = load(f"{path}.start=0.1", f"{path}.end=0.2")
     assert nested == load(path + "={start: 0.1, end: 0.2}")
-    assert nested.make_schedule().phases[0].rate == Ramp(0.1, 0.2)
+    assert nested.make_schedule().phases[0].rate == Ramp(start=0.1, end=0.2)
 
 
 def test_schedule_gets_every_setting():
@@ -150,7 +201,7 @@ def test_schedule_gets_every_setting():
     (phase,) = config.make_schedule().phases
     assert (phase.resolution, phase.fading, phase.end_nimg) == (8, False, 1000)
     assert (phase.batch_size, phase.batch_gpu) == (10, 5)
-    assert phase.rate == Ramp(0.2, 0.1, "polynomial", 3.0)
+    assert phase.rate == Ramp(start=0.2, end=0.1, decay="polynomial", power=3.0)
     assert (phase.beta1, phase.beta2, phase.eps) == (0.5, 0.9, 1e-6)
 
 
@@ -317,6 +368,48 @@ def test_every_mistake_once():
         ["network.channels:", "2", "does"],
         ["unknown", "key", "run.see"],
     ]
+
+
+@pytest.mark.parametrize(
+    "overrides, text",
+    [
+        ([], "in FILE:\n  network.z_dim: 0 does\n  loss.weights.drift: -1 does"),
+        (["network.z_dim=-3", "loss.weights.drift=1"], "in -o: network.z_dim: -3 does"),
+        (
+            ["run.seed=x", "loss.weights.penalty=1"],
+            "in FILE:\n  network.z_dim: 0 does\n  loss.weights.drift: -1 does\nin -o:\n"
+            "  run.seed: 'x' does",
+        ),
+        (["network.z_dim=1", "loss.weights=3"], "in -o: loss.weights: 3 does"),
+        (["network.z_dim=1", "loss.weights={drft: 0}"], "in -o: unknown"),
+        (
+            ["network.z_dim=1", "loss.weights.drift=1", "schedule.learning_rate.start=1"],
+            "in -o:\n  schedule.learning_rate.end is\n  unknown",
+        ),
+        (
+            ["network.z_dim=1", "loss.weights.drift=1", "schedule.start_resolution=256"],
+            "in FILE with -o: schedule.start_resolution (256)",
+        ),
+        (["network.z_dim=1", "loss.weights.drift=1"], None),
+    ],
+)
+def test_where_a_wrong_value_came_from(tmp_path, overrides, text):
+    """Reference: the place by hand, for mistakes of a file, of -o, and of both together."""
+    path = write(
+        tmp_path,
+        "network: {z_dim: 0}\nloss: {weights: {drift: -1}}\nschedule: {learning_rate: {4: 0.1}}",
+    )
+    if text is None:
+        load_config(path, overrides)
+        return
+    lines = message(*overrides, name=path).split("\n")
+    for line, start in zip(lines, text.split("\n"), strict=True):
+        assert line.startswith(start.replace("FILE", path))
+
+
+def test_devices_in_capitals():
+    """Reference: the name in lower case, as torch takes it."""
+    assert load("run.device=CUDA:1").run.device == "cuda:1"
 
 
 def test_start_above_end():

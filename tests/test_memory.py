@@ -11,6 +11,7 @@ from conftest import options
 
 from progan.cli.main import main
 from progan.config.schedule import Schedule, make_schedule
+from progan.config.settings import OptimConfig, ScheduleConfig
 from progan.model.networks import Critic, Generator
 from progan.runtime import memory
 from progan.runtime.errors import UserError
@@ -106,16 +107,8 @@ def test_release_frees_cycles():
 
 def schedule_to(resolution: int) -> Schedule:
     """Batches of 16 at 4x4, of 32 above."""
-    return make_schedule(
-        resolution=resolution,
-        start_resolution=4,
-        stable_kimg=0.064,
-        fade_kimg=0.064,
-        total_kimg=None,
-        batch_size={4: 16, 8: 32},
-        batch_gpu=None,
-        learning_rate=0.001,
-    )
+    settings = ScheduleConfig(stable_kimg=0.064, fade_kimg=0.064, batch_size={4: 16, 8: 32})
+    return make_schedule(resolution, settings, OptimConfig())
 
 
 def limited_updates(monkeypatch, most: int, error: Exception) -> list[tuple[str, int]]:

@@ -9,7 +9,9 @@ import pytest
 
 from progan.cli.phases import phase_table, points
 from progan.config.resolutions import at_resolution
-from progan.config.schedule import Ramp, check_batches, make_schedule
+from progan.config.schedule import check_batches, make_schedule
+from progan.config.settings import OptimConfig, ScheduleConfig
+from progan.config.value_types import Ramp
 from progan.runtime.errors import UserError
 
 RESOLUTIONS = [4, 8, 16, 32, 64, 128, 256, 512, 1024]
@@ -82,17 +84,19 @@ PRESETS = {
 
 def make(**settings):
     """A schedule; the defaults are 4x4 … 16x16, 1 + 1 kimg, batches of 8."""
-    defaults = {
-        "resolution": 16,
-        "start_resolution": 4,
+    settings = {
         "stable_kimg": 1,
         "fade_kimg": 1,
-        "total_kimg": None,
         "batch_size": 8,
-        "batch_gpu": None,
         "learning_rate": 0.001,
-    }
-    return make_schedule(**defaults | settings)
+    } | settings
+    resolution = settings.pop("resolution", 16)
+    optim = {key: settings.pop(key) for key in ("beta1", "beta2", "eps") if key in settings}
+    return make_schedule(resolution, ScheduleConfig(**settings), OptimConfig(**optim))
+
+
+def ramp(start, end, decay="linear", power=2.0):
+    return Ramp(start=start, end=end, decay=decay, power=power)
 
 
 def official(nimg, settings):
@@ -319,7 +323,7 @@ def test_a_run_has_a_batch():
 
 def test_no_images():
     """Reference: a schedule without a single batch is the user's mistake; both values are named."""
-    with pytest.raises(UserError, match=r"total_kimg \(0.001\).*stable_kimg \(1\)"):
+    with pytest.raises(UserError, match=r"total_kimg \(0.001\).*stable_kimg \(1.0\)"):
         make(resolution=4, total_kimg=0.001)
 
 
@@ -398,14 +402,14 @@ def test_maps():
 @pytest.mark.parametrize(
     "ramp, expected",
     [
-        (Ramp(0.004, 0.001), [0.004, 0.00325, 0.0025, 0.001]),
-        (Ramp(0.004, 0.001, "cosine"), [0.004, 0.0035606601717798, 0.0025, 0.001]),
-        (Ramp(0.004, 0.001, "exponential"), [0.004, 0.0028284271247462, 0.002, 0.001]),
-        (Ramp(0.004, 0.001, "polynomial"), [0.004, 0.0026875, 0.00175, 0.001]),
-        (Ramp(0.004, 0.001, "polynomial", 3.0), [0.004, 0.002265625, 0.001375, 0.001]),
-        (Ramp(0.001, 0.004), [0.001, 0.00175, 0.0025, 0.004]),
-        (Ramp(0.001, 0.004, "cosine"), [0.001, 0.0014393398282202, 0.0025, 0.004]),
-        (Ramp(0.001, 0.004, "exponential"), [0.001, 0.0014142135623731, 0.002, 0.004]),
+        (ramp(0.004, 0.001), [0.004, 0.00325, 0.0025, 0.001]),
+        (ramp(0.004, 0.001, "cosine"), [0.004, 0.0035606601717798, 0.0025, 0.001]),
+        (ramp(0.004, 0.001, "exponential"), [0.004, 0.0028284271247462, 0.002, 0.001]),
+        (ramp(0.004, 0.001, "polynomial"), [0.004, 0.0026875, 0.00175, 0.001]),
+        (ramp(0.004, 0.001, "polynomial", 3.0), [0.004, 0.002265625, 0.001375, 0.001]),
+        (ramp(0.001, 0.004), [0.001, 0.00175, 0.0025, 0.004]),
+        (ramp(0.001, 0.004, "cosine"), [0.001, 0.0014393398282202, 0.0025, 0.004]),
+        (ramp(0.001, 0.004, "exponential"), [0.001, 0.0014142135623731, 0.002, 0.004]),
     ],
 )
 def test_ramps(ramp, expected):
@@ -420,7 +424,7 @@ def test_ramps(ramp, expected):
 
 def test_ramps_by_resolution():
     """Reference: the ramp of the phase's own resolution, restarting with every phase."""
-    rate = {4: 0.5, 8: Ramp(0.2, 0.1), 16: Ramp(0.02, 0.01, "cosine")}
+    rate = {4: 0.5, 8: ramp(0.2, 0.1), 16: ramp(0.02, 0.01, "cosine")}
     schedule = make(learning_rate=rate)
     rates = [
         (phase.learning_rate(phase.start_nimg), phase.learning_rate(phase.end_nimg))
@@ -539,8 +543,8 @@ def random_settings(draw):
 
     def rate():
         decay = draw.choice(["linear", "cosine", "exponential", "polynomial"])
-        ramp = Ramp(draw.random() + 1e-6, draw.random() + 1e-6, decay, draw.choice([0.5, 1, 2]))
-        return draw.choice([ramp, draw.random()])
+        start, end = draw.random() + 1e-6, draw.random() + 1e-6
+        return draw.choice([ramp(start, end, decay, draw.choice([0.5, 1, 2])), draw.random()])
 
     return {
         "resolution": resolution,
@@ -627,7 +631,7 @@ def test_imports_no_torch():
 
 def test_phase_table():
     """Reference: the images and updates of a cut schedule, written out."""
-    schedule = make(total_kimg=1.5, learning_rate={4: 0.002, 8: Ramp(0.002, 0.001, "cosine")})
+    schedule = make(total_kimg=1.5, learning_rate={4: 0.002, 8: ramp(0.002, 0.001, "cosine")})
     header, stable, fading, total = phase_table(schedule).split("\n")
     assert header.split("  ")[0] == "phase"
     assert stable.split() == ["4x4", "stable", "0.0", "1.0", "1,000", "125", "8", "0.002"]

@@ -359,7 +359,7 @@ def test_a_phase_sets_rate_alpha_and_adam():
     fade, a new Adam with the phase's betas where the phase begins and the old one where a resumed
     run goes on in it; only what takes part has state."""
     step = make_step()
-    stable = phase_at(4, updates=4, rate=Ramp(0.004, 0.002))
+    stable = phase_at(4, updates=4, rate=Ramp(start=0.004, end=0.002))
     fade = replace(phase_at(8, True, 32, updates=4), beta1=0.5, beta2=0.9, eps=1e-5)
     step.begin(stable, restart=True)
     rates = []

@@ -1,12 +1,15 @@
-"""From presets, YAML files and `-o` to a config, with mistakes explained."""
+"""Makes a config of presets, YAML files and `-o`, and explains mistakes in them."""
 
 import reprlib
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
-from progan.config.config import Config, RampConfig
+from progan.config.config import Config
+from progan.config.value_types import Ramp
 from progan.config.yaml_io import parse_yaml
 from progan.runtime.errors import UserError, nearest
 
@@ -14,13 +17,13 @@ PRESET_FOLDERS = (Path(__file__).parents[1] / "presets", Path(__file__).parents[
 
 
 def presets() -> dict[str, Path]:
-    """Name to file of the configs that come with progan (in the wheel, or beside the package)."""
+    """Files of the presets by name. They are in the wheel, or next to the package in the source."""
     folder = next(folder for folder in PRESET_FOLDERS if folder.is_dir())
     return {file.stem: file for file in sorted(folder.glob("*.yaml"))}
 
 
 def read_file(name: str) -> dict[str, Any]:
-    """The content of a config: a preset's name or a YAML file."""
+    """The content of a preset, by its name, or of a YAML file."""
     path = presets().get(name, Path(name))
     try:
         text = path.read_text(encoding="utf-8")
@@ -40,7 +43,7 @@ def read_file(name: str) -> dict[str, Any]:
     return content
 
 
-def override(content: dict[str, Any], assignments: list[str]) -> dict[str, Any]:
+def override(content: dict[str, Any], assignments: Iterable[str]) -> dict[str, Any]:
     """A copy of `content` with `section.key=value` assignments applied; values are YAML."""
     content = {k: dict(v) if isinstance(v, dict) else v for k, v in content.items()}
     for assignment in assignments:
@@ -59,60 +62,86 @@ def override(content: dict[str, Any], assignments: list[str]) -> dict[str, Any]:
     return content
 
 
-def load_config(name: str | None = None, overrides: list[str] = ()) -> Config:
+def load_config(name: str | None = None, overrides: Sequence[str] = ()) -> Config:
     """Defaults, then a preset or file, then overrides.
 
     Raises:
-        UserError: naming each wrong key with its path, value, what is allowed and the nearest key.
+        UserError: names each wrong key, where it came from, its value, what is allowed and the
+            nearest key.
     """
-    return validate(
-        override({} if name is None else read_file(name), list(overrides)), name or "-o"
-    )
+    return validate(override({} if name is None else read_file(name), overrides), name, overrides)
 
 
-def validate(content: dict[str, Any], name: str) -> Config:
+def validate(content: dict[str, Any], name: str | None, overrides: Sequence[str] = ()) -> Config:
+    """The config described by `content`: the settings in `name`, with `overrides` applied."""
     try:
         return Config.model_validate(content)
     except ValidationError as error:
-        lines = dict.fromkeys(explain(e) for e in error.errors())
-        start = f"in {name}:" + ("\n  " if len(lines) > 1 else " ")
-        raise UserError(start + "\n  ".join(lines)) from None
+        lines: dict[str, list[str]] = {}
+        for setting, line in dict.fromkeys(map(explain, error.errors())):
+            lines.setdefault(origin(setting, line, name, overrides), []).append(line)
+        several = len(lines) > 1 or any(len(each) > 1 for each in lines.values())
+        start = "\n  " if several else " "
+        raise UserError(
+            "\n".join(f"in {place}:{start}" + start.join(each) for place, each in lines.items())
+        ) from None
 
 
-# What `by_resolution` takes, by tag.
+def origin(setting: str, line: str, name: str | None, overrides: Sequence[str]) -> str:
+    """Where a wrong value came from: the file `name` or -o.
+
+    Args:
+        setting: its key; empty where settings do not fit together.
+        line: the error, which then names these settings.
+    """
+    if name is None:
+        return "-o"
+    keys = [assignment.partition("=")[0].strip() for assignment in overrides]
+    if not setting:
+        return f"{name} with -o" if any(key in line for key in keys) else name
+    given = (
+        f"{key}.".startswith(f"{setting}.") or f"{setting}.".startswith(f"{key}.") for key in keys
+    )
+    return "-o" if any(given) else name
+
+
+# The forms of `PerResolution` and `Rates`, by tag.
 FORMS = {
     "value": "one value",
     "map": "a map from resolutions to values, such as {4: 128, 64: 32}",
     "ramp": "a ramp {start: 0.001, end: 0.0001}",
 }
+TAGS = ("value", "map", "list", "[key]")  # parts of pydantic's locations, as is "ramp"
 
 
-def explain(error: dict[str, Any]) -> str:
-    """One line for one of pydantic's errors: key, value, what is allowed."""
+def explain(error: ErrorDetails) -> tuple[str, str]:
+    """The setting, and one line for one of pydantic's errors: key, value, what is allowed."""
     if error["type"] == "value_error" and not error["loc"]:
-        return str(error["ctx"]["error"])
-    model, path, field, rule = Config, "", None, error["msg"]
-    for key in error["loc"]:  # follow the location, of which some parts are pydantic's own
+        return "", str(error["ctx"]["error"])
+    model: Any = Config
+    setting, path, about, rule = "", "", "", error["msg"]
+    for key in error["loc"]:
         fields = getattr(model, "model_fields", {})
-        if key in fields:
-            path, field = f"{path}.{key}".lstrip("."), fields[key]
-            model = field.annotation
-        elif fields:
-            where = f"{path}.{key}".lstrip(".")
-            return f"unknown key {where}{nearest(str(key), fields)}; known: {', '.join(fields)}"
+        if fields:
+            path = f"{path}.{key}".lstrip(".")
+            setting = setting if model is Ramp else path
+            if key not in fields:
+                hint = nearest(str(key), fields)
+                return setting, f"unknown key {path}{hint}; known: {', '.join(fields)}"
+            model, about = fields[key].annotation, fields[key].description or ""
         elif key == "ramp":
-            model = RampConfig
-        elif key not in ("value", "map", "list", "[key]"):
+            model = Ramp
+        elif key not in TAGS:
             path += f"[{key}]"
     if error["type"] == "missing":
-        return f"{path} is missing: {field.description}"
+        return setting, f"{path} is missing: {about}"
     if error["type"] == "model_type":
         rule = f"must be a map of keys: {', '.join(model.model_fields)}"
     if error["type"] == "union_tag_invalid":
         forms = (text for tag, text in FORMS.items() if repr(tag) in error["ctx"]["expected_tags"])
         rule = "must be " + " or ".join(forms)
-    about = field.description if field and field.description else ""
     if "[key]" in error["loc"]:
         about = "a resolution, from which the value holds upward"
     rule = rule.removeprefix("Value error, ").replace("Input should", "must")
-    return f"{path}: {reprlib.repr(error['input'])} does not fit{about and f' ({about})'}: {rule}"
+    value = reprlib.repr(error["input"])
+    return setting, f"{path}: {value} does not fit{about and f' ({about})'}: {rule}"

@@ -6,33 +6,12 @@ constant; nothing in it is stepped, saved or restored.
 
 import math
 from bisect import bisect_right
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from progan.config.resolutions import ByResolution, at_resolution
+from progan.config.resolutions import at_resolution, resolutions_to
+from progan.config.settings import OptimConfig, ScheduleConfig
+from progan.config.value_types import Ramp
 from progan.runtime.errors import UserError
-
-
-@dataclass(frozen=True)
-class Ramp:
-    """A learning rate that goes from `start` to `end` over its phase."""
-
-    start: float
-    end: float
-    decay: str = "linear"
-    power: float = 2.0  # of the polynomial
-
-    def at(self, progress: float) -> float:
-        """The rate at a share of the phase in [0, 1]."""
-        return DECAYS[self.decay](self, progress)
-
-
-DECAYS: dict[str, Callable[[Ramp, float], float]] = {
-    "linear": lambda r, p: r.start + (r.end - r.start) * p,
-    "cosine": lambda r, p: r.end + (r.start - r.end) * (1 + math.cos(math.pi * p)) / 2,
-    "exponential": lambda r, p: r.start * (r.end / r.start) ** p,
-    "polynomial": lambda r, p: r.end + (r.start - r.end) * (1 - p) ** r.power,
-}
 
 
 @dataclass(frozen=True)
@@ -99,20 +78,7 @@ class Schedule:
         return phase.resolution, None if alpha == 1 else alpha
 
 
-def make_schedule(
-    *,
-    resolution: int,
-    start_resolution: int,
-    stable_kimg: ByResolution[float],
-    fade_kimg: ByResolution[float],
-    total_kimg: float | None,
-    batch_size: ByResolution[int],
-    batch_gpu: ByResolution[int | None],
-    learning_rate: ByResolution[float | Ramp],
-    beta1: ByResolution[float] = 0.0,
-    beta2: ByResolution[float] = 0.99,
-    eps: ByResolution[float] = 1e-8,
-) -> Schedule:
+def make_schedule(resolution: int, settings: ScheduleConfig, optim: OptimConfig) -> Schedule:
     """Train at `start_resolution`, fade the next one in, train there, … up to `resolution`.
 
     Every resolution trains `stable_kimg` after fading in for `fade_kimg`; the last trains on until
@@ -122,25 +88,36 @@ def make_schedule(
     """
     phases: list[Phase] = []
     nominal_end = 0.0
+    first, total_kimg = settings.start_resolution, settings.total_kimg
     total = math.inf if total_kimg is None else round(total_kimg * 1000)
-    r = start_resolution
-    while r <= resolution:
-        batch = at_resolution(batch_size, r)
-        settings = [at_resolution(v, r) for v in (batch_gpu, learning_rate, beta1, beta2, eps)]
-        for fading in (False,) if r == start_resolution else (True, False):
-            nominal_end += at_resolution(fade_kimg if fading else stable_kimg, r) * 1000
+    for r in (r for r in resolutions_to(resolution) if r >= first):
+        batch_size = at_resolution(settings.batch_size, r)
+        for fading in (False,) if r == first else (True, False):
+            kimg = settings.fade_kimg if fading else settings.stable_kimg
+            nominal_end += at_resolution(kimg, r) * 1000
             if r == resolution and not fading and total < math.inf:
                 nominal_end = total
             start = phases[-1].end_nimg if phases else 0
-            batches = round((nominal_end - start) / batch)
+            batches = round((nominal_end - start) / batch_size)
             if batches > 0:
-                phases.append(Phase(r, fading, start, start + batches * batch, batch, *settings))
-        r *= 2
+                phase = Phase(
+                    resolution=r,
+                    fading=fading,
+                    start_nimg=start,
+                    end_nimg=start + batches * batch_size,
+                    batch_size=batch_size,
+                    batch_gpu=at_resolution(settings.batch_gpu, r),
+                    rate=at_resolution(settings.learning_rate, r),
+                    beta1=at_resolution(optim.beta1, r),
+                    beta2=at_resolution(optim.beta2, r),
+                    eps=at_resolution(optim.eps, r),
+                )
+                phases.append(phase)
     if not phases:
         raise UserError(
             "the schedule has no images to train on: schedule.total_kimg "
-            f"({total_kimg}) and schedule.stable_kimg ({stable_kimg}) leave less than one batch "
-            f"(schedule.batch_size: {batch_size})"
+            f"({total_kimg}) and schedule.stable_kimg ({settings.stable_kimg}) leave less than one "
+            f"batch (schedule.batch_size: {settings.batch_size})"
         )
     return shorten(phases, total)
 

@@ -1,7 +1,12 @@
-"""The types of settings' values: numbers with limits, maps by resolution, ramps."""
+"""Types of settings' values: numbers with limits, maps by resolution, ramps.
 
+A type whose limits its JSON schema cannot express says them in `format`, for `reference.py`.
+"""
+
+import math
 import re
-from typing import Annotated, Any, Literal, Union
+from collections.abc import Callable
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -11,6 +16,7 @@ from pydantic import (
     Discriminator,
     Field,
     Tag,
+    WithJsonSchema,
 )
 
 from progan.config.metric_names import named, parse
@@ -31,7 +37,7 @@ def check_power_of_two(value: int) -> int:
 
 
 def null_is_auto(value: Any) -> Any:
-    """Runs begun before `auto` had a name have null."""
+    """Older runs have null for `auto`."""
     return "auto" if value is None else value
 
 
@@ -41,10 +47,14 @@ def check_distinct(names: list[str]) -> list[str]:
     return names
 
 
+DEVICES = "auto, cpu, cuda, cuda:1 (any number), mps or xpu"
+
+
 def check_device(name: str) -> str:
-    """That it can be one's name; whether it is there only torch can tell."""
-    if not re.fullmatch(r"auto|cpu|mps|(cuda|xpu)(:\d{1,3})?", name):
-        raise ValueError("must be auto, cpu, cuda, cuda:1 (any number), mps or xpu")
+    """The name in lower case, if it can be a device's. Only torch knows whether it is there."""
+    name = name.lower()
+    if not re.fullmatch(r"auto|cpu|mps|(cuda|xpu)(:[0-9]{1,3})?", name):
+        raise ValueError(f"must be {DEVICES}")
     return name
 
 
@@ -55,83 +65,106 @@ def check_box(value: list[int]) -> list[int]:
 
 
 def ticks(value: Any) -> Any:
-    """`"every 10 ticks"` -> 10; what is no such text stays what it is."""
+    """`"every 10 ticks"` -> 10. Values that are no text are returned unchanged."""
     if type(value) is not str:
         return value
     match = re.fullmatch(r"every (?:(\d{1,9}) ticks?|tick)", value)
     if not match:
-        raise ValueError("must be such as every 10 ticks, or 10")
+        raise ValueError("must be a number of ticks, such as 10 or every 10 ticks")
     return int(match[1] or 1)
 
 
 def to_metrics(value: Any) -> Any:
-    """Raises ValueError where somebody gives names alone."""
+    """Refuses metrics' names without intervals."""
     if not isinstance(value, dict):
         raise ValueError("must say how often: {swd16k: every 10 ticks, msssim10k: every 50 ticks}")
     return value
 
 
 def check_metrics(metrics: dict[str, int]) -> dict[str, int]:
-    """By the names under which they are told."""
-    told = {named(*parse(name)): every for name, every in metrics.items()}
-    if len(told) < len(metrics):
+    """Metrics by their canonical names."""
+    canonical = {named(*parse(name)): every for name, every in metrics.items()}
+    if len(canonical) < len(metrics):
         raise ValueError("must name each metric once")
-    return told
+    return canonical
 
 
 Metrics = Annotated[
     dict[str, Annotated[Count, BeforeValidator(ticks)]],
     BeforeValidator(to_metrics),
     AfterValidator(check_metrics),
+    WithJsonSchema({"format": "a map from metrics to ticks"}),
 ]
-Device = Annotated[str, AfterValidator(check_device)]
+Device = Annotated[str, AfterValidator(check_device), WithJsonSchema({"format": DEVICES})]
 Width = Annotated[int, Field(ge=1, le=2**14)]
 Resolution = Annotated[
-    int, Field(ge=START_RESOLUTION, le=MAX_RESOLUTION), AfterValidator(check_power_of_two)
+    int,
+    Field(ge=START_RESOLUTION, le=MAX_RESOLUTION),
+    AfterValidator(check_power_of_two),
+    WithJsonSchema({"format": f"a power of two from {START_RESOLUTION} to {MAX_RESOLUTION}"}),
 ]
 
 
 class Section(BaseModel):
-    """A part of a config: nothing unknown, nothing converted, nothing changed."""
+    """A part of a config: refuses unknown keys, converts nothing, cannot be changed."""
 
     model_config = ConfigDict(
         strict=True, frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False
     )
 
 
-class RampConfig(Section):
-    """A learning rate over one phase."""
+class Ramp(Section):
+    """A learning rate that goes from `start` to `end` over its phase."""
 
     start: Positive = Field(description="rate at the phase's first image")
-    end: Positive = Field(description="rate at its last image")
+    end: Positive = Field(description="rate at the phase's last image")
     decay: Literal["linear", "cosine", "exponential", "polynomial"] = Field(
-        "linear", description="linear, cosine, exponential or polynomial"
+        "linear", description="shape of the ramp"
     )
     power: Positive = Field(2.0, description="power of the polynomial")
 
+    def at(self, progress: float) -> float:
+        """The rate at a share of the phase in [0, 1]."""
+        return DECAYS[self.decay](self, progress)
+
+
+DECAYS: dict[str, Callable[[Ramp, float], float]] = {
+    "linear": lambda r, p: r.start + (r.end - r.start) * p,
+    "cosine": lambda r, p: r.end + (r.start - r.end) * (1 + math.cos(math.pi * p)) / 2,
+    "exponential": lambda r, p: r.start * (r.end / r.start) ** p,
+    "polynomial": lambda r, p: r.end + (r.start - r.end) * (1 - p) ** r.power,
+}
+
 
 def kind_of(value: Any) -> str:
-    """Which alternative of `by_resolution` is meant, so that an error speaks of that one only."""
-    if isinstance(value, RampConfig):
+    """The tag of the alternative that is meant, so that an error is about that one only."""
+    if isinstance(value, Ramp):
         return "ramp"
     if not isinstance(value, dict):
         return "value"
     return "ramp" if any(isinstance(key, str) for key in value) else "map"
 
 
-Ramped = Annotated[RampConfig, Tag("ramp")]
-Rate = Annotated[Annotated[Positive, Tag("value")] | Ramped, Discriminator(kind_of)]
+T = TypeVar("T")
+Map = Annotated[dict[Resolution, T], Tag("map"), WithJsonSchema({"format": "a map by resolution"})]
+PerResolution = Annotated[Annotated[T, Tag("value")] | Map[T], Discriminator(kind_of)]
+"""One value, or a map from resolutions to values, each holding from its key upward."""
 
-
-def by_resolution(kind: Any, *also: Any) -> Any:
-    """One value, or a map from resolutions to values, each holding from its key upward."""
-    value = Annotated[kind, Tag("value")]
-    by_map = Annotated[dict[Resolution, Rate if also else kind], Tag("map")]
-    return Annotated[Union[(value, by_map, *also)], Discriminator(kind_of)]
-
-
+RAMP = WithJsonSchema({"format": "a ramp"})
+Rate = Annotated[
+    Annotated[Positive, Tag("value")] | Annotated[Ramp, Tag("ramp"), RAMP], Discriminator(kind_of)
+]
+Rates = Annotated[
+    Annotated[Positive, Tag("value")] | Map[Rate] | Annotated[Ramp, Tag("ramp"), RAMP],
+    Discriminator(kind_of),
+]
 Fit = Annotated[
     Annotated[Literal["crop", "pad"], Tag("value")]
-    | Annotated[list[int], AfterValidator(check_box), Tag("list")],
+    | Annotated[
+        list[int],
+        AfterValidator(check_box),
+        Tag("list"),
+        WithJsonSchema({"format": "[x, y, size] in pixels"}),
+    ],
     Discriminator(lambda value: "list" if isinstance(value, list) else "value"),
 ]

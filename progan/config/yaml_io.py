@@ -1,5 +1,6 @@
-"""YAML in, YAML out: safe, with `1e-3` as a number, and no key twice."""
+"""Reads and writes YAML: safely, with `1e-3` as a number, and no key twice."""
 
+import math
 import re
 from typing import Any
 
@@ -12,7 +13,7 @@ class Loader(yaml.SafeLoader):
     """Safe YAML that also reads `1e-3` as a number (YAML 1.1 wants `1.0e-3`), and no key twice."""
 
     def flatten_mapping(self, node: yaml.MappingNode) -> None:
-        """Merge what `<<` names, each key once: maps merged twice at n levels would be 2^n keys."""
+        """Merges the maps after `<<`, each key once: twice at n levels would be 2^n keys."""
         seen = set()
         for key in (key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
             if key in seen:
@@ -25,7 +26,7 @@ class Loader(yaml.SafeLoader):
         node.value = list(last.values())
 
     def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
-        """Of a length that Python will print, too, and base 60 (`1:30:00`) takes no time."""
+        """Refuses lengths that Python cannot print, and base 60 (`1:30:00`) that takes minutes."""
         if len(node.value) > 1000:
             raise yaml.constructor.ConstructorError(
                 None, None, f"a number of {len(node.value)} characters", node.start_mark
@@ -37,7 +38,7 @@ Loader.add_constructor("tag:yaml.org,2002:int", Loader.construct_yaml_int)
 
 
 class Dumper(yaml.SafeDumper):
-    """Quotes what `Loader` would take for a number."""
+    """Quotes strings that `Loader` would read as numbers."""
 
 
 for reader_or_writer in (Loader, Dumper):
@@ -49,7 +50,7 @@ for reader_or_writer in (Loader, Dumper):
 
 
 def parse_yaml(text: str, name: str) -> Any:
-    """Raises UserError, calling the text `name`, if it is not valid."""
+    """The content of YAML, or a UserError that calls the text `name`."""
     try:
         return yaml.load(text, Loader)
     except Exception as error:  # PyYAML lets through what its constructors meet: 2020-13-45
@@ -58,5 +59,13 @@ def parse_yaml(text: str, name: str) -> Any:
 
 
 def dump_yaml(content: Any) -> str:
-    """What `parse_yaml` reads back as `content`."""
+    """YAML that `parse_yaml` reads back as `content`."""
     return yaml.dump(content, Dumper=Dumper, sort_keys=False)
+
+
+def dump_inline(value: Any) -> str:
+    """The same without line breaks between keys, to stand after a key: `{4: 128, 64: 32}`."""
+    text = yaml.dump(
+        [value], Dumper=Dumper, sort_keys=False, default_flow_style=True, width=math.inf
+    )
+    return text.strip()[1:-1]

@@ -5,7 +5,8 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 
-from progan.config.config import Config, DataConfig
+from progan.config.config import Config
+from progan.config.settings import DataConfig
 from progan.data.dataset import Dataset
 from progan.data.decode import Square
 from progan.data.live import OnDemandDataset

@@ -4,7 +4,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from progan.config.config import Config, DataConfig
+from progan.config.config import Config
+from progan.config.settings import DataConfig
 from progan.data.dataset import Dataset
 from progan.data.labels import Labels
 from progan.data.opening import open_data
