@@ -791,7 +791,7 @@ def test_resolutions_that_the_schedule_lacks(value, wrong, here):
     [
         (["--peak-tflops", "0"], "'--peak-tflops': 0 must be more than 0"),
         (["--peak-tflops", "-1"], "'--peak-tflops': -1 must be more than 0"),
-        (["--peak-tflops", "x"], "'--peak-tflops': 'x' is no number"),
+        (["--peak-tflops", "x"], "'--peak-tflops': 'x' is not a number"),
         (["--peak-tflops", "inf"], "'--peak-tflops': inf must be more than 0"),
         (["--peak-tflops", "nan"], "'--peak-tflops': nan must be more than 0"),
         (["--json", "no/f.json"], "--json no/f.json: there is no folder no"),
@@ -822,7 +822,7 @@ def test_json_that_may_not_be_written(here, monkeypatch):
 
         monkeypatch.setattr(os, "access", access)
         message = refused(*options(), "--json", name)
-        assert f"Error: --json {name}: may not be written" in message
+        assert f"Error: --json {name}: no permission to write there" in message
         assert asked[-1] == (Path("f.json") if name == "f.json" else Path("."))
     assert (here / "f.json").read_text() == "kept"
 

@@ -36,7 +36,7 @@ def here(tmp_path, monkeypatch) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("command", [[], ["train"], ["sample"], ["schedule"]])
+@pytest.mark.parametrize("command", [[], ["train"], ["sample"], ["schedule"], ["config"]])
 def test_help(command):
     """Reference: every command explains itself and lists its options."""
     result = run(*command, "--help")
@@ -93,6 +93,21 @@ def test_schedule_table_and_plot(here):
     assert line.split()[2:4] == ["9600.0", "12000.0"]
     with Image.open("s.png") as picture:
         assert picture.size[0] > 800 and np.asarray(picture.convert("L")).std() > 10
+
+
+def test_config_to_edit(here):
+    """Reference: the preset with the override; a file in the way keeps its content."""
+    arguments = ["config", "--config", "demo", "-o", "run.seed=7", "--out", "my.yaml"]
+    result = run(*arguments)
+    assert result.exit_code == 0 and result.output.endswith("train --config my.yaml\n")
+    config = load_config("my.yaml")
+    assert config == load_config("demo", ["run.seed=7"])
+    assert run("config", "--config", "my.yaml").output == Path("my.yaml").read_text()
+    Path("my.yaml").write_text("mine")
+    assert "my.yaml: the file exists" in refused(*arguments)
+    assert Path("my.yaml").read_text() == "mine"
+    assert "there is no folder nowhere" in refused(*arguments[:-1], "nowhere/my.yaml")
+    assert [path.name for path in here.iterdir()] == ["my.yaml"]
 
 
 def test_train_on_demo_and_sample(here):
@@ -177,6 +192,9 @@ def test_places_that_cannot_be_written(here, arguments, message):
         (["--data", "small"], "-o network.resolution=16"),
         (["--data", "full/a.txt"], "is of no kind that can"),
         (["--data", "broken", *options()], "mending or removing the files"),
+        (["--device", "cpu"], "use the setting -o run.device=…"),
+        (["--penalty", "1"], "the setting -o loss.penalty=… or -o loss.weights.penalty=…"),
+        (["--dta", "demo"], "Did you mean '--data'?"),
     ],
 )
 def test_mistakes(here, arguments, message):

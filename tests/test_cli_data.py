@@ -429,9 +429,9 @@ def test_prepare_refusals(odd, here):
         ([odd, "made", "--crop", "0,0,2"], "give 4 pixels or more"),
         ([odd, "made", "--crop", "9,0,16"], "do not hold the crop 9,0,16"),
         ([odd, "made", "--crop", "0,0,8", "--max-resolution", 16], "or --allow-upscale"),
-        ([odd, "made", "--max-resolution", 12], "'12' is no resolution; give a power of two"),
-        ([odd, "made", "--max-resolution", 2048], "is no resolution"),
-        ([odd, "made", "--max-resolution", "big"], "is no resolution"),
+        ([odd, "made", "--max-resolution", 12], "'12' is not a resolution; give a power of two"),
+        ([odd, "made", "--max-resolution", 2048], "is not a resolution"),
+        ([odd, "made", "--max-resolution", "big"], "is not a resolution"),
         ([odd, "made", "--channels", 4], "'4' is not one of '1', '3'"),
         ([odd, "made", "--storage", "zip"], "'zip' is not one of"),
         ([odd, "made", "--max-bad", -1], "'--max-bad'"),
@@ -450,7 +450,7 @@ def test_prepare_leaves_other_folders_alone(odd, here):
     assert "holds other files" in refused("prepare", odd, odd)
     run("prepare", odd, "made")
     assert "other images or options" in refused("prepare", odd, "made", "--channels", 1)
-    assert "is a prepared folder, no source" in refused("prepare", "made", "again")
+    assert "is a prepared folder already" in refused("prepare", "made", "again")
     message = refused("prepare", odd, "few", "--max-bad", 3)
     assert "4 of the 12 images cannot be used" in message and "--max-bad" in message
     assert "cut.jpg" in (here / "few" / "bad-files.txt").read_text()

@@ -6,6 +6,7 @@ before it needs it.
     phases      the table of phases and its plot
     train       progan train
     sample      progan sample
+    config      progan config
     schedule    progan schedule
     data        progan data: prepare, list, info
     bench       progan bench

@@ -1,4 +1,4 @@
-"""The command `progan bench`: how fast this machine trains, and what the time goes into."""
+"""The command `progan bench`: how fast this machine trains, and what takes the time."""
 
 import re
 from dataclasses import asdict
@@ -26,19 +26,19 @@ WIDTHS = (18, 6, *[10] * (len(COLUMNS) - 2))
 
 @click.command()
 @click.option(
-    "--resolutions", metavar="4,8,…", help="Only these. [default: all of the config's schedule]"
+    "--resolutions", metavar="4,8,…", help="Measure only these. [default: all in the schedule]"
 )
 @CONFIG
 @OVERRIDES
 @JSON
 @click.option(
-    "--find-batch", is_flag=True, help="Find the largest schedule.batch_gpu that fits, and use it."
+    "--find-batch", is_flag=True, help="Find and use the largest schedule.batch_gpu that fits."
 )
 @click.option(
     "--peak-tflops",
     type=PositiveNumber(),
     metavar="X",
-    help="What the device can do at most. [default: data sheets, for some GPUs; a CPU is measured]",
+    help="Peak of the device. [default: from data sheets for some GPUs; measured on CPUs]",
 )
 def bench(
     resolutions: str | None,
@@ -50,9 +50,9 @@ def bench(
 ) -> None:
     """Measure how fast this machine trains, phase by phase.
 
-    Trains on noise from memory with the networks, loss, precision and batch sizes of the config.
-    Warm-up and compilation do not count; of some repeats the median does. Memory is the most that
-    this process has held: of a GPU its tensors, on a CPU all of it.
+    Trains on noise in memory, with the networks, loss, precision and batch sizes of the config.
+    Figures are medians of several repeats, without warm-up and compilation. Memory is the peak of
+    this process: of its tensors on a GPU, of all it holds on a CPU.
 
     \b
     progan bench --config celeba --resolutions 64,128
@@ -77,10 +77,10 @@ def bench(
 
 
 def chosen_phases(schedule: Schedule, resolutions: str | None) -> list[Phase]:
-    """Those of the resolutions asked for.
+    """The phases at the resolutions asked for, such as "4,8"; all for `None`.
 
     Raises:
-        UserError: for what is not a list of resolutions that the schedule has.
+        UserError: this is no list of resolutions of the schedule.
     """
     known = list(dict.fromkeys(phase.resolution for phase in schedule.phases))
     if resolutions is None:
@@ -103,7 +103,7 @@ def chosen_phases(schedule: Schedule, resolutions: str | None) -> list[Phase]:
 def measure(
     config: Config, phases: list[Phase], find_batch: bool, peak_tflops: float | None
 ) -> dict[str, Any]:
-    """All figures, each phase's printed when it has been measured."""
+    """All figures; prints each phase's when it has been measured."""
     from progan.runtime import machine
     from progan.runtime.accelerator import make_accelerator
     from progan.runtime.device import take_device
@@ -114,7 +114,8 @@ def measure(
     accelerator = make_accelerator(Path("."), None, device=taken)
     device = accelerator.device
     precision = resolve_precision(config.run.precision, accelerator)
-    peak, source = peak_tflops, "given"
+    peak = peak_tflops
+    source: str | None = "given"
     if is_main():
         if peak is None:
             peak, source = known_peak(device, precision)
@@ -122,7 +123,7 @@ def measure(
         of = f"; peak {peak:.3g} TFLOP/s ({source})" if peak else ""
         click.echo(f"{machine.device_name(device)}{count}, {precision}{of}")
         click.echo(aligned(COLUMNS, WIDTHS, gap=""))
-    accelerator.wait_for_everyone()  # who waits leaves the CPU to what measures it
+    accelerator.wait_for_everyone()  # or those that wait would slow the measured CPU
     measured = []
     for figures in bench(config, accelerator, phases, find_batch, peak):
         measured.append(figures)
@@ -156,7 +157,7 @@ def row(figures: "Figures") -> str:
 
 
 def closing_lines(schedule: Schedule, content: dict[str, Any], find_batch: bool) -> list[str]:
-    """What follows from the figures: the time of the whole run, and the batches that fit."""
+    """What follows from the figures: the time of the whole run, the batches that fit."""
     lines, measured = [], content["phases"]
     if len(measured) == len(schedule.phases):
         seconds = sum(
@@ -168,10 +169,10 @@ def closing_lines(schedule: Schedule, content: dict[str, Any], find_batch: bool)
     if find_batch:
         found = {(f["resolution"], f["fading"]): f["batch_gpu"] for f in measured}
         sizes: dict[int, int] = {}
-        for phase in schedule.phases:  # those that were not measured keep what they have
-            as_it_is = phase.images_per_pass(content["processes"])
-            r, n = phase.resolution, found.get((phase.resolution, phase.fading), as_it_is)
-            sizes[r] = min(n, sizes.get(r, n))  # a fade may need more than what follows it
+        for phase in schedule.phases:  # phases that were not measured keep their own
+            own = phase.images_per_pass(content["processes"])
+            r, n = phase.resolution, found.get((phase.resolution, phase.fading), own)
+            sizes[r] = min(n, sizes.get(r, n))  # a fade may need more memory than its stable phase
         text = ", ".join(f"{r}: {n}" for r, n in sizes.items())
         lines.append(f"what fits into a forward pass: -o 'schedule.batch_gpu={{{text}}}'")
     return lines

@@ -1,4 +1,4 @@
-"""The commands `progan checkpoint …`: whether what a run has kept is whole."""
+"""The command `progan checkpoint verify`: whether a run's files are undamaged."""
 
 import sys
 from pathlib import Path
@@ -12,15 +12,15 @@ from progan.runtime.text import human_bytes
 
 @click.group()
 def checkpoint() -> None:
-    """What a run has kept."""
+    """Check the files of a run."""
 
 
 @checkpoint.command()
 @click.argument("run", metavar="RUN", type=PathOption())
 def verify(run: Path) -> None:
-    """Read every checkpoint and snapshot of a run and compare their checksums.
+    """Read all checkpoints and snapshots of a run and verify their checksums.
 
-    Exit code 2 if one is damaged. Training needs only the newest checkpoint that is whole.
+    Exit code 2 if one is damaged. Training goes on from the newest checkpoint that is whole.
     """
     from progan.runs.checkpoint import checkpoints_of, read
     from progan.runs.snapshot import load_snapshot, snapshots_of
@@ -34,7 +34,7 @@ def verify(run: Path) -> None:
         try:
             reader(path)
             click.echo(f"{path}: whole, {human_bytes(path.stat().st_size)}")
-        except Exception as error:  # whatever damage makes a reader raise
+        except Exception as error:  # damage may raise anything
             damaged += 1
             click.echo(f"{path}: DAMAGED: {brief(error)}")
     if damaged:

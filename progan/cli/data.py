@@ -1,4 +1,4 @@
-"""The commands of `progan data`: what there is, what it is like, and preparing it."""
+"""The commands of `progan data`: list known sets, inspect images, prepare them."""
 
 import os
 import warnings
@@ -21,26 +21,26 @@ ROOT = click.option(
     "--root",
     type=PathOption(),
     metavar="DIR",
-    help="Where known data sets are kept. [default: $PROGAN_DATA, else ./data]",
+    help="Folder of the known data sets. [default: $PROGAN_DATA, else ./data]",
 )
 WORKERS = click.option(
     "--workers",
     type=click.IntRange(0, 1024),
     metavar="N",
-    help="Processes that decode images. [default: one a core]",
+    help="Number of processes that decode images. [default: one per core]",
 )
 
 
 @click.group()
 def data() -> None:
-    """Look at data sets, and prepare them for training.
+    """Inspect data sets, and prepare them for training.
 
     \b
-    progan data list                     data sets with a name, and where they are looked for
+    progan data list                     known data sets, and where their files go
     progan data info ./photos            what is in a folder, a zip, …
-    progan data prepare ./photos ./made  a folder that progan train --data ./made takes
+    progan data prepare ./photos ./made  prepare it for progan train --data ./made
     """
-    warnings.filterwarnings("ignore", module="PIL")  # they name no file; what is bad is told
+    warnings.filterwarnings("ignore", module="PIL")  # they name no file; we report bad images
 
 
 @data.command()
@@ -50,45 +50,51 @@ def data() -> None:
     "--max-resolution",
     type=ResolutionOption(),
     metavar="R",
-    help="Largest level to build, a power of two 4 … 1024. "
+    help="Largest resolution to prepare, a power of two 4 … 1024. "
     "[default: the largest that nearly all images have]",
 )
-@click.option("--channels", type=click.Choice(["1", "3"]), default="3", show_default=True)
+@click.option(
+    "--channels",
+    type=click.Choice(["1", "3"]),
+    default="3",
+    show_default=True,
+    help="3 for colour, 1 for grey.",
+)
 @click.option("--labels", is_flag=True, help="Keep classes or attributes, to train on them.")
 @click.option(
     "--crop",
     type=BoxOption(),
     metavar="X,Y,SIZE",
-    help="Take this square of every image. [default: the largest at its centre]",
+    help="Take this square of every image. [default: the largest in the centre]",
 )
-@click.option("--pad", is_flag=True, help="Take whole images, with black bars.")
-@click.option("--allow-upscale", is_flag=True, help="Enlarge images that are too small.")
+@click.option("--pad", is_flag=True, help="Pad images to squares with black bars instead.")
+@click.option("--allow-upscale", is_flag=True, help="Enlarge images smaller than the resolution.")
 @click.option(
     "--storage",
     type=click.Choice(["auto", "raw", "png"]),
     default="auto",
     show_default=True,
-    help="Levels from 256: raw arrays, PNG, or by the space that is free.",
+    help="Format of images from 256x256 upward: raw arrays, PNG, or by free disk space.",
 )
 @click.option(
     "--max-bad",
     type=click.IntRange(0),
     default=100,
     show_default=True,
-    help="Images that may be bad and are left out.",
+    help="Number of bad images that may be left out.",
 )
-@click.option("--max-images", type=click.IntRange(1), metavar="N", help="Only the first N.")
+@click.option("--max-images", type=click.IntRange(1), metavar="N", help="Use only the first N.")
 @WORKERS
 @ROOT
 @click.option("--download", is_flag=True, help="Let torchvision fetch a known data set.")
 def prepare(source: str, dest: Path, **options: Any) -> None:
-    """Make SOURCE, a known data set or a path, into a folder DEST that `progan train` takes.
+    """Prepare SOURCE, a known data set or a path, in the folder DEST for training.
 
-    It has every image at every resolution from 4x4. Ctrl-C loses nothing: the same command goes
-    on. What it writes: docs/data.md.
+    Writes every image at every resolution from 4x4 upward, as docs/data.md describes. Ctrl-C loses
+    nothing: the same command goes on.
     """
     if options["crop"] and options["pad"]:
-        raise UserError("--crop takes a square of every image and --pad all of it: give one")
+        raise UserError("--crop takes a square of every image, --pad all of it; give one of them")
     with ended_by_signals("stopped, nothing is lost; the same command goes on"):
         prepare_into(dest, source, **options)
 
@@ -140,7 +146,7 @@ def prepare_into(
 def open_source(
     name: str, labels: bool, root: Path | None, limit: int | None = None, download: bool = False
 ) -> "Source":
-    """The images that are no pyramid yet. UserError if there are none."""
+    """Images that are not prepared yet, or a UserError if there are none."""
     from progan.data.pyramid.format import is_pyramid
     from progan.data.sources.bit_depth import warn_of_darkness
     from progan.data.sources.find import NAMED, find
@@ -150,7 +156,7 @@ def open_source(
     if not name:
         raise UserError("SOURCE is empty; give a name, or the path of a folder or zip of images")
     if name not in NAMED and is_pyramid(Path(name).expanduser()):
-        raise UserError(f"{name} is a prepared folder, no source: train with --data {name}")
+        raise UserError(f"{name} is a prepared folder already: train with --data {name}")
     if name not in NAMED and not Path(name).expanduser().exists() and is_shards(name):
         if limit:
             raise UserError("--max-images is not for shards; name fewer of them")
@@ -164,7 +170,7 @@ def open_source(
 @data.command("list")
 @ROOT
 def list_known(root: Path | None) -> None:
-    """Known data sets: what they need, where that is looked for, whether it is there."""
+    """List known data sets: which files they need, where, and whether these are there."""
     from progan.data.info.report import known_report
 
     where = root or Path(os.environ.get("PROGAN_DATA") or "data")
@@ -173,21 +179,21 @@ def list_known(root: Path | None) -> None:
 
 @data.command()
 @click.argument("source", metavar="PATH|NAME")
-@click.option("--labels", is_flag=True, help="Insist on labels: say what is wrong with them.")
+@click.option("--labels", is_flag=True, help="Stop if the labels cannot be used, and say why.")
 @click.option(
     "--sheet",
     type=PathOption(),
     metavar="FILE.png",
-    help="Draw a contact sheet of evenly spaced images; with classes a row each.",
+    help="Draw a contact sheet of evenly spaced images, with a row for each class.",
 )
 @WORKERS
 @ROOT
 def info(
     source: str, labels: bool, sheet: Path | None, workers: int | None, root: Path | None
 ) -> None:
-    """What is in a source, or in a prepared folder: sizes, kinds, bad images, labels, disk space.
+    """Describe images: sizes, kinds, bad ones, labels, disk space.
 
-    Every image of a source is read to its end, as training would.
+    Reads every image to its end, as training would. Takes prepared folders, too.
     """
     from progan.data.info.contact_sheet import check_sheet
     from progan.data.info.report import pyramid_report, unfinished_report

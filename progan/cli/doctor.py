@@ -1,4 +1,4 @@
-"""The command `progan doctor`: whether this machine trains right, and how to mend it if not."""
+"""The command `progan doctor`: whether this machine trains correctly, and how to fix it."""
 
 import sys
 from pathlib import Path
@@ -17,15 +17,15 @@ from progan.runtime.text import printable
     "json_file",
     type=PathOption(),
     metavar="FILE",
-    help="Write a report for a bug report.",
+    help="Also write a report, to attach to a bug report.",
 )
 def doctor(json_file: Path | None) -> None:
-    """Check whether this machine trains right, and say how to mend it if not.
+    """Check whether this machine trains correctly, and say how to fix it if not.
 
-    Takes up to two minutes, and needs no data. Both networks' gradients are compared with float64
-    on the CPU, in each precision, uncompiled and compiled. Each check ends in a line that begins
-    with good, slow or wrong, or with "not here" where it does not apply. Exit code 1 if anything
-    is wrong. The report has no names of users and hosts, and no paths.
+    Takes up to two minutes and needs no data. Compares the gradients of both networks with float64
+    on the CPU, in each precision, uncompiled and compiled. Prints a line per check that begins
+    with good, slow or wrong, or with "not here" where a check does not apply. Exit code 1 if
+    anything is wrong. The report contains no names of users or hosts, and no paths.
 
     \b
     progan doctor

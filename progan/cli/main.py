@@ -1,4 +1,6 @@
-"""The commands. Heavy imports are inside them, so `progan --help` is instant."""
+"""The group of all commands, and how mistakes are shown.
+
+Heavy imports are inside the commands, so `progan --help` is instant."""
 
 import io
 import logging
@@ -12,7 +14,8 @@ from progan.cli.balance import balance
 from progan.cli.bench import bench
 from progan.cli.checkpoint import checkpoint
 from progan.cli.compare import compare
-from progan.cli.data import data as data_commands
+from progan.cli.config import config
+from progan.cli.data import data
 from progan.cli.doctor import doctor
 from progan.cli.evaluate import evaluate
 from progan.cli.neighbours import neighbours
@@ -27,17 +30,19 @@ SHORT_MEMORY = "close other programs that use it, or choose a smaller resolution
 
 
 class Commands(click.Group):
-    """Shows mistakes of the user's as one message with exit code 2."""
+    """Shows a user's mistake as one message, with exit code 2."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        tells = speaks()  # one message a machine, however many processes made the same mistake
+        shown = speaks()  # one message per machine, however many processes make the mistake
         try:
             return super().invoke(ctx)
+        except click.NoSuchOption as error:
+            raise with_setting(error) from None
         except UserError as error:
             message = str(error)
-            tells = tells or isinstance(error, LostProcessError)
+            shown = shown or isinstance(error, LostProcessError)
         except OSError as error:
-            if error.filename is None:  # not of a file or folder: nothing a user could mend
+            if error.filename is None:  # not about a file or folder: nothing a user could mend
                 raise
             message = f"{error.filename}: {error.strerror}"
         except (RuntimeError, MemoryError) as error:
@@ -46,10 +51,23 @@ class Commands(click.Group):
             if not is_short(error):
                 raise
             message = f"out of memory ({brief(error)}); {SHORT_MEMORY}"
-        if tells:
-            lines = map(printable, message.split("\n"))  # a stranger's file may name anything
+        if shown:
+            lines = map(printable, message.split("\n"))  # names in files may be anything
             click.echo("Error: " + "\n".join(lines), err=True)
         sys.exit(2)
+
+
+def with_setting(error: click.NoSuchOption) -> click.UsageError:
+    """The error, with a hint if the unknown option is a setting's name: --device is run.device."""
+    from progan.config.config import Config, flatten
+
+    wanted = error.option_name.lstrip("-").replace("-", "_")
+    keys = [key for key in flatten(Config().model_dump()) if key.split(".")[-1] == wanted]
+    takes_settings = error.ctx and any(o.name == "overrides" for o in error.ctx.command.params)
+    if not keys or not takes_settings:
+        return error
+    hint = " or ".join(f"-o {key}=…" for key in keys)
+    return click.UsageError(f"{error.message.rstrip('.')}; use the setting {hint}", error.ctx)
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -58,32 +76,27 @@ def main() -> None:
     """Progressive-growing GANs: train, resume, sample.
 
     \b
-    progan doctor                        does this machine train right?
+    progan doctor                        does this machine train correctly?
     progan train --data demo             train on the embedded cartoon faces
     progan sample runs/demo --grid       a grid of what it learned
     progan neighbours runs/demo          does it memorize?
     progan train --data FOLDER           train on your own images
-    progan data info FOLDER              what is in it, and is it fit?
-    progan balance runs/faces            does it amplify what its data has?
+    progan data info FOLDER              what is in it, and can it be used?
+    progan config                        all settings, and what they mean
+    progan balance runs/faces            does it exaggerate what its data has?
     progan bench --config celeba         how fast is this machine?
     progan evaluate runs/demo            how good is it?
     progan compare runs/a runs/b         at equal images and hours, which is better?
     """
     let_threads_sleep()
-    if isinstance(sys.stdout, io.TextIOWrapper):  # a file's name may be no text
+    if isinstance(sys.stdout, io.TextIOWrapper):  # names of files may not be text
         sys.stdout.reconfigure(errors="backslashreplace")
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     logging.getLogger("progan").setLevel(logging.INFO)
 
 
-main.add_command(data_commands)
-main.add_command(balance)
-main.add_command(bench)
-main.add_command(checkpoint)
-main.add_command(compare)
-main.add_command(doctor)
-main.add_command(evaluate)
-main.add_command(neighbours)
-main.add_command(sample)
-main.add_command(schedule)
-main.add_command(train)
+for command in (
+    *(balance, bench, checkpoint, compare, config, data, doctor, evaluate, neighbours, sample),
+    *(schedule, train),
+):
+    main.add_command(command)

@@ -1,4 +1,4 @@
-"""The options that several commands have, and the types of their values."""
+"""Options that several commands share, and the types of their values."""
 
 import os
 import re
@@ -26,7 +26,7 @@ class PathOption(click.Path):
 
 
 class PositiveNumber(click.ParamType):
-    """More than nothing, less than a million: neither infinity nor what is no number."""
+    """A number above zero and below a million; nan and infinity are refused."""
 
     name = "number"
 
@@ -34,14 +34,14 @@ class PositiveNumber(click.ParamType):
         try:
             number = float(value)
         except ValueError:
-            self.fail(f"'{value}' is no number", param, ctx)
+            self.fail(f"'{value}' is not a number", param, ctx)
         if not 0 < number < 1e6:  # false for nan, too
             self.fail(f"{number:g} must be more than 0 and less than a million", param, ctx)
         return number
 
 
 class ResolutionOption(click.ParamType):
-    """A power of two."""
+    """A power of two from 4 to 1024."""
 
     name = "resolution"
 
@@ -49,12 +49,12 @@ class ResolutionOption(click.ParamType):
         r = int(value) if re.fullmatch(r"\d{1,4}", str(value)) else 0
         if not START_RESOLUTION <= r <= MAX_RESOLUTION or r & (r - 1):
             allowed = f"a power of two, {START_RESOLUTION}, 8, 16, … {MAX_RESOLUTION}"
-            self.fail(f"'{value}' is no resolution; give {allowed}", param, ctx)
+            self.fail(f"'{value}' is not a resolution; give {allowed}", param, ctx)
         return r
 
 
 class DeviceOption(click.ParamType):
-    """As `run.device`."""
+    """A device, as in `run.device`."""
 
     name = "device"
 
@@ -66,7 +66,7 @@ class DeviceOption(click.ParamType):
 
 
 class BoxOption(click.ParamType):
-    """X,Y,SIZE of a square, in pixels."""
+    """A square as X,Y,SIZE in pixels."""
 
     name = "box"
 
@@ -85,13 +85,21 @@ OVERRIDES = click.option(
     "overrides",
     multiple=True,
     metavar="SECTION.KEY=VALUE",
-    help="Change a setting, for example -o network.resolution=64; may be repeated.",
+    help="Change a setting, for example -o network.resolution=64; repeat for more. "
+    "progan config lists all.",
 )
 CONFIG = click.option(
-    "--config", "config_name", metavar="FILE|PRESET", help="A YAML file, or a preset's name."
+    "--config",
+    "config_name",
+    metavar="FILE|PRESET",
+    help="A YAML file, or a preset's name.",
 )
 JSON = click.option(
-    "--json", "json_file", type=PathOption(), metavar="FILE", help="Write all figures."
+    "--json",
+    "json_file",
+    type=PathOption(),
+    metavar="FILE",
+    help="Write all figures to FILE.",
 )
 DEVICE = click.option(
     "--device",
@@ -99,7 +107,7 @@ DEVICE = click.option(
     default="auto",
     show_default=True,
     metavar="auto|cpu|cuda|cuda:1|mps|xpu",
-    help="Where to compute; auto: on a GPU if there is one.",
+    help="Device that computes; auto: a GPU if there is one.",
 )
 
 
@@ -107,10 +115,10 @@ PICTURES = (".png", ".svg", ".pdf", ".jpg")
 
 
 def check_picture(file: Path, option: str, endings: tuple[str, ...] = PICTURES) -> None:
-    """Before minutes of work, not after them.
+    """Checks that a picture can be written, before minutes of work rather than after.
 
     Raises:
-        UserError: for a picture that cannot be written.
+        UserError: it cannot.
     """
     if file.suffix.lower() not in endings:
         one_of = "one of " if len(endings) > 1 else ""
@@ -119,10 +127,10 @@ def check_picture(file: Path, option: str, endings: tuple[str, ...] = PICTURES) 
 
 
 def check_target(file: Path | None, option: str = "--json") -> None:
-    """Before minutes of measuring, not after them.
+    """Checks that a file can be written, before minutes of work rather than after.
 
     Raises:
-        UserError: for what cannot be written.
+        UserError: it cannot.
     """
     if file is None:
         return
@@ -132,13 +140,13 @@ def check_target(file: Path | None, option: str = "--json") -> None:
         raise UserError(f"{option} {file}: there is no folder {file.parent}")
     written = [file] * file.exists() + [file.parent] * can_be_replaced(file)
     if not all(os.access(path, os.W_OK) for path in written):
-        raise UserError(f"{option} {file}: may not be written")
+        raise UserError(f"{option} {file}: no permission to write there")
 
 
 DATA = click.option(
     "--data",
     metavar="NAME|PATH",
-    help="What to compare with. [default: the data that the run was trained on]",
+    help="Data to compare with. [default: the data that the run was trained on]",
 )
 
 

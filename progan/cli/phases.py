@@ -1,4 +1,4 @@
-"""Shows a schedule before it is run: the phase table and a plot over images shown."""
+"""Shows a schedule before it runs: a table of its phases, and a plot over images shown."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -8,7 +8,7 @@ from progan.cli.options import check_picture
 from progan.config.schedule import Phase, Ramp, Schedule
 from progan.runtime.text import human_time, table
 
-if TYPE_CHECKING:  # it imports torch, and a table needs none
+if TYPE_CHECKING:  # it imports torch, which a table does not need
     from progan.training.costs import CostModel
 
 
@@ -19,7 +19,7 @@ def rate_text(phase: Phase) -> str:
 
 
 def phase_table(schedule: Schedule, costs: "CostModel | None" = None) -> str:
-    """One line a phase: kimg, images, batch size, rate; with `costs` also GFLOP and time."""
+    """A table with a line per phase; with `costs` also FLOPs and time."""
     header = ["phase", "from kimg", "to kimg", "images", "updates", "batch", "learning rate"]
     if costs:
         header += ["GFLOP/image", "time"]
@@ -49,7 +49,7 @@ def phase_table(schedule: Schedule, costs: "CostModel | None" = None) -> str:
 
 
 def plot(schedule: Schedule, path: Path) -> None:
-    """Resolution, alpha, batch size and learning rate against kimg, as a picture file."""
+    """Plots resolution, alpha, batch size and learning rate over kimg to a picture file."""
     import matplotlib
 
     check_picture(path, "--plot")
@@ -87,7 +87,7 @@ def plot(schedule: Schedule, path: Path) -> None:
 def points(
     schedule: Schedule, value: Callable[[Phase, int], float]
 ) -> tuple[list[float], list[float]]:
-    """A curve in kimg, 33 points a phase so that ramps show; steps stay vertical."""
+    """A curve over kimg: 33 points per phase, so that ramps show and steps stay vertical."""
     x, y = [], []
     for phase in schedule.phases:
         end = schedule.end_of(phase)

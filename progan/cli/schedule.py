@@ -1,4 +1,4 @@
-"""The command progan schedule."""
+"""The command `progan schedule`: a schedule as a table and a plot."""
 
 from pathlib import Path
 
@@ -16,10 +16,10 @@ from progan.config.load import load_config
     "plot_file",
     type=PathOption(),
     metavar="FILE.png",
-    help="Draw resolution, alpha, batch size and rates over images shown.",
+    help="Plot resolution, alpha, batch size and learning rate over images shown.",
 )
 def schedule(config_name: str | None, overrides: tuple[str, ...], plot_file: Path | None) -> None:
-    """Print the phases of a schedule, and plot it over images shown."""
+    """Print the phases of a schedule, or plot it."""
     from progan.cli.phases import phase_table, plot
 
     made = load_config(config_name, list(overrides)).make_schedule()
