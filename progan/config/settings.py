@@ -51,7 +51,8 @@ class DataConfig(Section):
         list[Literal["color", "translation", "cutout"]], AfterValidator(check_distinct)
     ] = Field(
         [],
-        description="random changes to all images that the critic sees; helps where images are few",
+        description="any of [color, translation, cutout]: random changes to all images that the critic "
+        "sees, which help where images are few",
     )
     fit: Fit = Field(
         "crop",
