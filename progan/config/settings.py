@@ -51,8 +51,8 @@ class DataConfig(Section):
         list[Literal["color", "translation", "cutout"]], AfterValidator(check_distinct)
     ] = Field(
         [],
-        description="any of [color, translation, cutout]: random changes to all images that the critic "
-        "sees, which help where images are few",
+        description="any of [color, translation, cutout]: random changes to all that the critic "
+        "sees, for few images",
     )
     fit: Fit = Field(
         "crop",
