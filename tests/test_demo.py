@@ -46,8 +46,8 @@ def test_other_resolutions_are_refused(resolution):
 
 def test_every_attribute_varies(faces):
     """Reference: uniform draws; 256 of them show every choice, and fill a range to 5 % a side."""
-    assert len(demo._ATTRIBUTES) >= 10 and list(faces[0]) == list(demo._ATTRIBUTES)
-    for name, options in demo._ATTRIBUTES.items():
+    assert len(demo.ATTRIBUTES) >= 10 and list(faces[0]) == list(demo.ATTRIBUTES)
+    for name, options in demo.ATTRIBUTES.items():
         values = {face[name] for face in faces}
         if isinstance(next(iter(options)), str):
             assert values == set(options), name
@@ -62,7 +62,7 @@ def test_attributes_are_independent():
     """Reference: 0 correlation; of 2048 pairs |r| stays below 4.5 / sqrt(2048), 0.1."""
     faces = [demo.attributes(3, index) for index in range(2048)]
     columns = []
-    for name, options in demo._ATTRIBUTES.items():
+    for name, options in demo.ATTRIBUTES.items():
         values = [face[name] for face in faces]
         named = isinstance(values[0], str)
         columns.append([list(options).index(v) for v in values] if named else values)
@@ -96,5 +96,5 @@ def test_close_to_the_box_average(small):
 def test_windows_cut_nothing_off(monkeypatch):
     """Reference: the same faces, each shape evaluated over the whole picture."""
     pictures = demo.draw(2, range(200), 64)
-    monkeypatch.setattr(demo._Face, "window", lambda self, *box: self)
+    monkeypatch.setattr(demo.Faces, "window", lambda self, *box: self)
     np.testing.assert_array_equal(pictures, demo.draw(2, range(200), 64))

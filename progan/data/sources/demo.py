@@ -1,10 +1,9 @@
 """The embedded data set `demo`: small cartoon faces, drawn from (seed, index) at any resolution.
 
-Every attribute of a face is one uniform draw of its own, so all are independent: hair colour tells
-nothing of skin, glasses nothing of the hair style. A link between them in a model's output is thus
-bias that the model added. Shapes are signed distances turned into coverage of about a pixel, laid
-over each other as a painter would. Pixels see only + - * / sqrt, abs, min and max, which IEEE 754
-rounds in one way, in a fixed order: a face is the same, bit for bit, in any batch.
+Attributes of a face are independent uniform draws: any link between hair colour and skin, say, in
+a model's output is bias that the model added. Shapes are signed distances, turned into coverage of
+about a pixel and laid over each other as a painter would. Pixels see only + - * / sqrt, abs, min,
+and max, in a fixed order, which IEEE 754 rounds in one way: a face is the same bits in any batch.
 """
 
 import copy
@@ -17,31 +16,30 @@ CLASSES = ("bald", "short", "curly", "long", "buns", "beanie")  # the label: hai
 SIZE = 8192
 
 
-def _palette(text):
-    """Colours by name, out of 'name rrggbb name rrggbb ...', in that order."""
-    words = text.split()
-    return {n: tuple(bytes.fromhex(c)) for n, c in zip(words[::2], words[1::2], strict=True)}
+def palette(text):
+    """Colours by name, from 'name rrggbb name rrggbb ...', in that order."""
+    words = iter(text.split())
+    return {name: tuple(bytes.fromhex(next(words))) for name in words}
 
 
-def _rgb(*colours):
+def rgb(*colours):
     """Colours 0..255 as float32 [n, 3, 1, 1] in 0..1."""
     return np.array(colours, np.float32)[:, :, None, None] / 255
 
 
-# Named colours, names to choose from, or a range of numbers. Drawn in this order, one number each,
-# so append what is new. Lengths are halves; the frame spans -1..1.
+# Drawn in this order, one number each: append new ones. Lengths are halves; the frame spans -1..1.
 # fmt: off
-_ATTRIBUTES = {
+ATTRIBUTES = {
     "hair": CLASSES, "mouth": ("closed", "open"), "backdrop": ("plain", "gradient", "halo"),
-    "hair_colour": _palette("black 241f26 espresso 422a22 chestnut 704228 auburn 963a24 "
+    "hair_colour": palette("black 241f26 espresso 422a22 chestnut 704228 auburn 963a24 "
                             "ginger d8682a blond ecbe62 silver b2b4bc white ece9e4 "
                             "pink ec5490 blue 3468d6 teal 169696 purple 7c42b8"),
-    "iris": _palette("brown 60381e hazel 96682a green 3e8e4e blue 347ece grey 708294"),
-    "frame": _palette("black 22222a red ce2c34 blue 244eb0 gold e8aa28 green 248c68 violet 7a3cac"),
-    "cloth": _palette("navy 2c3e70 red d4423e gold f0b634 green 368a62 white f0f0ec plum 7a3a6e"),
+    "iris": palette("brown 60381e hazel 96682a green 3e8e4e blue 347ece grey 708294"),
+    "frame": palette("black 22222a red ce2c34 blue 244eb0 gold e8aa28 green 248c68 violet 7a3cac"),
+    "cloth": palette("navy 2c3e70 red d4423e gold f0b634 green 368a62 white f0f0ec plum 7a3a6e"),
     "glasses": ("none", "none", "none", "round", "square"), "freckles": ("no", "no", "no", "yes"),
-    "skin": (0, 1),  # along _SKIN, light to dark
-    "back": (0, 1),  # along _BACK, hues that neither skin nor natural hair has
+    "skin": (0, 1),  # along SKIN, light to dark
+    "back": (0, 1),  # along BACK, hues that neither skin nor natural hair has
     "width": (0.49, 0.58), "height": (0.56, 0.63), "jaw": (-0.5, 0.5),  # pointed to square
     "eye_size": (0.135, 0.17), "eye_shape": (0.9, 1.2), "eye_gap": (0.235, 0.27), "gaze": (-1, 1),
     "brow_tilt": (-0.15, 0.22), "brow_weight": (0.022, 0.038), "nose": (0.045, 0.075),
@@ -50,24 +48,22 @@ _ATTRIBUTES = {
     "shift_x": (-0.08, 0.08), "shift_y": (-0.06, 0.06), "scale": (1.0, 1.1), "tilt": (-0.1, 0.1),
 }
 # fmt: on
-_WHITE, _DARK = _rgb((253, 252, 250)), np.float32(0.62)
-_SKIN = "ffe4d0 f9d4b4 efbf98 dda67c c08860 9a6648 724838"
-_BACK = "8ed4a4 70c8c0 7cbeec 92a2ec b898e6 e298d0 f098ac"
-_TILE = 1 << 15  # pixels worked on at once: about what a processor's cache holds
-_FINE = 64  # smaller faces are drawn at this resolution and averaged
+WHITE, DARK = rgb((253, 252, 250)), np.float32(0.62)
+SKIN = "ffe4d0 f9d4b4 efbf98 dda67c c08860 9a6648 724838"
+BACK = "8ed4a4 70c8c0 7cbeec 92a2ec b898e6 e298d0 f098ac"
+TILE = 1 << 15  # pixels worked on at once: about what a processor's cache holds
+FINE = 64  # smaller faces are drawn at this resolution and averaged
 
 
 def attributes(seed: int, index: int) -> dict[str, str | float]:
-    """What face `index` (0 or more) of set `seed` looks like: independent values, by name."""
+    """Looks of face `index` (0 or more) of set `seed`: independent values, by name."""
     generator = np.random.Generator(np.random.PCG64(np.random.SeedSequence((seed, index))))
     face = {}
-    draws = generator.random(len(_ATTRIBUTES)).tolist()
-    for (name, options), u in zip(_ATTRIBUTES.items(), draws, strict=True):
-        options = tuple(options)
-        if isinstance(options[0], str):
-            face[name] = options[int(u * len(options))]
-        else:
-            face[name] = options[0] + (options[1] - options[0]) * u
+    draws = generator.random(len(ATTRIBUTES)).tolist()
+    for (name, options), u in zip(ATTRIBUTES.items(), draws, strict=True):
+        low, *_, high = options = tuple(options)
+        named = isinstance(low, str)
+        face[name] = options[int(u * len(options))] if named else low + (high - low) * u
     return face
 
 
@@ -82,62 +78,66 @@ def draw(seed: int, indices: Sequence[int], resolution: int) -> np.ndarray:
         raise ValueError(f"resolution must be a power of two in 4..1024, not {resolution!r}")
     faces = [attributes(seed, i) for i in indices]
     out = np.empty((len(faces), 3, resolution, resolution), np.uint8)
-    fine = max(resolution, _FINE)
-    step = max(1, _TILE // fine**2)
+    fine = max(resolution, FINE)
+    step = max(1, TILE // fine**2)
     for style in CLASSES:
         chosen = [k for k, face in enumerate(faces) if face["hair"] == style]
         for part in (chosen[k : k + step] for k in range(0, len(chosen), step)):
-            rgb = _Face([faces[k] for k in part], fine).picture(style)
-            while rgb.shape[3] > resolution:
-                rgb = rgb[:, :, ::2] + rgb[:, :, 1::2]
-                rgb = (rgb[..., ::2] + rgb[..., 1::2]) * np.float32(0.25)
-            out[part] = np.clip(rgb * 255 + 0.5, 0, 255).astype(np.uint8)
+            x = Faces([faces[k] for k in part], fine).picture(style)
+            while x.shape[3] > resolution:
+                x = x[:, :, ::2] + x[:, :, 1::2]
+                x = (x[..., ::2] + x[..., 1::2]) * np.float32(0.25)
+            out[part] = np.clip(x * 255 + 0.5, 0, 255).astype(np.uint8)
     return out
 
 
-def _disc(x, y, radius):
+def disc(x, y, radius):
     return np.sqrt(x * x + y * y) - radius
 
 
-def _ellipse(x, y, a, b, square=0.0):
+def ellipse(x, y, a, b, square=0.0):
     """Distance (to first order) to an ellipse; `square` -0.5..0.5 bends it to a diamond or box."""
     u, v = x * x / (a * a), y * y / (b * b)
     slope_x, slope_y = x * (1 - square * v) / (a * a), y * (1 - square * u) / (b * b)
-    return (u + v - square * u * v - 1) / (2 * _disc(slope_x, slope_y, np.float32(-1e-3)))
+    return (u + v - square * u * v - 1) / (2 * disc(slope_x, slope_y, np.float32(-1e-3)))
 
 
-def _box(x, y, a, b, corner):
+def box(x, y, a, b, corner):
     u, v = abs(x) - (a - corner), abs(y) - (b - corner)
-    return _disc(np.maximum(u, 0), np.maximum(v, 0), corner) + np.minimum(np.maximum(u, v), 0)
+    return disc(np.maximum(u, 0), np.maximum(v, 0), corner) + np.minimum(np.maximum(u, v), 0)
 
 
-def _blend(palette, places):
-    """The colours at places 0..1 along a palette 'rrggbb rrggbb ...' of seven."""
-    channels = np.frombuffer(bytes.fromhex(palette), np.uint8).reshape(7, 3).T
-    return _rgb(*([np.interp(6 * place, range(7), c) for c in channels] for place in places))
+def blend(codes, places):
+    """The colours at places 0..1 along seven, 'rrggbb rrggbb ...'."""
+    channels = np.frombuffer(bytes.fromhex(codes), np.uint8).reshape(7, 3).T
+    return rgb(*([np.interp(6 * place, range(7), c) for c in channels] for place in places))
 
 
-class _Face:
-    """Faces of one hair style: attributes [n, 1, 1], colours [n, 3, 1, 1], the picture `rgb`."""
+class Faces:
+    """Faces of one hair style: ATTRIBUTES [n, 1, 1], as colours [n, 3, 1, 1]; the picture `rgb`."""
 
     def __init__(self, faces, resolution):
-        for name, options in _ATTRIBUTES.items():
+        for name, options in ATTRIBUTES.items():
             values = np.array([face[name] for face in faces])[:, None, None]
             if isinstance(options, dict):
-                setattr(self, name, _rgb(*(options[face[name]] for face in faces)))
+                setattr(self, name, rgb(*(options[face[name]] for face in faces)))
             elif isinstance(options[0], str):
                 for option in options:  # a flag for each, as in glasses_round
                     setattr(self, f"{name}_{option}", np.float32(values == option))
             else:
                 setattr(self, name, np.float32(values))
-        self.skin, self.back = _blend(_SKIN, self.skin.flat), _blend(_BACK, self.back.flat)
-        self.shade, self.dark_hair = self.skin * _rgb((204, 168, 162)), self.hair_colour * _DARK
+        self.skin: np.ndarray = blend(SKIN, self.skin.flat)
+        self.back: np.ndarray = blend(BACK, self.back.flat)
+        self.shade, self.dark_hair = self.skin * rgb((204, 168, 162)), self.hair_colour * DARK
         self.grid = ((2 * np.arange(resolution) + 1) / resolution - 1).astype(np.float32)
         u, v = self.grid - self.shift_x, self.grid[:, None] - self.shift_y - np.float32(0.07)
         size = self.scale * np.sqrt(1 + self.tilt * self.tilt)
         self.x, self.y = (u + self.tilt * v) / size, (v - self.tilt * u) / size
         self.rgb = np.empty((len(faces), 3, resolution, resolution), np.float32)
         self.pixel = 2 / (resolution * self.scale)
+
+    def __getattr__(self, name: str) -> np.ndarray:  # of ATTRIBUTES, for type checkers
+        raise AttributeError(name)
 
     def picture(self, style):
         self.backdrop()
@@ -152,7 +152,7 @@ class _Face:
         return self.rgb
 
     def window(self, left, right, top, bottom):
-        """A view of the part that holds this box of head coordinates in every face."""
+        """The part that holds this box of head coordinates in every face, as a view."""
         slack = 0.15 + 0.21 * max(-left, right, abs(top), abs(bottom))  # shift; scale and tilt
         edges = (left - slack, right + slack, top - slack, bottom + slack)
         i, j, k, m = np.searchsorted(self.grid, edges)
@@ -161,7 +161,7 @@ class _Face:
         return part
 
     def cover(self, distance, soft=0.0):
-        """How much of each pixel a shape covers, 0..1, from the signed distance to its edge."""
+        """Share of each pixel that a shape covers, from the signed distance to its edge."""
         cover = 0.5 - distance / np.maximum(self.pixel, np.float32(soft))
         return np.minimum(np.maximum(cover, 0, out=cover), 1, out=cover)
 
@@ -180,19 +180,19 @@ class _Face:
         u, v = self.grid, self.grid[:, None]
         dim = self.backdrop_gradient * (0.5 + 0.5 * v - 0.2 * self.light * u)
         dim = dim + self.backdrop_halo * 0.6 * (u * u + v * v)
-        self.rgb[:] = self.back * (1 - dim[:, None] * _rgb((70, 60, 38)))
+        self.rgb[:] = self.back * (1 - dim[:, None] * rgb((70, 60, 38)))
 
     def skull(self, grow=0.0):
         jaw = np.where(self.y > 0, self.jaw, np.float32(0.1))
-        return _ellipse(self.x, self.y, self.width + grow, self.height + grow, jaw)
+        return ellipse(self.x, self.y, self.width + grow, self.height + grow, jaw)
 
     def skin_and_cloth(self):
         x, y = self.x, self.y
         skin, skull = self.lit(self.skin, self.shade), self.skull()
-        self.fill(_ellipse(x, y - 1.2, 0.78, 0.46), self.lit(self.cloth, self.cloth * _DARK))
-        self.fill(_ellipse(x, y - 0.74, 0.27, 0.14), self.cloth * np.float32(0.72))
-        self.fill(_box(x, y - 0.54, 0.2, 0.28, 0.1), self.shade * np.float32(0.92))
-        ear = _ellipse(abs(x) - self.width - 0.01, y - 0.07, 0.085, 0.12)
+        self.fill(ellipse(x, y - 1.2, 0.78, 0.46), self.lit(self.cloth, self.cloth * DARK))
+        self.fill(ellipse(x, y - 0.74, 0.27, 0.14), self.cloth * np.float32(0.72))
+        self.fill(box(x, y - 0.54, 0.2, 0.28, 0.1), self.shade * np.float32(0.92))
+        ear = ellipse(abs(x) - self.width - 0.01, y - 0.07, 0.085, 0.12)
         self.fill(ear, skin)
         self.fill(ear + 0.045, self.shade, soft=0.03)
         self.fill(skull, self.shade)
@@ -202,13 +202,13 @@ class _Face:
         x, y, n = self.x, self.y - 0.24, self.nose
         side = abs(x) - 0.31
         near = np.maximum(1 - 60 * (side * side + y * y), 0)
-        self.paint(near * near * self.blush, self.skin * _rgb((255, 140, 140)))
-        dots = [_disc(side - i, y + j, 0.016) for i, j in ((-0.06, 0.03), (0, 0), (0.06, 0.04))]
+        self.paint(near * near * self.blush, self.skin * rgb((255, 140, 140)))
+        dots = [disc(side - i, y + j, 0.016) for i, j in ((-0.06, 0.03), (0, 0), (0.06, 0.04))]
         dots = self.cover(reduce(np.minimum, dots)) * self.freckles_yes
-        self.paint(dots, self.skin * _rgb((180, 130, 110)))
-        self.fill(_ellipse(x, y + 0.055, n, n * 0.72), self.shade, soft=0.03)
+        self.paint(dots, self.skin * rgb((180, 130, 110)))
+        self.fill(ellipse(x, y + 0.055, n, n * 0.72), self.shade, soft=0.03)
         x = x + 0.15 * self.light * n
-        self.fill(_ellipse(x, y + 0.07, n * 0.8, n * 0.6), self.skin, soft=0.03)
+        self.fill(ellipse(x, y + 0.07, n * 0.8, n * 0.6), self.skin, soft=0.03)
 
     def lips(self):
         across = self.x / self.mouth_width
@@ -217,24 +217,24 @@ class _Face:
         inside = np.maximum(-top, top - 0.13 * self.mouth_open * bow) / np.sqrt(1 + slope * slope)
         inside = np.maximum(inside, abs(self.x) - self.mouth_width)
         lips = inside - 0.024 - 0.016 * np.maximum(bow, 0)
-        self.fill(lips, self.shade * np.float32(0.4) + _rgb((124, 38, 46)))
-        self.fill(inside - 0.012, _rgb((104, 26, 38)))
+        self.fill(lips, self.shade * np.float32(0.4) + rgb((124, 38, 46)))
+        self.fill(inside - 0.012, rgb((104, 26, 38)))
         inside = inside + 0.016  # so that a closed mouth shows nothing
-        self.fill(np.maximum(inside, _disc(self.x, top - 0.17, 0.09)), _rgb((232, 104, 112)))
-        self.fill(np.maximum(inside, top - 0.045), _WHITE)
+        self.fill(np.maximum(inside, disc(self.x, top - 0.17, 0.09)), rgb((232, 104, 112)))
+        self.fill(np.maximum(inside, top - 0.045), WHITE)
 
     def eyes(self):
         side, y, a = abs(self.x) - self.eye_gap, self.y - 0.05, self.eye_size
-        white = _ellipse(side, y, a, a * self.eye_shape)
+        white = ellipse(side, y, a, a * self.eye_shape)
         self.fill(white - 0.02, self.shade, soft=0.03)
-        self.fill(white, _WHITE)
+        self.fill(white, WHITE)
         x = np.where(self.x > 0, side, -side) - 0.03 * self.gaze  # both eyes look the same way
-        ball = np.maximum(_disc(x, y, a * 0.76), white)
+        ball = np.maximum(disc(x, y, a * 0.76), white)
         self.fill(ball, self.iris * np.float32(0.5))
         self.fill(ball + 0.02, self.iris)
-        self.fill(_disc(x, y, a * 0.45), _rgb((22, 18, 24)))
-        self.fill(_disc(x + 0.04, y + 0.045, 0.036), _WHITE)
-        self.fill(np.maximum(abs(white) - 0.016, y + 0.25 * a), _rgb((40, 28, 30)))
+        self.fill(disc(x, y, a * 0.45), rgb((22, 18, 24)))
+        self.fill(disc(x + 0.04, y + 0.045, 0.036), WHITE)
+        self.fill(np.maximum(abs(white) - 0.016, y + 0.25 * a), rgb((40, 28, 30)))
 
     def brows_and_glasses(self):
         side, y = abs(self.x) - self.eye_gap, self.y - 0.06
@@ -242,17 +242,17 @@ class _Face:
         weight = 1.2 * self.brow_weight * (1 - 36 * side * side)
         self.fill(np.maximum(abs(line) - weight, abs(side) - 0.15), self.dark_hair)
         a = self.eye_gap - np.float32(0.03)
-        lens = _box(side, y, a, a * 0.9, a * (0.3 + 0.59 * self.glasses_round))
-        bridge = _box(self.x, y + 0.03, 0.04, 0.018, 0.01)
-        temple = _box(side - a - 0.08, y + 0.05, 0.08, 0.018, 0.01)
+        lens = box(side, y, a, a * 0.9, a * (0.3 + 0.59 * self.glasses_round))
+        bridge = box(self.x, y + 0.03, 0.04, 0.018, 0.01)
+        temple = box(side - a - 0.08, y + 0.05, 0.08, 0.018, 0.01)
         rim = reduce(np.minimum, (abs(lens) - 0.02, bridge, temple))
         self.paint(self.cover(rim) * (1 - self.glasses_none), self.frame)
 
     def lock(self, distance, colour=None):
         """Fill a shape of hair or wool; its dark edge parts it from skin, its shine rounds it."""
         colour = self.hair_colour if colour is None else colour
-        self.fill(distance, colour * _DARK)
-        self.fill(distance + 0.025, self.lit(colour, colour * _DARK), soft=0.03)
+        self.fill(distance, colour * DARK)
+        self.fill(distance + 0.025, self.lit(colour, colour * DARK), soft=0.03)
         band, spot = (distance + 0.12) / 0.05, (self.x + 0.3 * self.light) / 0.42
         shine = np.maximum(1 - band * band, 0) * np.maximum(1 - spot * spot, 0)
         self.paint(shine * np.maximum(-0.6 * self.y, 0), colour + (1 - colour) * np.float32(0.7))
@@ -266,35 +266,35 @@ class _Face:
     def balls(self, radius, *places):
         """Balls of hair on both sides, at the given parts of the skull's width and height."""
         x, y, w, h = abs(self.x), self.y, self.width, self.height
-        return reduce(np.minimum, (_disc(x - w * i, y + h * j, radius) for i, j in places))
+        return reduce(np.minimum, (disc(x - w * i, y + h * j, radius) for i, j in places))
 
     def mane(self):
         x, w = self.x * (1 - 0.12 * self.y), self.width
-        return _box(x, self.y - 0.2, w + 0.15, self.height + 0.32, w + np.float32(0.08))
+        return box(x, self.y - 0.2, w + 0.15, self.height + 0.32, w + np.float32(0.08))
 
     def hair(self, style):
         x, y, w, h = self.x, self.y, self.width, self.height
         if style == "bald":
             u, v = (x + 0.25 * self.light) / 0.2, (y + 0.42) / 0.08
-            self.paint(np.maximum(1 - u * u - v * v, 0) * np.float32(0.3), _WHITE)
+            self.paint(np.maximum(1 - u * u - v * v, 0) * np.float32(0.3), WHITE)
         elif style == "short":
-            tuft = _ellipse(x + self.parting * 0.6, y + 0.55, 0.4, 0.2)
+            tuft = ellipse(x + self.parting * 0.6, y + 0.55, 0.4, 0.2)
             self.lock(np.minimum(self.cap(0.08, 0.7), tuft))
         elif style == "curly":
             rim = [(1.02, -0.2), (1.12, 0.25), (0.92, 0.66), (0.5, 0.95), (0, 1.05)]
-            afro = np.minimum(self.balls(0.24, *rim), _ellipse(x, y + 0.14, w + 0.14, h))
+            afro = np.minimum(self.balls(0.24, *rim), ellipse(x, y + 0.14, w + 0.14, h))
             fringe = self.balls(0.14, (0.92, 0.3), (0.76, 0.52), (0.44, 0.66), (0.1, 0.72))
-            opening = _ellipse(x, y - 0.3, w, 0.76)
+            opening = ellipse(x, y - 0.3, w, 0.76)
             self.lock(np.minimum(fringe, np.maximum(afro, -opening)))
             curls = abs(self.balls(0.12, (0.25, 0.95), (0.72, 0.82), (0.98, 0.45), (0.5, 0.72)))
             self.paint(self.cover(curls - 0.008, soft=0.02) * np.float32(0.4), self.dark_hair)
         elif style == "long":
-            opening = _ellipse(x - self.parting * 0.4, y - 0.4, w * 0.86, 0.84)
+            opening = ellipse(x - self.parting * 0.4, y - 0.4, w * 0.86, 0.84)
             self.lock(np.maximum(self.mane(), -opening))
         elif style == "buns":
-            self.lock(np.minimum(self.cap(0.06, 0.9), _disc(abs(x) - 0.45, y + 0.6, 0.22)))
+            self.lock(np.minimum(self.cap(0.06, 0.9), disc(abs(x) - 0.45, y + 0.6, 0.22)))
         elif style == "beanie":
             self.lock(self.cap(0.04, 0.6))
-            self.lock(_disc(x, y + 0.76, 0.13), self.cloth)
-            self.lock(np.maximum(_ellipse(x, y + 0.22, w + 0.08, h - 0.08), y + 0.3), self.cloth)
-            self.lock(_box(x, y + 0.33, w + 0.08, 0.1, 0.08), self.cloth * np.float32(0.85))
+            self.lock(disc(x, y + 0.76, 0.13), self.cloth)
+            self.lock(np.maximum(ellipse(x, y + 0.22, w + 0.08, h - 0.08), y + 0.3), self.cloth)
+            self.lock(box(x, y + 0.33, w + 0.08, 0.1, 0.08), self.cloth * np.float32(0.85))
