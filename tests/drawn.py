@@ -31,6 +31,5 @@ class Drawn:
 
 
 def drawn(count, labels=None, classes=(), **settings) -> Source:
-    names = [f"{i}.png" for i in range(count)]
     labels = None if labels is None else Labels(classes, labels)
-    return Source("drawn", f"{count}", names, Drawn(**settings), labels)
+    return Source("drawn", f"{count}", range(count), Drawn(**settings), "{}.png".format, labels)

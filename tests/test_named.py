@@ -335,8 +335,8 @@ def test_table(root, name):
     assert config.data.source == name
     assert config.network == resolve(None, known.preset, []).network
     assert known.needs and known.labels and "\n" not in known.needs + known.labels
-    assert all(path.is_relative_to(root) for path in known.where(root))
-    assert known.where(root) or name == "demo"
+    assert all(path.is_relative_to(root) for path in known.places(root))
+    assert known.places(root) or name == "demo"
 
 
 def test_finding_starts_without_torch():

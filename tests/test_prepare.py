@@ -267,7 +267,7 @@ class Killed(Drawn):
 
 def test_a_killed_worker_is_told_and_nothing_is_lost(tmp_path):
     """Reference: the message, in time, and the files of an undisturbed preparation afterwards."""
-    source = Source("drawn", "200", [""] * 200, Killed())
+    source = Source("drawn", "200", range(200), Killed(), str)
     with pytest.raises(UserError, match="worker process was killed.*the same command goes on"):
         make(source, tmp_path / "out", workers=2)
     assert contents(make(source, tmp_path / "out", workers=0).path) == contents(
@@ -290,7 +290,7 @@ class Away(Drawn):
 
 def test_a_disk_that_is_away_makes_no_image_bad(tmp_path):
     """Reference: the preparation with the disk there. What failed is not counted as bad."""
-    source = Source("drawn", "200", [f"{i}" for i in range(200)], Away(tmp_path / "back"))
+    source = Source("drawn", "200", range(200), Away(tmp_path / "back"), str)
     with pytest.raises(UserError, match="/mnt/100.png .Stale.*goes on"):
         make(source, tmp_path / "out", workers=0)
     (tmp_path / "back").touch()
@@ -302,7 +302,7 @@ def test_a_disk_that_is_away_makes_no_image_bad(tmp_path):
 def test_a_line_that_stands_twice_in_the_journal_counts_once(tmp_path, small_png):
     """Reference: an undisturbed preparation. An interrupt right after the write causes this."""
     dest, options = tmp_path / "out", {"workers": 0, "storage": "png"}
-    source = Source("drawn", "200", [f"{i}" for i in range(200)], Away(tmp_path / "back"))
+    source = Source("drawn", "200", range(200), Away(tmp_path / "back"), str)
     with pytest.raises(UserError, match="Stale"):
         make(source, dest, **options)
     lines = (dest / JOURNAL).read_text().splitlines(keepends=True)
@@ -317,7 +317,7 @@ def test_it_goes_on_with_the_storage_it_began_with(tmp_path, small_png, monkeypa
     must not start again because there is more room now, or because the unfinished files take
     space."""
     usage = type("Usage", (), {"free": 300_000})
-    source = Source("drawn", "200", [f"{i}" for i in range(200)], Away(tmp_path / "back"))
+    source = Source("drawn", "200", range(200), Away(tmp_path / "back"), str)
     with monkeypatch.context() as patch:
         patch.setattr(plan.shutil, "disk_usage", lambda path: usage)
         with pytest.raises(UserError, match="Stale"):
@@ -332,7 +332,7 @@ def test_it_goes_on_with_the_storage_it_began_with(tmp_path, small_png, monkeypa
 
 def test_a_lost_file_of_an_unfinished_pyramid_begins_it_anew(tmp_path):
     """Reference: an undisturbed preparation."""
-    source = Source("drawn", "200", [f"{i}" for i in range(200)], Away(tmp_path / "back"))
+    source = Source("drawn", "200", range(200), Away(tmp_path / "back"), str)
     with pytest.raises(UserError, match="Stale"):
         make(source, tmp_path / "out", workers=0)
     (tmp_path / "out" / "0008.npy").unlink()
@@ -425,7 +425,7 @@ def test_another_source_does_not_go_on(tmp_path):
             return super().__call__(i)
 
     with pytest.raises(KeyboardInterrupt):
-        make(Source("drawn", "200", [""] * 200, Stop()), dest)
+        make(Source("drawn", "200", range(200), Stop(), str), dest)
     assert len(writer.read_journal(dest)) > 1
     begun = contents(dest)
     message = "unfinished preparation of other images.* 64 images.*delete"

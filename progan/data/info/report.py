@@ -216,7 +216,7 @@ def known_report(root: Path, chosen: Path | None) -> Iterator[str]:
 
 
 def _known(name: str, known: Known, root: Path, chosen: Path | None) -> Iterator[str]:
-    places = known.where(root)
+    places = known.places(root)
     found = [path for path in places if path.exists()]
     yield f"{name}: {known.what}" if known.what else name
     yield from field("needs", known.needs)

@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -25,7 +25,7 @@ from progan.data.pyramid.writer import (
     unfinished_files,
     write_lines,
 )
-from progan.data.sources.source import Source, content_key
+from progan.data.sources.source import Items, Source, content_key
 from progan.data.workers import KILLED, Workers, cores
 from progan.runtime.cache import cache_folder
 from progan.runtime.errors import UserError
@@ -227,7 +227,7 @@ def _pieces(
         few = len(source) * square.resolution**2 <= FEW * 64**2
         workers = 0 if few else min(cores(), len(ranges))
     with Workers(Maker(source.without_lists(), square, layout), workers) as pool:
-        yield from pool.map((indices, source.pick(indices)) for indices in ranges)
+        yield from pool.map((r, source.items[r.start : r.stop]) for r in ranges)
 
 
 @dataclass(frozen=True)
@@ -238,9 +238,9 @@ class Maker:
     square: Square
     layout: Layout
 
-    def __call__(self, item: tuple[range, Source]) -> Piece:
-        indices, content = item
-        images = self.source.read_picked(indices, content, self.square)
+    def __call__(self, piece: tuple[range, Items]) -> Piece:
+        indices, items = piece
+        images = replace(self.source, items=items).read_batch(range(len(items)), self.square)
         bad = [
             (i, str(x), x.size if isinstance(x, TooSmall) else None)
             for i, x in zip(indices, images, strict=True)

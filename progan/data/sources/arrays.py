@@ -1,12 +1,11 @@
-"""Images in a NumPy file, or in memory, as a source. Nothing in such a file is ever unpickled."""
+"""Images in a NumPy file, or in memory, as a source. Nothing in a file is ever unpickled."""
 
 import functools
 import math
 import zipfile
 import zlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
 
 import numpy as np
 import psutil
@@ -18,28 +17,18 @@ from progan.data.sources.source import Source, content_key, short_name
 from progan.runtime.errors import LabelError, UserError
 from progan.runtime.text import human_bytes
 
-# Ours, and those of MedMNIST: the array of images, that of labels.
+# Arrays of images and of labels, by our names and by those of MedMNIST.
 NAMES = {"images": "labels", "train_images": "train_labels"}
 READ_HEADER = {(1, 0): format.read_array_header_1_0}
 DAMAGE = (ValueError, EOFError, zlib.error, zipfile.BadZipFile, NotImplementedError)
 
 
 @dataclass
-class MemoryImages:
-    """Images by index of an array [N, H, W] or [N, H, W, C]."""
-
-    images: np.ndarray
-
-    def __call__(self, i: int) -> np.ndarray:
-        return self.images[i]
-
-    def pick(self, indices: list[int]) -> Self:
-        return replace(self, images=self.images[indices])
-
-
-@dataclass
 class FileImages:
-    """The same of an array in a .npy, or called `name` in a .npz; `stamp` changes with the file."""
+    """Images by index of the array in a .npy, or of the one called `name` in a .npz.
+
+    stamp: changes with the file.
+    """
 
     path: Path
     name: str | None
@@ -47,11 +36,11 @@ class FileImages:
     stamp: tuple[int, int]
 
     def __call__(self, i: int) -> np.ndarray:
-        array = _open(self.path, self.name, self.stamp)
+        array = open_array(self.path, self.name, self.stamp)
         if isinstance(array, str):
             raise UserError(
-                f"data.source: {self.path} is damaged ({array}); get or make it anew, with "
-                "numpy.save or numpy.savez"
+                f"data.source: {self.path} is damaged ({array}); get it again, or make it again "
+                "with numpy.save or numpy.savez"
             )
         image = np.array(array[i])
         image = image.astype(image.dtype.newbyteorder("="), copy=False)
@@ -59,39 +48,42 @@ class FileImages:
 
 
 @functools.lru_cache(1)
-def _open(path: Path, name: str | None, stamp: tuple[int, int]) -> np.ndarray | str:
+def open_array(path: Path, name: str | None, stamp: tuple[int, int]) -> np.ndarray | str:
     """The array, once a process: mapped from a .npy, read from a .npz, which may be compressed.
 
-    Or why it is damaged: that, too, may take long to find out.
+    Or why it is damaged: that may take as long to find out, so it is kept, too.
     """
     try:
         if name is None:
             return format.open_memmap(path, mode="r")
-        with zipfile.ZipFile(path) as archive, archive.open(f"{name}.npy") as file:
-            return format.read_array(file, allow_pickle=False)
+        return read_member(path, name)
     except DAMAGE as error:
         return str(error)
+
+
+def read_member(path: Path, name: str) -> np.ndarray:
+    with zipfile.ZipFile(path) as archive, archive.open(f"{name}.npy") as file:
+        return format.read_array(file, allow_pickle=False)
 
 
 def in_memory(name: str, images: np.ndarray) -> Source:
     """A source of uint8 [N, H, W] or [N, H, W, C], without labels."""
     key = content_key(name, images.shape, np.ascontiguousarray(images))
-    names = [f"{name} image {i}" for i in range(len(images))]
-    return Source(name, key, names, MemoryImages(images))
+    return Source(name, key, images, np.asarray, f"{name} image {{}}".format)
 
 
 def from_array_file(path: Path, labels: bool) -> Source:
     """The images of a .npy, or of a .npz that has the arrays `images` and, if wanted, `labels`.
 
-    uint8 or uint16, [N, H, W], [N, H, W, C] with C 1, 3 or 4, or [N, C, H, W] with C 1 or 3. Where
-    both could be meant C is the second: the other reading has images of one or three rows.
+    uint8 or uint16, [N, H, W], [N, H, W, C] with C 1, 3 or 4, or [N, C, H, W] with C 1 or 3. If
+    both are possible, C comes second: read the other way, images would have one or three rows.
     """
     status = path.stat()
     stamp = status.st_size, status.st_mtime_ns
     name, found = None, None
     try:
         if path.suffix.lower() == ".npz":
-            name, shape, dtype, found = _look_into(path, labels)
+            name, shape, dtype, found = read_header(path, labels)
         else:
             array = format.open_memmap(path, mode="r")
             shape, dtype = array.shape, array.dtype
@@ -100,18 +92,17 @@ def from_array_file(path: Path, labels: bool) -> Source:
     except DAMAGE as error:
         raise UserError(
             f"data.source: {path} cannot be read ({error}); it must be written by numpy.save or "
-            "numpy.savez, and hold no Python objects: to load such may run code"
+            "numpy.savez, and hold no Python objects: to load those may run code"
         ) from error
-    channels_first = _check(f"{path}, {name}" if name else str(path), shape, dtype)
-    shown = _labels(path, found, shape[0]) if labels else None
+    channels_first = check_images(f"{path}, {name}" if name else str(path), shape, dtype)
+    shown = check_labels(path, found, shape[0]) if labels else None
     of_labels = (shown.names, shown.values.tobytes()) if shown else ((), b"")
     key = content_key(stamp, name, *of_labels)
-    names = [f"image {i}" for i in range(shape[0])]
     content = FileImages(path, name, channels_first, stamp)
-    return Source(short_name(path), key, names, content, shown)
+    return Source(short_name(path), key, range(shape[0]), content, "image {}".format, shown)
 
 
-def _look_into(
+def read_header(
     path: Path, labels: bool
 ) -> tuple[str, tuple[int, ...], np.dtype, np.ndarray | None]:
     """Name, shape and type of the images in a .npz, which are not read yet, and the labels."""
@@ -123,7 +114,7 @@ def _look_into(
                 f"data.source: {path} has the arrays {', '.join(arrays) or '(none)'}; expected "
                 f"{' or '.join(NAMES)}: write it with numpy.savez(file, images=…, labels=…)"
             )
-        shape, dtype = _header(archive, name)
+        shape, dtype = read_member_header(archive, name)
         size, there = math.prod(shape) * dtype.itemsize, psutil.virtual_memory().total
         if size > there:
             raise UserError(
@@ -133,13 +124,12 @@ def _look_into(
             )
         if not labels or NAMES[name] not in arrays:
             return name, shape, dtype, None
-        _header(archive, NAMES[name])
-        with archive.open(f"{NAMES[name]}.npy") as file:
-            return name, shape, dtype, format.read_array(file, allow_pickle=False)
+        read_member_header(archive, NAMES[name])
+    return name, shape, dtype, read_member(path, NAMES[name])
 
 
-def _header(archive: zipfile.ZipFile, name: str) -> tuple[tuple[int, ...], np.dtype]:
-    """Shape and type of an array in a .npz. ValueError if it claims more than there is."""
+def read_member_header(archive: zipfile.ZipFile, name: str) -> tuple[tuple[int, ...], np.dtype]:
+    """Shape and type of an array in a .npz. Raises ValueError if it claims more than there is."""
     with archive.open(f"{name}.npy") as file:
         read = READ_HEADER.get(format.read_magic(file), format.read_array_header_2_0)
         shape, _, dtype = read(file)
@@ -151,8 +141,8 @@ def _header(archive: zipfile.ZipFile, name: str) -> tuple[tuple[int, ...], np.dt
     return shape, dtype
 
 
-def _check(where: str, shape: tuple[int, ...], dtype: np.dtype) -> bool:
-    """Whether channels come first. UserError if these are no images."""
+def check_images(where: str, shape: tuple[int, ...], dtype: np.dtype) -> bool:
+    """Whether channels come first. Raises UserError if these are no images."""
     if len(shape) in (3, 4) and shape[0] == 0:
         raise UserError(f"data.source: {where} holds no images: its shape is {list(shape)}")
     first = len(shape) == 4 and shape[1] in (1, 3)
@@ -175,7 +165,7 @@ def _check(where: str, shape: tuple[int, ...], dtype: np.dtype) -> bool:
     return first
 
 
-def _labels(path: Path, found: np.ndarray | None, count: int) -> Labels:
+def check_labels(path: Path, found: np.ndarray | None, count: int) -> Labels:
     if found is None:
         raise LabelError(
             f"data.labels: {path} has no labels: numpy.savez(file, images=…, labels=…) writes "

@@ -1,8 +1,9 @@
-"""From what a user names, a known data set or a path, to a source."""
+"""From what a user gives, the name of a known data set or a path, to a source."""
 
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from progan.data.sources import named
@@ -18,22 +19,32 @@ from progan.runtime.errors import LabelError, UserError, nearest
 class Known:
     """A data set that has a name.
 
-    find: its source, from the folder of data sets, whether with labels, whether to download.
-    what: is in it. needs: what files. where: the places that are looked at. preset: the config it
-    takes. labels: what it is labelled with. downloads: whether torchvision can fetch it.
+    Args:
+        what: is in it.
+        needs: which files it needs.
+        places: where they may lie, from the folder of data sets.
+        preset: the config it takes.
+        labels: what it is labelled with.
+        downloads: whether torchvision can fetch it.
     """
 
     find: named.Find
     what: str
     needs: str
-    where: Callable[[Path], list[Path]]
+    places: Callable[[Path], list[Path]]
     preset: str
     labels: str
     downloads: bool = False
 
 
-def _in(*folders: str) -> Callable[[Path], list[Path]]:
-    return lambda root: [root / folder for folder in folders]
+def below(*names: str) -> Callable[[Path], list[Path]]:
+    return lambda root: [root / name for name in names]
+
+
+def lsun_places(root: Path) -> list[Path]:
+    found = sorted(filter(is_lmdb, (root / "lsun").glob("*_lmdb")))
+    train = [path for path in found if path.name.endswith("_train_lmdb")]
+    return train or found or [root / "lsun" / "CATEGORY_train_lmdb"]
 
 
 NAMED = {
@@ -41,7 +52,7 @@ NAMED = {
         named.demo_set,
         "cartoon faces, drawn here",
         "nothing: it is drawn",
-        lambda root: [],
+        below(),
         "demo",
         "6 classes: the hair's style",
     ),
@@ -49,7 +60,8 @@ NAMED = {
         named.celeba,
         "202,599 faces, 178x218, cropped to 128x128",
         "img_align_celeba.zip or its folder; for labels list_attr_celeba.txt",
-        named.celeba_places,
+        # The zip comes first: the folder next to it may be unpacked only in part.
+        below("celeba/img_align_celeba.zip", "celeba/img_align_celeba"),
         "celeba",
         "40 attributes",
         downloads=True,
@@ -58,7 +70,7 @@ NAMED = {
         named.celeba_hq,
         "30,000 faces, 1024x1024",
         "a folder or zip of the 30,000 images",
-        named.celeba_hq_places,
+        below("celeba-hq", "celeba_hq", "celeba-hq.zip", "CelebAMask-HQ/CelebA-HQ-img"),
         "celeba-hq",
         "40 attributes, from CelebAMask-HQ, or a labels.csv or dataset.json among the images",
     ),
@@ -66,7 +78,7 @@ NAMED = {
         named.ffhq,
         "70,000 faces, 1024x1024",
         "a folder or zip of the 70,000 images",
-        named.ffhq_places,
+        below("ffhq/images1024x1024", "ffhq-dataset/images1024x1024", "ffhq", "ffhq.zip"),
         "celeba-hq",
         "from a labels.csv or dataset.json among the images",
     ),
@@ -74,42 +86,42 @@ NAMED = {
         named.lsun,
         "photographs by scene, millions in a category",
         "a folder with data.mdb for each category",
-        named.lsun_places,
+        lsun_places,
         "lsun",
         "the categories, if two or more are there",
     ),
     "cifar10": Known(
-        named.cifar("cifar10", "cifar-10-batches-py"),
+        partial(named.cifar, "cifar10"),
         "50,000 small photographs, 32x32",
         "cifar-10-python.tar.gz, unpacked",
-        _in("cifar-10-batches-py"),
+        below("cifar-10-batches-py"),
         "cifar10",
         "10 classes",
         downloads=True,
     ),
     "cifar100": Known(
-        named.cifar("cifar100", "cifar-100-python"),
+        partial(named.cifar, "cifar100"),
         "50,000 small photographs, 32x32",
         "cifar-100-python.tar.gz, unpacked",
-        _in("cifar-100-python"),
+        below("cifar-100-python"),
         "cifar10",
         "100 classes",
         downloads=True,
     ),
     "mnist": Known(
-        named.mnist("mnist", "MNIST"),
+        partial(named.mnist, "mnist", "MNIST"),
         "60,000 handwritten digits, 28x28, with a border 32x32",
         "the four idx files, unpacked",
-        _in("MNIST/raw"),
+        below("MNIST/raw"),
         "mnist",
         "10 classes: the digits",
         downloads=True,
     ),
     "fashion-mnist": Known(
-        named.mnist("fashion-mnist", "FashionMNIST"),
+        partial(named.mnist, "fashion-mnist", "FashionMNIST"),
         "60,000 pieces of clothing, 28x28, with a border 32x32",
         "the four idx files, unpacked",
-        _in("FashionMNIST/raw"),
+        below("FashionMNIST/raw"),
         "mnist",
         "10 classes: pieces of clothing",
         downloads=True,
@@ -118,7 +130,7 @@ NAMED = {
         named.svhn,
         "73,257 house numbers, 32x32",
         "train_32x32.mat, and the package scipy",
-        named.svhn_places,
+        below("svhn/train_32x32.mat", "train_32x32.mat"),
         "cifar10",
         "10 classes: the digits",
         downloads=True,
@@ -146,29 +158,30 @@ def find(
 
     Args:
         root: where known data sets are kept; None: $PROGAN_DATA, else ./data.
-        labels: with classes or attributes: from a table beside the images, labels.csv or
+        labels: with classes or attributes: from a table next to the images, labels.csv or
             dataset.json, else from their first level of folders.
-        download: fetch a known set that is absent.
+        download: fetch a known data set that is absent.
         limit: only the first images.
     """
     root = Path(root or os.environ.get("PROGAN_DATA") or "data")
     try:
         if data in NAMED:
-            source = NAMED[data].find(root, labels, download)
+            known = NAMED[data]
+            source = known.find(root, known.places(root), labels, download)
         else:
-            source = _from_path(data, labels)
+            source = find_path(data, labels)
     except OSError as error:
         raise UserError(f"data.source: cannot read {data} ({error})") from error
     return source if limit is None else first(source, limit)
 
 
 def is_missing(data: str) -> bool:
-    """Whether `data` is a path on this machine where nothing is."""
+    """Whether `data` is a path on this machine at which nothing lies."""
     here = data not in NAMED and "://" not in data and not is_shards(data)
     return here and not Path(os.path.expanduser(data)).exists()
 
 
-def _from_path(data: str, labels: bool) -> Source:
+def find_path(data: str, labels: bool) -> Source:
     path = Path(os.path.expanduser(data))  # leaves an unknown ~user as it is
     if not path.exists():
         if "/" in data or "." in data or os.sep in data:
@@ -190,7 +203,7 @@ def _from_path(data: str, labels: bool) -> Source:
 
 
 def first(source: Source, limit: int) -> Source:
-    """The first `limit` images. UserError if a class has none of them."""
+    """The first `limit` images. Raises LabelError if a class has none of them."""
     if limit >= len(source):
         return source
     labels = source.labels and source.labels.take(slice(limit))
@@ -200,4 +213,4 @@ def first(source: Source, limit: int) -> Source:
             f"{', '.join(lost[:10])}; raise it, or set data.labels=false"
         )
     key = content_key(source.key, limit)
-    return replace(source, key=key, names=source.names[:limit], labels=labels)
+    return replace(source, key=key, items=source.items[:limit], labels=labels)

@@ -1,47 +1,48 @@
 """Known data sets, in the files that their authors publish."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from progan.data.decode import BadImage, Square, open_image, read_square
+from progan.data.decode import BadImage, Content, Square, open_image, read_square
 from progan.data.labels import Labels
 from progan.data.sources import demo
 from progan.data.sources.arrays import in_memory
 from progan.data.sources.files import TABLE_BYTES, ClassesOf, from_path
 from progan.data.sources.label_tables import from_attributes
-from progan.data.sources.lsun import from_lmdb, is_lmdb
+from progan.data.sources.lsun import from_lmdb
 from progan.data.sources.source import Source, content_key
 from progan.runtime.errors import LabelError, UserError, brief
 
-Find = Callable[[Path, bool, bool], Source]
+# From the folder of data sets, places in it to look at, whether with labels, whether to download.
+Find = Callable[[Path, list[Path], bool, bool], Source]
 
 
 class DemoSource(Source):
-    """The embedded data set, drawn at the wanted resolution and many at a time."""
+    """The embedded data set, drawn at the wanted resolution, many images at a time."""
 
     def read(self, i: int, square: Square) -> np.ndarray:
         return self.read_batch([i], square)[0]
 
-    def read_batch(self, indices, square):
+    def read_batch(self, indices: Sequence[int], square: Square) -> list[np.ndarray]:
         r = square.resolution
-        drawn = demo.draw(0, indices, r).transpose(0, 2, 3, 1)
+        drawn = demo.draw(0, [self.items[i] for i in indices], r).transpose(0, 2, 3, 1)
         return [read_square(image, Square(r, square.channels)) for image in drawn]
 
 
-def _draw(i: int) -> np.ndarray:
+def draw_one(i: int) -> np.ndarray:
     return demo.draw(0, [i], 64)[0].transpose(1, 2, 0)
 
 
-def demo_set(root: Path, labels: bool, download: bool) -> Source:
-    names = [f"demo image {i}" for i in range(demo.SIZE)]
+def demo_set(root: Path, places: list[Path], labels: bool, download: bool) -> Source:
+    name_of = "demo image {}".format
     key = content_key(demo.SIZE, labels, demo.draw(0, range(16), 32).tobytes())
     hair = Labels(tuple(demo.CLASSES), demo.labels(0, range(demo.SIZE))) if labels else None
-    return DemoSource("demo", key, names, _draw, hair)
+    return DemoSource("demo", key, range(demo.SIZE), draw_one, name_of, hair)
 
 
 # --- folders and zips ---
@@ -51,46 +52,33 @@ def demo_set(root: Path, labels: bool, download: bool) -> Source:
 class CelebaCrop:
     """The 128x128 around (89, 121) of CelebA's aligned images, as the official code takes them."""
 
-    files: Callable[[int], bytes]
+    read: Callable[[Any], Content]
 
-    def __call__(self, i: int) -> Image.Image:
-        image = open_image(self.files(i))
+    def __call__(self, item: Any) -> Image.Image:
+        image = open_image(self.read(item))
         if image.size != (178, 218):
             raise BadImage(f"{image.width}x{image.height} is not CelebA's 178x218")
         return image.crop((89 - 64, 121 - 64, 89 + 64, 121 + 64))
 
-    def pick(self, indices: list[int]) -> Self:
-        return replace(self, files=self.files.pick(indices))
 
-
-def celeba_places(root: Path) -> list[Path]:
-    # The zip goes first: the folder beside it may have been unpacked in part.
+def celeba(root: Path, places: list[Path], labels: bool, download: bool) -> Source:
     folder = root / "celeba"
-    return [folder / "img_align_celeba.zip", folder / "img_align_celeba"]
-
-
-def celeba(root: Path, labels: bool, download: bool) -> Source:
-    folder, lists = root / "celeba", _celeba_lists(root)
+    lists = [folder / "list_attr_celeba.txt", folder / "Anno" / "list_attr_celeba.txt"]
     page = "https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html"
-    there = any(path.exists() for path in celeba_places(root))
-    if not there or (labels and download and not any(path.exists() for path in lists)):
+    wanted = [places, lists] if labels and download else [places]
+    if not all(any(path.exists() for path in paths) for paths in wanted):
         manual = f"get img_align_celeba.zip from {page} and put it, or its folder, into {folder}"
-        _torchvision("celeba", "CelebA", root, manual, download)
-    attributes = _attributes_of(lists, f"get it from {page} into {folder}")
-    files = from_path(_first("celeba", celeba_places(root), ""), labels, attributes)
+        ask_torchvision("celeba", "CelebA", root, manual, download)
+    attributes = attributes_of(lists, f"get it from {page} into {folder}")
+    files = from_path(first_of("celeba", places, ""), labels, attributes)
     key = content_key("celeba", files.key)
     return replace(files, name="celeba", key=key, content=CelebaCrop(files.content))
 
 
-def _celeba_lists(root: Path) -> list[Path]:
-    folder = root / "celeba"
-    return [folder / "list_attr_celeba.txt", folder / "Anno" / "list_attr_celeba.txt"]
+def attributes_of(lists: list[Path], remedy: str) -> ClassesOf:
+    """Labels from the first of `lists` that exists: attributes, as CelebA's authors write them.
 
-
-def _attributes_of(lists: list[Path], remedy: str) -> ClassesOf:
-    """Labels from the first of `lists` that is there: attributes, as CelebA's authors write them.
-
-    Images are known there by their file names alone.
+    The lists name images without their folders.
     """
 
     def classes(path: Path, names: list[str]) -> Labels:
@@ -101,61 +89,46 @@ def _attributes_of(lists: list[Path], remedy: str) -> ClassesOf:
                 "data.labels=false"
             )
         if found.stat().st_size > TABLE_BYTES:
-            raise UserError(f"data.labels: {found} is larger than {TABLE_BYTES} bytes: get it anew")
+            raise UserError(
+                f"data.labels: {found} is larger than {TABLE_BYTES} bytes: get it again"
+            )
         return from_attributes(str(found), found.read_bytes(), [n.split("/")[-1] for n in names])
 
     return classes
 
 
-def _only_tables(path: Path, names: list[str]) -> Labels:
+def only_tables(path: Path, names: list[str]) -> Labels:
     raise LabelError(
         f"data.labels: {path} has no labels; put a labels.csv or a dataset.json into it, or set "
         "data.labels=false"
     )
 
 
-def celeba_hq_places(root: Path) -> list[Path]:
-    folders = ["celeba-hq", "celeba_hq", "celeba-hq.zip", "CelebAMask-HQ/CelebA-HQ-img"]
-    return [root / folder for folder in folders]
-
-
-def celeba_hq(root: Path, labels: bool, download: bool) -> Source:
-    path = _first(
+def celeba_hq(root: Path, places: list[Path], labels: bool, download: bool) -> Source:
+    path = first_of(
         "celeba-hq",
-        celeba_hq_places(root),
+        places,
         "make it from CelebA with the official code of progressive growing, or get CelebAMask-HQ, "
         "which has the same images, from its authors' page",
     )
     lists = [path.parent / "CelebAMask-HQ-attribute-anno.txt"]
-    attributes = _attributes_of(lists, "it comes with CelebAMask-HQ; or use a labels.csv")
+    attributes = attributes_of(lists, "it comes with CelebAMask-HQ; or use a labels.csv")
     return replace(from_path(path, labels, attributes), name="celeba-hq")
 
 
-def ffhq_places(root: Path) -> list[Path]:
-    folders = ["ffhq/images1024x1024", "ffhq-dataset/images1024x1024", "ffhq", "ffhq.zip"]
-    return [root / folder for folder in folders]
-
-
-def ffhq(root: Path, labels: bool, download: bool) -> Source:
+def ffhq(root: Path, places: list[Path], labels: bool, download: bool) -> Source:
     manual = "get images1024x1024 from the page of NVlabs' ffhq-dataset"
-    path = _first("ffhq", ffhq_places(root), manual)
-    return replace(from_path(path, labels, _only_tables), name="ffhq")
+    return replace(from_path(first_of("ffhq", places, manual), labels, only_tables), name="ffhq")
 
 
-def lsun_places(root: Path) -> list[Path]:
-    found = sorted(filter(is_lmdb, (root / "lsun").glob("*_lmdb")))
-    train = [path for path in found if path.name.endswith("_train_lmdb")]
-    return train or found or [root / "lsun" / "CATEGORY_train_lmdb"]
-
-
-def lsun(root: Path, labels: bool, download: bool) -> Source:
+def lsun(root: Path, places: list[Path], labels: bool, download: bool) -> Source:
     manual = "unpack a category's zip, such as bedroom_train_lmdb.zip, from LSUN's page there"
-    _first("lsun", lsun_places(root), manual)
-    return from_lmdb(lsun_places(root), labels)
+    first_of("lsun", places, manual)
+    return from_lmdb(places, labels)
 
 
-def _first(name: str, places: list[Path], manual: str) -> Path:
-    """The first of `places` that exists; a UserError with the `manual` way if none does."""
+def first_of(name: str, places: list[Path], manual: str) -> Path:
+    """The first of `places` that exists. Raises a UserError with the `manual` way if none does."""
     for path in places:
         if path.exists():
             return path
@@ -168,18 +141,18 @@ def _first(name: str, places: list[Path], manual: str) -> Path:
 # --- read by torchvision ---
 
 
-def _torchvision(
+def ask_torchvision(
     name: str, kind: str, root: Path, manual: str, download: bool, **options: str
 ) -> Any:
-    """Torchvision's data set of class `kind`; a UserError with the `manual` way if that fails.
+    """Torchvision's data set of class `kind`. Raises a UserError with the `manual` way.
 
-    CIFAR's files are pickles: torchvision opens them only if their checksums are the published.
+    CIFAR's files are pickles: torchvision opens them only if they have the published checksums.
     """
     try:
         from torchvision import datasets
 
         return getattr(datasets, kind)(str(root), download=download, **options)
-    except Exception as error:  # no gdown, no network, a spent quota, a half file: any type
+    except Exception as error:  # of any type: no gdown, no network, a spent quota, half a file
         said = brief(error).removesuffix(" You can use download=True to download it")
         said = f"{type(error).__name__}: {said}"
     if download:
@@ -196,41 +169,31 @@ def _labelled(source: Source, classes: list[str], numbers: Any) -> Source:
     return replace(source, key=key, labels=Labels(tuple(classes), numbers))
 
 
-def cifar(name: str, folder: str) -> Find:
-    def find(root: Path, labels: bool, download: bool) -> Source:
-        archive = name.replace("cifar", "cifar-") + "-python.tar.gz"
-        manual = f"unpack {archive} from its authors' page, giving {root / folder}"
-        data = _torchvision(name, name.upper(), root, manual, download)
-        source = in_memory(name, data.data)
-        return _labelled(source, data.classes, data.targets) if labels else source
-
-    return find
+def cifar(name: str, root: Path, places: list[Path], labels: bool, download: bool) -> Source:
+    archive = name.replace("cifar", "cifar-") + "-python.tar.gz"
+    manual = f"unpack {archive} from its authors' page, giving {places[0]}"
+    data = ask_torchvision(name, name.upper(), root, manual, download)
+    source = in_memory(name, data.data)
+    return _labelled(source, data.classes, data.targets) if labels else source
 
 
-def mnist(name: str, folder: str) -> Find:
+def mnist(
+    name: str, kind: str, root: Path, places: list[Path], labels: bool, download: bool
+) -> Source:
     """Digits or clothes of 28x28, with a border of two black pixels: 32x32, a power of two."""
-
-    def find(root: Path, labels: bool, download: bool) -> Source:
-        manual = f"unpack its four idx files into {root / folder / 'raw'}"
-        data = _torchvision(name, folder, root, manual, download)
-        source = in_memory(name, np.pad(data.data.numpy(), ((0, 0), (2, 2), (2, 2))))
-        return _labelled(source, data.classes, data.targets) if labels else source
-
-    return find
+    manual = f"unpack its four idx files into {places[0]}"
+    data = ask_torchvision(name, kind, root, manual, download)
+    source = in_memory(name, np.pad(data.data.numpy(), ((0, 0), (2, 2), (2, 2))))
+    return _labelled(source, data.classes, data.targets) if labels else source
 
 
-def svhn_places(root: Path) -> list[Path]:
-    return [root / "svhn" / "train_32x32.mat", root / "train_32x32.mat"]
-
-
-def svhn(root: Path, labels: bool, download: bool) -> Source:
+def svhn(root: Path, places: list[Path], labels: bool, download: bool) -> Source:
     try:
         import scipy.io  # noqa: F401
     except ImportError:
         raise UserError("svhn: its files are read with scipy: pip install 'progan[svhn]'") from None
-    places = svhn_places(root)
     folder = next(filter(Path.exists, places), places[0]).parent
     manual = f"get train_32x32.mat from its authors' page into {places[0].parent}"
-    data = _torchvision("svhn", "SVHN", folder, manual, download, split="train")
+    data = ask_torchvision("svhn", "SVHN", folder, manual, download, split="train")
     source = in_memory("svhn", data.data.transpose(0, 2, 3, 1))
     return _labelled(source, list(map(str, range(10))), data.labels) if labels else source

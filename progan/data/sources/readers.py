@@ -1,4 +1,4 @@
-"""Files in a folder, a zip or a tar by index: small to pickle, opened where they are read."""
+"""Bytes of single files of a folder, a zip or a tar, which is opened where it is read."""
 
 import bz2
 import functools
@@ -10,9 +10,9 @@ import struct
 import threading
 import zipfile
 import zlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Self
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -20,37 +20,35 @@ from progan.data.decode import BadImage
 from progan.data.sources.tars import COMPRESSED
 
 FILE_BYTES = 2**29  # a file that claims more is no image, and is not read
-DECOMPRESS = {"gzip": gzip.open, "bzip2": bz2.open, "xz": lzma.open}
+DECOMPRESS: dict[str, Any] = {"gzip": gzip.open, "bzip2": bz2.open, "xz": lzma.open}
 
 
 @dataclass
-class FolderFiles:
-    """Files of a folder by index."""
+class FolderReader:
+    """Bytes of a file of a folder by its name."""
 
     path: Path
-    names: list[str]
 
-    def __call__(self, i: int) -> bytes:
-        with open(self.path / self.names[i], "rb", opener=_do_not_wait) as file:
+    def __call__(self, name: str) -> bytes:
+        with open(self.path / name, "rb", opener=open_at_once) as file:
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode):
                 raise BadImage("not a regular file")
             check_size(status.st_size)
             return file.read(FILE_BYTES)
 
-    def pick(self, indices: list[int]) -> Self:
-        return replace(self, names=[self.names[i] for i in indices])
-
 
 @dataclass
-class ZipFiles:
-    """Entries of a zip by index. places: uint64 [N, 5]: offset, packed, size, CRC, method."""
+class ZipReader:
+    """Bytes of an entry of a zip by uint64 [5]: offset, packed, size, CRC, method.
+
+    `zipfile` would hold the names of all entries in each process.
+    """
 
     path: Path
-    places: np.ndarray
 
-    def __call__(self, i: int) -> bytes:
-        offset, packed, size, crc, method = self.places[i].tolist()
+    def __call__(self, place: np.ndarray) -> bytes:
+        offset, packed, size, crc, method = place.tolist()
         check_size(max(packed, size))
         if method not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             raise BadImage(f"compressed by method {method}: only stored and deflated are read")
@@ -70,27 +68,23 @@ class ZipFiles:
             raise BadImage("the zip is damaged here: wrong length or checksum")
         return data
 
-    def pick(self, indices: list[int]) -> Self:
-        return replace(self, places=self.places[indices])
-
 
 @dataclass
-class TarFiles:
-    """Members of a tar by index; where it is compressed, cheap only in its order.
+class TarReader:
+    """Bytes of a member of a tar by int64 [2]: offset, size. Cheap only in order if compressed.
 
-    places: int64 [N, 2]: offset, size. stamp: changes with the file.
+    stamp: changes with the file.
     """
 
     path: Path
     compressed: bool
-    places: np.ndarray
     stamp: tuple[int, int]
 
-    def __call__(self, i: int) -> bytes:
-        offset, size = self.places[i].tolist()
+    def __call__(self, place: np.ndarray) -> bytes:
+        offset, size = place.tolist()
         check_size(size)
         if self.compressed:
-            stream, lock = _stream(self.path, self.stamp, os.getpid())
+            stream, lock = open_stream(self.path, self.stamp, os.getpid())
             with lock:
                 stream.seek(offset)
                 data = stream.read(size)
@@ -102,12 +96,9 @@ class TarFiles:
             raise BadImage("the tar ends before it does")
         return data
 
-    def pick(self, indices: list[int]) -> Self:
-        return replace(self, places=self.places[indices])
-
 
 def check_size(size: int) -> None:
-    """BadImage for a file so large that it must not be read."""
+    """Raises BadImage for a file so large that it must not be read."""
     if size > FILE_BYTES:
         raise BadImage(f"{size} bytes are too many for an image: the limit is {FILE_BYTES}")
 
@@ -116,16 +107,18 @@ def open_tar(path: Path) -> tuple[BinaryIO, bool]:
     """The content of a tar that may be compressed, and whether it is."""
     with open(path, "rb") as file:
         start = file.read(8)
-    kind = next((kind for magic, kind in COMPRESSED.items() if start.startswith(magic)), None)
+    kind = next((kind for magic, kind in COMPRESSED.items() if start.startswith(magic)), "")
     return (DECOMPRESS[kind](path), True) if kind in DECOMPRESS else (open(path, "rb"), False)
 
 
 @functools.lru_cache(2)
-def _stream(path: Path, stamp: tuple[int, ...], process: int) -> tuple[BinaryIO, threading.Lock]:
-    """A compressed tar kept open, once a process: the position in it cannot be shared."""
+def open_stream(
+    path: Path, stamp: tuple[int, ...], process: int
+) -> tuple[BinaryIO, threading.Lock]:
+    """A compressed tar kept open, once a process: its position cannot be shared."""
     return open_tar(path)[0], threading.Lock()
 
 
-def _do_not_wait(path: str, flags: int) -> int:
-    """Open so that a pipe in a file's place cannot make us wait for a writer."""
+def open_at_once(path: str, flags: int) -> int:
+    """Opens without waiting for a writer, if a pipe has taken a file's place."""
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))

@@ -8,20 +8,18 @@ import hashlib
 import itertools
 import json
 import logging
-import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
-from tqdm import tqdm
 
 from progan.data.sources.files import SUFFIXES
-from progan.data.sources.shard_list import AT_ONCE, Shard, patiently, told
+from progan.data.sources.shard_list import AT_ONCE, Shard, explain, patiently, some
 from progan.data.sources.tars import BLOCK, BadTar, Member, members
 from progan.runtime.errors import LabelError, UserError
+from progan.runtime.progress import Say, progress_bar
 
 log = logging.getLogger("progan")
 
@@ -31,100 +29,99 @@ ROW = np.dtype(
 )
 MIDDLE = 64  # bytes
 LARGEST_LABEL = 2**20  # bytes of a file that a label is looked for in
-READ_BYTES = 2**22  # that are fetched together; skipping over an image would take as long
+READ_BYTES = 2**22  # fetched together: to skip an image would take as long as to fetch it
 
 
-def index_shards(
-    fs: Any, shards: list[Shard], labels: bool, say: Callable[[str], None] | None
-) -> np.ndarray:
-    """Rows for the images of all shards, in order. Without `labels` they are 0.
+def index_shards(fs: Any, shards: list[Shard], labels: bool, say: Say) -> np.ndarray:
+    """Rows for the images of all shards, in order. Without `labels`, their labels are 0.
 
-    UserError if a shard cannot be read or is damaged, if there is no image, if one has no label.
+    Raises:
+        UserError: a shard cannot be read or is damaged; there is no image; one has no label.
     """
-    stop, start = threading.Event(), time.monotonic()
-    hide = not (say and sys.stderr.isatty())
-    _check_ranges(fs, shards[0])
+    stop = threading.Event()
+    check_ranges(fs, shards[0])
     if say:
         say(f"indexing {len(shards):,} shards, once")
     with (
         ThreadPoolExecutor(min(AT_ONCE, len(shards))) as pool,
-        tqdm(total=len(shards), desc="indexing", unit=" shards", disable=hide) as bar,
+        progress_bar("indexing", len(shards), 0, say, "shards") as advance,
     ):
         walks = [
-            pool.submit(_index_shard, fs, shard, number, labels, stop)
+            pool.submit(index_shard, fs, shard, number, labels, stop)
             for number, shard in enumerate(shards)
         ]
         try:
             for walk in as_completed(walks):
                 walk.result()
-                bar.update()
+                advance(1)
         finally:  # after an error or Ctrl-C, the other walks end at their next sample
             stop.set()
             pool.shutdown(cancel_futures=True)
     found = [walk.result() for walk in walks]
     rows = np.concatenate([shard_rows for shard_rows, _ in found])
-    _check(len(rows), [name for _, odd in found for name in odd.no_label], labels)
+    check_rows(len(rows), [name for _, odd in found for name in odd.no_label])
     if left_out := sum(odd.no_image for _, odd in found):
         log.warning("shards: %d samples without an image are left out", left_out)
     if cut := [shard.title for shard, (_, odd) in zip(shards, found, strict=True) if odd.cut]:
-        named = ", ".join(cut[:3]) + (", …" if len(cut) > 3 else "")
         log.warning(
             "shards: %d may be cut off: they end without the zeros that end a tar (%s)",
             len(cut),
-            named,
+            some(cut),
         )
     if say:
-        say(f"indexed {len(rows):,} images in {time.monotonic() - start:.1f} s")
+        say(f"indexed {len(rows):,} images")
     return rows
 
 
-def _check_ranges(fs: Any, shard: Shard) -> None:
-    """UserError if a web server answers with the whole of a shard where one byte is asked for."""
+def check_ranges(fs: Any, shard: Shard) -> None:
+    """Raises UserError if a web server sends a whole shard when asked for one byte."""
     if not shard.path.startswith("http"):
         return
     try:
         with fs.open(shard.path, "rb", block_size=BLOCK, cache_type="none") as file:
             file.seek(1)
             file.read(1)
-    except ValueError as error:  # of fsspec, before it fetches more
+    except ValueError as error:  # fsspec's, before it fetches more
         raise UserError(
             f"data.source: this server does not serve byte ranges, which shards need "
             f"({shard.title}); download them or use another server"
         ) from error
-    except Exception:  # what else is wrong is told where a shard is read, after other tries
+    except Exception:  # any other error is raised where the shard is read, after more tries
         return
 
 
 def check_of(middle: bytes) -> int:
-    """What `ROW` has of an image: a hash of the bytes in its middle."""
+    """The value in `ROW`: a hash of the bytes in an image's middle."""
     return int.from_bytes(hashlib.blake2b(middle, digest_size=8).digest(), "little")
 
 
 def middle_of(size: int) -> slice:
-    """Those bytes, of an image of `size`."""
+    """The place of those bytes in an image of `size` bytes."""
     return slice(size // 2, min(size // 2 + MIDDLE, size))
 
 
-class _Odd(NamedTuple):
+class Odd(NamedTuple):
+    """What is unusual about a shard."""
+
     no_image: int  # samples
     no_label: list[str]  # names of images
     cut: bool  # the shard has no end-of-archive block
 
 
-def _index_shard(
+def index_shard(
     fs: Any, shard: Shard, number: int, labels: bool, stop: threading.Event
-) -> tuple[np.ndarray, _Odd]:
+) -> tuple[np.ndarray, Odd]:
     def walk() -> Any:
         try:
-            return _walk(fs, shard, number, labels, stop)
-        except BadTar as error:  # another try would not mend it
+            return walk_shard(fs, shard, number, labels, stop)
+        except BadTar as error:  # another try would not help
             return error
 
     try:
         found = patiently(walk)
     except Exception as error:
         raise UserError(
-            f"data.source: cannot read {shard.title} ({told(error)}); its store must be "
+            f"data.source: cannot read {shard.title} ({explain(error)}); its store must be "
             "reachable and serve byte ranges"
         ) from error
     if isinstance(found, BadTar):
@@ -135,19 +132,19 @@ def _index_shard(
     return found
 
 
-def _walk(
+def walk_shard(
     fs: Any, shard: Shard, number: int, labels: bool, stop: threading.Event
-) -> tuple[np.ndarray, _Odd]:
+) -> tuple[np.ndarray, Odd]:
     rows, no_image, no_label = [], 0, []
     with fs.open(shard.path, "rb", block_size=READ_BYTES) as file:
-        for files in _samples(members(file, shard.size)):
+        for files in samples(members(file, shard.size)):
             if stop.is_set():
                 break
             image = next((files[kind] for kind in files if f".{kind}" in SUFFIXES), None)
             if image is None:
                 no_image += 1
                 continue
-            label = _label(file, files) if labels else 0
+            label = label_of(file, files) if labels else 0
             if label is None:
                 no_label.append(f"{shard.title}: {image.name}")
                 label = 0
@@ -157,11 +154,11 @@ def _walk(
             rows.append((number, min(image.size, 2**32 - 1), image.offset, label, check))
         file.seek(shard.size - BLOCK)
         cut = any(file.read(BLOCK))
-    return np.array(rows, ROW), _Odd(no_image, no_label, cut)
+    return np.array(rows, ROW), Odd(no_image, no_label, cut)
 
 
-def _samples(files: Iterator[Member]) -> Iterator[dict[str, Member]]:
-    """Each sample's files by their extension; of two with the same one, the first."""
+def samples(files: Iterator[Member]) -> Iterator[dict[str, Member]]:
+    """The files of each sample by their extension; of two with the same one, the first."""
 
     def split(member: Member) -> tuple[str, str]:
         folder, _, name = member.name.rpartition("/")
@@ -169,7 +166,7 @@ def _samples(files: Iterator[Member]) -> Iterator[dict[str, Member]]:
         return f"{folder}/{stem}" if stem else "", kind.lower()
 
     named = ((*split(member), member) for member in files)
-    whole = (item for item in named if item[0] and item[1])  # hidden files belong to nothing
+    whole = (item for item in named if item[0] and item[1])  # hidden files belong to no sample
     for _, group in itertools.groupby(whole, key=lambda item: item[0]):
         sample: dict[str, Member] = {}
         for _, kind, member in group:
@@ -177,7 +174,7 @@ def _samples(files: Iterator[Member]) -> Iterator[dict[str, Member]]:
         yield sample
 
 
-def _label(file: BinaryIO, files: dict[str, Member]) -> int | None:
+def label_of(file: BinaryIO, files: dict[str, Member]) -> int | None:
     """The number in `.cls`, or as `label` or `cls` in `.json`; None if there is none."""
 
     def read(kind: str) -> bytes:
@@ -197,7 +194,7 @@ def _label(file: BinaryIO, files: dict[str, Member]) -> int | None:
     return label if type(label) is int and abs(label) < 2**31 else None
 
 
-def _check(images: int, no_label: list[str], labels: bool) -> None:
+def check_rows(images: int, no_label: list[str]) -> None:
     if not images:
         raise UserError(
             f"data.source: no images in these shards: files ending in {' '.join(SUFFIXES)} count"
@@ -205,7 +202,6 @@ def _check(images: int, no_label: list[str], labels: bool) -> None:
     if no_label:
         raise LabelError(
             f"data.labels: {len(no_label)} of {images} images have no label "
-            f"({', '.join(no_label[:3])}{', …' if len(no_label) > 3 else ''}): a whole number in a "
-            ".cls file, or as `label` or `cls` in a .json file, of the same name; add them, or set "
-            "data.labels=false"
+            f"({some(no_label)}): a whole number in a .cls file, or as `label` or `cls` in a .json "
+            "file, of the same name; add them, or set data.labels=false"
         )

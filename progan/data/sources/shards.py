@@ -9,7 +9,7 @@ import functools
 import hashlib
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,16 +22,17 @@ from progan.data.labels import Labels
 from progan.data.sources import shard_list
 from progan.data.sources.readers import check_size
 from progan.data.sources.shard_index import ROW, check_of, index_shards, middle_of
-from progan.data.sources.shard_list import TAR, Shard, first_of, list_shards, told, without_query
+from progan.data.sources.shard_list import TAR, Shard, explain, first_of, list_shards, without_query
 from progan.data.sources.source import Source, content_key, short_name
 from progan.data.sources.tars import BLOCK, header_name
 from progan.runtime.cache import cache_folder, lock
 from progan.runtime.disk import write_atomically
 from progan.runtime.errors import LabelError, UserError
+from progan.runtime.progress import Say
 
 
 def is_shards(data: str) -> bool:
-    """Whether `data` names shards: a URL, or a pattern of tars and not what is there by that name.
+    """Whether `data` names shards: a URL, or a pattern of tars that is not an existing path.
 
     The path of a single tar is not a pattern; `sources.files` reads it, compressed or not.
     """
@@ -44,7 +45,7 @@ def from_shards(
     *,
     labels: bool = False,
     cache: Path | None = None,
-    say: Callable[[str], None] | None = None,
+    say: Say = None,
 ) -> "Shards":
     """The images of all shards that `data` names: `path/shard-{000..099}.tar`, `s3://bucket/*.tar`.
 
@@ -54,7 +55,6 @@ def from_shards(
     Args:
         labels: with classes, which are the numbers in `.cls` or `.json` files.
         cache: folder that keeps the index; None: the default one.
-        say: shows lines to the user, a progress bar with them; None: silence.
 
     Raises:
         UserError: shards are missing, unreachable, compressed or damaged; images lack labels.
@@ -63,21 +63,21 @@ def from_shards(
     name = short_name(Path(without_query(data)))
     stamps = [(fs.unstrip_protocol(shard.path), shard.stamp) for shard in shards]
     index = cache_folder(cache) / "shards" / f"{name}-{content_key(ROW, labels, stamps)[:16]}.npy"
-    rows = _saved(index)
+    rows = saved_index(index)
     if rows is None:
         try:
             with lock(f"shards/{index.stem}", cache):
-                if _saved(index) is None:  # nor has another process made it by now
-                    _save(index, index_shards(fs, shards, labels, say))
+                if saved_index(index) is None:  # nor has another process made it by now
+                    save_index(index, index_shards(fs, shards, labels, say))
         except OSError as error:
             raise UserError(
                 f"cannot write the index of the shards {index} ({error}); set data.cache or "
                 "$PROGAN_CACHE to a folder that can be written and has room"
             ) from error
-        rows = np.load(index, mmap_mode="r", allow_pickle=False)
+        rows = load_index(index)
     content = ShardContent(first_of(data), shards, index)
-    key = content_key("shards", hashlib.sha256(rows.view(np.uint8)).digest())
-    source = Shards(name, key, ShardNames(content, range(len(rows))), content)
+    key = content_key("shards", hashlib.sha256(rows.data).digest())
+    source = Shards(name, key, range(len(rows)), content, content.name_of)
     if labels:
         source.labels = _classes(rows["label"], data)
     return source
@@ -85,9 +85,10 @@ def from_shards(
 
 @dataclass
 class ShardContent:
-    """Image files by index. It is pickled without the index, which every process maps.
+    """Image files by index. It is pickled without the rows of the index, which every process maps.
 
-    url: of any of the shards; each process finds their file system by it. index: of `ROW`s.
+    Args:
+        url: of any of the shards; each process finds their file system by it.
     """
 
     url: str
@@ -96,11 +97,11 @@ class ShardContent:
 
     @property
     def rows(self) -> np.ndarray:
-        return _mapped(self.index)
+        return mapped_index(self.index)
 
     @property
     def fs(self) -> Any:
-        """fsspec keeps one in each process."""
+        """The file system; fsspec keeps one in each process."""
         return fsspec.core.url_to_fs(self.url)[0]
 
     def __call__(self, i: int) -> Content:
@@ -112,10 +113,11 @@ class ShardContent:
     def read_many(self, indices: Sequence[int]) -> list[Content | BadImage]:
         """Files, or why they are not worth reading; from remote stores all at the same time.
 
-        UserError if a shard cannot be read three times over, or has changed.
+        Raises:
+            UserError: a shard could not be read three times over, or has changed.
         """
         rows = self.rows[np.asarray(indices, np.int64)]
-        found: list[Any] = [_refusal(row["size"]) for row in rows]
+        found: list[Any] = [why_refused(row["size"]) for row in rows]
         todo = [k for k, refusal in enumerate(found) if refusal is None]
         for wait in (0.0, *shard_list.WAITS):
             if not todo:
@@ -123,7 +125,7 @@ class ShardContent:
             time.sleep(wait)
             for k, got in zip(todo, self._fetch(rows[todo]), strict=True):
                 found[k] = got
-            todo = [k for k in todo if isinstance(found[k], _Unread)]
+            todo = [k for k in todo if isinstance(found[k], Unread)]
         if todo:
             raise UserError(
                 f"data.source: cannot read {self.shards[rows[todo[0]]['shard']].title} any more "
@@ -131,7 +133,18 @@ class ShardContent:
             )
         return found
 
-    def _fetch(self, rows: np.ndarray) -> "list[bytes | _Unread]":
+    def name_of(self, i: int) -> str:
+        """Shard and file name. The index keeps no names: they are for messages only."""
+        row = self.rows[i]
+        shard, offset = self.shards[row["shard"]], int(row["offset"])
+        try:
+            block = self.fs.cat_file(shard.path, start=offset - BLOCK, end=offset)
+            name = header_name(block).decode(errors="backslashreplace")
+        except Exception:  # of any type, as below; a name is not worth another message
+            name = f"the image at byte {offset}"
+        return f"{shard.title}: {''.join(c if c.isprintable() else '?' for c in name)}"
+
+    def _fetch(self, rows: np.ndarray) -> "list[bytes | Unread]":
         """One try."""
         paths = [self.shards[shard].path for shard in rows["shard"]]
         starts = rows["offset"].tolist()
@@ -140,30 +153,7 @@ class ShardContent:
             found = self.fs.cat_ranges(paths, starts, ends, on_error="return")
         except Exception as error:  # the clients of stores raise errors of any type
             found = [error] * len(rows)
-        return [_checked(row, got) for row, got in zip(rows, found, strict=True)]
-
-
-@dataclass
-class ShardNames(Sequence[str]):
-    """Names, which the index does not keep: they are for messages, and lie in the shards."""
-
-    content: ShardContent
-    indices: range
-
-    def __len__(self) -> int:
-        return len(self.indices)
-
-    def __getitem__(self, i: int | slice) -> "str | ShardNames":
-        if isinstance(i, slice):
-            return ShardNames(self.content, self.indices[i])
-        row = self.content.rows[self.indices[i]]
-        shard, offset = self.content.shards[row["shard"]], int(row["offset"])
-        try:
-            block = self.content.fs.cat_file(shard.path, start=offset - BLOCK, end=offset)
-            name = header_name(block)
-        except Exception:  # as above, and a name is not worth another message
-            name = f"the image at byte {offset}"
-        return f"{shard.title}: {''.join(c if c.isprintable() else '?' for c in name)}"
+        return [check_bytes(row, got) for row, got in zip(rows, found, strict=True)]
 
 
 class Shards(Source):
@@ -172,12 +162,13 @@ class Shards(Source):
     content: ShardContent
 
     def read_batch(self, indices: Sequence[int], square: Square) -> list[np.ndarray | BadImage]:
-        """See `Source`. UserError if a shard cannot be read, which is no image's fault."""
+        """See `Source`. Raises UserError if a shard cannot be read: no image is at fault."""
         images: list[np.ndarray | BadImage] = []
-        for content in self.content.read_many(indices):
+        for content in self.content.read_many([self.items[i] for i in indices]):
             try:
-                bad = isinstance(content, BadImage)
-                images.append(content if bad else read_square(content, square))
+                if isinstance(content, BadImage):
+                    raise content
+                images.append(read_square(content, square))
             except BadImage as error:
                 images.append(error)
         return images
@@ -194,12 +185,12 @@ def _classes(numbers: np.ndarray, data: str) -> Labels:
     return Labels(tuple(map(str, found)), labels.astype(np.int64))
 
 
-class _Unread(str):
+class Unread(str):
     """Why bytes could not be read."""
 
 
-def _refusal(size: int) -> BadImage | None:
-    """Why a file of that size is not read, if so."""
+def why_refused(size: int) -> BadImage | None:
+    """Why a file of this size is not read; None if it is."""
     try:
         check_size(size)
     except BadImage as error:
@@ -207,32 +198,34 @@ def _refusal(size: int) -> BadImage | None:
     return None if size else BadImage("empty file")
 
 
-def _checked(row: np.void, got: bytes | Exception) -> bytes | _Unread:
+def check_bytes(row: np.void, got: bytes | Exception) -> bytes | Unread:
     """The bytes, if they are those that were indexed."""
     if isinstance(got, Exception):
-        return _Unread(told(got))
+        return Unread(explain(got))
     if len(got) != row["size"]:
-        return _Unread(f"{len(got)} bytes came instead of {row['size']}")
+        return Unread(f"{len(got)} bytes came instead of {row['size']}")
     if check_of(got[middle_of(len(got))]) != row["check"]:
-        return _Unread("it has changed since it was indexed")
+        return Unread("it has changed since it was indexed")
     return got
 
 
-@functools.lru_cache(4)
-def _mapped(index: Path) -> np.ndarray:
+def load_index(index: Path) -> np.ndarray:
     return np.load(index, mmap_mode="r", allow_pickle=False)
 
 
-def _saved(index: Path) -> np.ndarray | None:
+mapped_index = functools.lru_cache(4)(load_index)  # once a process
+
+
+def saved_index(index: Path) -> np.ndarray | None:
     """The index if it is there and whole."""
     try:
-        rows = np.load(index, mmap_mode="r", allow_pickle=False)
+        rows = load_index(index)
     except (OSError, ValueError, EOFError):
         return None
     return rows if rows.dtype == ROW and rows.ndim == 1 else None
 
 
-def _save(index: Path, rows: np.ndarray) -> None:
+def save_index(index: Path, rows: np.ndarray) -> None:
     def write(path: Path) -> None:
         with open(path, "wb") as file:
             np.save(file, rows, allow_pickle=False)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from progan.data.decode import BadImage, Content, Square, read_square
 from progan.data.labels import Labels
 from progan.runtime.errors import UserError
 
-# Errors that say something of a disk, a network or this machine, not of a file.
+# Errors that say something about a disk, a network or this machine, not about a file.
 AWAY = {
     getattr(errno, name, None)
     for name in (
@@ -24,60 +24,51 @@ AWAY = {
 }
 
 
+Items = Sequence[Any] | np.ndarray
+
+
 @dataclass
 class Source:
     """Images by index. It can be pickled and then read in another process.
 
-    name: short, fit for a file name. key: hex, changes with the content. names: one an image.
-    content: index to a file's bytes, an array or an image; it opens what it reads from when it is
-    first called in a process.
+    Args:
+        name: short, fit for a file name.
+        key: hex, changes with the content.
+        items: one for each image: what `content` finds it by.
+        content: an item to a file's bytes, an array or an image. It opens what it reads from when
+            it is first called in a process.
+        name_of: an index to the image's name, for messages.
     """
 
     name: str
     key: str
-    names: Sequence[str]
-    content: Callable[[int], Content]
+    items: Items
+    content: Callable[[Any], Content]
+    name_of: Callable[[int], str]
     labels: Labels | None = None
 
     def __len__(self) -> int:
-        return len(self.names)
-
-    def pick(self, indices: range) -> Callable[[int], Content] | None:
-        """The content of some images, to send to a process that has the rest of the source.
-
-        None if all of it is small enough to have been sent at once.
-        """
-        pick = getattr(self.content, "pick", None)
-        return pick and pick(list(indices))
+        return len(self.items)
 
     def without_lists(self) -> Self:
-        """What a process needs beside what `pick` gives it."""
-        content = None if hasattr(self.content, "pick") else self.content
-        return replace(self, names=(), labels=None, content=content)
-
-    def read_picked(
-        self, indices: range, picked: Callable[[int], Content] | None, square: Square
-    ) -> list[np.ndarray | BadImage]:
-        """`read_batch`, in a process that was sent `without_lists` and then `pick`."""
-        if picked is None:
-            return self.read_batch(indices, square)
-        return replace(self, content=picked).read_batch(range(len(indices)), square)
+        """What a process needs besides the items of the images that it reads."""
+        return replace(self, items=(), name_of=str, labels=None)
 
     def item_name(self, i: int) -> str:
         """The name of image `i`, printable whatever bytes it has on disk."""
-        return self.names[i].encode(errors="backslashreplace").decode()
+        return self.name_of(i).encode(errors="backslashreplace").decode()
 
     def load(self, i: int) -> Content:
-        """What image `i` is made of. Raises BadImage; UserError if it is not the image's fault."""
+        """Image `i`, not decoded. Raises BadImage, or UserError if the image is not at fault."""
         try:
-            return self.content(i)
+            return self.content(self.items[i])
         except (BadImage, UserError):
             raise
         except OSError as error:
             if error.errno in AWAY:
                 raise UserError(
                     f"cannot read {error.filename or self.name} ({error.strerror}), which says "
-                    "nothing of the image; once it can be read, the same command goes on"
+                    "nothing about the image; once it can be read, the same command goes on"
                 ) from error
             raise BadImage(error.strerror or str(error)) from error
         except Exception as error:  # damaged archives make their readers raise anything
@@ -90,7 +81,7 @@ class Source:
         """
         return read_square(self.load(i), square)
 
-    def read_batch(self, indices: Sequence[int], square: Square) -> list[np.ndarray | BadImage]:
+    def read_batch(self, indices: Sequence[int], square: Square) -> Sequence[np.ndarray | BadImage]:
         """For each index the image as from `read`, or the error that `read` raises."""
         found: list[np.ndarray | BadImage] = []
         for i in indices:
@@ -102,7 +93,7 @@ class Source:
 
 
 def content_key(*parts: object) -> str:
-    """A hash of bytes and of whatever has a stable `repr`."""
+    """A hash of bytes and of anything that has a stable `repr`."""
     digest = hashlib.sha256()
     for part in parts:
         digest.update(part if isinstance(part, bytes) else repr(part).encode())
@@ -110,11 +101,11 @@ def content_key(*parts: object) -> str:
 
 
 def short_name(path: Path) -> str:
-    """What a source at `path` is called: its name without the suffixes of archives and arrays."""
+    """The name of a source at `path`: the file's, without the suffixes of archives and arrays."""
     stem = re.sub(r"\.(zip|npy|npz|t[gbx]z2?|tar(\.\w+)?)$", "", path.resolve().name, flags=re.I)
     return re.sub(r"\W+", "-", stem).strip("-")[:40] or "images"
 
 
 def evenly(count: int, most: int) -> list[int]:
-    """At most so many of `count` indices, the first and the last among them."""
+    """At most `most` of `count` indices, evenly spaced, the first and the last among them."""
     return np.linspace(0, count - 1, min(count, most)).round().astype(int).tolist()

@@ -1,6 +1,6 @@
 """Where the files in a tar lie, from its headers alone. Names are only compared, never opened.
 
-Python's own tarfile keeps every member in memory, follows hostile headers back and forth, and reads
+Python's tarfile keeps every member in memory, follows hostile headers back and forth, and reads
 extended headers of any size; shards are many and come from anywhere.
 """
 
@@ -19,7 +19,7 @@ COMPRESSED = {
 
 
 class BadTar(Exception):
-    """What is wrong with a tar, to be read after its name."""
+    """What is wrong with a tar, to follow its name in a message."""
 
 
 class Member(NamedTuple):
@@ -31,13 +31,15 @@ class Member(NamedTuple):
 def members(file: BinaryIO, length: int) -> Iterator[Member]:
     """The regular files of an uncompressed tar of `length` bytes, in its order.
 
-    Links, folders and devices are left out. Raises BadTar. The file may be moved between members.
+    Links, folders and devices are left out. Raises BadTar. Between two members, the caller may
+    read elsewhere in `file`.
     """
-    position, extended = 0, {}
-    while header := _read(file, position, BLOCK):
+    position = 0
+    extended: dict[bytes, bytes] = {}
+    while header := read_at(file, position, BLOCK):
         if not any(header):
             return  # the end is two blocks of zeros, or that of the file
-        size = _check(header, position)
+        size = check_header(header, position)
         kind, start = header[156:157], position + BLOCK
         if kind in NO_CONTENT:
             size = 0
@@ -48,10 +50,10 @@ def members(file: BinaryIO, length: int) -> Iterator[Member]:
         if kind in (b"x", b"L"):
             if size > LONGEST_EXTENDED:
                 raise BadTar(f"is damaged: a name of {size} bytes at byte {start}")
-            body = _read(file, start, size)
-            extended |= _pax(body, start) if kind == b"x" else {b"path": body.rstrip(b"\0")}
+            body = read_at(file, start, size)
+            extended |= pax_fields(body, start) if kind == b"x" else {b"path": body.rstrip(b"\0")}
         elif kind not in (b"g", b"K"):
-            name = extended.get(b"path") or _name(header)
+            name = extended.get(b"path") or header_name(header)
             if kind in (b"0", b"\0", b"7") and not name.endswith(b"/"):
                 yield Member(name.decode(errors="backslashreplace"), start, size)
             extended = {}
@@ -60,19 +62,14 @@ def members(file: BinaryIO, length: int) -> Iterator[Member]:
         raise BadTar("is empty")
 
 
-def header_name(header: bytes) -> str:
-    """The name in the block before a member's content; a long one cut short."""
-    return _name(header).decode(errors="backslashreplace")
-
-
-def _read(file: BinaryIO, position: int, size: int) -> bytes:
+def read_at(file: BinaryIO, position: int, size: int) -> bytes:
     file.seek(position)
     return file.read(size)
 
 
-def _check(header: bytes, position: int) -> int:
-    """The size that a header states. BadTar if it is none that can be used."""
-    said = _number(header[148:156])
+def check_header(header: bytes, position: int) -> int:
+    """The size that a header states. Raises BadTar if the header cannot be used."""
+    said = number(header[148:156])
     if len(header) < BLOCK or said != sum(header) - sum(header[148:156]) + 8 * ord(" "):
         if position:
             raise BadTar(f"is cut off or damaged: no header at byte {position}")
@@ -80,10 +77,10 @@ def _check(header: bytes, position: int) -> int:
         raise BadTar(f"is compressed ({kinds[0]})" if kinds else "is not a tar")
     if header[156:157] == b"S":
         raise BadTar(f"holds a sparse file at byte {position}; write it without --sparse")
-    return _number(header[124:136])
+    return number(header[124:136])
 
 
-def _number(field: bytes) -> int:
+def number(field: bytes) -> int:
     """Octal digits, or GNU's base 256; -1 if it is neither or negative."""
     if field[:1] == b"\x80":
         return int.from_bytes(field[1:], "big")
@@ -93,26 +90,27 @@ def _number(field: bytes) -> int:
         return -1
 
 
-def _name(header: bytes) -> bytes:
+def header_name(header: bytes) -> bytes:
+    """The name in the block before a member's content; a long one is cut short."""
     name = header[:100].split(b"\0")[0]
     prefix = header[345:500].split(b"\0")[0] if header[257:263] == b"ustar\0" else b""
     return prefix + b"/" + name if prefix else name
 
 
-def _pax(body: bytes, start: int) -> dict[bytes, bytes]:
+def pax_fields(body: bytes, start: int) -> dict[bytes, bytes]:
     """The fields of a pax header: records of `LENGTH KEY=VALUE`, each ending its line."""
     fields = {}
     while body:
         length, _, _ = body.partition(b" ")
-        record = body[: int(length)] if _is_count(length) else b""
+        record = body[: int(length)] if is_count(length) else b""
         key, equals, value = record[len(length) + 1 :].partition(b"=")
         good = equals and value.endswith(b"\n")
-        if not good or (key == b"size" and not _is_count(value[:-1])):
+        if not good or (key == b"size" and not is_count(value[:-1])):
             raise BadTar(f"is damaged: no pax header at byte {start}")
         fields[key] = value[:-1]
         body = body[len(record) :]
     return fields
 
 
-def _is_count(digits: bytes) -> bool:
+def is_count(digits: bytes) -> bool:
     return digits.isdigit() and len(digits) < 20
