@@ -163,7 +163,7 @@ def ask_torchvision(
     )
 
 
-def _labelled(source: Source, classes: list[str], numbers: Any) -> Source:
+def with_labels(source: Source, classes: list[str], numbers: Any) -> Source:
     numbers = np.asarray(numbers, np.int64)
     key = content_key(source.key, classes, numbers.tobytes())
     return replace(source, key=key, labels=Labels(tuple(classes), numbers))
@@ -174,7 +174,7 @@ def cifar(name: str, root: Path, places: list[Path], labels: bool, download: boo
     manual = f"unpack {archive} from its authors' page, giving {places[0]}"
     data = ask_torchvision(name, name.upper(), root, manual, download)
     source = in_memory(name, data.data)
-    return _labelled(source, data.classes, data.targets) if labels else source
+    return with_labels(source, data.classes, data.targets) if labels else source
 
 
 def mnist(
@@ -184,7 +184,7 @@ def mnist(
     manual = f"unpack its four idx files into {places[0]}"
     data = ask_torchvision(name, kind, root, manual, download)
     source = in_memory(name, np.pad(data.data.numpy(), ((0, 0), (2, 2), (2, 2))))
-    return _labelled(source, data.classes, data.targets) if labels else source
+    return with_labels(source, data.classes, data.targets) if labels else source
 
 
 def svhn(root: Path, places: list[Path], labels: bool, download: bool) -> Source:
@@ -196,4 +196,4 @@ def svhn(root: Path, places: list[Path], labels: bool, download: bool) -> Source
     manual = f"get train_32x32.mat from its authors' page into {places[0].parent}"
     data = ask_torchvision("svhn", "SVHN", folder, manual, download, split="train")
     source = in_memory("svhn", data.data.transpose(0, 2, 3, 1))
-    return _labelled(source, list(map(str, range(10))), data.labels) if labels else source
+    return with_labels(source, list(map(str, range(10))), data.labels) if labels else source

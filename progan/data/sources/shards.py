@@ -79,7 +79,7 @@ def from_shards(
     key = content_key("shards", hashlib.sha256(rows.data).digest())
     source = Shards(name, key, range(len(rows)), content, content.name_of)
     if labels:
-        source.labels = _classes(rows["label"], data)
+        source.labels = classes_of(rows["label"], data)
     return source
 
 
@@ -174,7 +174,7 @@ class Shards(Source):
         return images
 
 
-def _classes(numbers: np.ndarray, data: str) -> Labels:
+def classes_of(numbers: np.ndarray, data: str) -> Labels:
     """Classes named and ordered by their numbers."""
     found, labels = np.unique(numbers, return_inverse=True)
     if len(found) < 2:
