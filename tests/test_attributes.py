@@ -69,7 +69,9 @@ def test_reals_come_with_their_own_rows(pyramid):
     stream = Stream(pyramid, seed=3)
     batch = Feed(stream, seed=3, z_dim=2, c_dim=5).critic_batch(17, 12, 4)
     assert batch.c.dtype == torch.float32
-    np.testing.assert_array_equal(batch.c.numpy(), pyramid.labels.values[stream.at(17, 12)[0]])
+    np.testing.assert_array_equal(
+        batch.c.numpy(), pyramid.labels.values[stream.order.at(17, 12)[0]]
+    )
 
 
 @pytest.mark.parametrize("processes", [2, 4])

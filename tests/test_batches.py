@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from progan.data.decode import Square
+from progan.data.epoch_order import EpochOrder
 from progan.data.pyramid.prepare import prepare
 from progan.data.sources.find import find
 from progan.runtime.distributed import share
@@ -26,9 +27,9 @@ def pyramid(photos, tmp_path_factory):
 
 def test_every_image_once_an_epoch(pyramid, stream):
     """Reference: counting. Five epochs read in batches of 7, which do not divide an epoch."""
-    reader = stream(pyramid)
-    indices = np.concatenate([reader.at(n, 7)[0] for n in range(0, 5 * SIZE + 7, 7)])[: 5 * SIZE]
-    epochs = indices.reshape(5, SIZE)
+    order = stream(pyramid).order
+    indices = np.concatenate([order.at(n, 7)[0] for n in range(0, 5 * SIZE + 7, 7)])
+    epochs = indices[: 5 * SIZE].reshape(5, SIZE)
     assert all(sorted(epoch) == list(range(SIZE)) for epoch in epochs)
     assert len({tuple(epoch) for epoch in epochs}) == 5, "every epoch has an order of its own"
 
@@ -36,19 +37,28 @@ def test_every_image_once_an_epoch(pyramid, stream):
 def test_half_of_the_images_are_flipped(pyramid, stream):
     """Reference: a binomial's 99.99 % range over 100 epochs, and both ways for each image."""
     reader = stream(pyramid)
-    indices, flips = reader.at(0, 100 * SIZE)
+    indices, flips = reader.order.at(0, 100 * SIZE)
     assert abs(flips.mean() - 0.5) < 0.04
     seen = Counter(zip(indices.tolist(), flips.tolist(), strict=True))
     assert len(seen) == 2 * SIZE
-    assert not stream(pyramid, mirror=False).at(0, 100 * SIZE)[1].any()
+    assert not stream(pyramid, mirror=False).order.at(0, 100 * SIZE)[1].any()
+
+
+def test_an_order_is_the_permutations_of_its_epochs():
+    """Reference: each epoch's draws, joined. So one seed means the same order in every version."""
+    draws = [(make_rng(3, "order", e), make_rng(3, "flips", e)) for e in range(3)]
+    indices = np.concatenate([order.permutation(5) for order, _ in draws])
+    flips = np.concatenate([flips.random(5) < 0.5 for _, flips in draws])
+    found = EpochOrder(5, seed=3, mirror=True).at(4, 9)
+    np.testing.assert_array_equal(found, [indices[4:13], flips[4:13]])
 
 
 @pytest.mark.parametrize("batch_size", [1, 5, 24, 60])
 def test_position_decides_not_the_batches_before(pyramid, stream, batch_size):
     """Reference: one long read. Any cut into batches, begun at any nimg, gives the same images."""
-    whole = stream(pyramid).at(0, 180)
+    whole = stream(pyramid).order.at(0, 180)
     for nimg in (0, 3, 23, 24, 100):
-        part = stream(pyramid).at(nimg, batch_size)
+        part = stream(pyramid).order.at(nimg, batch_size)
         for a, b in zip(whole, part, strict=True):
             np.testing.assert_array_equal(a[nimg : nimg + batch_size], b)
 
@@ -74,7 +84,7 @@ def test_processes_share_the_global_batch(pyramid, stream, processes):
 def test_reals_are_the_pyramid_in_minus_one_to_one(pyramid, stream):
     """Reference: pixel / 127.5 - 1 by NumPy, turned left to right where the stream says flipped."""
     reader = stream(pyramid)
-    indices, flips = reader.at(17, 12)
+    indices, flips = reader.order.at(17, 12)
     expected = np.asarray(pyramid.level(8))[indices].astype(np.float32) / 127.5 - 1
     expected[flips] = expected[flips][..., ::-1]
     images, labels = reader.batch(17, 12, 8)
@@ -116,7 +126,7 @@ def test_what_is_drawn_ahead_is_what_the_seed_means(pyramid, stream):
         draw, augment = drawn(3, nimg), drawn(6, 2 * nimg)
         expected = {"z": draw.standard_normal((n, 5), dtype=np.float32)}
         expected["mix"] = draw.random(n, dtype=np.float32)
-        expected["c"] = np.eye(2)[pyramid.labels.values[feed.stream.at(nimg, n)[0]]]
+        expected["c"] = np.eye(2)[pyramid.labels.values[feed.stream.order.at(nimg, n)[0]]]
         expected["real_draws"] = augment.random((n, DRAWS), np.float32)
         expected["fake_draws"] = augment.random((n, DRAWS), np.float32)
         assert critic.mix.requires_grad

@@ -142,7 +142,7 @@ def test_disk_use_is_what_preparing_takes(here):
 def test_largest_resolution(sides, expected):
     """Reference: all but one in a hundred, and always but one, have it, counted by hand."""
     sizes = {i: (side, side + 7) for i, side in enumerate(sides)}
-    choice = choose(sizes, len(sides))
+    choice = choose(sizes, len(sides), "crop", 100)
     assert (choice and choice.resolution) == expected
     if choice:
         assert choice.too_small == [i for i, side in enumerate(sides) if side < expected]
@@ -151,19 +151,19 @@ def test_largest_resolution(sides, expected):
 def test_images_that_may_be_left_out():
     """Reference: by hand. `max_bad` is for all images, of which only some were looked at."""
     sizes = dict(enumerate([(64, 64)] * 999 + [(8, 8)]))
-    assert choose(sizes, 1000, max_bad=1).resolution == 64
-    assert choose(sizes, 1000, max_bad=0).resolution == 8
-    assert choose(sizes, 10**5, max_bad=100).resolution == 64
-    assert choose(sizes, 10**6, max_bad=100).resolution == 8, "one stands for a thousand"
+    assert choose(sizes, 1000, "crop", 1).resolution == 64
+    assert choose(sizes, 1000, "crop", 0).resolution == 8
+    assert choose(sizes, 10**5, "crop", 100).resolution == 64
+    assert choose(sizes, 10**6, "crop", 100).resolution == 8, "one stands for a thousand"
 
 
 def test_largest_resolution_of_each_fit():
     """Reference: the side of the square that is taken of 100x40, by hand."""
     sizes = {0: (100, 40)}
-    assert choose(sizes, 1, "crop").resolution == 32
-    assert choose(sizes, 1, "pad").resolution == 64
-    assert choose(sizes, 1, (0, 0, 20)).resolution == 16
-    assert choose(sizes, 1, (90, 0, 20)) is None, "the image does not hold it"
+    assert choose(sizes, 1, "crop", 100).resolution == 32
+    assert choose(sizes, 1, "pad", 100).resolution == 64
+    assert choose(sizes, 1, (0, 0, 20), 100).resolution == 16
+    assert choose(sizes, 1, (90, 0, 20), 100) is None, "the image does not hold it"
 
 
 def test_info_without_labels_says_why(here):

@@ -1,6 +1,7 @@
 """From a source to a pyramid on disk: complete, exact and only once, whatever happens."""
 
 import errno
+import hashlib
 import io
 import json
 import logging
@@ -43,8 +44,9 @@ def own_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("PROGAN_CACHE", str(tmp_path / "cache"))
 
 
-def make(source, dest, resolution=16, channels=3, **options) -> Pyramid:
-    return prepare.prepare(source, dest, Square(resolution, channels), **options)
+def make(source, dest, resolution=16, channels=3, max_bad=100, **options) -> Pyramid:
+    square = Square(resolution, channels)
+    return prepare.prepare(source, dest, square, max_bad=max_bad, **options)
 
 
 def expected(i: int, size: int, resolution: int) -> np.ndarray:
@@ -209,6 +211,14 @@ def test_attributes_are_kept(tmp_path):
     np.testing.assert_array_equal(pyramid.labels.values, rows[[0, 1, 19, *range(3, 19)]])
     bare = Pyramid.open(pyramid.path, labels=False)
     assert bare.labels is None and bare.identity != pyramid.identity
+
+
+def test_identity_is_computed_once(tmp_path, monkeypatch):
+    """Reference: how often the images are hashed. Every checkpoint asks for it."""
+    pyramid, hashed = make(drawn(20), tmp_path / "out"), []
+    sha256 = hashlib.sha256
+    monkeypatch.setattr(hashlib, "sha256", lambda data: hashed.append(data) or sha256(data))
+    assert pyramid.identity == pyramid.identity and len(hashed) == 1
 
 
 SCRIPT = """

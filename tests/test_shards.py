@@ -148,8 +148,8 @@ def live():
     """Makes `OnDemandDataset`s and closes them."""
     made = []
 
-    def make(source, square=SQUARE, workers=0, **options):
-        made.append(OnDemandDataset(source, square, workers=workers, **options))
+    def make(source, square=SQUARE, workers=0, max_bad=100):
+        made.append(OnDemandDataset(source, square, max_bad=max_bad, workers=workers))
         return made[-1]
 
     yield make
@@ -643,7 +643,7 @@ def test_live_is_what_a_stream_takes(tmp_path, live):
         return stream, [stream.batch(nimg, 6, 16).images.numpy() for nimg in range(0, 66, 6)]
 
     stream, whole = batches(0, 1)
-    indices, flips = stream.at(0, 66)
+    indices, flips = stream.order.at(0, 66)
     assert all(sorted(indices[k : k + 11]) == list(range(11)) for k in range(0, 66, 11))
     expected = level[indices].astype(np.float32) / 127.5 - 1
     expected[flips] = expected[flips, ..., ::-1]

@@ -40,7 +40,7 @@ def png(tmp_path_factory) -> Pyramid:
 
 def reference(pyramid: Pyramid, plan_of: Stream, nimg: int, n: int, r: int) -> torch.Tensor:
     """The level's images by NumPy: pixel / 127.5 - 1, turned where the stream says so."""
-    indices, flips = plan_of.at(nimg, n)
+    indices, flips = plan_of.order.at(nimg, n)
     x = np.asarray(pyramid.level(r))[indices].astype(np.float32) / np.float32(127.5) - 1
     x[flips] = x[flips][..., ::-1]
     return torch.from_numpy(x)
@@ -58,7 +58,7 @@ def test_what_is_read_ahead_is_what_is_asked_for(pyramid, png, stream, stored, d
     for nimg, n, r in CALLS:
         images, labels = reader.batch(nimg, n, r)
         assert torch.equal(images, reference(pyramid, reader, nimg, n, r)), (nimg, n, r)
-        np.testing.assert_array_equal(labels, pyramid.labels.values[reader.at(nimg, n)[0]])
+        np.testing.assert_array_equal(labels, pyramid.labels.values[reader.order.at(nimg, n)[0]])
 
 
 @pytest.mark.parametrize("processes", [1, 2, 4])
@@ -81,7 +81,7 @@ def test_every_image_once_an_epoch_from_any_start(pyramid, png, stream, stored):
     """Reference: the set of all images; of every window of one epoch, wherever a run restarts."""
     data = png if stored == "png" else pyramid
     level = {image.tobytes(): i for i, image in enumerate(np.asarray(pyramid.level(16)))}
-    everything = np.concatenate([stream().at(nimg, 8)[0] for nimg in range(0, 3 * SIZE, 8)])
+    everything = np.concatenate([stream().order.at(nimg, 8)[0] for nimg in range(0, 3 * SIZE, 8)])
     for start in (0, SIZE, 2 * SIZE):
         assert sorted(everything[start : start + SIZE]) == list(range(SIZE))
     for start in (0, 24, 56):
@@ -107,7 +107,7 @@ def test_reading_goes_on_while_the_caller_computes(pyramid, stream, monkeypatch)
     reader = stream()
     reader.batch(0, 4, 8)
     assert third.wait(5), "nothing was read ahead"
-    assert sorted(read) == sorted(reader.at(4 * k, 4)[0].tolist() for k in range(3))
+    assert sorted(read) == sorted(reader.order.at(4 * k, 4)[0].tolist() for k in range(3))
 
 
 def test_what_follows_a_batch_asked_for_again_is_read_once(stream, monkeypatch):
@@ -125,7 +125,7 @@ def test_what_follows_a_batch_asked_for_again_is_read_once(stream, monkeypatch):
     for nimg in (0, 0, 4):
         reader.batch(nimg, 4, 8)
     reader.threads.shutdown()
-    expected = [reader.at(nimg, 4)[0].tolist() for nimg in (0, 0, 4, 8, 12)]
+    expected = [reader.order.at(nimg, 4)[0].tolist() for nimg in (0, 0, 4, 8, 12)]
     assert sorted(read) == sorted(expected)
 
 

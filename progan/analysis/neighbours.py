@@ -9,12 +9,12 @@ from torch import Tensor
 
 from progan.data.dataset import Dataset
 from progan.data.decode import box_levels
+from progan.data.epoch_order import EpochOrder
 from progan.metrics.evaluate import batch_size
 from progan.metrics.inception import Inception
 from progan.metrics.reference_cache import ReferenceCache
 from progan.runtime.errors import UserError
 from progan.runtime.progress import Say, progress_bar
-from progan.runtime.randomness import make_rng
 
 K = 5  # neighbours of a sample
 YARDSTICK = 256  # training images whose own nearest others are looked for
@@ -46,8 +46,9 @@ class TrainingImages:
                 f"{self.data.title} has {self.data.count} image; neighbours are looked for among "
                 "two or more: give --data"
             )
-        order = make_rng(0, "order").permutation(self.data.count)  # in which metrics meet them
-        object.__setattr__(self, "chosen", order[:YARDSTICK])
+        count = self.data.count
+        chosen, _ = EpochOrder(count, seed=0).at(0, min(count, YARDSTICK))  # as metrics meet them
+        object.__setattr__(self, "chosen", chosen)
 
     def batches(self, title: str, resolution: int, size: int) -> Iterator[np.ndarray]:
         """All of them in order, `size` at a time: uint8 [n, C, r, r]."""

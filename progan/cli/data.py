@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from progan.cli.options import BoxOption, PathOption, ResolutionOption
+from progan.config.config import DataConfig
 from progan.runtime.errors import UserError
 from progan.runtime.stopping import ended_by_signals
 
@@ -79,7 +80,7 @@ def data() -> None:
 @click.option(
     "--max-bad",
     type=click.IntRange(0),
-    default=100,
+    default=DataConfig().max_bad,
     show_default=True,
     help="Number of bad images that may be left out.",
 )

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from progan.config.resolutions import MAX_RESOLUTION, START_RESOLUTION
+from progan.config.resolutions import MAX_RESOLUTION, START_RESOLUTION, is_resolution
 from progan.config.value_types import check_device
 from progan.runtime.disk import can_be_replaced
 from progan.runtime.errors import UserError
@@ -47,7 +47,7 @@ class ResolutionOption(click.ParamType):
 
     def convert(self, value: Any, param: Any, ctx: Any) -> int:
         r = int(value) if re.fullmatch(r"\d{1,4}", str(value)) else 0
-        if not START_RESOLUTION <= r <= MAX_RESOLUTION or r & (r - 1):
+        if not is_resolution(r):
             allowed = f"a power of two, {START_RESOLUTION}, 8, 16, … {MAX_RESOLUTION}"
             self.fail(f"'{value}' is not a resolution; give {allowed}", param, ctx)
         return r

@@ -7,6 +7,10 @@ START_RESOLUTION = 4
 MAX_RESOLUTION = 1024
 
 
+def is_resolution(value: int) -> bool:
+    return value in resolutions_to(MAX_RESOLUTION)
+
+
 def resolutions_to(resolution: int) -> list[int]:
     """The powers of two from 4 to `resolution`, as networks, schedules and prepared data use."""
     return [2**k for k in range(2, resolution.bit_length())]

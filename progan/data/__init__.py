@@ -2,15 +2,16 @@
 
 An image goes from `sources` through `decode` and `pyramid` (or `live`) to `stream`.
 
-    sources/  where images come from
-    pyramid/  prepared data: every image at every resolution
-    info/     what `progan data info` says
-    decode    one image of any size and mode to a square
-    workers   processes that read and decode images
-    labels    classes or attributes of images
-    dataset   what can be trained on: a pyramid, or live images
-    live      images made when they are asked for, in place of a pyramid
-    opening   from the data section of a config to a data set
-    ahead     what the next batches need, made in threads
-    stream    an endless, resumable stream of reals
+    sources/     where images come from
+    pyramid/     prepared data: every image at every resolution
+    info/        what `progan data info` says
+    decode       one image of any size and mode to a square
+    workers      processes that read and decode images
+    labels       classes or attributes of images
+    dataset      what can be trained on: a pyramid, or live images
+    live         images made when they are asked for, in place of a pyramid
+    opening      from the data section of a config to a data set
+    ahead        what the next batches need, made in threads
+    epoch_order  in which order images are shown
+    stream       an endless, resumable stream of reals
 """

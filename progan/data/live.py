@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from progan.data.decode import BadImage, Content, Square, TooSmall, open_image, upright_size
-from progan.data.sources.source import Source, content_key
+from progan.data.sources.source import Source, content_key, evenly
 from progan.data.workers import KILLED, Workers
 from progan.runtime.errors import UserError
 
@@ -45,7 +45,7 @@ class OnDemandDataset:
     """
 
     def __init__(
-        self, source: Source, square: Square, *, max_bad: int = 100, workers: int | None = None
+        self, source: Source, square: Square, *, max_bad: int = 0, workers: int | None = None
     ):
         self.count, self.title = len(source), source.name
         self.channels, self.resolution = square.channels, square.resolution
@@ -130,7 +130,7 @@ class OnDemandDataset:
 
     def _look(self) -> None:
         """A wrong resolution should be told now, not after a thousand images."""
-        indices = np.linspace(0, self.count - 1, min(LOOKED_AT, self.count)).astype(int).tolist()
+        indices = evenly(self.count, LOOKED_AT)
         with Workers(self._job, 0) as here:
             images = here.submit((indices, self.resolution)).result()
         refused = [

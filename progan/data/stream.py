@@ -10,11 +10,11 @@ from torch import Tensor
 
 from progan.data.ahead import AHEAD, Ahead
 from progan.data.dataset import Dataset
+from progan.data.epoch_order import EpochOrder
 from progan.runtime import memory
 from progan.runtime.device import pinned, upload
 from progan.runtime.distributed import share
 from progan.runtime.errors import UserError
-from progan.runtime.randomness import make_rng
 
 COPY_BYTES = 2**26  # of a level, copied to the device at a time
 CACHE_SHARE = 4  # `auto` keeps a level on the device that takes a quarter of its free memory
@@ -60,39 +60,16 @@ class Stream:
         device_cache: bool | None = None,
     ):
         self.data = data
-        self.seed = seed
-        self.mirror = mirror
+        self.order = EpochOrder(data.count, seed, mirror)
         self.device = torch.device(device)
         self.rank = rank
         self.processes = processes
         self.device_cache = device_cache
         self.waited = 0.0  # seconds that callers of `batch` have spent in it
-        self._plan_of = (-1, np.empty(0, np.int64), np.empty(0, bool))
         self._held: tuple[int, Tensor | None] = (0, None)  # resolution, its level on the device
         # Of all that batches need, so that what is needed first is made first.
         self.threads = ThreadPoolExecutor(AHEAD, "reading-ahead")
         self._reads = Ahead(self._read, self.threads)
-
-    def plan(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
-        """One epoch: its permutation int64 [count], and which of its places are flipped [count]."""
-        plan = self._plan_of
-        if plan[0] != epoch:
-            count = self.data.count
-            order = make_rng(self.seed, "order", epoch).permutation(count)
-            flips = make_rng(self.seed, "flips", epoch).random(count) < (0.5 if self.mirror else 0)
-            plan = self._plan_of = (epoch, order, flips)  # at once, for threads
-        return plan[1:]
-
-    def at(self, nimg: int, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
-        """Image indices and flips at positions `nimg … nimg + batch_size - 1`."""
-        epochs, places = np.divmod(np.arange(nimg, nimg + batch_size), self.data.count)
-        parts = []
-        for epoch in np.unique(epochs):
-            order, flips = self.plan(int(epoch))
-            mine = places[epochs == epoch]
-            parts.append((order[mine], flips[mine]))
-        indices, flips = zip(*parts, strict=True)
-        return np.concatenate(indices), np.concatenate(flips)
 
     def batch(self, nimg: int, batch_size: int, resolution: int) -> Reals:
         """This process's share of the global batch at `nimg`."""
@@ -104,7 +81,7 @@ class Stream:
         else:
             pixels = held[upload(read.indices, self.device)]
         images = pixels.float().div_(127.5).sub_(1)
-        if self.mirror:
+        if self.order.mirror:
             flipped = upload(read.flips, self.device)[:, None, None, None]
             images = torch.where(flipped, images.flip(3), images)
         labels = None if read.labels is None else upload(read.labels, self.device)
@@ -113,7 +90,7 @@ class Stream:
 
     def _read(self, nimg: int, batch_size: int, resolution: int) -> _Read:
         mine = share(batch_size, self.rank, self.processes)
-        indices, flips = (a[mine] for a in self.at(nimg, batch_size))
+        indices, flips = (a[mine] for a in self.order.at(nimg, batch_size))
         labels = self.data.labels
         at, level = self._held
         on_device = level is not None and at == resolution

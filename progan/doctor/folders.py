@@ -151,7 +151,7 @@ def write_pyramid(folder: Path, size: int) -> np.ndarray:
 def same(reader: Stream, images: np.ndarray) -> bool:
     """Whether the first batch is the images that it should be."""
     found = reader.batch(0, BATCH, RESOLUTION).images.cpu()
-    expected = torch.from_numpy(images[reader.at(0, BATCH)[0]]).float().div(127.5).sub(1)
+    expected = torch.from_numpy(images[reader.order.at(0, BATCH)[0]]).float().div(127.5).sub(1)
     return torch.equal(found, expected)
 
 

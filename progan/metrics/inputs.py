@@ -1,13 +1,13 @@
 """The two sides of a metric: fakes by number, and reals in the order of a shuffled epoch."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from progan.data.dataset import Dataset
-from progan.data.stream import Stream
+from progan.data.epoch_order import EpochOrder
 from progan.model.networks import Generator, conditions, quantized
 from progan.runtime.numerics import float32_as
 from progan.runtime.randomness import make_rng
@@ -60,14 +60,11 @@ class Reals:
     mirror: bool
     device: torch.device
     start: int = 0
-    stream: Stream = field(init=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "stream", Stream(self.data, seed=0, mirror=self.mirror))
 
     def batch(self, first: int, count: int) -> Tensor:
         """uint8 [count, C, r, r], on the device."""
-        indices, flips = self.stream.at(self.start + first, count)
+        order = EpochOrder(self.data.count, seed=0, mirror=self.mirror)
+        indices, flips = order.at(self.start + first, count)
         images = self.data.read(indices, self.resolution)
         images[flips] = images[flips][..., ::-1]
         return torch.from_numpy(images).to(self.device)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from progan.config.config import DataConfig
 from progan.data.info.prepared import bad_lines, levels_of, unfinished
 from progan.data.info.resolution import Choice, choose, left_out_line
 from progan.data.info.survey import Survey, plans
@@ -57,7 +58,7 @@ def train_command(
 
 def source_report(name: str, source: Source, seen: Survey, no_labels: str = "") -> Iterator[str]:
     """Of a source that was looked at. name: by which the user calls it. no_labels: why not."""
-    choice = choose(seen.headers, len(source))
+    choice = choose(seen.headers, len(source), "crop", DataConfig().max_bad)
     yield f"{name}: {len(source):,} images"
     if seen.sizes:
         yield from field("sizes", *_sizes(source, seen, choice))

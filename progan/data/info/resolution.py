@@ -10,7 +10,6 @@ from progan.data.sources.source import Source
 from progan.runtime.errors import UserError
 
 NEARLY_ALL = 100  # all but one in so many
-MAX_BAD = 100  # images that prepare leaves out unless --max-bad says otherwise
 
 
 class Choice(NamedTuple):
@@ -21,10 +20,7 @@ class Choice(NamedTuple):
 
 
 def choose(
-    sizes: Mapping[int, tuple[int, int]],
-    count: int,
-    fit: str | Box = "crop",
-    max_bad: int = MAX_BAD,
+    sizes: Mapping[int, tuple[int, int]], count: int, fit: str | Box, max_bad: int
 ) -> Choice | None:
     """The largest power of two up to 1024 that nearly all images have; None if even 4 is not.
 

@@ -14,13 +14,14 @@ import os
 import threading
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Self
 
 import numpy as np
 from PIL import Image
 
-from progan.config.resolutions import resolutions_to
+from progan.config.resolutions import is_resolution, resolutions_to
 from progan.data.labels import Labels
 from progan.data.workers import KILLED, Workers
 from progan.runtime.errors import UserError, brief
@@ -89,7 +90,7 @@ class Pyramid:
         self.meta = meta
         self.title = path.name
         self.count, self.channels, self.resolution = meta.count, meta.channels, meta.resolution
-        if self.resolution not in resolutions_to(self.resolution):
+        if not is_resolution(self.resolution):
             raise ValueError(f"meta.json says resolution {self.resolution}, no power of two")
         self._count = workers
         self._workers: Workers | None = None
@@ -133,7 +134,7 @@ class Pyramid:
             f"{path} is of format version {version!r}, and this progan reads {VERSION}; {remedy}"
         )
 
-    @property
+    @cached_property
     def identity(self) -> str:
         """A hash of the images at 4x4, the classes and the labels: the same wherever it is kept."""
         digest = hashlib.sha256(np.ascontiguousarray(self.level(4)))

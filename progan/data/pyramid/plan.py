@@ -4,12 +4,10 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from progan.config.resolutions import resolutions_to
 from progan.data.decode import BadImage, Square
 from progan.data.pyramid.format import FIRST_PNG, size_in_bytes, to_png
-from progan.data.sources.source import Source
+from progan.data.sources.source import Source, evenly
 from progan.data.workers import without_pil_warnings
 from progan.runtime.errors import UserError
 from progan.runtime.text import human_bytes
@@ -75,9 +73,8 @@ def free_space(path: Path) -> int:
 
 def _compression(source: Source, square: Square) -> float:
     """Bytes as PNG for each byte as an array, from a few images at full size, and a margin."""
-    indices = np.linspace(0, len(source) - 1, min(SAMPLES, len(source))).astype(int).tolist()
     with without_pil_warnings():
-        images = source.read_batch(indices, square)
+        images = source.read_batch(evenly(len(source), SAMPLES), square)
     images = [image for image in images if not isinstance(image, BadImage)]
     if not images:
         return 1.0

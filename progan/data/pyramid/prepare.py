@@ -63,7 +63,7 @@ def prepare(
     square: Square,
     *,
     storage: str = "auto",
-    max_bad: int = 100,
+    max_bad: int = 0,
     workers: int | None = None,
     say: Callable[[str], None] | None = None,
 ) -> Pyramid:

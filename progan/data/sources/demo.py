@@ -12,6 +12,8 @@ from functools import reduce
 
 import numpy as np
 
+from progan.config.resolutions import is_resolution
+
 CLASSES = ("bald", "short", "curly", "long", "buns", "beanie")  # the label: hair style
 SIZE = 8192
 
@@ -74,7 +76,7 @@ def labels(seed: int, indices: Sequence[int]) -> np.ndarray:
 
 def draw(seed: int, indices: Sequence[int], resolution: int) -> np.ndarray:
     """Draw the faces `indices` of set `seed`: uint8 [n, 3, resolution, resolution], RGB 0..255."""
-    if resolution not in [2**k for k in range(2, 11)]:
+    if not is_resolution(resolution):
         raise ValueError(f"resolution must be a power of two in 4..1024, not {resolution!r}")
     faces = [attributes(seed, i) for i in indices]
     out = np.empty((len(faces), 3, resolution, resolution), np.uint8)
