@@ -14,8 +14,8 @@ from progan.analysis.balance import (
     FEWEST_EACH,
     MOST_SENTENCES,
     MOST_SHOWN,
-    balance,
     chart,
+    compare_shares,
     figures,
     rows_for,
     sentences,
@@ -25,6 +25,7 @@ from progan.analysis.shares import class_intervals, class_shares, corrected, int
 from progan.cli.main import main
 from progan.config.load import load_config
 from progan.data.labels import Labels
+from progan.data.pyramid.format import Pyramid
 from progan.model.networks import Generator
 from progan.runs.snapshot import Snapshot, save_snapshot
 from progan.runtime.errors import UserError
@@ -157,7 +158,7 @@ def test_an_amplified_share_is_found(classifier):
     """Reference: the true shares of images painted for it, 84 % where the data has 67 %, and none
     changed elsewhere; the interval holds the difference and excludes 0."""
     labels = attributes(2000, (0.84, 0.2, 0.5), seed=5)
-    rows = by_name(balance(classifier, np.array_split(paint(labels, seed=6), 20)))
+    rows = by_name(compare_shares(classifier, np.array_split(paint(labels, seed=6), 20)))
     row = rows["Smiling"]
     true = labels[:, 0].mean() - row.data
     assert abs(row.difference - 0.17) < 0.03
@@ -171,7 +172,7 @@ def test_an_amplified_share_is_found(classifier):
 
 def test_a_lessened_share_is_found(classifier):
     """Reference: the true share of images painted for it."""
-    rows = balance(classifier, [paint(attributes(1000, (0.67, 0.1, 0.5), seed=7), seed=8)])
+    rows = compare_shares(classifier, [paint(attributes(1000, (0.67, 0.1, 0.5), seed=7), seed=8)])
     assert rows[0].name == "Hat"
     assert rows[0].verdict == "lessened"
     assert rows[0].low < rows[0].difference < rows[0].high < 0
@@ -179,14 +180,14 @@ def test_a_lessened_share_is_found(classifier):
 
 def test_like_images_are_not_marked(classifier):
     """Reference: images painted as the data's were; and the sentence that says so."""
-    rows = balance(classifier, [paint(attributes(2000, seed=9), seed=10)])
+    rows = compare_shares(classifier, [paint(attributes(2000, seed=9), seed=10)])
     assert {row.verdict for row in rows} == {"", "cannot tell"}
     assert "No share in the samples differs from the data's beyond chance." in sentences(rows)
 
 
 def test_what_the_classifier_cannot_see_is_not_told(classifier):
     """Reference: the attribute that is painted nowhere: no estimate, whatever the samples."""
-    row = balance(classifier, [paint(attributes(200, seed=9))])[-1]
+    row = compare_shares(classifier, [paint(attributes(200, seed=9))])[-1]
     assert (row.name, row.verdict) == ("Noise", "cannot tell")
     assert row.samples is row.difference is row.low is row.high is None
 
@@ -201,7 +202,7 @@ def test_classes(channels):
     labels = draw.choice(3, 1500, p=(0.7, 0.1, 0.2))
     images = paint(labels, channels, seed=3)
     assert (found.see(torch.from_numpy(images)).sum(1) == 1).all()
-    rows = by_name(balance(found, [images]))
+    rows = by_name(compare_shares(found, [images]))
     for k, name in enumerate("abc"):
         true = (labels == k).mean() - (data.labels.values == k).mean()
         assert rows[name].low < true < rows[name].high
@@ -475,6 +476,30 @@ def test_other_data_and_a_name_of_ones_own(pictures, tmp_path, monkeypatch):
     printed = run(snapshot, "--data", sorted_, "--num", 100, "--out", tmp_path / "c.svg")
     assert "class " in printed and "cats" in printed and "dogs" in printed
     assert (tmp_path / "c.svg").is_file()
+
+
+@pytest.mark.parametrize(
+    ("command", "fails"),
+    [
+        ("balance", "progan.analysis.classifier.train"),
+        ("neighbours", "progan.analysis.neighbours.by_pixels"),
+        ("balance", "progan.metrics.reference_data.check_labels"),
+    ],
+)
+def test_data_is_closed_when_something_fails(pictures, tmp_path, monkeypatch, command, fails):
+    """Reference: `close` is called once, after the failure."""
+    monkeypatch.chdir(tmp_path)
+    snapshot = snapshot_of(tmp_path / "s.safetensors", pictures, True)
+    calls = []
+
+    def fail(*_, **__):
+        calls.append("failed")
+        raise UserError("on purpose")
+
+    monkeypatch.setattr(Pyramid, "close", lambda self: calls.append("closed"))
+    monkeypatch.setattr(fails, fail)
+    result = CliRunner().invoke(main, [command, str(snapshot)])
+    assert (result.exit_code, calls) == (2, ["failed", "closed"]), result.output
 
 
 @pytest.mark.parametrize(

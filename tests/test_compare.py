@@ -14,7 +14,7 @@ from conftest import progan
 from PIL import Image
 
 from progan.analysis import curves
-from progan.analysis.compare import COLUMNS, compare, draw, sentence
+from progan.analysis.compare import COLUMNS, compare_runs, draw, sentence
 from progan.analysis.curves import chosen_metrics, read_runs
 from progan.cli.main import main
 from progan.config.metric_names import better, canonical, is_whole
@@ -238,7 +238,7 @@ def test_runs_that_do_not_meet(here, quick):
     assert lines[-2] == "swd100 at 1.0 kimg: early 9, late (begins later)"
     assert ["other", "swd100", "-", "-", "-", "-", "2.0", "-"] in cells(lines)
     assert not [text for text in lines if text.startswith("fid50k at")]
-    found = compare(read_runs([Path("early"), Path("late")])[0], "swd100", "nimg")
+    found = compare_runs(read_runs([Path("early"), Path("late")])[0], "swd100", "nimg")
     assert found.values == {"early": 9, "late": None} and found.ahead is found.by is None
 
 
@@ -259,7 +259,7 @@ def test_random_curves_against_numpy(here):
             truth[name] = {"nimg": (nimg, values), "hours": (at, values)}
         runs, _ = read_runs(folders)
         for clock in ("nimg", "hours"):
-            found = compare(runs, "fid50k", clock)
+            found = compare_runs(runs, "fid50k", clock)
             x = min(truth[name][clock][0][-1] for name in truth)
             assert found.at == pytest.approx(x)
             for name, value in found.values.items():

@@ -66,7 +66,7 @@ class Row:
         return asdict(self) | more
 
 
-def balance(classifier: Classifier, samples: Iterable[Any]) -> list[Row]:
+def compare_shares(classifier: Classifier, samples: Iterable[Any]) -> list[Row]:
     """A row a label, the largest difference first and those that cannot be told last.
 
     Args:

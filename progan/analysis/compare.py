@@ -42,7 +42,7 @@ def curve_of(run: Run, metric: str, clock: str) -> list[tuple[float, float]]:
     return sorted((point for point in points if point[0] is not None), key=lambda point: point[0])
 
 
-def compare(runs: Sequence[Run], metric: str, clock: str) -> Comparison | None:
+def compare_runs(runs: Sequence[Run], metric: str, clock: str) -> Comparison | None:
     """At the last nimg or hours for which all runs that have the metric have a value.
 
     None: there are not two such runs.

@@ -1,6 +1,7 @@
 """The command `progan balance`: shares of labels in samples beside the data, and a chart."""
 
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -65,8 +66,7 @@ def balance(
     check_target(json_file)
     if not is_main():
         return
-    from progan.analysis.balance import balance as compare
-    from progan.analysis.balance import chart
+    from progan.analysis.balance import chart, compare_shares
     from progan.metrics.reference_data import open_reference_data
     from progan.runs.snapshot import find_snapshot, load_snapshot
     from progan.runtime.device import take_device
@@ -74,10 +74,9 @@ def balance(
     where = take_device(device)
     file = find_snapshot(source)
     snapshot = load_snapshot(file)
-    images = open_reference_data(file, snapshot, data, say, labels=True)
-    classifier = classifier_for(snapshot, images, where)
-    rows = compare(classifier, samples_of(snapshot, images, num))
-    images.close()
+    with closing(open_reference_data(file, snapshot, data, say, labels=True)) as images:
+        classifier = classifier_for(snapshot, images, where)
+        rows = compare_shares(classifier, samples_of(snapshot, images, num))
     title = printable(base_name(data or snapshot.config.data.source))
     tell(file, snapshot, f"{images.count:,} images of {title}", classifier, num, rows)
     chart(rows, f"{printable(base_name(source.resolve()))}: {num:,} samples beside {title}", out)

@@ -50,8 +50,7 @@ def compare(
     progan compare runs/growing runs/full
     progan compare runs/* --metrics swd16k --out swd.svg
     """
-    from progan.analysis.compare import CLOCKS, draw, figures, save, sentence
-    from progan.analysis.compare import compare as compared
+    from progan.analysis.compare import CLOCKS, compare_runs, draw, figures, save, sentence
     from progan.analysis.curves import MOST, chosen_metrics, read_runs
 
     if not is_main():
@@ -64,9 +63,10 @@ def compare(
     click.echo(figures(runs, names))
     for line in [f"note: {folder} has no metrics yet" for folder in without] + notes:
         click.echo(line)
-    comparisons = [found for name in names for by in CLOCKS if (found := compared(runs, name, by))]
+    found = (compare_runs(runs, name, clock) for name in names for clock in CLOCKS)
+    comparisons = [comparison for comparison in found if comparison]
     if notes:
-        comparisons = [found._replace(ahead=None, by=None) for found in comparisons]
+        comparisons = [each._replace(ahead=None, by=None) for each in comparisons]
     for comparison in comparisons:
         click.echo(sentence(comparison))
     if len(runs) > 1 and not comparisons:

@@ -1,5 +1,6 @@
 """The command `progan neighbours`: samples beside their nearest training images."""
 
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -74,8 +75,7 @@ def neighbours(
     check_picture(out, "--out", (".png",))
     file = find_snapshot(source)
     snapshot = load_snapshot(file)
-    images = open_reference_data(file, snapshot, data, say)
-    try:
+    with closing(open_reference_data(file, snapshot, data, say)) as images:
         size = f"{snapshot.resolution}x{snapshot.resolution}"
         mirrored = ", also flipped" if snapshot.config.data.mirror else ""
         click.echo(f"{file}: {snapshot.nimg / 1000} kimg, {size}")
@@ -84,8 +84,6 @@ def neighbours(
         cache = cache_of(file, snapshot.config)
         title = f"{printable(base_name(source.resolve()))}, {snapshot.nimg / 1000:g} kimg"
         save_png(picture_of(title, snapshot, images, numbers, inception, cache, where), out)
-    finally:
-        images.close()
     click.echo(f"{len(numbers)} samples beside their nearest training images in {out}")
 
 

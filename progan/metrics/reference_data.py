@@ -57,8 +57,12 @@ def open_reference_data(
             "<class>/<image>, put a labels.csv beside them (docs/data.md, Labels), or give the "
             "same images with labels as --data"
         ) from None
-    if snapshot.labels:
-        check_labels(snapshot.labels, images)
+    try:
+        if snapshot.labels:
+            check_labels(snapshot.labels, images)
+    except UserError:
+        images.close()
+        raise
     as_trained = data is None and labels == snapshot.config.data.labels
     if as_trained and images.identity != snapshot.data:
         say(
