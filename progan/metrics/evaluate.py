@@ -1,6 +1,7 @@
 """Metrics of a generator beside its data: images made once for all of them, on all processes."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -94,18 +95,19 @@ class Evaluation:
         return results
 
     def result(self, metric: Metric) -> dict[str, float]:
-        """With a bar, and open to a stop, where that takes long."""
-        total, unit = metric.work
-        if not total:
-            return metric.result(self.gather)
-        with progress_bar(f"{metric.name}, comparing", total, 0, self.say, unit) as done:
+        """A metric's values; one that takes long shows a bar and can be stopped."""
 
-            def advance(n: int) -> None:
-                self.stop_if_asked()
-                done(n)
+        @contextmanager
+        def bar(total: int, unit: str) -> Iterator[Callable[[int], None]]:
+            with progress_bar(f"{metric.name}, comparing", total, 0, self.say, unit) as done:
 
-            metric.advance = advance
-            return metric.result(self.gather)
+                def advance(n: int) -> None:
+                    self.stop_if_asked()
+                    done(n)
+
+                yield advance
+
+        return metric.result(self.gather, bar)
 
     def stop_if_asked(self) -> None:
         if on_any(self.accelerator, self.stopped()):

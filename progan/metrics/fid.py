@@ -9,7 +9,7 @@ from torch import Tensor
 
 from progan.metrics.features import OnFeatures
 from progan.metrics.inception import Inception, library
-from progan.metrics.metric import Gather, alone
+from progan.metrics.metric import Bar, Gather, alone, no_bar
 
 
 class FID(OnFeatures):
@@ -24,7 +24,7 @@ class FID(OnFeatures):
     def add(self, side: str, images: Tensor, first: int) -> None:
         self.moments[side].add(self.inception(images)[0])
 
-    def result(self, gather: Gather = alone) -> dict[str, float]:
+    def result(self, gather: Gather = alone, bar: Bar = no_bar) -> dict[str, float]:
         reals = self.whole or self.moments["reals"].gathered(gather)
         return {self.name: frechet_distance(reals, self.moments["fakes"].gathered(gather))}
 

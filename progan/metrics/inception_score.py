@@ -6,7 +6,7 @@ Salimans et al., *Improved techniques for training GANs* (2016), over 10 splits.
 from torch import Tensor
 
 from progan.metrics.inception import KNOWN, TORCH_FIDELITY, Inception, library
-from progan.metrics.metric import Gather, Metric, Rows, alone
+from progan.metrics.metric import Bar, Gather, Metric, Rows, alone, no_bar
 from progan.runtime.errors import UserError
 
 SPLITS = 10
@@ -32,7 +32,7 @@ class InceptionScore(Metric):
     def add(self, side: str, images: Tensor, first: int) -> None:
         self.scores.add(self.inception(images)[1], first)
 
-    def result(self, gather: Gather = alone) -> dict[str, float]:
+    def result(self, gather: Gather = alone, bar: Bar = no_bar) -> dict[str, float]:
         mean, deviation = score(self.scores.gathered(gather))
         return {self.name: mean, f"{self.name}_deviation": deviation}
 

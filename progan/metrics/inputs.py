@@ -8,8 +8,8 @@ from torch import Tensor
 
 from progan.data.dataset import Dataset
 from progan.data.epoch_order import EpochOrder
-from progan.model.networks import Generator, conditions, quantized
-from progan.runtime.numerics import float32_as
+from progan.model.networks import Generator
+from progan.model.sampling import images_of
 from progan.runtime.randomness import make_rng
 
 
@@ -27,22 +27,14 @@ class Fakes:
     alpha: float | None
     full: int
 
-    @torch.no_grad()
     def batch(self, first: int, count: int) -> Tensor:
         """uint8 [count, C, full, full], on the generator's device."""
-        device = next(self.G.parameters()).device
         draws = [make_rng(0, "metrics", first + i) for i in range(count)]
         z = np.stack([draw.standard_normal(self.G.z_dim, dtype=np.float32) for draw in draws])
-        c = None
-        if self.G.c_dim:
-            images = [int(draw.integers(self.data.count)) for draw in draws]
-            labels = torch.from_numpy(self.data.labels.values[images])
-            c = conditions(labels.to(device), self.G.c_dim)
-        alpha = None if self.alpha is None else torch.tensor(self.alpha, device=device)
-        z = torch.from_numpy(z).to(device)
-        with float32_as("ieee"):
-            images = self.G(z, c, resolution=self.resolution, alpha=alpha)
-        images = quantized(images)
+        labels = None
+        if self.G.c_dim and self.data.labels:
+            labels = self.data.labels.values[[draw.integers(self.data.count) for draw in draws]]
+        images = images_of(self.G, torch.from_numpy(z), labels, self.resolution, self.alpha)
         zoom = self.full // self.resolution
         return images.repeat_interleave(zoom, 2).repeat_interleave(zoom, 3) if zoom > 1 else images
 

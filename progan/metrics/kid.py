@@ -7,7 +7,7 @@ from torch import Tensor
 
 from progan.metrics.features import OnFeatures
 from progan.metrics.inception import Inception, library
-from progan.metrics.metric import Gather, alone
+from progan.metrics.metric import Bar, Gather, alone, no_bar
 
 SUBSET = 1000
 
@@ -21,7 +21,7 @@ class KID(OnFeatures):
     def __init__(self, name: str, count: int, inception: Inception):
         super().__init__(name, inception, reals=count, fakes=count)
 
-    def result(self, gather: Gather = alone) -> dict[str, float]:
+    def result(self, gather: Gather = alone, bar: Bar = no_bar) -> dict[str, float]:
         mean, deviation = kernel_distance(
             self.features("reals", gather), self.features("fakes", gather)
         )

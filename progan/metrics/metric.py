@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,15 @@ def alone(rows: Tensor) -> Tensor:
     return rows
 
 
+# Work to do and its unit -> shows how far it is, by a function to call with the work just done,
+# which may raise.
+Bar = Callable[[int, str], AbstractContextManager[Callable[[int], None]]]
+
+
+def no_bar(total: int, unit: str) -> AbstractContextManager[Callable[[int], None]]:
+    return nullcontext(lambda done: None)
+
+
 class Metric(ABC):
     """One measure by one protocol.
 
@@ -32,13 +42,11 @@ class Metric(ABC):
     kept_as: str | None = None
     repeats = True
     has_floor = False
-    work: tuple[int, str] = (0, "")  # what `result` has to do, if that takes long, and of what
 
     def __init__(self, name: str, *, reals: int | None, fakes: int):
         self.name = name
         self.reals = reals
         self.fakes = fakes
-        self.advance: Callable[[int], None] = lambda done: None  # told of work done; may raise
 
     @abstractmethod
     def add(self, side: str, images: Tensor, first: int) -> None:
@@ -51,8 +59,12 @@ class Metric(ABC):
         """
 
     @abstractmethod
-    def result(self, gather: Gather = alone) -> dict[str, float]:
-        """The value under the metric's name, and further ones under names that begin with it."""
+    def result(self, gather: Gather = alone, bar: Bar = no_bar) -> dict[str, float]:
+        """The value under the metric's name, and further ones under names that begin with it.
+
+        Args:
+            bar: used by metrics whose comparison takes long.
+        """
 
     def keep_reals(self, gather: Gather = alone) -> dict[str, np.ndarray]:
         """What `use_reals` takes, of the reals that were added (if `kept_as` is not None)."""

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from progan.metrics.metric import Gather, Metric, alone
+from progan.metrics.metric import Bar, Gather, Metric, alone, no_bar
 
 WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # of the scales, finest first
 WINDOW, SIGMA = 11, 1.5
@@ -42,7 +42,7 @@ class MSSSIM(Metric):
     def mean(self, side: str, gather: Gather) -> float:
         return float(gather(torch.cat(self.values[side])).cpu().double().mean())
 
-    def result(self, gather: Gather = alone) -> dict[str, float]:
+    def result(self, gather: Gather = alone, bar: Bar = no_bar) -> dict[str, float]:
         sides = {"": "fakes", "_reals": "reals"}
         return {f"{self.name}{ending}": self.mean(side, gather) for ending, side in sides.items()}
 

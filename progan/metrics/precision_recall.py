@@ -7,7 +7,7 @@ from torch import Tensor
 
 from progan.metrics.features import OnFeatures
 from progan.metrics.inception import Inception, library
-from progan.metrics.metric import Gather, alone
+from progan.metrics.metric import Bar, Gather, alone, no_bar
 from progan.runtime.errors import UserError
 
 NEIGHBOURS = 3
@@ -23,7 +23,7 @@ class PrecisionRecall(OnFeatures):
     def __init__(self, name: str, count: int, inception: Inception):
         super().__init__(name, inception, reals=count, fakes=count)
 
-    def result(self, gather: Gather = alone) -> dict[str, float]:
+    def result(self, gather: Gather = alone, bar: Bar = no_bar) -> dict[str, float]:
         sides = (self.features(side, gather).to(self.inception.device) for side in self.sides)
         both = precision_recall(*sides)
         return dict(zip((f"{self.name}_precision", f"{self.name}_recall"), both, strict=True))

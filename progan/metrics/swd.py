@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from progan.config.metric_names import SMALLEST
-from progan.metrics.metric import Gather, Metric, alone
+from progan.metrics.metric import Bar, Gather, Metric, alone, no_bar
 from progan.runtime.errors import UserError
 from progan.runtime.randomness import make_rng
 
@@ -56,15 +56,12 @@ class SWD(Metric):
         for patches, level, some in zip(levels, pyramid, places, strict=True):
             patches.add(level, torch.from_numpy(some))
 
-    @property
-    def work(self) -> tuple[int, str]:
-        return len(self.sides["reals"]) * DIRECTIONS, "directions"
-
-    def result(self, gather: Gather = alone) -> dict[str, float]:
+    def result(self, gather: Gather = alone, bar: Bar = no_bar) -> dict[str, float]:
         distances = {}
-        for reals, fakes in zip(*self.sides.values(), strict=True):
-            name = f"{self.name}_at_{reals.size}"
-            distances[name] = 1000 * sliced_distance(reals, fakes, gather, self.advance)
+        with bar(len(self.sides["reals"]) * DIRECTIONS, "directions") as advance:
+            for reals, fakes in zip(*self.sides.values(), strict=True):
+                name = f"{self.name}_at_{reals.size}"
+                distances[name] = 1000 * sliced_distance(reals, fakes, gather, advance)
         return {self.name: float(np.mean(list(distances.values()))), **distances}
 
 

@@ -23,6 +23,20 @@ def latents(seeds: Sequence[int], z_dim: int) -> Tensor:
 
 
 @torch.no_grad()
+def images_of(
+    G: Generator, z: Tensor, labels: Labels | None, resolution: int, alpha: float | None
+) -> Tensor:
+    """Images of latents [N, z_dim] and labels, in one pass: uint8 [N, C, r, r] on G's device.
+
+    Always in full float32, whatever precision training uses, so that they are always the same.
+    """
+    device = next(G.parameters()).device
+    c = None if labels is None else conditions(torch.as_tensor(labels, device=device), G.c_dim)
+    weight = None if alpha is None else torch.tensor(alpha, device=device)
+    with float32_as("ieee"):
+        return quantized(G(z.to(device), c, resolution=resolution, alpha=weight))
+
+
 def generate(
     G: Generator,
     seeds: Sequence[int],
@@ -34,19 +48,14 @@ def generate(
 
     A seed's image does not depend on the others: not at all on a CPU, to a grey level on a GPU.
     """
-    device = next(G.parameters()).device
-    alpha = None if alpha is None else torch.tensor(alpha, device=device)
-    # Batches of one size; on the CPU of one, since its kernels round otherwise in other company.
-    batch_size = 1 if device.type == "cpu" else BATCH
+    # Batches of one size; on a CPU of one, since its kernels round otherwise in other company.
+    size = 1 if next(G.parameters()).device.type == "cpu" else BATCH
     images = []
-    with float32_as("ieee"):  # whatever training rounds, a seed's image is one
-        for start in range(0, len(seeds), batch_size):
-            part = slice(start, start + batch_size)
-            z = latents(seeds[part], G.z_dim).to(device)
-            c = None
-            if labels is not None:
-                c = conditions(torch.as_tensor(labels[part], device=device), G.c_dim)
-            images.append(quantized(G(z, c, resolution=resolution, alpha=alpha)).cpu().numpy())
+    for start in range(0, len(seeds), size):
+        part = slice(start, start + size)
+        some = None if labels is None else labels[part]
+        z = latents(seeds[part], G.z_dim)
+        images.append(images_of(G, z, some, resolution, alpha).cpu().numpy())
     return np.concatenate(images)
 
 
