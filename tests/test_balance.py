@@ -161,13 +161,13 @@ def test_an_amplified_share_is_found(classifier):
     rows = by_name(compare_shares(classifier, np.array_split(paint(labels, seed=6), 20)))
     row = rows["Smiling"]
     true = labels[:, 0].mean() - row.data
-    assert abs(row.difference - 0.17) < 0.03
-    assert 0 < row.low < true < row.high
+    assert abs(row.estimate.difference - 0.17) < 0.03
+    assert 0 < row.estimate.low < true < row.estimate.high
     assert row.verdict == "amplified"
     assert rows["Hat"].verdict == ""
     said = sentences(list(rows.values()))
     assert said[0].startswith(f"Smiling: {100 * row.data:.1f} % of the data, ")
-    assert f"({100 * row.difference:+.1f} points, 95 % interval +" in said[0]
+    assert f"({100 * row.estimate.difference:+.1f} points, 95 % interval +" in said[0]
 
 
 def test_a_lessened_share_is_found(classifier):
@@ -175,7 +175,8 @@ def test_a_lessened_share_is_found(classifier):
     rows = compare_shares(classifier, [paint(attributes(1000, (0.67, 0.1, 0.5), seed=7), seed=8)])
     assert rows[0].name == "Hat"
     assert rows[0].verdict == "lessened"
-    assert rows[0].low < rows[0].difference < rows[0].high < 0
+    found = rows[0].estimate
+    assert found.low < found.difference < found.high < 0
 
 
 def test_like_images_are_not_marked(classifier):
@@ -189,7 +190,9 @@ def test_what_the_classifier_cannot_see_is_not_told(classifier):
     """Reference: the attribute that is painted nowhere: no estimate, whatever the samples."""
     row = compare_shares(classifier, [paint(attributes(200, seed=9))])[-1]
     assert (row.name, row.verdict) == ("Noise", "cannot tell")
-    assert row.samples is row.difference is row.low is row.high is None
+    assert row.estimate is None
+    flat = row.to_dict()
+    assert flat["samples"] is flat["difference"] is flat["low"] is flat["high"] is None
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -205,7 +208,7 @@ def test_classes(channels):
     rows = by_name(compare_shares(found, [images]))
     for k, name in enumerate("abc"):
         true = (labels == k).mean() - (data.labels.values == k).mean()
-        assert rows[name].low < true < rows[name].high
+        assert rows[name].estimate.low < true < rows[name].estimate.high
         assert rows[name].verdict == ("amplified" if true > 0 else "lessened")
 
 
@@ -352,7 +355,7 @@ def known(names: tuple[str, ...], having: int = 200) -> Classifier:
 def test_rare_labels_are_not_told(having, told):
     """Reference: the limit on held-out images with the label."""
     (row,) = rows_for(known(("rare",), having), np.array([50]), 100)
-    assert (row.samples is not None) == told
+    assert (row.estimate is not None) == told
 
 
 def test_a_label_that_no_held_out_image_has():
@@ -445,7 +448,7 @@ def test_command(pictures, tmp_path, monkeypatch, labels, alpha, r):
     monkeypatch.setattr("progan.analysis.classifier.EPOCHS", 4)
     snapshot = snapshot_of(tmp_path / "s.safetensors", pictures, labels, alpha)
     printed = run(snapshot, "--num", 100, "--json", "b.json")
-    assert f"12.5 kimg; 100 samples beside 200 images of faces, at {r}x{r}" in printed
+    assert f"12.5 kimg; 100 samples compared with 200 images of faces, at {r}x{r}" in printed
     assert "attribute" in printed
     found = json.loads((tmp_path / "b.json").read_text())
     shares = dict(zip(NAMES, attributes(200).mean(0), strict=True))

@@ -447,7 +447,7 @@ def test_axes(here):
     assert axes[3, 0].lines[0].get_color() not in (growing.get_color(), full.get_color())
     (legend,) = figure.legends
     labels = [text.get_text() for text in legend.get_texts()]
-    assert labels == ["growing", "full", "other", "reals beside reals"]
+    assert labels == ["growing", "full", "other", "reals against reals"]
 
 
 def test_long_runs_are_drawn_over_hours(here):
@@ -534,8 +534,8 @@ def test_no_metric_in_common(here, quick):
     """Reference: the sentence that says what to do."""
     make_run("a", {1000: {"swd2000": 20.0}})
     make_run("b", {1000: {"swd500": 21.0}})
-    assert any(text.startswith("no metric is known of two of them") for text in shown("a", "b"))
-    assert not any(text.startswith("no metric is known") for text in shown("a"))
+    assert any(text.startswith("no two runs have the same metric") for text in shown("a", "b"))
+    assert not any(text.startswith("no two runs have the same") for text in shown("a"))
 
 
 def test_too_many_metrics(here, quick):
@@ -563,7 +563,7 @@ def test_unlike_runs_are_noted(here, quick):
     make_run("b", {1000: {"swd2000": 21.0}})
     assert not [text for text in shown("a", "b") if text.startswith("note")]
     Path("b/config.yaml").write_text("network:\n  resolution: 64\n")
-    note = "note: their network.resolution differs (128, 64), so the metrics do not compare"
+    note = "note: their network.resolution differs (128, 64): the metrics cannot be compared"
     lines = shown("a", "b")
     assert note in lines and not any("is ahead" in text for text in lines)
 
@@ -586,5 +586,5 @@ def test_what_the_images_depend_on_is_noted(setting, values, here, quick):
         make_run(name, {1000: {"swd2000": 20.0}})
     value = next(v for v in values.split(", ") if v not in ("null", "crop", "false", "3"))
     Path("b/config.yaml").write_text(f"{section}:\n  {key}: {value}\n")
-    note = f"note: their {setting} differs ({values}), so the metrics do not compare"
+    note = f"note: their {setting} differs ({values}): the metrics cannot be compared"
     assert note in shown("a", "b")

@@ -310,7 +310,7 @@ def test_the_command(tmp_path, nothing_downloaded):
     assert "12.5 kimg, 16x16" in output and f"{COUNT} images of {data}, also flipped" in output
     assert "nearest training image by pixels at 16x16: median" in output
     assert "Inception features were not compared" in output
-    assert "2 samples beside their nearest training images in neighbours-of-run.png" in output
+    assert "2 samples next to their nearest training images in neighbours-of-run.png" in output
     assert not (tmp_path / "torch").exists()
     picture = shown(tmp_path / "neighbours-of-run.png")
     expected = generate(load_snapshot(path).G, [5], None, 16, None)[0].repeat(4, 1).repeat(4, 2)
@@ -369,7 +369,7 @@ def test_other_processes_do_nothing(tmp_path, nothing_downloaded, monkeypatch):
         (["{run}", "--out", "a.jpg"], "must end in .png"),
         (["{run}", "--out", "no/a.png"], "there is no folder no"),
         (["{run}", "--out", "dir.png"], "is a folder"),
-        (["{run}", "--data", "one"], "has 1 image; neighbours are looked for among two"),
+        (["{run}", "--data", "one"], "has 1 image; neighbours need two"),
         (["{run}", "--data", "gone"], "gone"),
         (["{run}", "--inception", "text.txt"], ""),
     ],

@@ -1,8 +1,8 @@
-"""How often labels appear in samples beside the data, allowing for a classifier's errors."""
+"""How often labels appear in samples and in the data, corrected for a classifier's errors."""
 
 import warnings
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,26 +14,47 @@ from progan.analysis.shares import class_intervals, class_shares, corrected, int
 from progan.runtime.disk import write_atomically
 from progan.runtime.text import percent, printable, table
 
-CHANCE = 0.05  # so many rows are marked by chance alone
-TELLING = 0.6  # balanced accuracy; 0.5 is guessing
-FEWEST_EACH = 10  # held-out images with a label, and without it, to know its errors by
+CHANCE = 0.05  # share of the rows that are marked by chance alone
+LEAST_ACCURACY = 0.6  # balanced, for an estimate; 0.5 is guessing
+FEWEST_EACH = 10  # held-out images with a label, and without it, to measure its errors
 MOST_SHOWN = 64  # rows of a table or a chart
 MOST_SENTENCES = 10
 DOUBT = (
-    "What is in no number: on samples that look unlike the data the classifier may err more. Look "
-    "at them, too."
+    "The classifier may err more on samples that look unlike the data, which no number here shows. "
+    "Look at the samples, too."
 )
 LONGEST_NAME = 30
 
 
 @dataclass(frozen=True)
-class Row:
-    """One label; all values are parts of 1.
+class Estimate:
+    """A label's share of the samples.
 
-    data: its share of the data. seen_in_reals, seen_in_samples: how often the classifier sees it,
-    in held-out reals and in samples. sensitivity, specificity: how often it sees it where it is,
-    and does not where it is not. Where that says something, samples is the estimated share of the
-    samples, and low … high the 95 % interval of samples - data; else they are None.
+    Args:
+        low, high: the 95 % interval of the difference, samples - data.
+    """
+
+    samples: float
+    low: float
+    high: float
+    difference: float
+
+    @property
+    def span(self) -> str:
+        return f"{points(self.low)} … {points(self.high)}"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One label; all values are shares, 0 to 1.
+
+    Args:
+        data: share of the data's images.
+        seen_in_reals, seen_in_samples: share of the held-out reals, or of the samples, in which
+            the classifier sees the label.
+        sensitivity: share of the reals with the label in which it sees it.
+        specificity: share of the reals without the label in which it does not.
+        estimate: None if the classifier is too weak, or was tested on too few images.
     """
 
     name: str
@@ -42,9 +63,7 @@ class Row:
     seen_in_samples: float
     sensitivity: float
     specificity: float
-    samples: float | None
-    low: float | None
-    high: float | None
+    estimate: Estimate | None
 
     @property
     def accuracy(self) -> float:
@@ -52,22 +71,21 @@ class Row:
         return (self.sensitivity + self.specificity) / 2
 
     @property
-    def difference(self) -> float | None:
-        return None if self.samples is None else self.samples - self.data
-
-    @property
     def verdict(self) -> str:
-        if self.samples is None:
+        if self.estimate is None:
             return "cannot tell"
-        return "amplified" if self.low > 0 else "lessened" if self.high < 0 else ""
+        return (
+            "amplified" if self.estimate.low > 0 else "lessened" if self.estimate.high < 0 else ""
+        )
 
     def to_dict(self) -> dict[str, Any]:
-        more = {"difference": self.difference, "accuracy": self.accuracy, "verdict": self.verdict}
-        return asdict(self) | more
+        values = asdict(self)
+        estimate = values.pop("estimate") or dict.fromkeys(f.name for f in fields(Estimate))
+        return values | estimate | {"accuracy": self.accuracy, "verdict": self.verdict}
 
 
 def compare_shares(classifier: Classifier, samples: Iterable[Any]) -> list[Row]:
-    """A row a label, the largest difference first and those that cannot be told last.
+    """A row for each label, the largest difference first and those without an estimate last.
 
     Args:
         samples: batches uint8 [n, C, r, r], arrays or tensors, with r the classifier's resolution
@@ -79,16 +97,18 @@ def compare_shares(classifier: Classifier, samples: Iterable[Any]) -> list[Row]:
         seen, count = seen + found.sum(0), count + len(found)
     assert count, "no samples"
     rows = rows_for(classifier, seen, count)
-    return sorted(rows, key=lambda row: -1 if row.samples is None else abs(row.difference))[::-1]
+    return sorted(rows, key=lambda row: abs(row.estimate.difference) if row.estimate else -1)[::-1]
 
 
 def rows_for(classifier: Classifier, seen: np.ndarray, count: int) -> list[Row]:
-    """Of all labels, each seen in so many of the samples, int64 [K]."""
+    """A row for each label, from the number of samples, of `count`, in which it was seen: [K]."""
     trial, rows = classifier.trial, []
     for k, (share, low, high) in enumerate(estimates(trial, seen, count)):
         data = float(classifier.shares[k])
         having, lacking = int(trial.having[k]), int(trial.lacking[k])
         found, spared = int(trial.found[k]), int(trial.spared[k])
+        # The interval's centre is not quite the estimate, which it must contain all the same.
+        ends = min(low, share) - data, max(high, share) - data
         row = Row(
             name=classifier.names[k],
             data=data,
@@ -96,22 +116,20 @@ def rows_for(classifier: Classifier, seen: np.ndarray, count: int) -> list[Row]:
             seen_in_samples=int(seen[k]) / count,
             sensitivity=found / max(having, 1),
             specificity=spared / max(lacking, 1),
-            samples=share,
-            # The interval's centre is not quite the estimate, which it must hold all the same.
-            low=min(low, share) - data,
-            high=max(high, share) - data,
+            estimate=Estimate(share, *ends, difference=share - data),
         )
-        if min(having, lacking) < FEWEST_EACH or row.accuracy < TELLING:
-            row = replace(row, samples=None, low=None, high=None)
+        if min(having, lacking) < FEWEST_EACH or row.accuracy < LEAST_ACCURACY:
+            row = replace(row, estimate=None)
         rows.append(row)
     return rows
 
 
 def estimates(trial: Trial, seen: np.ndarray, count: int) -> list[tuple[float, float, float]]:
-    """Of all labels, each seen in so many of the samples: their shares' (value, low, high)."""
+    """The estimated share of each label and its interval's ends; arguments as of `rows_for`."""
     if trial.confusion is not None:
-        columns = class_shares(seen, trial.confusion), *class_intervals(seen, trial.confusion)
-        return [tuple(map(float, row)) for row in zip(*columns, strict=True)]
+        shares = class_shares(seen, trial.confusion).tolist()
+        lows, highs = class_intervals(seen, trial.confusion)
+        return list(zip(shares, lows.tolist(), highs.tolist(), strict=True))
     by_label = zip(seen, trial.found, trial.having, trial.spared, trial.lacking, strict=True)
     found = []
     for seen_k, *errors in by_label:
@@ -121,29 +139,25 @@ def estimates(trial: Trial, seen: np.ndarray, count: int) -> list[tuple[float, f
 
 
 def points(difference: float) -> str:
-    """`+17.0`: of hundred."""
+    """`+17.0`: percentage points."""
     return f"{100 * difference:+.1f}"
 
 
-def span(row: Row) -> str:
-    return f"{points(row.low)} … {points(row.high)}"
-
-
 def short(name: str) -> str:
-    """Printable, whatever bytes a folder's name has, and not too long."""
+    """The name in printable characters, cut if it is long."""
     name = printable(name)
     return name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 1] + "…"
 
 
 def figures(rows: Sequence[Row], exclusive: bool) -> str:
-    """One line a label, in under 100 columns."""
+    """A table with a line for each label, in under 100 columns."""
     header = ["class" if exclusive else "attribute", "data", "samples", "difference"]
     lines = [[*header, "95 % interval", "classifier", ""]]
     for row in rows[:MOST_SHOWN]:
-        told = ["-", "-", "-"]
-        if row.samples is not None:
-            told = [percent(row.samples), points(row.difference), span(row)]
-        cells = [short(row.name), percent(row.data), *told, percent(row.accuracy), row.verdict]
+        estimate = ["-", "-", "-"]
+        if found := row.estimate:
+            estimate = [percent(found.samples), points(found.difference), found.span]
+        cells = [short(row.name), percent(row.data), *estimate, percent(row.accuracy), row.verdict]
         lines.append(cells)
     printed = table(lines, left=(0, len(lines[0]) - 1))
     if len(rows) > MOST_SHOWN:
@@ -152,33 +166,34 @@ def figures(rows: Sequence[Row], exclusive: bool) -> str:
 
 
 def sentences(rows: Sequence[Row]) -> list[str]:
-    """What the table says, in words."""
-    told = [row for row in rows if row.samples is not None]
-    marked = [row for row in told if row.verdict]
+    """The table in words."""
+    known = [(row, row.estimate) for row in rows if row.estimate]
+    marked = [(row, found) for row, found in known if row.verdict]
     said = [
-        f"{short(row.name)}: {percent(row.data)} of the data, {percent(row.samples)} of the "
-        f"samples ({points(row.difference)} points, 95 % interval {span(row)})"
-        for row in marked[:MOST_SENTENCES]
+        f"{short(row.name)}: {percent(row.data)} of the data, {percent(found.samples)} of the "
+        f"samples ({points(found.difference)} points, 95 % interval {found.span})"
+        for row, found in marked[:MOST_SENTENCES]
     ]
     if len(marked) > MOST_SENTENCES:
         said.append(f"and {len(marked) - MOST_SENTENCES} more that differ")
-    by_chance = round(CHANCE * len(told))
+    by_chance = round(CHANCE * len(known))
     if marked and by_chance:
-        said.append(f"(by chance alone about {by_chance} of {len(told)} rows would be marked)")
-    if told and not marked:
+        said.append(f"(by chance alone about {by_chance} of {len(known)} rows would be marked)")
+    if known and not marked:
         said.append("No share in the samples differs from the data's beyond chance.")
-    if not told:
-        said.append("Nothing can be told: the classifier sees none of the labels well enough.")
-    elif len(told) < len(rows):
+    if not known:
+        said.append("No share can be estimated: the classifier recognizes none of the labels well.")
+    elif len(known) < len(rows):
         said.append(
-            f"cannot tell: the classifier is right in less than {percent(TELLING, 0)} (50 % is "
-            f"guessing), or was tried on fewer than {FEWEST_EACH} images with or without the label"
+            f"cannot tell: the classifier is right in less than {percent(LEAST_ACCURACY, 0)} (50 % "
+            f"is guessing), or was tested on fewer than {FEWEST_EACH} images with or without the "
+            "label"
         )
     return [*said, DOUBT]
 
 
 def chart(rows: Sequence[Row], title: str, path: Path) -> None:
-    """Bars of the data's and the samples' shares, a pair a label, as a picture file."""
+    """A picture file with two bars for each label: its shares of the data and of the samples."""
     from matplotlib.figure import Figure
 
     shown = rows[:MOST_SHOWN]
@@ -195,7 +210,7 @@ def chart(rows: Sequence[Row], title: str, path: Path) -> None:
 
 
 def draw_bars(axis: Any, rows: Sequence[Row]) -> None:
-    """Down the axis in the order of the rows; pale where nothing is beyond chance."""
+    """Rows from top to bottom; pale if the difference may be chance."""
     from matplotlib.ticker import PercentFormatter
 
     grey, strong, pale = "#8d99a6", "#d1495b", "#efb8bf"
@@ -203,10 +218,10 @@ def draw_bars(axis: Any, rows: Sequence[Row]) -> None:
         axis.barh(y - 0.2, 100 * row.data, 0.38, color=grey)
         end = 100 * row.data
         note, colour = "cannot tell", "#777777"
-        if row.samples is not None:
-            note, colour = points(row.difference), strong if row.verdict else colour
-            low, high = 100 * (row.data + row.low), 100 * (row.data + row.high)
-            share, end = 100 * row.samples, max(end, high)
+        if found := row.estimate:
+            note, colour = points(found.difference), strong if row.verdict else colour
+            low, high = 100 * (row.data + found.low), 100 * (row.data + found.high)
+            share, end = 100 * found.samples, max(end, high)
             axis.barh(y + 0.2, share, 0.38, color=strong if row.verdict else pale)
             errors = [[share - low], [high - share]]
             axis.errorbar(share, y + 0.2, xerr=errors, color="#333333", capsize=2.5, lw=1.1)
@@ -217,7 +232,7 @@ def draw_bars(axis: Any, rows: Sequence[Row]) -> None:
     axis.set_ylim(len(rows) - 0.45, -0.55)
     axis.set_xlim(0, axis.get_xlim()[1] * 1.1)
     axis.xaxis.set_major_formatter(PercentFormatter(decimals=0))
-    axis.set_xlabel("share of the images; beside the bars the difference in points")
+    axis.set_xlabel("share of the images; next to the bars the difference in points")
     axis.tick_params(axis="y", length=0)
     axis.grid(axis="x", alpha=0.3)
     axis.set_axisbelow(True)

@@ -1,4 +1,4 @@
-"""A small network that learns the labels of reals, and says which of them it sees in images."""
+"""A small network that learns the labels of reals and recognizes them in images."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -16,25 +16,29 @@ from progan.runtime.numerics import float32_as
 from progan.runtime.progress import progress_bar
 from progan.runtime.randomness import make_rng
 
-FINEST = 64  # resolution: what labels name is seen there, and a classifier is quick
+FINEST = 64  # resolution: enough to see what labels name, and quick
 FEWEST = 50  # labelled images; ten of them test the classifier
 SHOWN = 40_000  # images while learning, at most: a minute on two cores at 32x32
-EPOCHS = 40  # at most, as few images are soon known by heart
+EPOCHS = 40  # at most, as a few images are soon overfitted
 HELD_OUT = 5  # one image in five is for testing only,
 MOST_HELD_OUT = 10_000  # which are more than enough
 BATCH = 64
-AT_ONCE = 256  # images that are only looked at
+AT_ONCE = 256  # images in a batch when testing
 RATE = 2e-3
-HEAVIEST = 10  # a rare label counts up to so many times as much as its images would
+HEAVIEST = 10  # the largest weight of a rare label
 
 
 @dataclass(frozen=True)
 class Trial:
-    """How a classifier did on held-out reals: arrays of counts, int64 [K], by label.
+    """Results of a classifier on held-out reals: counts of images by label, int64 [K].
 
-    having: images that have the label; found: those of them in which it was seen. lacking: images
-    without it; spared: those of them in which it was not seen. confusion: of classes, images of
-    the row's that were taken for the column's, int64 [K, K]; None of attributes.
+    Args:
+        having: images with the label.
+        found: those of them in which it was seen.
+        lacking: images without the label.
+        spared: those of them in which it was not seen.
+        confusion: images of the row's class that were taken for the column's, int64 [K, K]; None
+            for attributes.
     """
 
     having: np.ndarray
@@ -45,21 +49,26 @@ class Trial:
 
     @classmethod
     def of(cls, true: np.ndarray, seen: np.ndarray, exclusive: bool) -> "Trial":
-        """From bool [n, K] each."""
-        counts = (true, true & seen, ~true, ~true & ~seen)
+        """Count true labels and seen ones, bool [n, K] each."""
         confusion = None
         if exclusive:
             confusion = np.zeros((true.shape[1],) * 2, np.int64)
             np.add.at(confusion, (true.argmax(1), seen.argmax(1)), 1)
-        return cls(*(array.sum(0, dtype=np.int64) for array in counts), confusion)
+        having, found, lacking, spared = (
+            array.sum(0, dtype=np.int64) for array in (true, true & seen, ~true, ~true & ~seen)
+        )
+        return cls(having, found, lacking, spared, confusion)
 
 
 @dataclass(frozen=True)
 class Classifier:
-    """Sees labels in images, and knows what the data's labels are and how often it errs.
+    """Recognizes labels in images; has the data's shares of labels and its own errors.
 
-    names: of K classes or attributes. exclusive: an image has exactly one. shares: of all the
-    data's images, float64 [K]. shown: how many images it learned from, repeats included.
+    Args:
+        names: of K classes or attributes.
+        exclusive: an image has exactly one: classes.
+        shares: of the labels among all the data's images, float64 [K].
+        shown: number of images it learned from, repeats included.
     """
 
     network: nn.Module
@@ -71,13 +80,10 @@ class Classifier:
     shown: int
 
     def see(self, images: Tensor) -> np.ndarray:
-        """Which labels images have, as far as the network can tell.
+        """The labels that the network recognizes in images: bool [n, K].
 
         Args:
             images: uint8 [n, C, r, r] with r the classifier's resolution times a power of two.
-
-        Returns:
-            bool [n, K].
         """
         return seen_by(self.network, images, self.resolution, self.exclusive)
 
@@ -88,7 +94,7 @@ def make_network(channels: int, resolution: int, outputs: int, seed: int) -> nn.
     Weights are He's, from a counted draw; torch's own generators are left alone.
     """
     layers: list[nn.Module] = []
-    with torch.device("meta"):  # where torch's own initialization costs and draws nothing
+    with torch.device("meta"):  # here torch's own initialization costs and draws nothing
         width, r = channels, resolution
         while True:
             wider = min(1024 // r, 128)
@@ -102,25 +108,24 @@ def make_network(channels: int, resolution: int, outputs: int, seed: int) -> nn.
         layers += [nn.Flatten(), nn.Linear(width * 16, outputs)]
     network = nn.Sequential(*layers).to_empty(device="cpu")
     draw = make_rng(seed, "balance", 0)
-    for layer in network:
-        if hasattr(layer, "weight"):
-            nn.init.zeros_(layer.bias)
-            nn.init.ones_(layer.weight)
-        if isinstance(layer, (nn.Conv2d, nn.Linear)):
-            values = draw.standard_normal(tuple(layer.weight.shape), dtype=np.float32)
+    for name, parameter in network.named_parameters():
+        if parameter.ndim > 1:
+            values = draw.standard_normal(tuple(parameter.shape), dtype=np.float32)
             values *= math.sqrt(2 / values[0].size)
-            layer.weight.data.copy_(torch.from_numpy(values))
+            parameter.data.copy_(torch.from_numpy(values))
+        else:  # norms scale by 1; biases are 0
+            parameter.data.fill_(1.0 if name.endswith("weight") else 0.0)
     return network
 
 
 def seen_by(network: nn.Module, images: Tensor, resolution: int, exclusive: bool) -> np.ndarray:
-    """`Classifier.see` of a network by itself."""
+    """`Classifier.see` for a bare network."""
     size = images.shape[-1]
     assert size >= resolution and size % resolution == 0, (size, resolution)
     device = next(network.parameters()).device
     with torch.no_grad(), float32_as("ieee"):
         pixels = images.to(device).float()
-        if size > resolution:  # as the data's own levels are made
+        if size > resolution:  # the same filter as in the data's levels
             pixels = F.avg_pool2d(pixels, size // resolution).round()
         logits = network(scaled(pixels))
     if exclusive:
@@ -145,12 +150,12 @@ def train(
 ) -> Classifier:
     """A classifier of the data's labels, trained on four fifths of the images, tested on the rest.
 
-    The same on every start, on CPUs; chance is counted, and no global generator is used.
+    On CPUs every call gives the same one. No global generator is used.
 
     Args:
         resolution: a level of the data.
         mirror: flip half of the images left to right while training.
-        shown: how many images are shown in all, at most; fewer where there are few.
+        shown: the number of images shown in all, at most; fewer if the data is small.
         say: shows progress; None: silence.
 
     Raises:
@@ -181,7 +186,7 @@ def train(
 
 
 def split(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Indices of the images that test, in order, and of those that teach."""
+    """Indices of the images for testing, in order, and of those for training."""
     order = make_rng(seed, "balance", 1).permutation(count)
     held_out, rest = np.split(order, [count // HELD_OUT])
     return np.sort(held_out[:MOST_HELD_OUT]), rest
@@ -190,7 +195,7 @@ def split(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 def read(
     data: Dataset, resolution: int, indices: np.ndarray, flips: np.ndarray | None = None
 ) -> Tensor:
-    """uint8 [n, C, r, r], those of `flips` mirrored."""
+    """Images of the data, mirrored where `flips` says: uint8 [n, C, r, r]."""
     images = data.read(indices, resolution)
     if flips is not None:
         images[flips] = images[flips][..., ::-1]
@@ -200,7 +205,7 @@ def read(
 def batches(
     images: np.ndarray, steps: int, mirror: bool, seed: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Indices and flips [BATCH] of so many batches: all images in a new order, again and again."""
+    """Indices and flips [BATCH] of each batch: all images in a new order, again and again."""
     epochs = -(-steps * BATCH // len(images))
     draws = [make_rng(seed, "balance", 2 + epoch) for epoch in range(epochs)]
     order = np.concatenate([images[draw.permutation(len(images))] for draw in draws])
@@ -219,13 +224,13 @@ def learn(
     steps: int,
     done: Callable[[int], None],
 ) -> None:
-    """Adam, with a rate that falls to 0; rare labels count more, or they would not be learned.
+    """Train with Adam, at a rate that falls to 0; rare labels weigh more, or none is learned.
 
     Args:
         reals: indices and flips to uint8 [n, C, r, r].
         labels_of: indices to bool [n, K].
         shares: of all images, float64 [K].
-        done: told of images just shown.
+        done: called with the number of images just shown.
     """
     device = next(network.parameters()).device
     share = torch.from_numpy(shares).to(device, torch.float32).clamp(1e-6, 1 - 1e-6)

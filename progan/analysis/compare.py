@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from progan.analysis.curves import Point, Run, interpolate
 from progan.config.metric_names import PROTOCOLS, better, parts
@@ -17,15 +17,18 @@ if TYPE_CHECKING:
 
 CLOCKS = ("nimg", "hours")
 SHORT = 2  # hours; shorter runs are drawn over minutes
-REALS = {"swd": "floor", "msssim": "reals"}  # under which ending the reals' own value is
+REALS = {"swd": "floor", "msssim": "reals"}  # the ending of the reals' own value
 MARKERS = "osD^vP"
 COLUMNS = ("run", "metric", "newest", "best", "at kimg", "after", "reached kimg", "trained")
 
 
 class Comparison(NamedTuple):
-    """Values of runs at the same nimg or hours; None: no evaluations around it.
+    """Values of runs at the same nimg or hours.
 
-    ahead: whose value is best, `by` so much before the next; None where that cannot be said.
+    Args:
+        values: by run; None: no evaluations around that time.
+        ahead: the run with the best value; None if there is none.
+        by: its lead over the next; None if the metric has no best or one run has no value.
     """
 
     metric: str
@@ -43,9 +46,9 @@ def curve_of(run: Run, metric: str, clock: str) -> list[tuple[float, float]]:
 
 
 def compare_runs(runs: Sequence[Run], metric: str, clock: str) -> Comparison | None:
-    """At the last nimg or hours for which all runs that have the metric have a value.
+    """The runs that have a metric at the last nimg or hours that all of them have reached.
 
-    None: there are not two such runs.
+    None: fewer than two runs have it.
     """
     curves = {run.name: curve for run in runs if (curve := curve_of(run, metric, clock))}
     if len(curves) < 2:
@@ -56,7 +59,7 @@ def compare_runs(runs: Sequence[Run], metric: str, clock: str) -> Comparison | N
 
 
 def leader(values: dict[str, float | None], wanted: str | None) -> tuple[str | None, float | None]:
-    """Which value is best, and by how much; (None, 0) where the two best are equal."""
+    """The run with the best value, and its lead; (None, 0) if the two best are equal."""
     known = [(value, name) for name, value in values.items() if value is not None]
     if wanted is None or len(known) < 2:
         return None, None
@@ -75,18 +78,18 @@ def sentence(comparison: Comparison) -> str:
 
 
 def best_of(points: Sequence[Point], metric: str) -> Point | None:
-    """The first of the best; None where neither low nor high is good."""
+    """The first of the best; None if neither low nor high is better."""
     which = {"lower": min, "higher": max}.get(better(metric) or "")
     return which(points, key=lambda point: point.value) if which and points else None
 
 
 def figures(runs: Sequence[Run], metrics: Sequence[str]) -> str:
-    """A line for each metric and run, in columns."""
+    """A table with a line for each metric and run."""
     return table([COLUMNS, *(row(run, metric) for metric in metrics for run in runs)], left=(0, 1))
 
 
 def row(run: Run, metric: str) -> tuple[str, ...]:
-    """A dash for what is not there."""
+    """The cells of a run's line; a dash where there is no value."""
     points = run.metrics.get(metric, [])
     newest = points[-1].value if points else None
     nimg, hours, best = best_of(points, metric) or (None, None, None)
@@ -100,7 +103,7 @@ def when(nimg: int | None, hours: float | None) -> tuple[str, str]:
 
 
 def unit_of(runs: Sequence[Run], clock: str) -> tuple[float, str]:
-    """What a clock's values are multiplied by to be drawn, and what they are then."""
+    """The factor by which a clock's values are drawn, and the axis label."""
     if clock == "nimg":
         return 1 / 1000, "images shown (kimg)"
     if max((run.hours or 0 for run in runs), default=0) < SHORT:
@@ -109,7 +112,7 @@ def unit_of(runs: Sequence[Run], clock: str) -> tuple[float, str]:
 
 
 def draw(runs: Sequence[Run], metrics: Sequence[str]) -> "Figure":
-    """A row for each metric: against images shown, and against hours or minutes."""
+    """A picture with a row for each metric: against images shown, and against hours or minutes."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(11, 0.8 + 2.8 * len(metrics)), layout="constrained", dpi=120)
@@ -132,7 +135,7 @@ def draw(runs: Sequence[Run], metrics: Sequence[str]) -> "Figure":
 
 
 def title(metric: str) -> str:
-    """What a metric is, and which way is up."""
+    """What a metric measures, and whether lower or higher is better."""
     wanted = better(metric)
     what = PROTOCOLS[parts(metric)[0]].what
     return f"{what}, {wanted} is better" if wanted else what
@@ -144,17 +147,18 @@ def draw_runs(axis: "Axes", runs: Sequence[Run], metric: str, clock: str) -> dic
     unit, _ = unit_of(runs, clock)
     for i, run in enumerate(runs):
         if curve := curve_of(run, metric, clock):
-            style = {"color": f"C{i % 10}", "marker": MARKERS[i % len(MARKERS)], "markersize": 4.5}
             x, y = [unit * x for x, _ in curve], [value for _, value in curve]
-            (lines[run.name],) = axis.plot(x, y, linewidth=1.8, **style)
+            marker, colour = MARKERS[i % len(MARKERS)], f"C{i % 10}"
+            (line,) = axis.plot(x, y, color=colour, marker=marker, markersize=4.5, linewidth=1.8)
+            lines[run.name] = line
     if not lines:  # only hours can be missing
-        where = {"transform": axis.transAxes, "ha": "center", "va": "center", "color": "0.5"}
-        axis.text(0.5, 0.5, "no times known", **where)
+        middle: dict[str, Any] = {"ha": "center", "va": "center", "transform": axis.transAxes}
+        axis.text(0.5, 0.5, "no times known", color="0.5", **middle)
     return lines
 
 
 def draw_reals(axis: "Axes", runs: Sequence[Run], metric: str) -> dict[str, "Line2D"]:
-    """Dashed, what the reals have beside other reals; where runs have other data, each its own."""
+    """Dashed lines, the metric of reals against other reals: one, or one for each data set."""
     kind, _, ending = parts(metric)
     levels: dict[str, list[int]] = {}
     if kind in REALS and not ending:
@@ -163,7 +167,7 @@ def draw_reals(axis: "Axes", runs: Sequence[Run], metric: str) -> dict[str, "Lin
                 levels.setdefault(f"{points[-1].value:.4g}", []).append(i)
     lines = {}
     for level, same in levels.items():
-        whose, colour = "reals beside reals", "0.55"
+        whose, colour = "reals against reals", "0.55"
         if len(levels) > 1:
             whose, colour = "reals of " + ", ".join(runs[i].name for i in same), f"C{same[0] % 10}"
         lines[whose] = axis.axhline(float(level), color=colour, linestyle="--", linewidth=1.4)
@@ -177,7 +181,7 @@ def finish(axis: "Axes") -> None:
 
 
 def save(figure: "Figure", path: Path) -> None:
-    """As its suffix says."""
+    """Write a figure in the format of the path's suffix."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph")  # a run's name may be in any script
         write_atomically(path, lambda file: figure.savefig(file, format=path.suffix[1:].lower()))

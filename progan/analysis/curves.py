@@ -1,4 +1,4 @@
-"""Metrics of a run against images shown and against hours of training, read from its files."""
+"""Metrics of a run against images shown and hours of training, read from its files."""
 
 from bisect import bisect_left
 from collections.abc import Sequence
@@ -12,12 +12,12 @@ from progan.runtime.errors import UserError, nearest
 from progan.runtime.text import printable
 
 HOURS = "Timing/total_hours"
-MOST = 12  # metrics in one picture, for which there is room
-WIDTH = 22  # of a run's name in the table, for lines of 100 characters
+MOST = 12  # metrics in one picture
+WIDTH = 22  # of a run's name in the table, so that lines have 100 characters
 
 
 class Point(NamedTuple):
-    """A metric's value at some time; hours are None where the run has not told them."""
+    """A metric's value at some time; hours are None if the run has not recorded them."""
 
     nimg: int
     hours: float | None
@@ -26,7 +26,7 @@ class Point(NamedTuple):
 
 @dataclass(frozen=True)
 class Run:
-    """What a run has reached, and its metrics by name, each by images shown."""
+    """How far a run is, and its metrics by name, in order of images shown."""
 
     name: str
     folder: Path
@@ -36,7 +36,7 @@ class Run:
 
 
 def in_order(metrics: set[str]) -> list[str]:
-    """By kind, number of images and ending."""
+    """Metrics sorted by kind, number of images and ending."""
     kinds = list(PROTOCOLS)
 
     def key(metric: str) -> tuple[int, int, str]:
@@ -47,7 +47,7 @@ def in_order(metrics: set[str]) -> list[str]:
 
 
 def read_ticks(file: Path) -> list[tuple[int, float]]:
-    """[(nimg, hours of training until then)], from the beginning."""
+    """(nimg, hours of training until then) for each tick, from (0, 0) on."""
     ticks = {0: 0.0}
     for nimg, line in lines_of(file):
         hours = number(line.get(HOURS))
@@ -57,7 +57,7 @@ def read_ticks(file: Path) -> list[tuple[int, float]]:
 
 
 def read_run(folder: Path, name: str) -> Run:
-    """What is in a run's files; later lines replace earlier ones.
+    """Read a run's files; later lines replace earlier ones.
 
     Raises:
         UserError: it is no run.
@@ -106,7 +106,7 @@ def check_run(folder: Path) -> None:
 
 
 def read_runs(folders: Sequence[Path]) -> tuple[list[Run], list[Path]]:
-    """Each once, under the shortest names that tell them apart; and those without metrics.
+    """Runs with metrics, under the shortest names that differ, and folders of those without.
 
     Raises:
         UserError: one is no run, or none has metrics.
@@ -126,7 +126,7 @@ def read_runs(folders: Sequence[Path]) -> tuple[list[Run], list[Path]]:
 
 
 def short_names(paths: Sequence[Path]) -> list[str]:
-    """Of different absolute paths the last parts, as many as it takes, cut if still different."""
+    """The last parts of different absolute paths, as many as it takes; cut if they still differ."""
     names = []
     for path in paths:
         count = 1
@@ -139,10 +139,10 @@ def short_names(paths: Sequence[Path]) -> list[str]:
 
 
 def chosen_metrics(runs: Sequence[Run], asked: str | None) -> list[str]:
-    """All whole metrics that any run has, or those asked for.
+    """The metrics in `asked`, or all whole metrics that any run has.
 
     Raises:
-        UserError: no run has one that was asked for.
+        UserError: no run has one of them.
     """
     there = in_order({metric for run in runs for metric in run.metrics})
     chosen = [metric for metric in there if is_whole(metric)]

@@ -1,4 +1,4 @@
-"""Does a generator memorize? Its samples' nearest training images, by pixels or by features."""
+"""Whether a generator memorizes: its samples' nearest training images, by pixels or features."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
@@ -17,18 +17,20 @@ from progan.runtime.errors import UserError
 from progan.runtime.progress import Say, progress_bar
 
 K = 5  # neighbours of a sample
-YARDSTICK = 256  # training images whose own nearest others are looked for
-MEMORIZED = 0.5  # of the yardstick: nearer than that is no chance
+YARDSTICK = 256  # training images whose own nearest others are searched
+MEMORIZED = 0.5  # of the yardstick: nearer than that is not by chance
 PIXEL_BATCH = 1024  # images searched at a time: 25 MB of float64 at 32x32
-MOST_KEPT = 2e9  # bytes of features; those of more images are computed anew each time
+MOST_KEPT = 2e9  # bytes of features; those of more images are computed again each time
 
 
 @dataclass(frozen=True)
 class TrainingImages:
     """The training images, by index.
 
-    mirror: whether they were also shown flipped left to right. device: where to search. say: shows
-    progress; None: silence.
+    Args:
+        mirror: whether they were also shown flipped left to right.
+        device: where to search.
+        say: shows progress; None: silence.
 
     Raises:
         UserError: there are fewer than two, so that none has a neighbour.
@@ -43,8 +45,8 @@ class TrainingImages:
     def __post_init__(self) -> None:
         if self.data.count < 2:
             raise UserError(
-                f"{self.data.title} has {self.data.count} image; neighbours are looked for among "
-                "two or more: give --data"
+                f"{self.data.title} has {self.data.count} image; neighbours need two or more: "
+                "give --data"
             )
         count = self.data.count
         chosen, _ = EpochOrder(count, seed=0).at(0, min(count, YARDSTICK))  # as metrics meet them
@@ -60,20 +62,22 @@ class TrainingImages:
                 done(len(indices))
 
     def views(self, images: np.ndarray) -> list[np.ndarray]:
-        """Images [n, C, r, r] as they are and, if training mirrors, flipped.
+        """Images [n, C, r, r] and, if training mirrors, the same flipped.
 
-        It is samples that are flipped, not the whole data: a sample is as near to a flipped image
-        as the flipped sample is to the image.
+        Samples are flipped, not the whole data: a sample is as near to a flipped image as the
+        flipped sample is to the image.
         """
         return [images, np.ascontiguousarray(images[..., ::-1])] if self.mirror else [images]
 
 
 @dataclass(frozen=True)
 class Nearest:
-    """The training images nearest to each of Q images, the nearest first; K or all that there are.
+    """The K training images nearest to each of Q images, the nearest first; none is listed twice.
 
-    indices: int64 [Q, K]. flipped: bool [Q, K], where the image's mirror image is the nearer one;
-    none is listed twice. distances: float64 [Q, K].
+    Args:
+        indices: int64 [Q, K]; fewer columns if there are fewer images.
+        flipped: bool [Q, K], whether the image's mirror image is the nearer one.
+        distances: float64 [Q, K].
     """
 
     indices: np.ndarray
@@ -83,11 +87,13 @@ class Nearest:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Samples beside the training images, and the training images beside each other.
+    """Distances of samples to training images, and of training images to each other.
 
-    samples: nearest to each sample. reals: float64 [M], of training images to their nearest other:
-    a twin at another index is another image, the image's own mirror image is not, as it would
-    make symmetric images their own neighbours.
+    Args:
+        samples: the training images nearest to each sample.
+        reals: float64 [M], distances of training images to their nearest other. A twin at another
+            index is another image; the image's own mirror image is not, as it would make symmetric
+            images their own neighbours.
     """
 
     samples: Nearest
@@ -105,29 +111,29 @@ class Comparison:
 
     @property
     def memorizes(self) -> bool:
-        """Whether half of the samples or more are clearly nearer than training images are."""
+        """Whether half of the samples or more are much nearer than training images are."""
         return self.median < MEMORIZED * self.yardstick
 
     @property
     def near(self) -> np.ndarray:
-        """Which neighbours are so near that the sample may be a copy: bool [Q, K]."""
+        """Whether a neighbour is so near that the sample may be a copy: bool [Q, K]."""
         return self.samples.distances < MEMORIZED * self.yardstick
 
 
 def pixel_resolution(resolution: int, alpha: float | None) -> int:
-    """Where to compare the pixels of samples: at most 32x32, as finer detail hides what is alike.
+    """The resolution to compare pixels at: at most 32, as finer detail hides similarity.
 
-    A block that fades in makes samples smoother than reals; below its resolution neither is.
+    While a block fades in, the one below: at full resolution samples are smoother than reals.
     """
     return min(32, resolution if alpha is None else resolution // 2)
 
 
 def by_pixels(samples: np.ndarray, originals: TrainingImages, resolution: int) -> Comparison:
-    """By the root mean squared difference in grey levels, 0 to 255.
+    """Compare by the root mean squared difference in grey levels, 0 to 255.
 
     Args:
         samples: uint8 [S, C, r, r].
-        resolution: at most r; both sides are compared as box averages of so many pixels a side.
+        resolution: at most r; both sides are box averages of this size.
     """
     small = box_levels(samples, resolution)[resolution]
 
@@ -144,12 +150,12 @@ def by_pixels(samples: np.ndarray, originals: TrainingImages, resolution: int) -
 def by_features(
     samples: np.ndarray, originals: TrainingImages, inception: Inception, kept: ReferenceCache
 ) -> Comparison:
-    """By the Euclidean distance of Inception's features: the space in which FID is computed.
+    """Compare by the Euclidean distance of Inception's features: the space of FID.
 
     Args:
         samples: uint8 [S, C, r, r], compared with the training images at r.
-        kept: of these data at r. What was found of the training images is read from it, or else
-            written: their features, unless they take more than 2 GB, and the yardstick.
+        kept: for these data at r. Has the features of the training images, unless they take more
+            than 2 GB, and the yardstick; computed and written if they are not there.
     """
     size = batch_size(samples.shape[-1])
     name = f"neighbours-{inception.version}"
@@ -183,14 +189,14 @@ def compare(
     yardstick: np.ndarray | None = None,
     say: Say = None,
 ) -> Comparison:
-    """By the Euclidean distance of rows, in one pass over the training images.
+    """Compare by the Euclidean distance of rows, in one pass over the training images.
 
     Args:
         rows: uint8 [n, C, r, r] -> [n, F].
         size: images that `rows` takes at a time.
         reals: the rows of all training images, [n, F] each.
-        yardstick: the `reals` of the comparison, where they are known.
-        say: shows how far the rows of the samples and for the yardstick are.
+        yardstick: the `reals` of the comparison, if they are known.
+        say: shows progress in making the rows of the samples and for the yardstick.
     """
     resolution = samples.shape[-1]
     chosen = originals.chosen if yardstick is None else originals.chosen[:0]
@@ -218,15 +224,15 @@ def search(
     own: np.ndarray,
     device: torch.device | str = "cpu",
 ) -> Nearest:
-    """The k nearest of many rows; no more than a batch of them is held.
+    """The k nearest of many rows, of which one batch is in memory at a time.
 
     In float64, where |a|² + |b|² - 2ab is exact for pixels: copies are found at distance 0 and
     equals in their order, with no second look. CUDA and CPUs have it, other devices use the CPU.
 
     Args:
-        queries: [V, Q, F] in V = 1 or 2 views, as they are and flipped; the nearer view counts.
+        queries: [V, Q, F] in V = 1 or 2 views, unflipped and flipped; the nearer view counts.
         batches: [n, F] each, one after another.
-        own: int64 [Q], the row that is the query itself and not its neighbour; -1: none.
+        own: int64 [Q], the row that is the query itself, not its neighbour; -1: none.
     """
     device = torch.device(device) if torch.device(device).type == "cuda" else torch.device("cpu")
     queries = queries.to(device, torch.float64)
@@ -253,10 +259,12 @@ def search(
 
 
 def verdict(found: Comparison, seeds: list[int], kind: str, unit: str) -> list[str]:
-    """What a comparison says, in words: the figures, and what they mean.
+    """The figures of a comparison in words, and what they mean.
 
     Args:
-        seeds: of its samples. kind: what of. unit: after distances, such as " grey levels".
+        seeds: of the samples.
+        kind: what was compared, such as "pixels at 32x32".
+        unit: follows distances, such as " grey levels".
     """
     own, yardstick = found.samples.distances[:, 0], found.yardstick
     line = (
@@ -264,7 +272,7 @@ def verdict(found: Comparison, seeds: list[int], kind: str, unit: str) -> list[s
         f"{yardstick:.3g} (training images to each other)"
     )
     if not yardstick:
-        return [line, "most training images have an identical twin: distances tell nothing"]
+        return [line, "most training images have an identical twin: distances mean nothing"]
     line += f"; smallest ratio {own.min() / yardstick:.2f} (seed {seeds[own.argmin()]})"
     near = [str(seed) for seed, near in zip(seeds, found.near[:, 0], strict=True) if near]
     if found.memorizes:

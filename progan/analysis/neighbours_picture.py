@@ -1,4 +1,4 @@
-"""One picture of samples and their nearest training images, a row a seed."""
+"""One picture of samples and their nearest training images, a row for each seed."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from progan.data.dataset import Dataset
 from progan.data.decode import box_levels
 from progan.model.grid import SMALLEST_CELL
 
-LARGEST_CELL = 256  # pixels: of larger images, 64 rows would make a picture that nothing opens
+LARGEST_CELL = 256  # pixels: with larger ones nothing could open a picture of 64 rows
 GAP = 4  # between images
 TEXT, FAINT, ALARM = (30, 30, 30), (110, 110, 110), (200, 0, 0)
 FONTS = Path(matplotlib.get_data_path()) / "fonts" / "ttf"  # the same ones on every machine
@@ -21,7 +21,12 @@ FONTS = Path(matplotlib.get_data_path()) / "fonts" / "ttf"  # the same ones on e
 
 @dataclass(frozen=True)
 class Block:
-    """Neighbours by one measure. title: the heading. unit: of the distances, in the foot line."""
+    """Neighbours by one measure.
+
+    Args:
+        title: the heading.
+        unit: of the distances, in the line below the picture.
+    """
 
     title: str
     unit: str
@@ -35,9 +40,9 @@ def draw(
     blocks: Sequence[Block],
     data: Dataset,
 ) -> np.ndarray:
-    """Samples uint8 [S, C, r, r] and the data's images at r: uint8 [3, H, W].
+    """The picture, uint8 [3, H, W], of samples uint8 [S, C, r, r] and their neighbours at r.
 
-    Images of less than 64 pixels are enlarged pixel by pixel, those of more than 256 made smaller.
+    Images of less than 64 pixels are enlarged pixel by pixel; those of more than 256 are reduced.
     """
     layout = Layout(title, samples.shape[-1], seeds, blocks)
     canvas = Image.new("RGB", layout.size, "white")
@@ -70,7 +75,7 @@ def draw_neighbours(
     images: np.ndarray,
     x: int,
 ) -> None:
-    """One seed's images [K, C, r, r] from x on, each with its distance below."""
+    """Draw one seed's images [K, C, r, r] from x on, each with its distance below."""
     pen, y = ImageDraw.Draw(canvas), layout.top(row)
     nearest = found.samples
     for k, image in enumerate(images):
@@ -84,7 +89,7 @@ def draw_neighbours(
 
 
 def foot(blocks: Sequence[Block]) -> list[str]:
-    """What the numbers are, and what they are to be seen beside."""
+    """Lines below the picture: what the numbers are, and what to compare them with."""
     lines = [
         f"{block.title}: {block.unit}; training images to their nearest other: median "
         f"{block.found.yardstick:.1f}"
@@ -97,7 +102,7 @@ def foot(blocks: Sequence[Block]) -> list[str]:
 
 
 class Layout:
-    """Where everything is, in pixels."""
+    """Positions of everything, in pixels."""
 
     def __init__(self, title: str, resolution: int, seeds: Sequence[int], blocks: Sequence[Block]):
         self.cell = min(max(resolution, SMALLEST_CELL), LARGEST_CELL)
@@ -123,11 +128,11 @@ class Layout:
         self.size = (width, self.foot(len(foot(blocks))) + self.margin - GAP)
 
     def top(self, row: int) -> int:
-        """Of a row's images."""
+        """The upper edge of a row's images."""
         return self.head + 2 * GAP + row * (self.cell + self.line + GAP)
 
     def foot(self, line: int) -> int:
-        """Of a line below all rows."""
+        """The upper edge of a line below all rows."""
         return self.top(self.rows) + 2 * GAP + line * self.line
 
     def picture(self, image: np.ndarray) -> Image.Image:

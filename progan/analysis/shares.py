@@ -1,7 +1,7 @@
-"""Shares of labels among images, from what a classifier that errs has seen in them.
+"""Shares of labels among images, estimated from what an imperfect classifier sees in them.
 
-How it errs is known from held-out images. Attributes are each taken by themselves, classes all
-together: which class an image is taken for depends on which other ones there are.
+Its errors are known from held-out images. Attributes are estimated one by one, classes all
+together, as the class an image is taken for depends on the other classes.
 """
 
 import math
@@ -12,12 +12,12 @@ Z = 1.96  # of a 95 % interval
 
 
 def corrected(seen: int, count: int, found: int, having: int, spared: int, lacking: int) -> float:
-    """The share of images with a label that is seen in so many (Rogan & Gladen 1978).
+    """The share of samples that have a label (Rogan & Gladen 1978); 0 if the classifier guesses.
 
     Args:
-        seen, count: samples in which it was seen, of so many; found, having: held-out images with
-            the label; spared, lacking: those without it. A classifier that guesses tells nothing;
-            then 0.
+        seen, count: samples in which the label was seen, and all samples.
+        found, having: held-out images with the label in which it was seen, and all of them.
+        spared, lacking: held-out images without it in which it was not seen, and all of them.
     """
     sens, spec = found / max(having, 1), spared / max(lacking, 1)
     slope = sens + spec - 1
@@ -33,9 +33,9 @@ def interval(
 ) -> tuple[float, float]:
     """95 % interval of the share that `corrected` estimates, within 0 … 1.
 
-    That of Lang & Reiczigel 2014 (https://doi.org/10.1016/j.prevetmed.2013.09.015): normal, with
-    images added as by Agresti and Coull; it counts the chance in which samples were drawn and in
-    which held-out images the classifier was tried on.
+    By Lang & Reiczigel 2014 (https://doi.org/10.1016/j.prevetmed.2013.09.015): normal, with images
+    added as by Agresti and Coull. It includes the chance in the draw of the samples and in the
+    choice of the held-out images.
     """
     p, n = (seen + Z**2 / 2) / (count + Z**2), count + Z**2
     sens, n_sens = (found + 1) / (having + 2), having + 2
@@ -52,15 +52,15 @@ def interval(
 
 
 def class_shares(seen: np.ndarray, confusion: np.ndarray) -> np.ndarray:
-    """The shares of K classes among images that a classifier takes for `seen`, int64 [K].
+    """The shares of K classes among images, from how many are taken for each: `seen`, int64 [K].
 
-    The K equations that hold where images of a class are taken for the others as held-out ones are
-    (Lipton et al. 2018, https://arxiv.org/abs/1802.03916); of two classes, `corrected`.
+    Solves the K equations that hold if images of a class are confused with others as held-out ones
+    are (Lipton et al. 2018, https://arxiv.org/abs/1802.03916). For two classes: `corrected`.
 
     Args:
-        confusion: held-out images, int64 [K, K]: of the row's class, taken for the column's.
+        confusion: held-out images of the row's class taken for the column's, int64 [K, K].
     """
-    blank = confusion.sum(1, keepdims=True) == 0  # of such a class nothing is known
+    blank = confusion.sum(1, keepdims=True) == 0  # nothing is known about this class
     counts = confusion + blank
     taken_for = counts / counts.sum(1, keepdims=True)
     return np.clip(np.linalg.pinv(taken_for.T) @ (seen / seen.sum()), 0, 1)
@@ -69,18 +69,18 @@ def class_shares(seen: np.ndarray, confusion: np.ndarray) -> np.ndarray:
 def class_intervals(seen: np.ndarray, confusion: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """95 % intervals of what `class_shares` estimates: lower and upper ends [K], within 0 … 1.
 
-    As `interval`, of which it is the form for several classes, but for the shift: normal, by the
-    linear part of the solution's dependence on all counts, with as many images added.
+    The form of `interval` for several classes, without the shift: normal, by the linear part of
+    the solution's dependence on all counts, with as many images added.
     """
     classes = len(seen)
     n, n_of = seen.sum() + Z**2, confusion.sum(1) + 2
     p = (seen + Z**2 / classes) / n
     taken_for = (confusion + 2 / classes) / n_of[:, None]
     u, strengths, v = np.linalg.svd(taken_for.T)
-    # Classes that are all the same to the classifier have no solution; theirs may be anything.
+    # Classes that the classifier cannot distinguish have no solution: their shares may be anything.
     solve = (v.T / strengths.clip(min=1e-6)) @ u.T
     share = np.clip(solve @ p, 0, 1)
-    weights = share**2 / n_of  # a class counts by its images; few held-out ones are uncertain
+    weights = share**2 / n_of  # a class weighs by its share; few held-out images are uncertain
     spread = (np.diag(p) - np.outer(p, p)) / n
     spread += np.diag(weights @ taken_for) - (taken_for.T * weights) @ taken_for
     reach = Z * np.sqrt(((solve @ spread) * solve).sum(1).clip(min=0))

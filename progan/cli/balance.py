@@ -1,4 +1,4 @@
-"""The command `progan balance`: shares of labels in samples beside the data, and a chart."""
+"""The command `progan balance`: shares of labels in samples and in the data, and a chart."""
 
 from collections.abc import Iterator
 from contextlib import closing
@@ -34,7 +34,7 @@ FEWEST, MOST = 100, 1_000_000
     default=2000,
     show_default=True,
     metavar="N",
-    help="So many samples.",
+    help="Number of samples.",
 )
 @click.option(
     "--out", type=PathOption(), metavar="FILE", help="The chart. [default: balance-of-RUN.png]"
@@ -49,13 +49,12 @@ def balance(
     device: str,
     json_file: Path | None,
 ) -> None:
-    """Tell how often each class or attribute appears in samples, beside the data.
+    """Show how often each class or attribute appears in samples, compared with the data.
 
-    A generator may amplify what is frequent, and lose what is rare. A small classifier learns the
-    data's labels, and sees them in samples; the run itself may have been trained without labels.
-    Its errors, known from reals held out, are allowed for (Rogan and Gladen's estimate): one that
-    misses every tenth smile would count too few. It may err more on samples that look unlike the
-    data: look at them, too.
+    A generator may amplify what is frequent and lose what is rare. A small classifier learns the
+    data's labels and counts them in samples; the run itself may have been trained without labels.
+    The counts are corrected for its errors on held-out reals (Rogan and Gladen's estimate). It may
+    err more on samples that look unlike the data: look at the samples, too.
 
     \b
     progan balance runs/faces
@@ -77,9 +76,13 @@ def balance(
     with closing(open_reference_data(file, snapshot, data, say, labels=True)) as images:
         classifier = classifier_for(snapshot, images, where)
         rows = compare_shares(classifier, samples_of(snapshot, images, num))
-    title = printable(base_name(data or snapshot.config.data.source))
+    title = printable(base_name(str(data or snapshot.config.data.source)))
     tell(file, snapshot, f"{images.count:,} images of {title}", classifier, num, rows)
-    chart(rows, f"{printable(base_name(source.resolve()))}: {num:,} samples beside {title}", out)
+    chart(
+        rows,
+        f"{printable(base_name(source.resolve()))}: {num:,} samples compared with {title}",
+        out,
+    )
     click.echo(f"drawn in {out}")
     if json_file:
         write(json_file, file, snapshot, images, classifier, num, rows)
@@ -87,18 +90,18 @@ def balance(
 
 
 def classifier_for(snapshot: "Snapshot", images: "Dataset", device: "torch.device") -> "Classifier":
-    """Trained at the resolution to compare at, on the device that the generator is now on, too."""
+    """A classifier for the resolution to compare at, on `device`, where the generator goes, too."""
     from progan.analysis.classifier import FINEST, train
 
     snapshot.G.to(device)
-    # What fades in is not yet as sharp as reals; a level below they are alike.
+    # A block that fades in is not yet as sharp as reals; one level below, both are alike.
     resolution = snapshot.resolution // (1 if snapshot.alpha is None else 2)
     mirror = snapshot.config.data.mirror
     return train(images, min(FINEST, resolution), mirror=mirror, device=device, say=say)
 
 
 def samples_of(snapshot: "Snapshot", images: "Dataset", num: int) -> Iterator["Tensor"]:
-    """Batches uint8 [n, C, r, r] of the snapshot's generator, so many images in all."""
+    """`num` images of the snapshot's generator, in batches uint8 [n, C, r, r]."""
     from progan.metrics.evaluate import batch_size
     from progan.metrics.inputs import Fakes
     from progan.runtime.progress import progress_bar
@@ -120,11 +123,12 @@ def tell(
     num: int,
     rows: list["Row"],
 ) -> None:
-    """What was compared, the table, and what it says."""
+    """Print what was compared, the table, and the table in words."""
     from progan.analysis.balance import figures, sentences
 
     r = classifier.resolution
-    click.echo(f"{file}: {snapshot.nimg / 1000} kimg; {num:,} samples beside {data}, at {r}x{r}")
+    kimg = f"{snapshot.nimg / 1000} kimg"
+    click.echo(f"{file}: {kimg}; {num:,} samples compared with {data}, at {r}x{r}")
     click.echo(f"\n{figures(rows, classifier.exclusive)}\n")
     for line in sentences(rows):
         click.echo(line)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from progan.analysis.curves import Run
 
 
-# What the images on both sides of a metric depend on.
+# Settings that determine the images on both sides of a metric.
 DECISIVE = (
     *("data.source", "data.max_images", "data.fit", "data.mirror", "data.labels"),
     *("network.resolution", "network.channels"),
@@ -43,8 +43,8 @@ def compare(
 ) -> None:
     """Compare runs by their metrics, in a table and a picture.
 
-    Values are seen against images shown and against the time they took. They are those in the runs'
-    metrics.jsonl, which progan evaluate writes; between two evaluations a straight line is taken.
+    Shows values against images shown and against hours of training. They come from the runs'
+    metrics.jsonl, which progan evaluate writes; between two evaluations a straight line is assumed.
 
     \b
     progan compare runs/growing runs/full
@@ -71,7 +71,7 @@ def compare(
         click.echo(sentence(comparison))
     if len(runs) > 1 and not comparisons:
         click.echo(
-            "no metric is known of two of them; give each the same: progan evaluate RUN --metrics …"
+            "no two runs have the same metric; evaluate each: progan evaluate RUN --metrics …"
         )
     drawn = names[:MOST]
     save(draw(runs, drawn), out)
@@ -84,14 +84,14 @@ def compare(
 
 
 def unlike(folders: list[Path]) -> list[str]:
-    """Words on settings without which the same metric means two things."""
+    """Notes on settings that differ and give the same metric different meanings."""
     from progan.config.config import flatten
     from progan.runs.folder import read_config
 
     configs = [flatten(read_config(folder, []).model_dump()) for folder in folders]
     seen = {key: {json.dumps(config[key]).strip('"') for config in configs} for key in DECISIVE}
     return [
-        f"note: their {key} differs ({', '.join(sorted(values))}), so the metrics do not compare"
+        f"note: their {key} differs ({', '.join(sorted(values))}): the metrics cannot be compared"
         for key, values in seen.items()
         if len(values) > 1
     ]
@@ -100,7 +100,7 @@ def unlike(folders: list[Path]) -> list[str]:
 def content(
     runs: "list[Run]", metrics: list[str], comparisons: "list[Comparison]"
 ) -> dict[str, Any]:
-    """What the table and the picture show."""
+    """The values of the table and the picture, for JSON."""
     return {
         "runs": [
             {

@@ -1,4 +1,4 @@
-"""The command `progan neighbours`: samples beside their nearest training images."""
+"""The command `progan neighbours`: samples and their nearest training images."""
 
 from contextlib import closing
 from pathlib import Path
@@ -46,11 +46,12 @@ def neighbours(
     inception: Path | None,
     device: str,
 ) -> None:
-    """Does a run memorize? Show samples beside their nearest training images.
+    """Does a run memorize? Show samples next to their nearest training images.
 
-    By pixels at 32x32, and by Inception features if their weights are there; also flipped, if the
-    run mirrors its data. Says how near samples are, and how near training images are to each
-    other: samples at less than half of that distance are likely copies. No sign is no proof.
+    Compares pixels at 32x32, and Inception features if their weights are there; also flipped
+    images, if the run mirrors its data. Prints how near samples are, and how near training images
+    are to each other: samples at less than half that distance are likely copies. No sign is no
+    proof.
 
     \b
     progan neighbours runs/faces
@@ -69,7 +70,7 @@ def neighbours(
     if len(numbers) > MOST_SEEDS:
         raise UserError(f"--seeds {seeds} are {len(numbers):,}; give at most {MOST_SEEDS}")
     if inception:
-        library("version")  # refused at once where it is missing
+        library("version")  # an error at once if it is missing
     where = take_device(device)
     out = out or Path(f"neighbours-of-{base_name(source.resolve())}.png")
     check_picture(out, "--out", (".png",))
@@ -84,7 +85,7 @@ def neighbours(
         cache = cache_of(file, snapshot.config)
         title = f"{printable(base_name(source.resolve()))}, {snapshot.nimg / 1000:g} kimg"
         save_png(picture_of(title, snapshot, images, numbers, inception, cache, where), out)
-    click.echo(f"{len(numbers)} samples beside their nearest training images in {out}")
+    click.echo(f"{len(numbers)} samples next to their nearest training images in {out}")
 
 
 def picture_of(
@@ -96,7 +97,7 @@ def picture_of(
     cache: Path | None,
     device: "torch.device",
 ) -> "np.ndarray":
-    """The picture, uint8 [3, H, W], once what was found has been said."""
+    """Print the results; returns the picture, uint8 [3, H, W]."""
     from progan.analysis.neighbours import (
         TrainingImages,
         by_features,
@@ -130,14 +131,14 @@ def picture_of(
 
 
 def load_inception(file: Path | None, device: "torch.device") -> "Inception | None":
-    """From the file, or torch's cache if it is there; this command downloads nothing."""
+    """From the file, or torch's cache if it is there; None: not there, as nothing is downloaded."""
     from progan.metrics.inception import Inception, is_at_hand
 
     return Inception(file, device) if file or is_at_hand() else None
 
 
 def labels_of(labels: "Labels | None", seeds: list[int]) -> "np.ndarray | None":
-    """The classes in turn, or attributes as `progan sample` gives them."""
+    """Labels for seeds: the classes in turn, or attributes as in `progan sample`."""
     from progan.model.sampling import example_rows
 
-    return labels and example_rows(seeds, labels.values)
+    return example_rows(seeds, labels.values) if labels else None

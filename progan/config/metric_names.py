@@ -1,4 +1,4 @@
-"""Metrics by their protocols' names: swd16k, msssim10k, fid50k, kid50k, is50k, pr50k."""
+"""Names of metrics, which say the protocol: swd16k, msssim10k, fid50k, kid50k, is50k, pr50k."""
 
 import re
 from dataclasses import dataclass
@@ -12,10 +12,13 @@ SMALLEST = 16  # resolution: SWD's last level, and five scales of MS-SSIM
 
 @dataclass(frozen=True)
 class Protocol:
-    """A kind of metric: how many images its standard asks for, and what it says.
+    """A kind of metric.
 
-    count: fakes (of msssim: pairs). better: "lower" or "higher"; None where that alone says
-    nothing. inception: whether it needs Inception features.
+    Args:
+        standard: its name with the standard number of images.
+        count: that number: of fakes (msssim: pairs).
+        what: what it measures.
+        better: "lower" or "higher"; None if neither is better by itself.
     """
 
     standard: str
@@ -55,13 +58,13 @@ def parse(name: str) -> tuple[str, int]:
 
 
 def named(kind: str, count: int) -> str:
-    """The name under which `count` images are told: never a standard's for another number."""
+    """The metric's name for `count` images: the standard's for its own number only."""
     protocol = PROTOCOLS[kind]
     return protocol.standard if count == protocol.count else f"{kind}{count}"
 
 
 def parse_list(text: str, num: int | None) -> list[str]:
-    """`--metrics` and `--num` to names, each once.
+    """Names of the metrics in `--metrics` and `--num`, each once.
 
     Raises:
         UserError: one is unknown.
@@ -75,7 +78,7 @@ def parse_list(text: str, num: int | None) -> list[str]:
 
 @cache
 def canonical(name: str) -> str | None:
-    """`"swd"` and `"swd16384"` -> `"swd16k"`, `"swd_floor"` -> `"swd16k_floor"`; else None."""
+    """`"swd"` and `"swd16384"` -> `"swd16k"`, `"swd_floor"` -> `"swd16k_floor"`; or None."""
     base, _, ending = name.partition("_")
     if not re.fullmatch(r"[a-z0-9]{1,16}(_[a-z0-9_]{1,32})?", name):
         return None
@@ -92,12 +95,12 @@ def parts(metric: str) -> tuple[str, int, str]:
 
 
 def better(metric: str) -> str | None:
-    """Which values are, lower or higher, as its protocol says of it; its levels are as it."""
+    """Which direction is better, "lower" or "higher"; a level of a metric has that of the whole."""
     kind, _, ending = parts(metric)
     return PROTOCOLS[kind].better if re.fullmatch(r"(at_\d+)?", ending) else None
 
 
 def is_whole(metric: str) -> bool:
-    """Whether it is what a protocol is about, and not a detail of it."""
+    """Whether this is a protocol's main value, not a detail such as `swd16k_at_32`."""
     kind, _, ending = parts(metric)
     return ending in (("precision", "recall") if kind == "pr" else ("",))

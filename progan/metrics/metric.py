@@ -39,9 +39,8 @@ class Metric(ABC):
     telling what it says of reals against other reals.
     """
 
-    kept_as: str | None = None
+    kept_as = ""
     repeats = True
-    has_floor = False
 
     def __init__(self, name: str, *, reals: int | None, fakes: int):
         self.name = name
@@ -65,6 +64,10 @@ class Metric(ABC):
         Args:
             bar: used by metrics whose comparison takes long.
         """
+
+    def floor(self, count: int) -> "Metric | None":
+        """The same metric of `count` images, for reals against other reals; None: not worth it."""
+        return None
 
     def keep_reals(self, gather: Gather = alone) -> dict[str, np.ndarray]:
         """What `use_reals` takes, of the reals that were added (if `kept_as` is not None)."""

@@ -1,8 +1,9 @@
-"""What metrics found about reals, kept in the cache under the checksum of the data."""
+"""Results about reals, kept in the cache under the checksum of the data."""
 
 import hashlib
 import logging
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -13,11 +14,11 @@ from progan.runtime.disk import DiskError, write_atomically
 
 log = logging.getLogger("progan")
 
-VERSION = 1  # of the protocols: other numbers must not meet what is kept by them
+VERSION = 1  # of the protocols: raised when they give other numbers
 
 
 class ReferenceCache:
-    """Arrays by name, of one data set at one resolution; may be deleted at any time."""
+    """Arrays by name for one data set at one resolution; may be deleted at any time."""
 
     def __init__(self, cache: Path | None, data: Dataset, resolution: int, mirror: bool):
         made_from = data.meta.made_from if isinstance(data, Pyramid) else ""
@@ -26,15 +27,15 @@ class ReferenceCache:
         self.folder = cache_folder(cache) / "metrics" / f"{data.title}-{resolution}-{name}"
 
     def load(self, name: str) -> dict[str, np.ndarray] | None:
-        """None if it is not there, or damaged, which makes NumPy raise errors of any type."""
+        """The arrays; None if they are not there, or damaged (NumPy then raises any error)."""
         try:
             with open(self.folder / f"{name}.npz", "rb") as file:
                 return dict(np.load(file, allow_pickle=False))
         except Exception:
             return None
 
-    def save(self, name: str, arrays: dict[str, np.ndarray]) -> None:
-        """If the disk allows."""
+    def save(self, name: str, arrays: dict[str, Any]) -> None:
+        """Write arrays; a disk that refuses them gets a warning only."""
 
         def write(temporary: Path) -> None:
             with open(temporary, "wb") as file:

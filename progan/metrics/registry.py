@@ -12,8 +12,10 @@ from progan.metrics.msssim import MSSSIM
 from progan.metrics.precision_recall import PrecisionRecall
 from progan.metrics.swd import SWD
 
-PLAIN = {"swd": SWD, "msssim": MSSSIM}
-ON_FEATURES = {"fid": FID, "kid": KID, "is": InceptionScore, "pr": PrecisionRecall}
+PLAIN: dict[str, Callable[[str, int], Metric]] = {"swd": SWD, "msssim": MSSSIM}
+ON_FEATURES: dict[str, Callable[[str, int, Inception], Metric]] = {
+    **{"fid": FID, "kid": KID, "is": InceptionScore, "pr": PrecisionRecall}
+}
 
 
 def make(name: str, inception: Callable[[], Inception]) -> Metric:

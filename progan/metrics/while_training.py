@@ -1,4 +1,4 @@
-"""Metrics while training: which are due at a tick, and what they say of the averaged generator."""
+"""Metrics while training: which are due at a tick, and their values for the averaged generator."""
 
 from collections.abc import Callable
 from contextlib import suppress
@@ -18,10 +18,10 @@ from progan.runtime.memory import explain_short_memory
 
 
 class MetricsDuringTraining:
-    """Measures on all processes together; the weights and what follows do not depend on it.
+    """Measures on all processes together, without any influence on the training.
 
     Raises:
-        UserError: a metric of the config cannot be had here; told before training starts.
+        UserError: a metric of the config cannot be computed here.
     """
 
     def __init__(self, config: Config, data: Dataset, G_ema: Generator, accelerator: Accelerator):
@@ -30,14 +30,14 @@ class MetricsDuringTraining:
         self.G_ema = G_ema
         self.accelerator = accelerator
         self.full, self.mirror = config.network.resolution, config.data.mirror
-        self.cache = config.data.cache and Path(config.data.cache)
-        file = config.run.inception and Path(config.run.inception)
+        self.cache = Path(config.data.cache) if config.data.cache else None
+        file = Path(config.run.inception) if config.run.inception else None
         self.load = loader(file, accelerator.device)
         for name in self.every:
             make(name, self.load)
 
     def due(self, tick: int, last: bool) -> list[str]:
-        """The metrics of this tick; after the last image all of them."""
+        """Names of the metrics due at this tick; after the last image all of them."""
         return [name for name, ticks in self.every.items() if last or tick % ticks == 0]
 
     def measure(
@@ -47,9 +47,7 @@ class MetricsDuringTraining:
         alpha: float | None,
         stopped: Callable[[], bool],
     ) -> dict[str, float]:
-        """What the metrics say of the averaged generator as it is now.
-
-        Nothing, if any process is asked to stop meanwhile.
+        """The metrics of the averaged generator as it is now; empty if a stop was requested.
 
         Raises:
             UserError: they take more memory than there is.

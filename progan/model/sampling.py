@@ -24,16 +24,17 @@ def latents(seeds: Sequence[int], z_dim: int) -> Tensor:
 
 @torch.no_grad()
 def images_of(
-    G: Generator, z: Tensor, labels: Labels | None, resolution: int, alpha: float | None
+    G: Generator, z: Tensor, labels: np.ndarray | None, resolution: int, alpha: float | None
 ) -> Tensor:
-    """Images of latents [N, z_dim] and labels, in one pass: uint8 [N, C, r, r] on G's device.
+    """Images of latents [N, z_dim] (and labels, int64 [N] or uint8 [N, K]), in one pass.
 
-    Always in full float32, whatever precision training uses, so that they are always the same.
+    Returns:
+        uint8 [N, C, r, r] on the generator's device.
     """
     device = next(G.parameters()).device
     c = None if labels is None else conditions(torch.as_tensor(labels, device=device), G.c_dim)
     weight = None if alpha is None else torch.tensor(alpha, device=device)
-    with float32_as("ieee"):
+    with float32_as("ieee"):  # whatever precision training has, so that images are always the same
         return quantized(G(z.to(device), c, resolution=resolution, alpha=weight))
 
 

@@ -33,7 +33,7 @@ class Progress:
         return asdict(self)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.__init__(**state)
+        vars(self).update(vars(Progress(**state)))
 
 
 class Checkpoint:

@@ -1,20 +1,21 @@
-"""What metrics have found in a run, by images shown: `metrics.jsonl`."""
+"""Records of a run by images shown: `metrics.jsonl` and `stats.jsonl`."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from progan.runtime.disk import append_line, read_lines
+from progan.runtime.disk import append_line, read_lines, write_atomically
 
 METRICS = "metrics.jsonl"
-STATS = "stats.jsonl"  # beside it, of the ticks
-SECTION = "Metrics/"  # of the keys in the file and in TensorBoard
-LATER = "evaluated"  # marks lines that are not training's own
-LIMIT = 1e12  # beyond any use, and what can still be drawn
+STATS = "stats.jsonl"  # of the ticks
+SECTION = "Metrics/"  # before a metric's name, in the file and in TensorBoard
+LATER = "evaluated"  # marks lines that training has not written
+LIMIT = 1e12  # larger values are of no use, and may not be drawn
 
 
 def record(run_dir: Path, nimg: int, results: dict[str, float]) -> None:
-    """Add a line on a snapshot that was evaluated by itself."""
+    """Add a line for a snapshot that was evaluated after training."""
     keyed = {SECTION + name: value for name, value in results.items()}
     append_line(run_dir / METRICS, {"nimg": nimg, LATER: True, **keyed})
 
@@ -32,14 +33,21 @@ def read(file: Path) -> list[dict[str, float]]:
     return [line for line in read_lines(file) if isinstance(line.get("nimg"), int)]
 
 
+def drop_lines_after(file: Path, nimg: int) -> None:
+    """Remove statistics of images that will be shown again, and a half-written last line."""
+    if file.exists():
+        kept = "".join(json.dumps(line) + "\n" for line in read(file) if line["nimg"] <= nimg)
+        write_atomically(file, lambda part: part.write_text(kept, encoding="utf-8"))
+
+
 def lines_of(file: Path) -> list[tuple[int, dict[str, Any]]]:
-    """Lines with the nimg each is about."""
+    """The lines, each with its nimg."""
     found = [(number(line["nimg"]), line) for line in read(file)]
     return [(int(nimg), line) for nimg, line in found if nimg is not None and nimg >= 0]
 
 
 def number(value: Any) -> float | None:
-    """`value` if it is a number that can be drawn; files may hold anything."""
+    """`value` if it is a number that can be drawn, else None; files may hold anything."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     return float(value) if abs(value) <= LIMIT else None  # false for nan, too

@@ -10,13 +10,13 @@ from accelerate import Accelerator
 from accelerate.tracking import LoggerType, get_available_trackers
 
 from progan.config.config import Config, flatten
-from progan.runs.records import METRICS, STATS, read
-from progan.runtime.disk import append, write_atomically
+from progan.runs.records import METRICS, STATS, drop_lines_after
+from progan.runtime.disk import append
 from progan.runtime.errors import UserError, nearest
 
 
 def check_tracker(name: str | None) -> None:
-    """Raises UserError for a tracker that Accelerate does not know or that is not installed."""
+    """Raises UserError if Accelerate does not know the tracker, or it is not installed."""
     if name is None:
         return
     known = [t for t in LoggerType.list() if t != "all"]
@@ -31,7 +31,7 @@ def check_tracker(name: str | None) -> None:
 
 
 class Tracker:
-    """Where the main process writes what a run reports; does nothing on the others.
+    """Writes statistics, texts and pictures of a run; used by the main process only.
 
     The step axis is `nimg` everywhere. What a previous start wrote after `nimg` is removed, since
     those images will be shown again.
@@ -39,12 +39,11 @@ class Tracker:
 
     def __init__(self, accelerator: Accelerator, run_dir: Path, nimg: int, config: Config):
         self.accelerator = accelerator
-        self.active = accelerator.is_main_process
         self.run_dir = run_dir
-        self.lines: dict[str, str] = {}  # that are not on the disk yet, by file
-        self.scalars: list[tuple[int, dict[str, float]]] = []  # that no tracker has yet
+        self.lines: dict[str, str] = {}  # not on the disk yet, by file
+        self.scalars: list[tuple[int, dict[str, float]]] = []  # not in the trackers yet
         self.lost = False  # whether TensorBoard's writer has failed
-        if not self.active:
+        if not accelerator.is_main_process:
             return
         for name in (STATS, METRICS):
             drop_lines_after(run_dir / name, nimg)
@@ -62,20 +61,18 @@ class Tracker:
                 tracker.log({"config": "\n".join(lines)}, step=0)
 
     def log(self, values: dict[str, float], nimg: int, file: str = STATS) -> None:
-        """A line in a file of the run, and the trackers' scalars.
+        """Add a line to a file of the run, and the values to the trackers.
 
         Raises:
-            DiskError, OSError: they could not be written; the next call writes them too.
+            DiskError, OSError: they could not be written; the next call tries again.
         """
-        if not self.active:
-            return
         line = json.dumps({"nimg": nimg, **values}) + "\n"
         self.lines[file] = self.lines.get(file, "") + line
         self.scalars.append((nimg, values))
         self.catch_up()
 
     def catch_up(self) -> None:
-        """Write what could not be written before; raises as `log`."""
+        """Write what could not be written before; raises the errors of `log`."""
         if not self.scalars:
             return
         for name in list(self.lines):
@@ -88,16 +85,14 @@ class Tracker:
         self.scalars.clear()
 
     def log_text(self, name: str, text: str, nimg: int) -> None:
-        """To TensorBoard."""
+        """Add a text to TensorBoard."""
         with self.written():
-            for tracker in self.accelerator.trackers if self.active else ():
+            for tracker in self.accelerator.trackers:
                 if tracker.name == "tensorboard":
                     tracker.log({name: text}, step=nimg)
 
     def log_image(self, name: str, image: np.ndarray, nimg: int) -> None:
-        """uint8 [C, H, W] to the trackers that take pictures."""
-        if not self.active:
-            return
+        """Add a picture, uint8 [C, H, W], to the trackers that take pictures."""
         pixels = image.transpose(1, 2, 0)[None]
         with self.written():
             for tracker in self.accelerator.trackers:
@@ -112,9 +107,9 @@ class Tracker:
 
     @contextmanager
     def written(self) -> Iterator[None]:
-        """What TensorBoard is given inside is in its file afterwards, whatever happens then.
+        """Flush what TensorBoard is given inside, as its writer keeps events for minutes.
 
-        Its writer keeps events for minutes, and is of no use any more once its disk was full.
+        After a full disk the writer is broken, and a new one takes its place.
         """
         boards = [t for t in self.accelerator.trackers if t.name == "tensorboard"]
         if self.lost:
@@ -129,10 +124,3 @@ class Tracker:
         except OSError:
             self.lost = True
             raise
-
-
-def drop_lines_after(path: Path, nimg: int) -> None:
-    """Remove statistics of images that will be shown again, and a half-written last line."""
-    if path.exists():
-        kept = "".join(json.dumps(line) + "\n" for line in read(path) if line["nimg"] <= nimg)
-        write_atomically(path, lambda file: file.write_text(kept, encoding="utf-8"))
