@@ -407,11 +407,6 @@ def test_where_a_wrong_value_came_from(tmp_path, overrides, text):
         assert line.startswith(start.replace("FILE", path))
 
 
-def test_devices_in_capitals():
-    """Reference: the name in lower case, as torch takes it."""
-    assert load("run.device=CUDA:1").run.device == "cuda:1"
-
-
 def test_start_above_end():
     """Reference: both values and both paths."""
     text = message("schedule.start_resolution=256", "network.resolution=64")

@@ -165,6 +165,7 @@ def test_names_of_devices():
     """Reference: by hand."""
     for name in ("auto", "cpu", "cuda", "cuda:1", "mps", "xpu", "xpu:0"):
         assert load_config(None, [f"run.device={name}"]).run.device == name
-    for name in ("gpu", "cuda:", "cuda:-1", "cpu:0", "CUDA", "cuda:1x"):
+        assert load_config(None, [f"run.device={name.upper()}"]).run.device == name
+    for name in ("gpu", "cuda:", "cuda:-1", "cpu:0", "cuda:1x"):
         with pytest.raises(UserError, match="run.device: .* must be auto, cpu, cuda, cuda:1"):
             load_config(None, [f"run.device='{name}'"])

@@ -23,7 +23,7 @@ from progan.cli.sample import sample
 from progan.cli.schedule import schedule
 from progan.cli.train import train
 from progan.runtime.errors import LostProcessError, UserError, brief
-from progan.runtime.launch import let_threads_sleep, speaks
+from progan.runtime.launch import let_threads_sleep, prints_errors
 from progan.runtime.text import printable
 
 SHORT_MEMORY = "close other programs that use it, or choose a smaller resolution or batch"
@@ -33,7 +33,7 @@ class Commands(click.Group):
     """Shows a user's mistake as one message, with exit code 2."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        shown = speaks()  # one message per machine, however many processes make the mistake
+        shown = prints_errors()  # one message per machine, however many processes make the mistake
         try:
             return super().invoke(ctx)
         except click.NoSuchOption as error:

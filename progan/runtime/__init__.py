@@ -1,19 +1,19 @@
 """The process and its machine. Nothing here knows of networks, data or runs.
 
-errors       mistakes of the user's, as messages
-text         how numbers and names are written for people
-disk         files that are whole or not there; files of JSON lines
-cache        where prepared data is kept, and one process at a time there
-progress     progress of long work: a bar, or a line now and then
-launch       what torchrun told this process
-stopping     signals, a time limit or a file as a request to stop
+errors       users' mistakes as exceptions, and words for their messages
+text         numbers, names and tables as people read them
+disk         files that are whole or absent; files of JSON lines
+cache        the folder of prepared data, and a lock on it
+progress     progress of long work: a bar on terminals, else a line now and then
+launch       processes and ranks, as the launcher set them
+stopping     requests to stop: signals, a time limit, a file
 randomness   counted randomness: (seed, stream, position) to a generator
-accelerator  meeting the other processes, and what is said where one does not come
+accelerator  joining the other processes, and errors when one is lost
 distributed  averages, sums and checks over all processes
-watch        a watch over processes that wait for each other for too long
+watch        ends this process when another is lost, before torch does
 device       the device that computes, and copies to it
-memory       peak and free memory, and what happens where it is short
-machine      what this machine is: devices, peaks, versions
+memory       peak and free memory; errors when memory is short
+machine      the machine's name, memory, peak and versions, for records
 numerics     bfloat16, TF32 and deterministic algorithms
-speeds       how fast a CPU is in each precision, and which one `auto` takes
+speeds       the measured speed of a CPU in each precision, which decides `auto`
 """

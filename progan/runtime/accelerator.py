@@ -1,4 +1,4 @@
-"""Meeting the other processes, and what is said where one does not come."""
+"""Joins the other processes, and explains torch's errors when one of them is lost."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -16,18 +16,19 @@ from progan.runtime.text import printable
 from progan.runtime.watch import WatchedAccelerator
 
 TORCHRUN = "launch with torchrun --nproc_per_node N -m progan train …"
-# What torch says where another process does not answer.
+# In torch's errors when another process does not answer.
 LOST = re.compile("timed? ?out|connection (closed|reset|refused)|broken pipe|peer", re.IGNORECASE)
-MARGIN = timedelta(minutes=1)  # after which torch ends what our own watch has not
+MARGIN = timedelta(minutes=1)  # torch gives up this much later than our own watch
 
 
 @contextmanager
 def explain_lost_processes(
     accelerator: Accelerator, timeout_minutes: float, newest: Callable[[], Path | str]
 ) -> Iterator[None]:
-    """Raises LostProcessError in place of what torch says where another process does not answer.
+    """Replaces torch's error about a lost process by a LostProcessError that says what to do.
 
-    newest: tells where to go on from.
+    Args:
+        newest: gives the checkpoint from which the run can go on.
     """
 
     def message(why: str) -> str:
@@ -47,7 +48,7 @@ def explain_lost_processes(
 
 @contextmanager
 def explain_failed_start(timeout_minutes: float) -> Iterator[None]:
-    """Raises UserError in place of what torch and Accelerate say where processes do not meet."""
+    """Replaces errors of torch and Accelerate at a failed start by a UserError with a remedy."""
     try:
         yield
     except torch.distributed.DistError as error:
@@ -66,10 +67,10 @@ def explain_failed_start(timeout_minutes: float) -> Iterator[None]:
 
 
 def join_again(backend: str, timeout: timedelta) -> None:
-    """Meets the processes that torchrun has started again.
+    """Joins the other processes after torchrun has restarted them.
 
-    On one machine torchrun's store still has the addresses of those that have ended
-    (pytorch#135712), so each start takes names of its own in it.
+    On one machine torchrun's store still has the addresses of the ended processes
+    (pytorch#135712), so each start uses a prefix of its own in the store.
     """
     store, rank, count = next(torch.distributed.rendezvous("env://"))
     store = torch.distributed.PrefixStore(f"start {restarts()}", store)
@@ -79,10 +80,10 @@ def join_again(backend: str, timeout: timedelta) -> None:
 
 
 def process_group(timeout_minutes: float, on_gpu: bool) -> list[InitProcessGroupKwargs]:
-    """How several processes meet, for Accelerate; nothing for one. Restarted ones have then met."""
+    """Accelerate's settings for joining several processes; joins restarted ones. Empty for one."""
     if processes() == 1:
         return []
-    # Gloo beside NCCL, so that `on_any` need not wait for the GPU.
+    # Gloo besides NCCL, so that `on_any` need not wait for the GPU.
     backend = "cuda:nccl,cpu:gloo" if on_gpu and torch.cuda.is_available() else "gloo"
     timeout = timedelta(minutes=timeout_minutes) + MARGIN
     if restarts() and not torch.distributed.is_initialized():
@@ -100,12 +101,12 @@ def make_accelerator(
 
     Args:
         timeout_minutes: how long a process waits for another before it gives up.
-        device: where to compute; `None`: on a GPU if there is one. Of one with no number, each of
-            several processes takes its own.
+        device: where to compute; `None`: on a GPU if there is one. Several processes take a GPU
+            each.
 
     Raises:
-        UserError: the launcher started several processes and Accelerate joined fewer. (It would
-            train each alone, without a word, into the same folder.) Or they do not meet.
+        UserError: the processes do not meet, or Accelerate joined fewer than the launcher started.
+            (It would silently train each alone, into the same folder.)
     """
     if should_be_more():
         raise UserError(f"accelerate was asked for several processes and started one; {TORCHRUN}")

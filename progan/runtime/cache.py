@@ -1,4 +1,4 @@
-"""Where prepared data is kept, and one process at a time there."""
+"""The folder for prepared data, and a lock on it."""
 
 import os
 from pathlib import Path
@@ -14,12 +14,12 @@ def default_cache() -> Path:
 
 
 def cache_folder(cache: Path | None) -> Path:
-    """The folder asked for, or the default one."""
+    """`cache` with `~` expanded, or the default folder."""
     return Path(os.path.expanduser(cache or default_cache()))
 
 
 def lock(name: str, cache: Path | None) -> FileLock:
-    """One process at a time, of all that use the same cache folder."""
+    """A lock that one process at a time can hold, of all that use the same cache folder."""
     path = cache_folder(cache) / f"{name}.lock"
     path.parent.mkdir(parents=True, exist_ok=True)
     return FileLock(path)

@@ -13,19 +13,19 @@ log = logging.getLogger("progan")
 
 
 def fastest_device() -> torch.device:
-    """An accelerator, if there is one."""
+    """The current accelerator, or the CPU if there is none."""
     there = torch.accelerator.is_available()  # without a driver torch still names one
-    return torch.accelerator.current_accelerator() if there else torch.device("cpu")
+    return (torch.accelerator.current_accelerator() if there else None) or torch.device("cpu")
 
 
 def devices() -> list[torch.device]:
-    """All that torch finds here, the CPU last."""
+    """All devices that torch finds here, the CPU last."""
     kind, count = fastest_device().type, torch.accelerator.device_count()
     return [*(torch.device(kind, i) for i in range(count)), torch.device("cpu")]
 
 
 def take_device(name: str) -> torch.device:
-    """The device that `run.device` or --device names; one with a number becomes the current one.
+    """The device that `run.device` or --device names; with a number, it becomes the current one.
 
     Raises:
         UserError: it is not there, or each of several processes would take the same.
@@ -45,33 +45,33 @@ def take_device(name: str) -> torch.device:
                 f"run.device={name} is for one process; each of these {processes()} takes a GPU of "
                 f"its own: give {device.type}, and choose GPUs by CUDA_VISIBLE_DEVICES"
             )
-        torch.accelerator.set_device_index(device.index)  # of what names no number
+        torch.accelerator.set_device_index(device.index)  # for code that gives no number
     if is_main() and is_untested(device):
         log.warning(
-            "progan has not been tested on %s: progan doctor tells whether it computes right here; "
-            "run.device=cpu or --device cpu does without it",
+            "progan has not been tested on %s: progan doctor checks whether it computes "
+            "correctly here; run.device=cpu or --device cpu avoids it",
             "AMD GPUs" if device.type == "cuda" else device.type,
         )
     return device
 
 
 def is_untested(device: torch.device) -> bool:
-    """All but CPUs and NVIDIA's GPUs (AMD's are called cuda, too)."""
+    """True for all but CPUs and NVIDIA's GPUs (AMD's are called cuda, too)."""
     return device.type not in ("cpu", "cuda") or (device.type == "cuda" and bool(torch.version.hip))
 
 
 def synchronize(device: torch.device) -> None:
-    """Wait until the device is done with all that it has been given."""
+    """Wait until the device has finished all its work."""
     if device.type != "cpu":
         torch.accelerator.synchronize()
 
 
 def pinned(values: np.ndarray | Tensor, device: torch.device) -> Tensor:
-    """Where a copy to a GPU starts without waiting for what the GPU is doing."""
+    """The values in pinned memory, from which `upload` does not wait for a busy GPU."""
     tensor = torch.as_tensor(values)
     return tensor.pin_memory() if device.type == "cuda" else tensor
 
 
 def upload(values: Tensor, device: torch.device) -> Tensor:
-    """What has been pinned, on the device; nothing is waited for."""
+    """Pinned values on the device; does not wait for the copy."""
     return values.to(device, non_blocking=device.type == "cuda")

@@ -1,4 +1,4 @@
-"""Files that are whole or not there, and files of JSON lines, of which any may be torn."""
+"""Files that are whole or absent, and files of JSON lines, any of which may be torn."""
 
 import json
 import os
@@ -11,11 +11,11 @@ from progan.runtime.errors import UserError, brief
 
 
 class DiskError(UserError):
-    """Something could not be written, and all that was there before is as it was."""
+    """A file could not be written; what was there before is unchanged."""
 
 
 def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
-    """`write(temporary)`, sync, rename: `path` is whole or it is not there."""
+    """Calls `write` on a temporary file, syncs and renames it: `path` is whole or absent."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".partial")
     try:
@@ -23,7 +23,7 @@ def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
         with open(temporary, "r+b") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
-        if os.name == "posix":  # the new name, too, is on the disk
+        if os.name == "posix":  # sync the new name, too
             folder = os.open(path.parent, os.O_RDONLY)
             os.fsync(folder)
             os.close(folder)
@@ -53,11 +53,11 @@ def can_be_replaced(path: Path) -> bool:
 
 
 def append(path: Path, text: str) -> None:
-    """All of `text` at the end of the file, synced, or nothing of it."""
+    """Appends `text` and syncs it. On an error the file is as it was."""
     with open(path, "ab", buffering=0) as file:
         size, left = file.tell(), memoryview(text.encode())
         try:
-            while left:  # a disk that is nearly full takes a part
+            while left:  # a nearly full disk takes a part
                 left = left[file.write(left) :]
             os.fsync(file.fileno())
         except OSError as error:
@@ -68,19 +68,19 @@ def append(path: Path, text: str) -> None:
 
 
 def why_write_failed(error: Exception, folder: Path) -> str:
-    """Why writing failed; what raises it may not know that the disk is full."""
+    """Why writing failed. The error itself may not know that the disk is full."""
     full = shutil.disk_usage(folder).free < 2**20
     return "no space is left on the disk" if full else brief(error)
 
 
 def read_lines(file: Path) -> list[dict[str, Any]]:
-    """The dictionaries that are whole; none if there is no file."""
+    """The dictionaries in a file of JSON lines, without torn lines; none if there is no file."""
     lines = file.read_text(encoding="utf-8", errors="replace").splitlines() if file.exists() else []
     found = []
     for line in lines:
         try:
             content = json.loads(line)
-        except (ValueError, RecursionError):  # the latter for brackets in brackets
+        except (ValueError, RecursionError):  # the latter for deeply nested brackets
             continue
         if isinstance(content, dict):
             found.append(content)
@@ -88,7 +88,7 @@ def read_lines(file: Path) -> list[dict[str, Any]]:
 
 
 def append_line(file: Path, content: dict[str, Any]) -> None:
-    """Add a line, also after one that is torn.
+    """Appends a line of JSON, also after a torn one.
 
     Raises:
         DiskError, OSError: it could not be written; the file is as it was.

@@ -12,7 +12,7 @@ from progan.runtime.errors import UserError
 
 
 def share(batch_size: int, rank: int, processes: int) -> slice:
-    """The rank's contiguous part of a global batch."""
+    """The contiguous part of a global batch that belongs to `rank`."""
     size = batch_size // processes
     return slice(rank * size, (rank + 1) * size)
 
@@ -27,8 +27,8 @@ def average(accelerator: Accelerator, tensors: Sequence[Tensor]) -> list[Tensor]
 
 
 def gathered(accelerator: Accelerator, rows: Tensor) -> Tensor:
-    """The rows [n, …] of all processes, by rank, where they were; each may have another n."""
-    mine = rows.to(accelerator.device)  # Accelerate gathers from and to nowhere else
+    """The rows [n, …] of all processes, by rank, on the rows' device; n may differ."""
+    mine = rows.to(accelerator.device)  # Accelerate gathers only there
     counts = accelerator.gather(torch.tensor([len(mine)], device=mine.device)).tolist()
     padding = mine.new_zeros(max(counts) - len(mine), *mine.shape[1:])
     parts = accelerator.gather(torch.cat([mine, padding])).split(max(counts))
@@ -39,7 +39,7 @@ def gathered(accelerator: Accelerator, rows: Tensor) -> Tensor:
 def on_any(accelerator: Accelerator, flag: bool) -> bool:
     """Whether `flag` is set on any process; the same answer on all of them.
 
-    The flag is a CPU tensor, reduced with gloo: the GPU is not waited for.
+    The flag is a CPU tensor, reduced with gloo, so that nothing waits for the GPU.
     """
     if accelerator.num_processes == 1:
         return flag
@@ -47,7 +47,7 @@ def on_any(accelerator: Accelerator, flag: bool) -> bool:
 
 
 def same_everywhere(accelerator: Accelerator, number: int) -> bool:
-    """Whether all processes have the same number, an int64."""
+    """Whether all processes have the same int64 number."""
     if accelerator.num_processes == 1:
         return True
     mine = torch.tensor([number], device=accelerator.device)
@@ -77,8 +77,9 @@ def check_same_weights(
 ) -> None:
     """Raises UserError unless all processes have weights of the same checksum.
 
-    checksum: waits for the device, so it is asked for only where there are several processes.
-    newest: tells where to go on from.
+    Args:
+        checksum: called only if there are several processes, as it waits for the device.
+        newest: gives the checkpoint from which the run can go on.
     """
     if accelerator.num_processes > 1 and not same_everywhere(accelerator, checksum()):
         raise UserError(

@@ -1,19 +1,19 @@
-"""Mistakes of the user's: the one exception for them, and words for their messages."""
+"""The exceptions for users' mistakes, and words for their messages."""
 
 import difflib
 from collections.abc import Iterable
 
 
 class UserError(ValueError):
-    """What was wrong with which value, what is allowed, what to do. Exit code 2."""
+    """A user's mistake: which value is wrong, what is allowed, what to do. Exit code 2."""
 
 
 class LostProcessError(UserError):
-    """Another process is lost: any process tells, as the one that usually does may be that one."""
+    """Another process is lost. All print it, as the one that usually prints may be lost."""
 
 
 class LabelError(UserError):
-    """The data has no labels, or wrong ones; the remedy that it names is to do without."""
+    """The data has no labels, or wrong ones; training without labels is possible."""
 
 
 def nearest(word: str, allowed: Iterable[str]) -> str:

@@ -1,4 +1,4 @@
-"""What this machine is: its devices, which one to use, the versions of what computes there."""
+"""Describes this machine for records: its devices, their peaks, versions of libraries."""
 
 import logging
 import os
@@ -14,11 +14,11 @@ from progan.runtime.memory import memory_of
 
 log = logging.getLogger("progan")
 
-# TFLOP/s that vendors' data sheets give for dense products, by precision and the device's whole
-# name: a part of it would take a slower relative for it.
-HOPPER = {"bf16": 989, "tf32": 495, "fp32": 67}
+# TFLOP/s of dense products from vendors' data sheets, by precision and the device's full name: a
+# part of a name may also fit a slower device.
+HOPPER: dict[str, float] = {"bf16": 989, "tf32": 495, "fp32": 67}
 A100 = {"bf16": 312, "tf32": 156, "fp32": 19.5}
-PEAK_TFLOPS = {
+PEAK_TFLOPS: dict[str, dict[str, float]] = {
     "NVIDIA H200": HOPPER,
     "NVIDIA H100 80GB HBM3": HOPPER,
     "NVIDIA A100-SXM4-40GB": A100,
@@ -31,7 +31,7 @@ PEAK_TFLOPS = {
 
 
 def device_name(device: torch.device) -> str:
-    """As its vendor calls it."""
+    """The device's name, as its vendor calls it."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     if device.type == "cpu" and (info := Path("/proc/cpuinfo")).exists():
@@ -42,12 +42,12 @@ def device_name(device: torch.device) -> str:
 
 
 def peak_tflops(device: torch.device, precision: str) -> float | None:
-    """What the device can do at most, where that is known."""
+    """TFLOP/s from the device's data sheet, or `None` if we do not know it."""
     return PEAK_TFLOPS.get(device_name(device), {}).get(precision)
 
 
 def describe(device: torch.device) -> dict[str, str | int | float]:
-    """For the record of a measurement."""
+    """The device and its machine, for the record of a measurement."""
     return {
         "device": device_name(device),
         "device_memory_gb": round(memory_of(device) / 2**30, 1),
@@ -58,7 +58,7 @@ def describe(device: torch.device) -> dict[str, str | int | float]:
 
 
 def versions() -> dict[str, str | None]:
-    """Of what computes."""
+    """Versions of the libraries that determine results."""
     found = {name: version(name) for name in ("torch", "torchvision", "accelerate", "numpy")}
     return {"progan": __version__, "python": platform.python_version(), **found} | {
         "cuda": torch.version.cuda if torch.cuda.is_available() else None,
@@ -67,12 +67,12 @@ def versions() -> dict[str, str | None]:
 
 
 def environment(device: torch.device) -> dict[str, str | int | float | None]:
-    """What may change the last bits of what is computed."""
+    """All that may change the last bits of results."""
     return {**describe(device), **versions(), "commit": commit()}
 
 
 def commit() -> str | None:
-    """Of the source that runs, with a + if it has been changed since; `None` if not from git."""
+    """The commit of the running source, with a + if changed since; `None` outside of git."""
     folder = Path(__file__).parents[2]
     if not (folder / ".git").exists():
         return None

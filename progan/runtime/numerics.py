@@ -1,24 +1,27 @@
-"""The precision of convolutions and products, and the same bits on every start.
+"""The precision of convolutions and matrix products, and deterministic algorithms.
 
-Weights, norms, statistics and losses stay float32."""
+Weights, norms, statistics and losses stay float32.
+"""
 
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 
 
 @contextmanager
 def float32_as(rounding: str) -> Iterator[None]:
-    """How float32 convolutions and products are done: `ieee`, exactly, or `tf32` on GPUs, faster.
+    """Inside, float32 convolutions and products are exact (`ieee`) or faster (`tf32`, on GPUs).
 
     torch's own default is tf32 for convolutions. Each backend is set by itself: before torch 2.12
-    the setting for all of them does not reach cuDNN's convolutions. The older switches are set,
-    too (first, as they change the newer ones): other libraries read them, which torch refuses where
-    the two disagree. cuDNN has an older one for convolutions and recurrent layers together.
+    the common setting does not reach cuDNN's convolutions. The older switches are set, too (first,
+    as they change the newer ones): other libraries read them, and torch raises an error there if
+    old and new disagree. cuDNN has one older switch for convolutions and recurrent layers together.
     """
-    cuda, cudnn, mkldnn = torch.backends.cuda, torch.backends.cudnn, torch.backends.mkldnn
+    backends: Any = torch.backends  # whose parts have no types
+    cuda, cudnn, mkldnn = backends.cuda, backends.cudnn, backends.mkldnn
     settings = (cuda.matmul, cudnn.conv, cudnn.rnn, mkldnn.matmul, mkldnn.conv)
     before = [setting.fp32_precision for setting in settings]
     for setting in settings:
@@ -36,8 +39,10 @@ def float32_as(rounding: str) -> Iterator[None]:
 
 
 def older_switches() -> tuple[str, bool]:
-    """Of products and of cuDNN, while the newer ones are all at `ieee`: then torch tells the former
-    whatever it is, and refuses the latter only where it is set."""
+    """The older switches of products and of cuDNN; call it while the newer ones are all `ieee`.
+
+    Then torch returns the former whatever it is, and raises an error for the latter only if set.
+    """
     try:
         cudnn = torch.backends.cudnn.allow_tf32
     except RuntimeError:
@@ -52,8 +57,8 @@ def set_older_switches(products: str, cudnn: bool) -> None:
 
 @contextmanager
 def computing_in(precision: str, device: torch.device) -> Iterator[None]:
-    """`fp32`, `tf32` or `bf16` for convolutions and products; weights stay float32."""
-    # Without autocast's cache: its casts would be parts of two graphs, which a compiler refuses.
+    """Inside, convolutions and products are in `fp32`, `tf32` or `bf16`; weights stay float32."""
+    # Without autocast's cache, whose casts would be parts of two graphs: compilers refuse that.
     bf16 = torch.autocast(
         device.type, torch.bfloat16, enabled=precision == "bf16", cache_enabled=False
     )
@@ -63,10 +68,10 @@ def computing_in(precision: str, device: torch.device) -> Iterator[None]:
 
 @contextmanager
 def deterministic(wanted: bool) -> Iterator[None]:
-    """Inside, torch takes algorithms that always sum in the same order, and refuses others.
+    """Inside, torch uses only algorithms that always sum in the same order, if `wanted`.
 
-    Where that is not wanted, cuDNN tries its algorithms at each new shape and takes the fastest:
-    shapes are fixed within a phase, so that this is soon paid back.
+    If not, cuDNN tries its algorithms at each new shape and keeps the fastest. This soon pays, as
+    shapes are fixed within a phase.
     """
     cudnn = torch.backends.cudnn
     before = torch.are_deterministic_algorithms_enabled(), cudnn.benchmark

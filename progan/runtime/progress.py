@@ -1,4 +1,4 @@
-"""How far a long work is: a bar on a terminal, a line now and then elsewhere."""
+"""Shows the progress of long work: a bar on terminals, else a line now and then."""
 
 import sys
 import time
@@ -12,16 +12,16 @@ from progan.runtime.text import human_time
 LINE_SECONDS = 15
 
 
-Say = Callable[[str], None] | None  # shows lines to the user; None: silence
+Say = Callable[[str], None] | None  # shows a line to the user; None: silent
 
 
 @contextmanager
 def progress_bar(
     title: str, total: int, done: int, say: Say, unit: str = "images"
-) -> Iterator[Callable[[int], None]]:
-    """Gives a function to call with the number of images, or what else is counted, just done.
+) -> Iterator[Callable[[int], object]]:
+    """Yields a function to call with the number of images (or other units) just done.
 
-    A terminal has a bar with images/s and time left.
+    Terminals show a bar with images/s and time left.
     """
     start = last = time.monotonic()
     now = done

@@ -1,9 +1,9 @@
-"""Counted randomness: (seed, stream, position) to a generator."""
+"""Counted randomness: a generator for each (seed, stream, position)."""
 
 import numpy as np
 
-# Every use of chance has a number of its own, so that no two ever share draws. Never renumber:
-# it would change what a seed means.
+# Every use of randomness has its own number, so that no two share draws. Never renumber them: it
+# would change what a seed means.
 STREAMS = {
     "weights": 0,
     "order": 1,
@@ -20,9 +20,9 @@ STREAMS = {
 
 
 def make_rng(seed: int, stream: str, position: int = 0) -> np.random.Generator:
-    """Draws that depend on (seed, stream, position) and on nothing that happened before.
+    """A generator that depends on (seed, stream, position), and on no earlier draws.
 
-    NumPy's, because it hashes all of the triple; torch's CPU generator keeps 32 bits of a seed.
+    From NumPy, which hashes the whole triple; torch's CPU generator keeps 32 bits of a seed.
     """
     sequence = np.random.SeedSequence((seed, STREAMS[stream], position))
     return np.random.Generator(np.random.PCG64(sequence))

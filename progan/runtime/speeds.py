@@ -1,4 +1,4 @@
-"""How fast this CPU's convolutions are in each precision, and which one `auto` therefore takes."""
+"""Measures how fast this CPU's convolutions are in each precision, and so decides `auto`."""
 
 import hashlib
 import json
@@ -23,13 +23,13 @@ log = logging.getLogger("progan")
 
 CONVOLUTIONS = [[256, 16], [128, 16], [64, 32], [32, 64], [16, 128]]  # channels and resolution
 IMAGES = 8
-REPEATS = 4  # the first one finds memory and kernels
+REPEATS = 4  # the first one allocates memory and loads kernels
 
 
 def resolve_precision(precision: str, accelerator: Accelerator) -> str:
     """`precision`, with `auto` decided: bf16 where the device gains by it, else fp32.
 
-    The first process decides for all, on whatever machines the others are.
+    The first process decides for all, also for those on other machines.
     """
     if precision != "auto":
         return precision
@@ -38,7 +38,7 @@ def resolve_precision(precision: str, accelerator: Accelerator) -> str:
 
 
 def gains_by_bf16(device: torch.device) -> bool:
-    """A GPU that multiplies it does; a CPU that multiplies it may not, so that is measured."""
+    """Whether bf16 is faster here. GPUs with bf16 units gain; CPUs with them may not: measured."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     if not multiplies_bf16(device):
@@ -48,13 +48,13 @@ def gains_by_bf16(device: torch.device) -> bool:
 
 
 def multiplies_bf16(device: torch.device) -> bool:
-    """Whether it is a CPU with AMX or AVX-512 for it; without them bf16 is many times slower."""
+    """Whether this is a CPU with AMX or AVX-512 for bf16, which is many times slower without."""
     able = torch.cpu.get_capabilities() if device.type == "cpu" else {}
     return any(able.get(name) for name in ("amx_bf16", "avx512_bf16"))
 
 
 def known_peak(device: torch.device, precision: str) -> tuple[float | None, str | None]:
-    """TFLOP/s that the device can do at most, and who says so; `None` where that is not known."""
+    """The device's peak in TFLOP/s and its source; `None` if unknown."""
     if peak := peak_tflops(device, precision):
         return peak, "data sheet"
     rates = measured(device, again=True).get(precision)
@@ -62,13 +62,14 @@ def known_peak(device: torch.device, precision: str) -> tuple[float | None, str 
 
 
 def measured(device: torch.device, again: bool = False) -> dict[str, list[float]]:
-    """GFLOP/s of each of `CONVOLUTIONS`, by each precision that a CPU has instructions for.
+    """GFLOP/s of each of `CONVOLUTIONS`, in each precision that a CPU has instructions for.
 
-    A second or two, with this process's threads, at the first call; then kept for this machine in
-    the cache. Other devices are not measured, so that nothing is found.
+    The first call takes a second or two with this process's threads and keeps the figures for this
+    machine in the cache. Empty for other devices.
 
-    again: measure now as well and return the better figures, as the machine may have been busy
-        before. What is kept does not change, so that `chosen` does not either.
+    Args:
+        again: measure again and return the better figures, as the machine may have been busy. The
+            kept figures do not change, so `resolve_precision` does not change its mind.
     """
     if device.type != "cpu":
         return {}
@@ -87,9 +88,9 @@ def measured(device: torch.device, again: bool = False) -> dict[str, list[float]
     if kept is not None and not again:
         return kept
     rates: dict[str, list[float]] = {p: [] for p in precisions}
-    for shape in CONVOLUTIONS:
-        for p in precisions:  # in turn, as what else runs here comes and goes
-            rates[p].append(gflops(*shape, p, device))
+    for channels, resolution in CONVOLUTIONS:
+        for p in precisions:  # alternating, as other load comes and goes
+            rates[p].append(gflops(channels, resolution, p, device))
     if kept is not None:
         return {p: list(map(max, rates[p], kept[p])) for p in precisions}
     save(path, {"of": of, "gflops": rates})
@@ -97,8 +98,7 @@ def measured(device: torch.device, again: bool = False) -> dict[str, list[float]
 
 
 def gflops(channels: int, resolution: int, precision: str, device: torch.device) -> float:
-    """Per second, of a 3x3 convolution and its two gradients: the best time, as others use the
-    machine, too."""
+    """GFLOP/s of a 3x3 convolution and its two gradients, at its best time."""
     shapes = [(IMAGES, channels, resolution, resolution), (channels, channels, 3, 3)]
     images, weight = (
         torch.ones(shape, device=device).to(memory_format=torch.channels_last).requires_grad_()
@@ -115,19 +115,19 @@ def gflops(channels: int, resolution: int, precision: str, device: torch.device)
 
 
 def load(path: Path, of: dict[str, Any]) -> dict[str, list[float]] | None:
-    """`None` if it is not there, damaged or of something else."""
+    """Kept figures, or `None` if the file is missing, damaged or about something else."""
     try:
         content = json.loads(path.read_bytes())
         rates = {p: [float(rate) for rate in content["gflops"][p]] for p in of["precisions"]}
         whole = all(len(each) == len(CONVOLUTIONS) for each in rates.values())
         right = all(0 < rate < math.inf for each in rates.values() for rate in each)
         return rates if whole and right and content["of"] == of else None
-    except Exception:  # there may be anything in a file
+    except Exception:  # a file may contain anything
         return None
 
 
 def save(path: Path, content: dict[str, Any]) -> None:
-    """If the disk allows."""
+    """Keeps the figures, if the disk allows it."""
     try:
         write_json(path, content)
     except (DiskError, OSError) as error:

@@ -1,4 +1,4 @@
-"""Requests to stop: signals, a time limit or a file, which the training loop honours; Ctrl-C."""
+"""Requests to stop: signals, a time limit or a file."""
 
 import signal
 import sys
@@ -7,18 +7,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType, TracebackType
+from typing import Any
 
-LOOK = 1.0  # seconds between two looks for the stop file, which may lie far away
+LOOK = 1.0  # seconds between checks for the stop file, which may be on a network
 
 
 class StopRequest:
-    """A context manager: while it is open, SIGTERM and the first SIGINT only set `signal`.
+    """A context manager; inside, SIGTERM and the first SIGINT only set `signal`.
 
-    After that SIGINT acts as usual, so an impatient second Ctrl-C ends the program at once.
+    Then SIGINT acts as usual: an impatient second Ctrl-C ends the program at once.
 
     Args:
-        file: stops when it appears; it is removed then, so that the next start goes on.
-        max_hours: stops so long after `start`.
+        file: stop when it appears; removed then, so that the next start goes on.
+        max_hours: stop this long after `start`.
         start: a time of `time.time()`.
     """
 
@@ -31,7 +32,7 @@ class StopRequest:
         self.start = start
         self.looked = time.time()
         self.seen = False
-        self._before: dict[int, object] = {}
+        self._before: dict[int, Any] = {}
 
     def __enter__(self) -> "StopRequest":
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -44,7 +45,7 @@ class StopRequest:
         self._restore(*self._before)
 
     def reason(self) -> str | None:
-        """Why to stop, if so: asked after every update, so it must be quick."""
+        """Why to stop, or `None`. Called after every update, so it is quick."""
         if self.signal:
             return self.signal.name
         now = time.time()
@@ -52,7 +53,7 @@ class StopRequest:
             return f"--max-hours {self.max_hours:g}"
         if self.file and not self.seen and now - self.looked > LOOK:
             self.looked = now
-            with suppress(OSError):  # a far folder may be out of reach for a moment
+            with suppress(OSError):  # a network folder may be out of reach for a moment
                 self.seen = self.file.exists()
                 if self.seen:
                     self.file.unlink(missing_ok=True)
@@ -69,7 +70,7 @@ class StopRequest:
 
 @contextmanager
 def ended_by_signals(line: str) -> Iterator[None]:
-    """SIGTERM interrupts the work inside as Ctrl-C does; then `line` and exit code 143 or 130."""
+    """Inside, SIGTERM and Ctrl-C end the work, print `line` and exit with code 143 or 130."""
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt(number)

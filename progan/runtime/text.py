@@ -49,10 +49,10 @@ def aligned(
 
 
 def printable(text: str) -> str:
-    """As it is, but for what would tear a line or speak to the terminal, written as an escape."""
+    """`text` with escapes for characters that would break the line or control the terminal."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def stamp(nimg: int) -> str:
-    """`nimg` for file names, in kimg, so that names sort by progress: 60160 -> 000060.160."""
+    """`nimg` in kimg for file names, which then sort by progress: 60160 -> 000060.160."""
     return f"{nimg / 1000:010.3f}"

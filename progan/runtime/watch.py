@@ -1,4 +1,4 @@
-"""Processes that wait for each other for too long: told, and ended, before torch does so."""
+"""Ends this process with a message if another one is lost, before torch ends it without."""
 
 import os
 import sys
@@ -14,10 +14,10 @@ from accelerate import Accelerator
 
 
 class Meeting:
-    """Something that all processes do together.
+    """A collective operation of all processes.
 
-    A call for CPUs returns when it is done. One for GPUs returns at once, and is done when the
-    GPU has done it.
+    On CPUs its call returns when it is over. On GPUs the call returns at once, and the operation is
+    over when the GPU has done it.
     """
 
     def __init__(self) -> None:
@@ -31,19 +31,19 @@ class Meeting:
         self.returned = True
 
     def is_over(self) -> bool:
-        """Waits for nothing."""
+        """Whether all processes have met; does not wait."""
         return self.returned and (self.on_gpu is None or self.on_gpu.query())
 
 
 class WatchedAccelerator(Accelerator):
-    """Accelerate's. Where the others do not come to a meeting for too long, it ends this process.
+    """An Accelerator that ends this process if the others do not come to a meeting in time.
 
-    torch would end it, too: gloo by an error in the call, but NCCL by SIGABRT from a thread of its
-    own, and whoever waits for the GPU then has no chance to say a word.
+    torch would end it, too: gloo by an error in the call, but NCCL by SIGABRT from its own thread,
+    which leaves no chance for a message.
 
     Args:
         seconds: how long a meeting may last.
-        farewell: what the user is told then; ask for it as late as that.
+        farewell: gives the message to the user; called only then.
     """
 
     def __init__(self, seconds: float, farewell: Callable[[], str], **settings: Any):
@@ -78,9 +78,9 @@ class WatchedAccelerator(Accelerator):
             meeting.ends(gpu=self.device.type == "cuda")
 
     def watch(self) -> None:
-        """In a thread, as the main one is in a call that does not return.
+        """Runs in a thread, as the main one is in a call that does not return.
 
-        It counts its own seconds: none pass where the whole job is suspended.
+        Counts its own seconds, none of which pass while the whole job is suspended.
         """
         pause, waited = min(1.0, self.seconds / 10), 0.0
         seen: Meeting | None = None
