@@ -70,7 +70,7 @@ def celeba(root: Path, places: list[Path], labels: bool, download: bool) -> Sour
         manual = f"get img_align_celeba.zip from {page} and put it, or its folder, into {folder}"
         ask_torchvision("celeba", "CelebA", root, manual, download)
     attributes = attributes_of(lists, f"get it from {page} into {folder}")
-    files = from_path(first_of("celeba", places, ""), labels, attributes)
+    files = from_path(first_place("celeba", places, ""), labels, attributes)
     key = content_key("celeba", files.key)
     return replace(files, name="celeba", key=key, content=CelebaCrop(files.content))
 
@@ -105,7 +105,7 @@ def only_tables(path: Path, names: list[str]) -> Labels:
 
 
 def celeba_hq(root: Path, places: list[Path], labels: bool, download: bool) -> Source:
-    path = first_of(
+    path = first_place(
         "celeba-hq",
         places,
         "make it from CelebA with the official code of progressive growing, or get CelebAMask-HQ, "
@@ -118,16 +118,16 @@ def celeba_hq(root: Path, places: list[Path], labels: bool, download: bool) -> S
 
 def ffhq(root: Path, places: list[Path], labels: bool, download: bool) -> Source:
     manual = "get images1024x1024 from the page of NVlabs' ffhq-dataset"
-    return replace(from_path(first_of("ffhq", places, manual), labels, only_tables), name="ffhq")
+    return replace(from_path(first_place("ffhq", places, manual), labels, only_tables), name="ffhq")
 
 
 def lsun(root: Path, places: list[Path], labels: bool, download: bool) -> Source:
     manual = "unpack a category's zip, such as bedroom_train_lmdb.zip, from LSUN's page there"
-    first_of("lsun", places, manual)
+    first_place("lsun", places, manual)
     return from_lmdb(places, labels)
 
 
-def first_of(name: str, places: list[Path], manual: str) -> Path:
+def first_place(name: str, places: list[Path], manual: str) -> Path:
     """The first of `places` that exists. Raises a UserError with the `manual` way if none does."""
     for path in places:
         if path.exists():

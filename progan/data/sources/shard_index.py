@@ -111,25 +111,18 @@ class Odd(NamedTuple):
 def index_shard(
     fs: Any, shard: Shard, number: int, labels: bool, stop: threading.Event
 ) -> tuple[np.ndarray, Odd]:
-    def walk() -> Any:
-        try:
-            return walk_shard(fs, shard, number, labels, stop)
-        except BadTar as error:  # another try would not help
-            return error
-
     try:
-        found = patiently(walk)
+        return patiently(walk_shard, fs, shard, number, labels, stop)
+    except BadTar as error:
+        remedy = "download or write it again"
+        if "compressed" in str(error):
+            remedy = "decompress it: nothing in the middle of it can be read otherwise"
+        raise UserError(f"data.source: {shard.title} {error}; {remedy}") from error
     except Exception as error:
         raise UserError(
             f"data.source: cannot read {shard.title} ({explain(error)}); its store must be "
             "reachable and serve byte ranges"
         ) from error
-    if isinstance(found, BadTar):
-        remedy = "download or write it again"
-        if "compressed" in str(found):
-            remedy = "decompress it: nothing in the middle of it can be read otherwise"
-        raise UserError(f"data.source: {shard.title} {found}; {remedy}") from found
-    return found
 
 
 def walk_shard(

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import fsspec
 
+from progan.data.sources.tars import BadTar
 from progan.runtime.errors import UserError, brief
 
 AT_ONCE = 16  # requests: most of the time they wait for the network
@@ -19,6 +20,7 @@ TAR = re.compile(r"\.(tar|tgz|tbz2?|txz|tar\.\w+)$", re.IGNORECASE)
 # Names that stores give a file's size, and values that change with its content.
 STAMPS = ["size", "ETag", "etag", "Content-MD5", "generation", "created", "mtime", "updated"]
 STAMPS += ["Last-Modified", "LastModified", "last_modified"]
+FINAL = (FileNotFoundError, PermissionError, BadTar)  # another try would not help
 BRACES = re.compile(r"\{(\d{1,9})\.\.(\d{1,9})\}|\{([^{}]*,[^{}]*)\}")
 
 
@@ -52,13 +54,13 @@ def first_of(data: str) -> str:
 
 
 def patiently(action: Callable[..., Any], *arguments: Any) -> Any:
-    """Tries three times, as networks fail; once if something is missing or not allowed."""
+    """Tries three times, as networks fail; once if a file is missing, forbidden or damaged."""
     for wait in (*WAITS, None):
         try:
             return action(*arguments)
         except Exception as error:  # the clients of stores raise errors of any type
             cause = cause_of(error)
-            if wait is None or isinstance(cause, (FileNotFoundError, PermissionError)):
+            if wait is None or isinstance(cause, FINAL):
                 raise cause from None
             time.sleep(wait)
 

@@ -23,7 +23,7 @@ from progan.data.sources import shard_list
 from progan.data.sources.readers import check_size
 from progan.data.sources.shard_index import ROW, check_of, index_shards, middle_of
 from progan.data.sources.shard_list import TAR, Shard, explain, first_of, list_shards, without_query
-from progan.data.sources.source import Source, content_key, short_name
+from progan.data.sources.source import Source, attempt, content_key, short_name
 from progan.data.sources.tars import BLOCK, header_name
 from progan.runtime.cache import cache_folder, lock
 from progan.runtime.disk import write_atomically
@@ -41,11 +41,7 @@ def is_shards(data: str) -> bool:
 
 
 def from_shards(
-    data: str,
-    *,
-    labels: bool = False,
-    cache: Path | None = None,
-    say: Say = None,
+    data: str, *, labels: bool = False, cache: Path | None = None, say: Say = None
 ) -> "Shards":
     """The images of all shards that `data` names: `path/shard-{000..099}.tar`, `s3://bucket/*.tar`.
 
@@ -163,15 +159,10 @@ class Shards(Source):
 
     def read_batch(self, indices: Sequence[int], square: Square) -> list[np.ndarray | BadImage]:
         """See `Source`. Raises UserError if a shard cannot be read: no image is at fault."""
-        images: list[np.ndarray | BadImage] = []
-        for content in self.content.read_many([self.items[i] for i in indices]):
-            try:
-                if isinstance(content, BadImage):
-                    raise content
-                images.append(read_square(content, square))
-            except BadImage as error:
-                images.append(error)
-        return images
+        return [
+            content if isinstance(content, BadImage) else attempt(read_square, content, square)
+            for content in self.content.read_many([self.items[i] for i in indices])
+        ]
 
 
 def classes_of(numbers: np.ndarray, data: str) -> Labels:
@@ -191,11 +182,7 @@ class Unread(str):
 
 def why_refused(size: int) -> BadImage | None:
     """Why a file of this size is not read; None if it is."""
-    try:
-        check_size(size)
-    except BadImage as error:
-        return error
-    return None if size else BadImage("empty file")
+    return attempt(check_size, size) if size else BadImage("empty file")
 
 
 def check_bytes(row: np.void, got: bytes | Exception) -> bytes | Unread:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import numpy as np
 
@@ -25,6 +25,7 @@ AWAY = {
 
 
 Items = Sequence[Any] | np.ndarray
+T = TypeVar("T")
 
 
 @dataclass
@@ -82,14 +83,16 @@ class Source:
         return read_square(self.load(i), square)
 
     def read_batch(self, indices: Sequence[int], square: Square) -> Sequence[np.ndarray | BadImage]:
-        """For each index the image as from `read`, or the error that `read` raises."""
-        found: list[np.ndarray | BadImage] = []
-        for i in indices:
-            try:
-                found.append(self.read(i, square))
-            except BadImage as error:
-                found.append(error)
-        return found
+        """For each index the image as from `read`, or the BadImage that `read` raises."""
+        return [attempt(self.read, i, square) for i in indices]
+
+
+def attempt(make: Callable[..., T], *arguments: Any) -> T | BadImage:
+    """What `make` returns, or the BadImage that it raises."""
+    try:
+        return make(*arguments)
+    except BadImage as error:
+        return error
 
 
 def content_key(*parts: object) -> str:
