@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from progan.data.sources import named
 from progan.data.sources.arrays import from_array_file
@@ -137,6 +138,7 @@ NAMED = {
     ),
 }
 
+S = TypeVar("S", bound=Source)
 ARRAYS = (".npy", ".npz")
 KINDS = (
     f"a folder of images, of {', '.join(ARCHIVES + ARRAYS)}, of an LMDB, or of shards "
@@ -202,7 +204,7 @@ def find_path(data: str, labels: bool) -> Source:
     raise UserError(f"data.source: {path} is of no kind that can be read; give the path of {KINDS}")
 
 
-def first(source: Source, limit: int) -> Source:
+def first(source: S, limit: int) -> S:
     """The first `limit` images. Raises LabelError if a class has none of them."""
     if limit >= len(source):
         return source
