@@ -1,7 +1,7 @@
-"""The commands, a file each. They may import anything, nothing imports them, and none loads torch
+"""The commands, one per file. They may import anything, and nothing imports them. None loads torch
 before it needs it.
 
-    main        the group of all commands, and how mistakes are shown
+    main        the group of all commands; shows mistakes as messages
     options     options of several commands, and the types of their values
     phases      the table of phases and its plot
     train       progan train

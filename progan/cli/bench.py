@@ -157,7 +157,7 @@ def row(figures: "Figures") -> str:
 
 
 def closing_lines(schedule: Schedule, content: dict[str, Any], find_batch: bool) -> list[str]:
-    """What follows from the figures: the time of the whole run, the batches that fit."""
+    """Conclusions from the figures: the time of the whole run, the batches that fit."""
     lines, measured = [], content["phases"]
     if len(measured) == len(schedule.phases):
         seconds = sum(

@@ -111,6 +111,7 @@ def prepare_into(
     allow_upscale: bool,
     **options: Any,
 ) -> None:
+    """Prepares the source called `name` in `dest`, by the options of the command."""
     from progan.data.decode import Square
     from progan.data.info.report import train_command
     from progan.data.info.resolution import choose_resolution

@@ -1,4 +1,4 @@
-"""What a run is to do: settings, and the schedule that they describe.
+"""Describes a run: its settings, and the schedule that follows from them.
 
 value_types   types of settings' values: numbers with limits, maps by resolution, ramps
 settings      every setting: typed, strict, documented

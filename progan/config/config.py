@@ -86,7 +86,7 @@ class Config(Section):
 
 
 def flatten(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """`{section.key: value}`; maps by resolution stay whole."""
+    """Settings as `{section.key: value}`; maps by resolution stay whole."""
     flat: dict[str, Any] = {}
     for key, value in content.items():
         if isinstance(value, dict) and value and all(isinstance(k, str) for k in value):

@@ -88,7 +88,7 @@ def validate(content: dict[str, Any], name: str | None, overrides: Sequence[str]
 
 
 def origin(setting: str, line: str, name: str | None, overrides: Sequence[str]) -> str:
-    """Where a wrong value came from: the file `name` or -o.
+    """The source of a wrong value: the file `name` or -o.
 
     Args:
         setting: its key; empty where settings do not fit together.

@@ -1,4 +1,4 @@
-"""From images shown to phase, alpha, batch size and learning rates. Pure Python, no torch.
+"""The phase, alpha, batch size and learning rate at each number of images shown. No torch.
 
 Progress is one integer, `nimg`: the real images shown to the critic so far. A schedule is a
 constant; nothing in it is stepped, saved or restored.
@@ -67,12 +67,14 @@ class Schedule:
         return self.phases[bisect_right(self.phases, nimg, key=lambda p: p.start_nimg) - 1]
 
     def end_of(self, phase: Phase) -> int:
-        """Where a phase ends in this run: the last one may be cut short."""
+        """The end of a phase in this run, which may cut the last one short."""
         return min(phase.end_nimg, self.total_nimg)
 
     def reached(self, nimg: int) -> tuple[int, float | None]:
-        """Resolution and alpha of the networks as trained up to `nimg`: at a boundary, those of
-        the phase that ends there."""
+        """Resolution and alpha of networks trained up to `nimg`.
+
+        At a boundary, those of the phase that ends there.
+        """
         phase = self.at(max(nimg - 1, 0))
         alpha = phase.alpha(nimg)
         return phase.resolution, None if alpha == 1 else alpha
@@ -90,7 +92,8 @@ def make_schedule(resolution: int, settings: ScheduleConfig, optim: OptimConfig)
     nominal_end = 0.0
     first, total_kimg = settings.start_resolution, settings.total_kimg
     total = math.inf if total_kimg is None else round(total_kimg * 1000)
-    for r in (r for r in resolutions_to(resolution) if r >= first):
+    resolutions = [r for r in resolutions_to(resolution) if r >= first]
+    for r in resolutions:
         batch_size = at_resolution(settings.batch_size, r)
         for fading in (False,) if r == first else (True, False):
             kimg = settings.fade_kimg if fading else settings.stable_kimg
@@ -123,7 +126,7 @@ def make_schedule(resolution: int, settings: ScheduleConfig, optim: OptimConfig)
 
 
 def shorten(phases: list[Phase], total: float) -> Schedule:
-    """Cut at the whole batch nearest to `total`, keeping the phases' own ends."""
+    """The schedule cut at the whole batch nearest to `total`; phases keep their own ends."""
     end = phases[-1].end_nimg
     if total < end:
         phase = next(p for p in phases if p.end_nimg >= total)
@@ -133,16 +136,16 @@ def shorten(phases: list[Phase], total: float) -> Schedule:
 
 
 def fits(phase: Phase, processes: int, stddev_group: int) -> bool:
-    """Whether the batch is whole forward passes on all processes, each of whole groups."""
+    """Whether the batch divides into equal forward passes of whole groups on all processes."""
     size, gpu = phase.batch_size, phase.images_per_pass(processes)
     return gpu > 0 and size % (gpu * processes) == 0 and gpu % min(stddev_group, size) == 0
 
 
 def check_batches(schedule: Schedule, processes: int, stddev_group: int) -> None:
-    """Every batch divides over the processes, forward passes and minibatch-stddev groups.
+    """Checks that every batch divides into processes, forward passes and minibatch-stddev groups.
 
     Raises:
-        UserError: naming the numbers, the rule and settings that would do.
+        UserError: names the numbers, the rule and settings that would fit.
     """
     for phase in schedule.phases:
         if fits(phase, processes, stddev_group):
