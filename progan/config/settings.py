@@ -43,9 +43,7 @@ class DataConfig(Section):
     cache: str | None = Field(
         None, description="folder for prepared data; null: $PROGAN_CACHE, else ~/.cache/progan"
     )
-    labels: bool = Field(
-        False, description="train a conditional GAN on the data's classes or attributes"
-    )
+    labels: bool = Field(False, description="train on the data's classes or attributes")
     mirror: bool = Field(False, description="flip half of the reals left to right")
     augment: Annotated[
         list[Literal["color", "translation", "cutout"]], AfterValidator(check_distinct)
@@ -59,22 +57,16 @@ class DataConfig(Section):
         description="how an image becomes square: crop its centre, pad it with black bars, or take "
         "the square [x, y, size]",
     )
-    allow_upscale: bool = Field(
-        False, description="enlarge images that are smaller than the resolution"
-    )
+    allow_upscale: bool = Field(False, description="enlarge images smaller than the resolution")
     max_images: Count | None = Field(
-        None, description="use only this many images, the first ones; null: all"
+        None, description="use only the first ones, this many; null: all"
     )
     max_bad: int = Field(
-        100,
-        ge=0,
-        description="number of unreadable or too small images that may be left out; more are an "
-        "error",
+        100, ge=0, description="most images, unreadable or too small, that may be left out"
     )
     storage: Literal["auto", "raw", "png"] = Field(
         "auto",
-        description="format of prepared images from 256x256 upward: raw arrays, or PNG, which is "
-        "smaller and slower; auto: by free disk space",
+        description="prepared images from 256x256: raw arrays or PNG; auto: by free disk space",
     )
     device_cache: bool | None = Field(
         None,
@@ -82,31 +74,27 @@ class DataConfig(Section):
         "most a quarter of its free memory",
     )
     workers: Annotated[int, Field(ge=0, le=1024)] | None = Field(
-        None, description="number of processes that decode images; null: one a core"
+        None, description="processes that decode images; null: one per core"
     )
 
 
 class NetworkConfig(Section):
     """The generator and the critic."""
 
-    resolution: Resolution = Field(
-        128, description="resolution of the final images, a power of two"
-    )
-    channels: Literal[1, 3] = Field(3, description="3 for colour images, 1 for grey ones")
+    resolution: Resolution = Field(128, description="resolution of the final images")
+    channels: Literal[1, 3] = Field(3, description="3: colour, 1: grey")
     z_dim: Width = Field(512, description="size of a latent")
     channel_base: Annotated[int, Field(ge=1, le=2**20)] = Field(
         16384, description="channels at resolution r are min(channel_base // r, channel_max)"
     )
-    channel_max: Width = Field(512, description="most channels at any resolution; see channel_base")
+    channel_max: Width = Field(512, description="most channels at a resolution; see channel_base")
     fused_scale: bool = Field(
         True,
         description="fuse up- and downsampling with the convolutions, as the official code does; "
         "the fused critic is a slightly different function",
     )
     stddev_group: Width = Field(
-        4,
-        description="number of images in a group of the minibatch standard deviation; the paper "
-        "uses 16; 1 turns it off",
+        4, description="images in a group of the minibatch standard deviation; the paper 16; 1: off"
     )
     equalized: bool = Field(
         True,
@@ -114,8 +102,7 @@ class NetworkConfig(Section):
         "start (an ablation)",
     )
     pixel_norm: bool = Field(
-        True,
-        description="normalize the generator's features at every pixel; false is an ablation",
+        True, description="normalize the generator's features; false is an ablation"
     )
 
     def generator_settings(self) -> dict[str, Any]:
@@ -130,9 +117,7 @@ class NetworkConfig(Section):
 class ScheduleConfig(Section):
     """Resolutions, batch sizes and learning rates over time (see progan schedule)."""
 
-    start_resolution: Resolution = Field(
-        4, description="resolution at which training starts, a power of two"
-    )
+    start_resolution: Resolution = Field(4, description="resolution at which training starts")
     stable_kimg: PerResolution[NotNegative] = Field(
         600, description="thousands of images for which a resolution trains after its fade"
     )
@@ -146,7 +131,7 @@ class ScheduleConfig(Section):
     )
     batch_size: PerResolution[Count] = Field(
         {4: 128, 32: 64, 64: 32, 128: 16, 256: 8, 512: 4},
-        description="number of images in an update, over all processes",
+        description="images in an update, over all processes",
     )
     batch_gpu: PerResolution[Count] | None = Field(
         None,
@@ -183,9 +168,7 @@ class LossConfig(Section):
         "wgan_gp", description="gradient penalty of the critic"
     )
     penalty_interval: Annotated[int, Field(ge=1, le=1000)] = Field(
-        1,
-        description="apply r1 in every n-th critic update only, with n times the weight; 16 is "
-        "usual",
+        1, description="r1 in every n-th critic update only, with n times the weight; usual: 16"
     )
     weights: WeightsConfig = Field(WeightsConfig(), description="weights of the terms of the loss")
 
@@ -217,7 +200,7 @@ class RunConfig(Section):
         0,
         ge=0,
         lt=2**63,
-        description="seed of everything random: first weights, order of the data, latents",
+        description="seed of all that is random: first weights, order of the data, latents",
     )
     device: Device = Field(
         "auto",
@@ -240,12 +223,12 @@ class RunConfig(Section):
         "of samples",
     )
     snapshot_ticks: Count = Field(
-        10, description="number of ticks between snapshots of the averaged generator"
+        10, description="ticks between snapshots of the averaged generator"
     )
     checkpoint_ticks: Count = Field(
-        5, description="number of ticks between checkpoints, from which a run can go on"
+        5, description="ticks between checkpoints, from which a run can go on"
     )
-    keep_checkpoints: Count = Field(2, description="number of checkpoints kept, the newest ones")
+    keep_checkpoints: Count = Field(2, description="newest checkpoints that are kept")
     timeout: Positive = Field(
         10, description="minutes that processes wait for each other before they give up"
     )
@@ -258,9 +241,7 @@ class RunConfig(Section):
         "ticks}, or {swd2000: 5} with fewer images; the best snapshot by each is kept",
     )
     inception: str | None = Field(
-        None,
-        description="file of Inception's weights for fid, kid, is and pr; null: torch-fidelity "
-        "downloads it",
+        None, description="weights for fid, kid, is and pr; null: torch-fidelity downloads them"
     )
     tracker: str | None = Field(
         "tensorboard",
