@@ -312,6 +312,7 @@ def make_trainer(data, run_dir, accelerator, **settings) -> Trainer:
     """A trainer ready for its phases, without outputs, which no step needs."""
     overrides = options(data__source="drawn", **settings)[1::2]
     trainer = Trainer(load_config(None, overrides), data, run_dir, accelerator, StopRequest())
+    trainer.costs = None  # needed for run.compile=auto only
     trainer.statistics.to(accelerator.device)
     trainer.skipped.to(accelerator.device)
     return trainer

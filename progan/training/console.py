@@ -8,14 +8,13 @@ from tqdm import tqdm
 
 
 class Console:
-    """A progress bar on a terminal, plain lines otherwise; silent but on the main process."""
+    """A progress bar on a terminal, plain lines otherwise."""
 
-    def __init__(self, active: bool, total_nimg: int, nimg: int):
-        self.active = active
+    def __init__(self, total_nimg: int, nimg: int):
         self.total_kimg = total_nimg / 1000
-        self.bar = None
+        self.bar: tqdm | None = None
         self.shown = 0.0
-        if active and sys.stderr.isatty():
+        if sys.stderr.isatty():
             self.bar = tqdm(
                 total=self.total_kimg,
                 initial=nimg / 1000,
@@ -25,21 +24,19 @@ class Console:
             )
 
     def show(self, nimg: int, describe: Callable[[], str]) -> None:
-        """After every update: moves the bar, at most twice a second."""
+        """Move the bar, at most twice a second."""
         if self.bar is not None and time.perf_counter() - self.shown > 0.5:
             self.shown = time.perf_counter()
             self.bar.set_description_str(describe(), refresh=False)
             self.bar.update(nimg / 1000 - self.bar.n)
 
     def tick(self, nimg: int, text: str) -> None:
-        """Once a tick: a line of its own where there is no bar."""
-        if self.active and self.bar is None:
+        """Print a line if there is no bar."""
+        if self.bar is None:
             print(f"{nimg / 1000:.1f}/{self.total_kimg:.1f} kimg  {text}", flush=True)
 
     def say(self, text: str) -> None:
-        """A message, not torn by the bar."""
-        if not self.active:
-            return
+        """Print a message without breaking the bar."""
         if self.bar is None:
             print(text, flush=True)
         else:

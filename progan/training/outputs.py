@@ -1,8 +1,8 @@
-"""What a run shows of itself: statistics, grids of samples and reals, snapshots."""
+"""What a run shows: statistics, grids of samples and reals, snapshots."""
 
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -10,7 +10,7 @@ import numpy as np
 from accelerate import Accelerator
 
 from progan.config.config import Config
-from progan.config.schedule import Phase, Schedule
+from progan.config.schedule import Phase
 from progan.data.stream import Stream
 from progan.model.grid import grid, save_png
 from progan.model.networks import Generator
@@ -29,12 +29,19 @@ from progan.training.health import signs, variety
 log = logging.getLogger("progan")
 
 
+class NoOutputs:
+    """In place of `Outputs` on all processes but the main one: every method does nothing."""
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        return lambda *arguments: None
+
+
 class Outputs:
-    """The main process's pen; on the other processes every method does nothing.
+    """What the main process writes and prints.
 
     Args:
         G_ema: samples and snapshots come from it, always in float32.
-        nimg: where this start begins; what an earlier one wrote beyond is removed.
+        nimg: where this start begins; later outputs of an earlier start are removed.
     """
 
     def __init__(
@@ -42,7 +49,6 @@ class Outputs:
         config: Config,
         run_dir: Path,
         accelerator: Accelerator,
-        schedule: Schedule,
         costs: CostModel,
         G_ema: Generator,
         stream: Stream,
@@ -50,39 +56,36 @@ class Outputs:
     ):
         self.config = config
         self.run_dir = run_dir
-        self.active = accelerator.is_main_process
         self.device = accelerator.device
-        self.schedule = schedule
+        self.schedule = costs.schedule
         self.costs = costs
         self.G_ema = G_ema
         labels = stream.data.labels if G_ema.c_dim else None
         self.labels = labels and labels.examples(MOST_EXAMPLES)
         self.stream = stream
-        if self.active:
-            for pattern in ("snapshots/snapshot-*", "snapshots/best-*", "images/fakes-*"):
-                remove_after(run_dir, pattern, nimg)
-            for path in run_dir.rglob("*.partial"):  # of a start that was killed
-                path.unlink()
+        for pattern in ("snapshots/snapshot-*", "snapshots/best-*", "images/fakes-*"):
+            remove_after(run_dir, pattern, nimg)
+        for path in run_dir.rglob("*.partial"):  # of a start that was killed
+            path.unlink()
         self.tracker = Tracker(accelerator, run_dir, nimg, config)
-        self.console = Console(self.active, schedule.total_nimg, nimg)
+        self.console = Console(self.schedule.total_nimg, nimg)
         self.means: dict[str, float] = {}  # of the last tick, for the progress bar
         self.signs: set[str] = set()  # of trouble, at the last tick
-        self.varieties: dict[int, float] = {}  # of the reals, at the resolution that is trained
+        self.varieties: dict[int, float] = {}  # of the reals, at the current resolution
 
     def update(self, phase: Phase, nimg: int) -> None:
-        """After every update: moves the progress bar."""
-        if self.active:
-            self.console.show(nimg, lambda: self.describe(phase, nimg))
+        """Move the progress bar, after every step."""
+        self.console.show(nimg, lambda: self.describe(phase, nimg))
 
     def tick(
         self, phase: Phase, nimg: int, means: dict[str, float], more: dict[str, float]
     ) -> None:
-        """A line of statistics and a grid of samples."""
-        if not self.active:
-            return
+        """Write a line of statistics and a grid of samples."""
+        if skipped := more["Loss/skipped"]:
+            log.warning("updates skipped in this tick, as gradients were not finite: %d", skipped)
         self.means = means
         resolution, alpha = self.schedule.reached(nimg)
-        seconds_per_image = self.costs.per_image(phase)
+        seconds_per_image = self.costs.seconds[phase]
         statistics = {
             **means,
             **more,
@@ -98,15 +101,15 @@ class Outputs:
         self.console.tick(nimg, self.describe(phase, nimg))
         images, columns = self.samples(nimg)
         statistics["Progress/variety"] = share = self.share_of_variety(images)
-        with self.patiently():
+        with patiently():
             self.tracker.log(statistics, nimg)
-        with self.patiently():
+        with patiently():
             self.show_fakes(images, columns, nimg)
             if not self.path_of_reals(images.shape[-1]).exists():  # the disk was full, perhaps
                 self.reals(images.shape[-1], nimg)
         # Before the end of the first phase no network can be expected to vary.
         if nimg >= self.schedule.phases[0].end_nimg:
-            with self.patiently():
+            with patiently():
                 self.warn(signs(means, share, self.config.loss.weights.target), nimg)
 
     def catch_up(self) -> None:
@@ -117,16 +120,8 @@ class Outputs:
         """
         self.tracker.catch_up()
 
-    @contextmanager
-    def patiently(self) -> Iterator[None]:
-        """A disk that refuses to be written does not end the run: each time it is said."""
-        try:
-            yield
-        except (DiskError, OSError) as error:
-            log.warning("%s; training goes on, and tries again at the next tick", error)
-
     def warn(self, found: dict[str, str], nimg: int) -> None:
-        """In the log and in TensorBoard, once for each time that a sign appears."""
+        """Warn in the log and in TensorBoard, once for each time that a sign appears."""
         new = [text for name, text in found.items() if name not in self.signs]
         for text in new:
             log.warning("at %s kimg: %s", nimg / 1000, text)
@@ -134,14 +129,14 @@ class Outputs:
         self.signs = set(found)
 
     def share_of_variety(self, images: np.ndarray) -> float:
-        """Of fakes, beside as many reals."""
+        """Variety of fakes, relative to that of as many reals."""
         resolution = images.shape[-1]
         if resolution not in self.varieties:
             self.varieties = {resolution: variety(self.examples_of(resolution)[0])}
         return variety(images) / max(self.varieties[resolution], 1e-6)
 
     def describe(self, phase: Phase, nimg: int) -> str:
-        """Where training stands, in one line."""
+        """The state of training, in one line."""
         alpha = phase.alpha(nimg)
         fading = "" if alpha is None else f" alpha {alpha:.2f}"
         losses = "".join(
@@ -155,12 +150,12 @@ class Outputs:
         return f"{phase.resolution}x{phase.resolution}{fading}{losses}  {rate}  {left} left"
 
     def fakes(self, nimg: int) -> None:
-        """The same seeds at every tick, at the resolution and alpha that have been reached."""
-        if self.active:
-            self.show_fakes(*self.samples(nimg), nimg)
+        """Write a grid of samples: the same seeds at every tick, at the resolution and alpha
+        reached."""
+        self.show_fakes(*self.samples(nimg), nimg)
 
     def samples(self, nimg: int) -> tuple[np.ndarray, int]:
-        """Images of the grid, uint8 [N, C, r, r], and how many make a row."""
+        """Images of the grid, uint8 [N, C, r, r], and the number of its columns."""
         resolution, alpha = self.schedule.reached(nimg)
         seeds, labels, columns = self.layout(resolution)
         return generate(self.G_ema, seeds, labels, resolution, alpha), columns
@@ -171,19 +166,17 @@ class Outputs:
         self.tracker.log_image("fakes", picture, nimg)
 
     def begin_phase(self, phase: Phase, nimg: int) -> None:
-        """After a phase's first update: if its resolution is new, show the reals."""
+        """Write a grid of reals after a phase's first step, if its resolution is new."""
         first = next(p for p in self.schedule.phases if p.resolution == phase.resolution)
         if phase == first:
-            with self.patiently():
+            with patiently():
                 self.reals(phase.resolution, nimg)
 
     def reals(self, resolution: int, nimg: int) -> None:
-        """Images of the data to compare with, laid out as the fakes.
+        """Write images of the data to compare with, laid out as the fakes.
 
         With attributes, each fake has those of the real in its place.
         """
-        if not self.active:
-            return
         picture = grid(*self.examples_of(resolution))
         save_png(picture, self.path_of_reals(resolution))
         self.tracker.log_image("reals", picture, nimg)
@@ -192,49 +185,46 @@ class Outputs:
         return self.run_dir / "images" / f"reals-{resolution:04d}.png"
 
     def examples_of(self, resolution: int) -> tuple[np.ndarray, int]:
-        """Reals as `samples` has fakes."""
+        """Reals to compare with, in the form that `samples` has."""
         seeds, labels, columns = self.layout(resolution)
         return self.stream.examples(len(seeds), labels, resolution), columns
 
     def layout(self, resolution: int) -> tuple[list[int], np.ndarray | None, int]:
         """Seeds, labels and columns of the grid."""
-        return grid_layout(resolution, self.labels and self.labels.values)
+        return grid_layout(resolution, None if self.labels is None else self.labels.values)
 
     def snapshot(self, nimg: int) -> None:
-        """The averaged generator, to sample from; once for an `nimg`."""
+        """Save the averaged generator, to sample from; once for an `nimg`."""
         self.save(snapshot_path(self.run_dir, nimg), nimg)
 
     def save(self, path: Path, nimg: int) -> None:
-        if self.active and not path.exists():
+        if not path.exists():
             reached = self.schedule.reached(nimg)
             data = self.labels, self.stream.data.identity
             save_snapshot(path, Snapshot(self.G_ema, self.config, nimg, *reached, *data))
 
     def lacks(self, metrics: list[str], nimg: int) -> bool:
         """Whether one of them has not been recorded yet."""
-        return self.active and not has(self.run_dir, nimg, metrics)
+        return not has(self.run_dir, nimg, metrics)
 
     def measured(self, results: dict[str, float], nimg: int) -> None:
-        """What metrics have found; where one never was better, the snapshot is kept."""
-        if not self.active or not results:
-            return
+        """Write results of metrics; keep the snapshot if one of them is the best so far."""
         best = improved(self.run_dir, results)
         for name in best:
-            with self.patiently():
+            with patiently():
                 self.save(best_path(self.run_dir, name, nimg), nimg)
-        with self.patiently():
+        with patiently():
             self.tracker.log({SECTION + name: v for name, v in results.items()}, nimg, METRICS)
-        told = {name: value for name, value in results.items() if "_at_" not in name}
-        said = ", ".join(f"{name} {value:.4g}" for name, value in told.items())
-        self.say(f"  {said}" + f"; the best so far by {', '.join(best)}" * bool(best))
+        shown = {name: value for name, value in results.items() if "_at_" not in name}
+        text = ", ".join(f"{name} {value:.4g}" for name, value in shown.items())
+        self.say(f"  {text}" + f"; the best so far by {', '.join(best)}" * bool(best))
 
     def forget_worse(self) -> None:
-        """Only the best snapshot of each metric stays, once a checkpoint follows it.
+        """Keep only the best snapshot of each metric, once a checkpoint follows it.
 
-        Not before: whoever goes on from the checkpoint before would miss the best until then.
+        Not before: a run that goes on from the earlier checkpoint would miss its best.
         """
-        if self.active:
-            forget_worse(self.run_dir)
+        forget_worse(self.run_dir)
 
     def say(self, text: str) -> None:
         self.console.say(text)
@@ -243,8 +233,17 @@ class Outputs:
         self.console.close(nimg)
 
 
+@contextmanager
+def patiently() -> Iterator[None]:
+    """Warns if the disk cannot be written, which does not end the run."""
+    try:
+        yield
+    except (DiskError, OSError) as error:
+        log.warning("%s; training goes on, and tries again at the next tick", error)
+
+
 def remove_after(run_dir: Path, pattern: str, nimg: int) -> None:
-    """Files of images that will be shown again, by the stamp at the end of their names."""
+    """Remove files of images that will be shown again, by the stamp at the end of their names."""
     for path in run_dir.glob(pattern):
         shown = re.search(r"\d{6,}\.\d{3}(?=\.)", path.name)
         if shown and float(shown[0]) > nimg / 1000:

@@ -1,6 +1,5 @@
 """When things happen: phases, steps, ticks, snapshots."""
 
-import logging
 import time
 from contextlib import closing
 from pathlib import Path
@@ -27,22 +26,23 @@ from progan.runtime.stopping import StopRequest
 from progan.training.build import compiles, make_costs, make_feed, make_loss, make_step
 from progan.training.costs import CostModel
 from progan.training.memory_fit import begin_what_fits
-from progan.training.outputs import Outputs
+from progan.training.outputs import NoOutputs, Outputs, patiently
 from progan.training.statistics import RunningMeans, Skipped
 
-log = logging.getLogger("progan")
-
-MOST_SKIPPED = 50  # updates in a row: what is not over by then will not be
+MOST_SKIPPED = 50  # updates in a row; trouble that lasts longer will not pass
 
 
 class Trainer:
-    """Trains a run from where it is to its end, or to a requested stop.
+    """Trains a run from its newest checkpoint to its end, or to a requested stop.
 
     Args:
-        data: images, at least to the config's resolution.
-        run_dir: written by the main process only; its newest checkpoint is restored.
-        stop: asked between updates.
+        data: images, at least of the config's resolution.
+        run_dir: written by the main process only.
+        stop: asked between steps.
     """
+
+    costs: CostModel  # measured when training begins
+    outputs: Outputs | NoOutputs
 
     def __init__(
         self,
@@ -61,13 +61,13 @@ class Trainer:
         self.feed = make_feed(config, data, accelerator)
         self.stream = self.feed.stream
         self.step = make_step(config, self.feed.c_dim, self.loss, accelerator)
-        self.gauge = MetricsDuringTraining(config, data, self.step.G_ema, accelerator)
+        self.metrics = MetricsDuringTraining(config, data, self.step.G_ema, accelerator)
         self.progress = Progress()
         self.statistics = RunningMeans()
         self.skipped = Skipped()
         self.checkpoint = Checkpoint(
             run_dir,
-            data=self.stream,  # first: other data explain what else would not fit
+            data=self.stream,  # first: other data may be the reason why the rest does not fit
             G=self.step.G,
             D=self.step.D,
             G_ema=self.step.G_ema,
@@ -77,16 +77,15 @@ class Trainer:
             statistics=self.statistics,
             skipped=self.skipped,
         )
-        self.costs: CostModel | None = None  # measured when training begins
         self.phase: Phase | None = None
-        self.due: set[str] = set()  # what a tick could not write
-        self.unmeasured = False  # a stop ended the measuring
+        self.due: set[str] = set()  # files that a tick could not write
+        self.unmeasured = False  # whether a stop ended the measuring
 
     def run(self) -> bool:
-        """Train; returns whether the run is complete (else it was asked to stop).
+        """Train; returns whether the run is complete (otherwise it was asked to stop).
 
         Raises:
-            UserError: out of memory, diverged, or nothing that can be gone on from.
+            UserError: out of memory, diverged, or no usable checkpoint.
         """
         newest, timeout = self.checkpoint.newest, self.config.run.timeout
         short_memory = explain_short_memory(
@@ -113,7 +112,7 @@ class Trainer:
         return complete
 
     def begin(self) -> None:
-        """Restore, find out what an update costs here, open the outputs."""
+        """Restore, measure what an update costs here, open the outputs."""
         restored = self.checkpoint.load_newest()
         nimg = self.progress.nimg
         check_progress(self.run_dir, self.config, nimg, restored is not None)
@@ -126,16 +125,10 @@ class Trainer:
         self.costs = make_costs(
             self.config, self.loss, self.schedule, self.step.G, self.step.D, self.accelerator
         )
-        self.outputs = Outputs(
-            self.config,
-            self.run_dir,
-            self.accelerator,
-            self.schedule,
-            self.costs,
-            self.step.G_ema,
-            self.stream,
-            nimg,
-        )
+        self.outputs = NoOutputs()
+        if self.accelerator.is_main_process:
+            more = self.costs, self.step.G_ema, self.stream, nimg
+            self.outputs = Outputs(self.config, self.run_dir, self.accelerator, *more)
         if restored and nimg == self.schedule.total_nimg:
             self.outputs.say(
                 f"already complete at {nimg / 1000} kimg; a larger schedule.total_kimg goes on"
@@ -153,7 +146,7 @@ class Trainer:
         self.stream.waited = 0.0
 
     def end(self, complete: bool) -> None:
-        """Keep what has been reached, where the last tick has not done so."""
+        """Save what the last tick has not saved."""
         if not complete:
             self.progress.seconds += time.perf_counter() - self.tick_start
             self.compare_weights()
@@ -166,12 +159,12 @@ class Trainer:
         self.outputs.close(self.progress.nimg)
 
     def begin_phase(self, phase: Phase) -> None:
-        """A phase follows a tick, or a start: its clock starts when all is compiled."""
+        """Begin a phase, after a tick or a start; the tick's clock starts when all is compiled."""
         self.phase = phase
         self.step.compile = self.compiles(phase) and self.step.compiler_works
         if self.step.compile:
             self.outputs.say(f"compiling for {phase}")
-        # First, as a level that is kept on the device takes memory, too.
+        # First, as a level of the data that is kept on the device takes memory, too.
         self.feed.critic_batch(self.progress.nimg, phase.batch_size, phase.resolution)
         restart = self.progress.nimg == phase.start_nimg
         begun = begin_what_fits(self.step, self.stream, phase, restart)
@@ -184,11 +177,11 @@ class Trainer:
         self.begin_tick()
 
     def compiles(self, phase: Phase) -> bool:
-        """What `auto` has decided at the phase's first image holds over a resume, as compiled
-        updates round otherwise."""
-        begun = self.progress.nimg > phase.start_nimg and self.progress.compiled is not None
-        if begun and self.config.run.compile == "auto":
-            return self.progress.compiled
+        """Whether to compile the phase. What `auto` chose at its first image holds after a resume,
+        as compiled updates round differently."""
+        begun, chosen = self.progress.nimg > phase.start_nimg, self.progress.compiled
+        if begun and chosen is not None and self.config.run.compile == "auto":
+            return chosen
         return compiles(self.config, self.costs, phase, self.accelerator)
 
     def train_step(self, phase: Phase) -> None:
@@ -203,9 +196,9 @@ class Trainer:
         self.progress.nimg += batch_size
 
     def maintain(self, phase: Phase) -> None:
-        """A tick, if one is due: a pure function of `nimg`, so a resumed run keeps the rhythm.
+        """Make a tick if one is due: a function of `nimg`, so a resumed run keeps the rhythm.
 
-        Ticks count from the phase's first image, and its last image ends one.
+        Ticks count from the phase's first image; its last image ends one.
         """
         nimg = self.progress.nimg
         self.outputs.update(phase, nimg)
@@ -215,14 +208,14 @@ class Trainer:
             self.tick(phase)
 
     def ends_tick(self, phase: Phase, nimg: int) -> bool:
-        """Whether the update that showed the image before `nimg` is a tick's last."""
+        """Whether the step that ended at `nimg` is a tick's last."""
         interval = at_resolution(self.config.run.tick_kimg, phase.resolution) * 1000
         shown = nimg - phase.start_nimg
         due = shown // interval > (shown - phase.batch_size) // interval
         return due or nimg in (phase.end_nimg, self.schedule.total_nimg)
 
     def tick(self, phase: Phase) -> None:
-        """Statistics, a grid of samples, and now and then a snapshot and a checkpoint."""
+        """Write statistics and samples, and snapshot, checkpoint and metrics when they are due."""
         nimg = self.progress.nimg
         means = self.statistics.means()  # waits for the device
         skipped, in_a_row = self.skipped.take()
@@ -234,12 +227,10 @@ class Trainer:
         more = {
             "Loss/skipped": skipped,
             "Progress/tick": self.progress.tick,
-            "Progress/batch_gpu": self.step.phase.images_per_pass(self.accelerator.num_processes),
+            "Progress/batch_gpu": self.step.images_per_pass,
             "Timing/total_hours": self.progress.seconds / 3600,
             "Timing/data_wait": self.stream.waited / seconds,
         }
-        if skipped and self.accelerator.is_main_process:
-            log.warning("%d updates of this tick were not finite and were skipped", skipped)
         self.outputs.tick(phase, nimg, means, more)
         self.keep(phase)
         if in_a_row >= MOST_SKIPPED:
@@ -254,43 +245,44 @@ class Trainer:
         self.begin_tick()
 
     def measure(self) -> None:
-        """The metrics that are due at this tick, unless that has been done.
+        """Measure the metrics that are due at this tick, unless that has been done.
 
-        It may take minutes, so a checkpoint comes first, and it ends where a stop is asked for:
-        whoever goes on from there measures first.
+        This may take minutes, so a checkpoint comes first. A requested stop ends it; a run that
+        goes on from there measures first.
         """
         nimg, due = self.progress.nimg, self.metrics_due()
-        if not due or not on_any(self.accelerator, self.outputs.lacks(due, nimg)):
+        if not due or not on_any(self.accelerator, bool(self.outputs.lacks(due, nimg))):
             return
         self.outputs.say(f"measuring {', '.join(due)}")
         reached = self.schedule.reached(nimg)
-        results = self.gauge.measure(due, *reached, lambda: self.stop.reason() is not None)
+        results = self.metrics.measure(due, *reached, lambda: self.stop.reason() is not None)
         self.unmeasured = not results
-        self.outputs.measured(results, nimg)
+        if results:
+            self.outputs.measured(results, nimg)
 
     def metrics_due(self) -> list[str]:
         last = self.progress.nimg == self.schedule.total_nimg
-        return self.gauge.due(self.progress.tick, last)
+        return self.metrics.due(self.progress.tick, last)
 
     def compare_weights(self) -> None:
-        """Before anything of them is kept."""
+        """Check that they are equal on all processes, before they are saved."""
         newest = self.checkpoint.newest
         check_same_weights(self.accelerator, self.step.checksum, self.progress.nimg, newest)
 
     def keep(self, phase: Phase) -> None:
-        """Now and then a checkpoint and a snapshot; at the next tick, if the disk refuses."""
+        """Save a checkpoint and a snapshot if due; if the disk is full, at the next tick."""
         nimg, tick, run = self.progress.nimg, self.progress.tick, self.config.run
         if tick % run.checkpoint_ticks == 0 or self.metrics_due():
             self.due.add("checkpoint")
         if tick % run.snapshot_ticks == 0 or nimg in (phase.end_nimg, self.schedule.total_nimg):
             self.due |= {"checkpoint", "snapshot"}
-        with self.outputs.patiently():
+        with patiently():
             if "checkpoint" in self.due:
-                self.outputs.catch_up()  # what a checkpoint follows must not be missing
+                self.outputs.catch_up()  # statistics up to a checkpoint must not be missing
                 self.save_checkpoint()
                 self.due.remove("checkpoint")
                 self.outputs.forget_worse()
-            if "snapshot" in self.due:  # after it: a run with snapshots can always go on
+            if "snapshot" in self.due:  # after it: a run that has snapshots can always go on
                 self.outputs.snapshot(nimg)
                 self.due.remove("snapshot")
 
