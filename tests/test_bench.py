@@ -36,7 +36,7 @@ from progan.training.feed import Batch
 from progan.training.step import Step
 
 PARTS = ["data", "critic", "penalty", "generator", "optimizer"]
-COLUMNS = ["phase", "batch", "images/s", "sec/kimg", *PARTS, "memory", "TFLOP/s", "of peak"]
+COLUMNS = ["phase", "batch_size", "images/s", "sec/kimg", *PARTS, "memory", "TFLOP/s", "of peak"]
 CPU = torch.device("cpu")
 UNTIL_FADED = {"schedule__total_kimg": 0.064}  # 4x4 stable, 8x8 fading, and no more
 PHASE = Phase(8, True, 64, 192, 16, None, 0.001, 0.0, 0.99, 1e-8)
@@ -587,7 +587,7 @@ def test_largest_batch_by_trial(batch_size, processes, group, monkeypatch):
 
 
 @pytest.mark.parametrize("batch_size, processes, group", SHARES)
-def test_largest_batch_by_reckoning(batch_size, processes, group, monkeypatch):
+def test_largest_batch_by_calculation(batch_size, processes, group, monkeypatch):
     """Reference: brute force with 10 MB an image, 100 MB held before, and a fifth of the free
     memory left alone; only the smallest size is computed."""
     phase = replace(PHASE, batch_size=batch_size)
@@ -712,7 +712,7 @@ def test_find_batch_on_a_device_that_runs_out(here, quick, monkeypatch):
     assert [figures["batch_gpu"] for figures in content["phases"]] == [8, 4, 8]
     assert "-o 'schedule.batch_gpu={4: 8, 8: 4}'" in lines[-2]
     lines, _ = measured(here, "--find-batch", "--resolutions", "8", schedule__batch_gpu=4)
-    assert "-o 'schedule.batch_gpu={4: 4, 8: 4}'" in lines[-2]  # 4x4 keeps what it has
+    assert lines[-2] == "what fits into a forward pass, by resolution: 8: 4"
     room["8x8 stable"] = 0
     message = refused(*options(), "--find-batch")
     assert "Error: not even 4 images fit into memory at 8x8 stable" in message

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from progan.training.bench import Figures
 
 PARTS = ("data", "critic", "penalty", "generator", "optimizer")
-COLUMNS = ("phase", "batch", "images/s", "sec/kimg", *PARTS, "memory", "TFLOP/s", "of peak")
-WIDTHS = (18, 6, *[10] * (len(COLUMNS) - 2))
+COLUMNS = ("phase", "batch_size", "images/s", "sec/kimg", *PARTS, "memory", "TFLOP/s", "of peak")
+WIDTHS = (18, *[10] * (len(COLUMNS) - 1))
 
 
 @click.command()
@@ -167,12 +167,13 @@ def closing_lines(schedule: Schedule, content: dict[str, Any], find_batch: bool)
         kimg = schedule.total_nimg / 1000
         lines.append(f"the whole run of {kimg:,.1f} kimg: about {human_time(seconds)}")
     if find_batch:
-        found = {(f["resolution"], f["fading"]): f["batch_gpu"] for f in measured}
         sizes: dict[int, int] = {}
-        for phase in schedule.phases:  # phases that were not measured keep their own
-            own = phase.images_per_pass(content["processes"])
-            r, n = phase.resolution, found.get((phase.resolution, phase.fading), own)
+        for figures in measured:
+            r, n = figures["resolution"], figures["batch_gpu"]
             sizes[r] = min(n, sizes.get(r, n))  # a fade may need more memory than its stable phase
         text = ", ".join(f"{r}: {n}" for r, n in sizes.items())
-        lines.append(f"what fits into a forward pass: -o 'schedule.batch_gpu={{{text}}}'")
+        if {phase.resolution for phase in schedule.phases} == set(sizes):
+            lines.append(f"what fits into a forward pass: -o 'schedule.batch_gpu={{{text}}}'")
+        else:  # no setting: it would hold for larger resolutions, too
+            lines.append(f"what fits into a forward pass, by resolution: {text}")
     return lines

@@ -1,4 +1,4 @@
-"""How fast a config trains on this machine, phase by phase, and what the time goes into."""
+"""How fast a config trains on this machine, phase by phase, and where the time goes."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -24,19 +24,19 @@ from progan.runtime.errors import UserError
 from progan.runtime.launch import processes_here
 from progan.training.build import compiles, make_costs, make_feed, make_loss, make_step
 from progan.training.costs import gflops_per_image, shell
-from progan.training.feed import Batch, Feed
+from progan.training.feed import Batch, Feed, Latents
 from progan.training.memory_fit import SMALLER, rehearsed
 from progan.training.step import Step
 from progan.training.updates import Gradients, apply
 
-WARM_UP = 3  # updates before anything is timed: they compile, find memory and kernels
-REPEATS = {1.0: 3, 0.1: 10, 0.0: 50}  # by the seconds that an update takes at least
-SAFE_SHARE = 0.8  # of a host's free memory, which must not be used up
+WARM_UP = 3  # steps before anything is timed: they compile, find memory and kernels
+REPEATS = {1.0: 3, 0.1: 10, 0.0: 50}  # of a step that takes more than this many seconds
+SAFE_SHARE = 0.8  # of a host's free memory, which must not run out
 
 
 @dataclass(frozen=True)
 class Figures:
-    """What was measured in one phase. Rates are of all processes, memory of this one."""
+    """Measurements of one phase. Rates are of all processes, memory of this one."""
 
     resolution: int
     fading: bool
@@ -47,7 +47,7 @@ class Figures:
     sec_per_kimg: float
     gflop_per_image: float
     tflops: float  # achieved, on one process
-    share_of_peak: float | None  # of what the device can do at most, where that is known
+    share_of_peak: float | None  # of the device's peak, if that is known
     peak_memory_gb: float | None
     shares: dict[str, float]  # of the time: data, critic, penalty, generator, optimizer
 
@@ -58,7 +58,7 @@ class Noise:
     def __init__(self, config: Config):
         self.title = self.identity = "noise"
         self.count = 10_000
-        self.channels = config.network.channels
+        self.channels: int = config.network.channels
         self.resolution = config.network.resolution
         digits = Labels(tuple("0123456789"), np.arange(self.count) % 10)
         self.labels = digits if config.data.labels else None
@@ -88,8 +88,8 @@ def bench(
     """Measure each of the phases with the config's networks, loss and precision, on noise.
 
     Args:
-        find_batch: let a forward pass have as many images as fit, instead of the phase's.
-        peak_tflops: what the device can do at most.
+        find_batch: put as many images into a forward pass as fit, instead of the phase's number.
+        peak_tflops: the device's peak.
 
     Raises:
         UserError: out of memory.
@@ -135,7 +135,7 @@ def measure_phase(step: Step, feed: Feed, phase: Phase, peak_tflops: float | Non
 
 
 def gflops_of(step: Step, phase: Phase) -> float:
-    """Of one image, the penalty counted as often as it takes part."""
+    """GFLOP of one image; the penalty counts as often as it takes part."""
     G, D, interval = shell(step.G), shell(step.D), step.penalty_interval
     with_penalty = gflops_per_image(G, D, step.loss, phase)
     without = gflops_per_image(G, D, step.without_penalty, phase)
@@ -169,13 +169,13 @@ def time_whole(step: Step, feed: Feed, phase: Phase) -> float:
 
 
 def middle_of(phase: Phase) -> int:
-    """An `nimg` half way, at a whole batch."""
+    """An `nimg` half way through the phase, at a whole batch."""
     length = phase.end_nimg - phase.start_nimg
     return phase.start_nimg + length // 2 // phase.batch_size * phase.batch_size
 
 
 def repeats_for(accelerator: Accelerator, seconds: float) -> int:
-    """Of an update that takes so long: fewer the slower, and the same on all processes."""
+    """How often to repeat a step of this duration; the same on all processes."""
     for limit, repeats in REPEATS.items():
         if on_any(accelerator, seconds > limit):
             return repeats
@@ -183,11 +183,11 @@ def repeats_for(accelerator: Accelerator, seconds: float) -> int:
 
 
 def time_shares(step: Step, feed: Feed, phase: Phase) -> dict[str, float]:
-    """The shares of the parts, each measured alone: the device is waited for between them."""
+    """The share of each part of a step, measured with waits for the device in between."""
     nimg = middle_of(phase)
     step.set_progress(nimg)
     rounds = [time_parts(step, feed, phase, nimg + i * phase.batch_size) for i in range(4)]
-    rounds = rounds[1:]  # the first one warms up, and compiles what the whole did not need
+    rounds = rounds[1:]  # the first one warms up, and compiles what the whole step did not need
     parts = {name: median(each[name] for each in rounds) for name in rounds[0]}
     parts["penalty"] = max(parts["penalty"] - parts["critic"], 0.0) / step.penalty_interval
     return {name: seconds / sum(parts.values()) for name, seconds in parts.items()}
@@ -203,7 +203,7 @@ def time_parts(step: Step, feed: Feed, phase: Phase, nimg: int) -> dict[str, flo
         seconds[name] = timed(lambda: results.append(work()), device)
         return results[0]
 
-    def both() -> tuple[Batch, Batch]:
+    def both() -> tuple[Batch, Latents]:
         return feed.critic_batch(nimg, size, phase.resolution), feed.generator_batch(nimg, size)
 
     critic, generator = clocked("data", both)
@@ -225,7 +225,7 @@ def time_parts(step: Step, feed: Feed, phase: Phase, nimg: int) -> dict[str, flo
 
 
 def timed(work: Callable[[], object], device: torch.device) -> float:
-    """Seconds until the device is done."""
+    """Seconds until the device has done the work."""
     synchronize(device)
     start = time.perf_counter()
     work()
@@ -234,25 +234,25 @@ def timed(work: Callable[[], object], device: torch.device) -> float:
 
 
 def largest_fit(step: Step, phase: Phase) -> int:
-    """The most images of a forward pass that fit, up to this process's share of the batch.
+    """The largest number of images a forward pass that fits, up to this process's share.
 
-    On a GPU they are tried, from the largest. A CPU that runs out of memory would end the process,
-    so there the need of the smaller ones is measured, and what more would take is reckoned.
+    On a GPU all are tried, from the largest. On a CPU short memory would end the process, so the
+    need of the smallest is measured and that of the others calculated.
     """
     processes, group = step.accelerator.num_processes, step.D.stddev_group
     share = phase.batch_size // processes
     sizes = [n for n in range(share, 0, -1) if share % n == 0]
     sizes = [n for n in sizes if fits(replace(phase, batch_gpu=n), processes, group)]
     if step.accelerator.device.type == "cpu":
-        return largest_by_reckoning(step, phase, sizes)
+        return largest_by_calculation(step, phase, sizes)
     for n in sizes:
         if rehearsed(step, replace(phase, batch_gpu=n), restart=True):
             return n
     raise UserError(f"not even {sizes[-1]} images fit into memory at {phase}; {SMALLER}")
 
 
-def largest_by_reckoning(step: Step, phase: Phase, sizes: list[int]) -> int:
-    """By the memory that the smallest size takes, growing in proportion."""
+def largest_by_calculation(step: Step, phase: Phase, sizes: list[int]) -> int:
+    """The largest size that fits, if memory grows in proportion to what the smallest needs."""
     device, smallest = step.accelerator.device, sizes[-1]
     memory.reset_peak(device)
     before = memory.in_use()
@@ -260,7 +260,7 @@ def largest_by_reckoning(step: Step, phase: Phase, sizes: list[int]) -> int:
     step.rehearse()
     peak = memory.peak(device)
     if peak is None:
-        raise UserError("--find-batch needs a GPU, or a CPU under Linux, which tells peak memory")
+        raise UserError("--find-batch needs a GPU, or a CPU under Linux that reports peak memory")
     each = max(peak - before, 1) / smallest
     free = psutil.virtual_memory().available * SAFE_SHARE / processes_here()
     return next((n for n in sizes if n * each < free), smallest)
