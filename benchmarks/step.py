@@ -31,7 +31,7 @@ from progan.runtime import machine, memory
 from progan.runtime.numerics import computing_in, deterministic
 from progan.training.bench import timed
 from progan.training.build import make_loss, make_step
-from progan.training.feed import Batch
+from progan.training.feed import Batch, Latents
 
 SIDES = ("plain", "progan")
 
@@ -153,7 +153,7 @@ def make_ours(
     step = make_step(config, 0, make_loss(config), accelerator)
     step.begin(phase, restart=True)
     critic = Batch(draws["z"], None, draws["reals"], draws["mix"])
-    generator = Batch(draws["z2"], None)
+    generator = Latents(draws["z2"])
 
     def run() -> None:
         step.set_progress((phase.start_nimg + phase.end_nimg) // 2)

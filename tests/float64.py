@@ -5,22 +5,22 @@ In float32 it may: if one feature of 3e-7 changes its sign, the gradient is anot
 
 import sys
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import replace
 
 import torch
 
 from progan.training import build, costs, step, updates
-from progan.training.feed import Batch
+from progan.training.feed import Batch, Latents
 from progan.training.updates import Adam
 
 
-def in_type(batch: Batch, dtype: torch.dtype) -> Batch:
-    """Convert all numbers in `value` to this type."""
+def in_type(batch: Batch | Latents, dtype: torch.dtype) -> Batch | Latents:
+    """Convert all numbers of a batch to this type."""
 
     def turned(x):
         return None if x is None else x.detach().to(dtype).requires_grad_(x.requires_grad)
 
-    return Batch(**{field.name: turned(getattr(batch, field.name)) for field in fields(batch)})
+    return replace(batch, **{name: turned(x) for name, x in vars(batch).items()})
 
 
 def compute_in_float64(patch: Callable = setattr) -> None:

@@ -18,7 +18,7 @@ from progan.config.schedule import Phase
 from progan.doctor import checks, folders, numbers, speed, system
 from progan.doctor.checks import Size, everywhere, tried
 from progan.doctor.finding import GOOD, NOT_HERE, SLOW, WRONG, Finding, anonymous, worst
-from progan.doctor.links import launched, told
+from progan.doctor.links import finding_of, launched
 from progan.doctor.numbers import EAGER, TOLERANCES, Networks, against_float64, relative_error
 from progan.model import layers
 from progan.runtime import speeds
@@ -251,11 +251,11 @@ def test_all_reduce_between_processes(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     found = launched(3)
     assert [each["between"] for each in found] == [[0, 1], [0, 2], [1, 2], [0, 1, 2]]
-    finding = told(found)
+    finding = finding_of(found)
     assert finding.state == GOOD and "0-1-2 " in finding.says
     found[1]["right"] = False
-    assert told(found).state == WRONG and "0-2 wrong sums" in told(found).says
-    assert told([]).state == WRONG
+    assert finding_of(found).state == WRONG and "0-2 wrong sums" in finding_of(found).says
+    assert finding_of([]).state == WRONG
 
 
 SCRIPT = """
@@ -383,10 +383,10 @@ def test_slow_devices(monkeypatch):
     phase = Phase(8, False, 0, 8, 8, None, 0.001, 0.0, 0.99, 1e-8)
     costs = SimpleNamespace(seconds={phase: 0.001}, gflops={phase: 2.0})
     costs.schedule = SimpleNamespace(phases=(phase,))  # 2 GFLOP in a ms: 2 TFLOP/s
-    assert speed.told(costs, "fp32", 19.0, 1).state == GOOD
-    assert speed.told(costs, "fp32", 21.0, 1).state == SLOW
+    assert speed.finding_of(costs, "fp32", 19.0, 1).state == GOOD
+    assert speed.finding_of(costs, "fp32", 21.0, 1).state == SLOW
     costs.schedule.phases = (phase, phase)  # one was too slow to be measured
-    assert speed.told(costs, "fp32", 19.0, 1).state == SLOW
+    assert speed.finding_of(costs, "fp32", 19.0, 1).state == SLOW
 
 
 def test_short_memory(monkeypatch):

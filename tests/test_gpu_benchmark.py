@@ -147,7 +147,7 @@ def test_draws_at_once_are_the_same(setup):
     """Reference: those made ahead."""
     made = setup.feed.critic_batch(16, 8, 8)
     at_once = gpu_parts.AtOnce(setup.feed.draw_for_critic).take(16, 8)
-    assert torch.equal(made.z, at_once.z) and torch.equal(made.mix, at_once.mix)
+    assert torch.equal(made.z, at_once["z"]) and torch.equal(made.mix, at_once["mix"])
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ from progan.config.schedule import Phase
 from progan.model.networks import Critic, Generator
 from progan.training import ema
 from progan.training.costs import gflops_per_image
-from progan.training.feed import Batch
+from progan.training.feed import Batch, split
 from progan.training.updates import (
     LossSettings,
     accumulate,
@@ -253,7 +253,7 @@ def test_accumulated_passes_equal_one(all_float64, update, alpha, passes):
     def gradients_of(part):
         return ours(update, G, D, part, alpha, LossSettings())
 
-    grads, stats = accumulate(map(gradients_of, batch.split(16 // passes)))
+    grads, stats = accumulate(map(gradients_of, split(batch, 16 // passes)))
     expected, expected_stats = gradients_of(batch)
     torch.testing.assert_close(grads, expected, rtol=1e-9, atol=1e-11)
     torch.testing.assert_close(stats, expected_stats, rtol=1e-9, atol=1e-11)
@@ -268,7 +268,7 @@ def test_passes_that_cut_groups_are_another_loss(all_float64):
     def gradients_of(part):
         return ours("critic", G, D, part, None, LossSettings())
 
-    grads, _ = accumulate(map(gradients_of, batch.split(2)))
+    grads, _ = accumulate(map(gradients_of, split(batch, 2)))
     expected, _ = gradients_of(batch)
     assert not torch.allclose(grads[0], expected[0], rtol=1e-3)
 

@@ -1,4 +1,4 @@
-"""Both networks' gradients on a device against float64 on the CPU, and twice the same."""
+"""Both networks' gradients on a device: compared with float64 on the CPU, and repeated."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -23,18 +23,18 @@ Functions = Mapping[str, Callable]
 EAGER: Functions = {"D": critic_gradients, "G": generator_gradients}
 FADES = {4: False, 8: True, 32: False}
 ALPHA = 0.4  # of the fade
-# Norm of the error of a whole gradient, by the gradient's. Over 16 batches and two widths float32
-# erred by 2e-7 … 1e-6, in a few cases by 4e-4 … 2e-3: there rounding may have changed the sign of
-# something next to 0, where a leaky ReLU has its kink. So the best of a few batches counts: a wrong
-# program errs on all of them. bfloat16 erred by 0.02 … 0.3; float16, which has tf32's digits, by
-# 0.002 … 0.05.
+# Norm of a whole gradient's error, relative to the gradient's norm. Over 16 batches and two widths
+# float32 erred by 2e-7 … 1e-6, in a few cases by 4e-4 … 2e-3: there rounding may have changed the
+# sign of something next to 0, where a leaky ReLU has its kink. So the best of a few batches counts:
+# a wrong program errs on all of them. bfloat16 erred by 0.02 … 0.3; float16, which has tf32's
+# digits, by 0.002 … 0.05.
 TOLERANCES = {"fp32": 1e-5, "tf32": 0.1, "bf16": 0.25}
 BATCHES = 3
 
 
 @dataclass(frozen=True)
 class Networks:
-    """Of which size, and how many images."""
+    """Sizes of the networks, and the number of images."""
 
     channel_base: int = 512
     channel_max: int = 32
@@ -50,13 +50,13 @@ class Networks:
 def batch_of(
     config: Config, n: int, number: int, device: torch.device, dtype: torch.dtype
 ) -> Batch:
-    """n images of noise, latents and mixing factors, by number the same on every machine."""
+    """n images of noise, latents and mixing factors, the same on every machine for a number."""
     r = config.network.resolution
     draw = make_rng(0, "critic", r + number)
     shapes = [(n, config.network.z_dim), (n, config.network.channels, r, r)]
-    z, reals = (draw.standard_normal(shape, dtype=np.float32) for shape in shapes)
-    mix = draw.random(n, dtype=np.float32)
-    z, reals, mix = (torch.from_numpy(x).to(device, dtype) for x in (z, reals, mix))
+    drawn = [draw.standard_normal(shape, dtype=np.float32) for shape in shapes]
+    drawn.append(draw.random(n, dtype=np.float32))
+    z, reals, mix = (torch.from_numpy(x).to(device, dtype) for x in drawn)
     return Batch(z, None, reals, mix.requires_grad_())
 
 
@@ -69,7 +69,7 @@ def gradients(
     functions: Functions = EAGER,
     dtype: torch.dtype = torch.float32,
 ) -> dict[str, list[Tensor]]:
-    """Of the paper's loss in the weights, by network, as `functions` has them."""
+    """Gradients of the paper's loss by network, computed by `functions`."""
     config, fading = networks.config(resolution), FADES[resolution]
     G, D = (network.to(dtype) for network in make_networks(config, 0, device))
     batch = batch_of(config, networks.images, number, device, dtype)
@@ -92,7 +92,7 @@ def reference(networks: Networks, resolution: int, number: int) -> dict[str, lis
 
 
 def relative_error(found: Sequence[Tensor], expected: Sequence[Tensor]) -> float:
-    """Norm of the difference of whole gradients, by the norm of the expected one."""
+    """Norm of the difference of whole gradients, relative to the norm of the expected one."""
     a, b = (
         torch.cat([g.to(CPU, torch.float64).flatten() for g in part]) for part in (found, expected)
     )
@@ -123,7 +123,7 @@ def against_float64(
     precision: str,
     functions: Functions = EAGER,
 ) -> Finding:
-    """The gradients of both networks at each resolution."""
+    """Compare the gradients of both networks at each resolution with float64."""
     name = f"gradients, {precision}" + ("" if functions is EAGER else ", compiled")
     bound, figures = TOLERANCES[precision], {}
     for r in resolutions:
@@ -131,10 +131,10 @@ def against_float64(
             figures[f"{network} {r}x{r}"] = error
     says = ", ".join(f"{place} {error:.0e}" for place, error in figures.items())
     says = f"off float64 by {says}; at most {bound:g}"
-    figures = {place: error if math.isfinite(error) else None for place, error in figures.items()}
-    if all(error is not None and error <= bound for error in figures.values()):
-        return Finding(name, GOOD, says, figures=figures)
-    return Finding(name, WRONG, says, remedy_of(precision, functions is not EAGER), figures)
+    good = all(error <= bound for error in figures.values())  # false for nan
+    remedy = "" if good else remedy_of(precision, functions is not EAGER)
+    finite = {place: error if math.isfinite(error) else None for place, error in figures.items()}
+    return Finding(name, GOOD if good else WRONG, says, remedy, finite)
 
 
 def remedy_of(precision: str, is_compiled: bool) -> str:
@@ -146,7 +146,7 @@ def remedy_of(precision: str, is_compiled: bool) -> str:
 
 
 def precisions(device: torch.device) -> list[str]:
-    """Those that the device has; CPUs compute bfloat16 right even where they are slow at it."""
+    """The precisions that the device has; CPUs compute bfloat16 correctly, even if slowly."""
     if device.type != "cuda":
         return ["fp32", "bf16"]
     bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
@@ -155,7 +155,7 @@ def precisions(device: torch.device) -> list[str]:
 
 
 def twice(networks: Networks, resolution: int, device: torch.device, precision: str) -> Finding:
-    """The same gradients two times, bit for bit, as training is with run.deterministic and not."""
+    """Compute the same gradients twice, with run.deterministic and without; compare the bits."""
 
     def same() -> bool:
         first, second = (gradients(networks, resolution, 0, device, precision) for _ in range(2))

@@ -1,9 +1,10 @@
 """What each update consumes, a pure function of seed and images shown: reals, labels, latents.
 
-Everything is drawn for the global batch and sliced by rank, so one process and many see the same.
+All draws are made for the global batch and sliced by rank: one process and many see the same.
 """
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -19,33 +20,42 @@ from progan.training.augment import DRAWS
 
 
 @dataclass(frozen=True)
+class Latents:
+    """What the generator's update consumes, on the device."""
+
+    z: Tensor  # [N, z_dim]
+    c: Tensor | None = None  # [N, c_dim] labels
+    fake_draws: Tensor | None = None  # [N, DRAWS] in [0, 1), if images are augmented
+
+
+@dataclass(frozen=True)
 class Batch:
-    """What one forward pass of an update consumes, on the device."""
+    """What the critic's update consumes, on the device."""
 
     z: Tensor  # [N, z_dim] latents
     c: Tensor | None  # [N, c_dim] labels, of reals and fakes alike
-    reals: Tensor | None = None  # [N, C, r, r] in [-1, 1]; the critic's update only
-    # [N] in [0, 1], for the penalty; the critic's update only. It requires a gradient, so that
-    # the images made with it do: inside a compiled graph nothing can begin to (torch 2.11).
-    mix: Tensor | None = None
-    real_draws: Tensor | None = None  # [N, DRAWS] in [0, 1), if they are augmented
-    fake_draws: Tensor | None = None  # [N, DRAWS] in [0, 1), if they are augmented
+    reals: Tensor  # [N, C, r, r] in [-1, 1]
+    # [N] in [0, 1], for the penalty. It requires a gradient, so that the images made with it do:
+    # inside a compiled graph nothing can begin to (torch 2.11).
+    mix: Tensor
+    real_draws: Tensor | None = None  # [N, DRAWS] in [0, 1), if images are augmented
+    fake_draws: Tensor | None = None  # likewise
 
-    def of_fakes(self) -> "Batch":
+    def of_fakes(self) -> Latents:
         """The part that a generator's update consumes."""
-        return Batch(self.z, self.c, fake_draws=self.fake_draws)
+        return Latents(self.z, self.c, self.fake_draws)
 
-    def on(self, device: torch.device) -> "Batch":
-        """What has been pinned, on the device; nothing is waited for."""
-        columns = (getattr(self, field.name) for field in fields(self))
-        return Batch(*(None if x is None else upload(x, device) for x in columns))
 
-    def split(self, size: int) -> "list[Batch]":
-        """Batches of `size` images, in order."""
-        columns = (getattr(self, field.name) for field in fields(self))
-        starts = range(0, len(self.z), size)
-        parts = ([None if x is None else part(x, i, size) for i in starts] for x in columns)
-        return [Batch(*part) for part in zip(*parts, strict=True)]
+Consumed = TypeVar("Consumed", Latents, Batch)
+
+
+def split(whole: Consumed, size: int) -> list[Consumed]:
+    """Parts of `size` images, in order."""
+    columns = {name: x for name, x in vars(whole).items() if x is not None}
+    return [
+        replace(whole, **{name: part(x, start, size) for name, x in columns.items()})
+        for start in range(0, len(whole.z), size)
+    ]
 
 
 def part(x: Tensor, start: int, size: int) -> Tensor:
@@ -56,7 +66,7 @@ def part(x: Tensor, start: int, size: int) -> Tensor:
 def noise(
     n: int, r: int, channels: int, z_dim: int, c_dim: int, augmented: bool, device: torch.device
 ) -> Batch:
-    """What a critic's update could consume, to try and measure one with: n images of r x r."""
+    """A batch of n images of r x r, to try or measure updates with."""
     draws = torch.rand(2, n, DRAWS, device=device) if augmented else (None, None)
     return Batch(
         z=torch.randn(n, z_dim, device=device),
@@ -71,12 +81,12 @@ def noise(
 class Feed:
     """This process's part of what the updates at `nimg` consume.
 
-    All that is drawn is drawn ahead, as batches are read ahead.
+    Random numbers are drawn ahead, as images are read ahead.
 
     Args:
         seed: of latents, mixing factors and the generator's labels.
         z_dim, c_dim: sizes of a latent and of its labels; `c_dim=0` is unconditional.
-        augmented: draw what `progan.training.augment` needs.
+        augmented: whether to draw what `progan.training.augment` needs.
     """
 
     def __init__(
@@ -91,48 +101,52 @@ class Feed:
         self._for_generator = Ahead(self.draw_for_generator, stream.threads)
 
     def critic_batch(self, nimg: int, batch_size: int, resolution: int) -> Batch:
-        """For the critic's update; fakes have the labels of the reals beside them, as in the
-        official code."""
-        drawn = self._for_critic.take(nimg, batch_size).on(self.stream.device)
+        """For the critic's update. Fakes have the labels of the batch's reals, as in the official
+        code."""
+        drawn = self.on_device(self._for_critic.take(nimg, batch_size))
+        drawn["mix"].requires_grad_()
         images, labels = self.stream.batch(nimg, batch_size, resolution)
-        c = conditions(labels, self.c_dim) if self.c_dim else None
-        return replace(drawn, c=c, reals=images, mix=drawn.mix.requires_grad_())
+        c = conditions(labels, self.c_dim) if self.c_dim and labels is not None else None
+        return Batch(c=c, reals=images, **drawn)
 
-    def generator_batch(self, nimg: int, batch_size: int) -> Batch:
+    def generator_batch(self, nimg: int, batch_size: int) -> Latents:
         """For the generator's update: new latents, with the labels of random images.
 
         Whole rows of attributes, so that combinations have the shares they have in the data.
         """
-        return self._for_generator.take(nimg, batch_size).on(self.stream.device)
+        return Latents(**self.on_device(self._for_generator.take(nimg, batch_size)))
 
-    def draw_for_critic(self, nimg: int, batch_size: int) -> Batch:
+    def draw_for_critic(self, nimg: int, batch_size: int) -> dict[str, Tensor]:
         """What `critic_batch` draws, pinned in the host's memory."""
         draw = make_rng(self.seed, "critic", nimg)
         z = self.mine(draw.standard_normal((batch_size, self.z_dim), dtype=np.float32))
         mix = self.mine(draw.random(batch_size, dtype=np.float32))
-        return Batch(z, None, None, mix, *self.augmentation(2 * nimg, batch_size, sets=2))
+        more = self.augmentation(2 * nimg, batch_size, "real_draws", "fake_draws")
+        return {"z": z, "mix": mix, **more}
 
-    def draw_for_generator(self, nimg: int, batch_size: int) -> Batch:
+    def draw_for_generator(self, nimg: int, batch_size: int) -> dict[str, Tensor]:
         """What `generator_batch` consumes, pinned in the host's memory."""
         draw = make_rng(self.seed, "generator", nimg)
-        z = self.mine(draw.standard_normal((batch_size, self.z_dim), dtype=np.float32))
-        (fake_draws,) = self.augmentation(2 * nimg + 1, batch_size, sets=1)
-        if not self.c_dim:
-            return Batch(z, None, fake_draws=fake_draws)
-        data = self.stream.data
-        labels = torch.from_numpy(data.labels.values[draw.integers(data.count, size=batch_size)])
-        c = self.mine(conditions(labels, self.c_dim))
-        return Batch(z, c, fake_draws=fake_draws)
+        drawn = {"z": self.mine(draw.standard_normal((batch_size, self.z_dim), dtype=np.float32))}
+        labels = self.stream.data.labels
+        if self.c_dim and labels is not None:
+            chosen = draw.integers(self.stream.data.count, size=batch_size)
+            drawn["c"] = self.mine(conditions(torch.from_numpy(labels.values[chosen]), self.c_dim))
+        return drawn | self.augmentation(2 * nimg + 1, batch_size, "fake_draws")
 
-    def augmentation(self, position: int, batch_size: int, sets: int) -> list[Tensor | None]:
-        """Draws for `sets` times a batch of images, if they are augmented.
+    def augmentation(self, position: int, batch_size: int, *names: str) -> dict[str, Tensor]:
+        """Draws for a batch of images by each name; none if images are not augmented.
 
         Even positions are those of the critic's updates, odd ones of the generator's.
         """
         if not self.augmented:
-            return [None] * sets
-        draw = make_rng(self.seed, "augment", position)
-        return [self.mine(draw.random((batch_size, DRAWS), np.float32)) for _ in range(sets)]
+            return {}
+        draw, shape = make_rng(self.seed, "augment", position), (batch_size, DRAWS)
+        return {name: self.mine(draw.random(shape, np.float32)) for name in names}
+
+    def on_device(self, drawn: dict[str, Tensor]) -> dict[str, Tensor]:
+        """What has been pinned, on the device; nothing is waited for."""
+        return {name: upload(x, self.stream.device) for name, x in drawn.items()}
 
     def mine(self, values: np.ndarray | Tensor) -> Tensor:
         """This process's share of a global draw, pinned."""

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import torch
 from accelerate import Accelerator
-from torch import Tensor
+from torch import Tensor, nn
 
 from progan.config.resolutions import ByResolution, at_resolution
 from progan.config.schedule import Phase
@@ -19,7 +19,7 @@ from progan.runtime.numerics import computing_in
 from progan.runtime.speeds import resolve_precision
 from progan.training import ema
 from progan.training.compile import compiled, why_compile_failed
-from progan.training.feed import Batch, noise
+from progan.training.feed import Batch, Latents, noise, split
 from progan.training.updates import (
     Adam,
     Gradients,
@@ -51,8 +51,8 @@ class Step:
 
     # Set by `begin` for its phase, and by `set_progress` for each step.
     phase: Phase
-    D_parameters: list[Tensor]
-    G_parameters: list[Tensor]
+    D_parameters: list[nn.Parameter]
+    G_parameters: list[nn.Parameter]
     alpha: Tensor | None
     penalty_due: bool
 
@@ -97,7 +97,7 @@ class Step:
         self.skipped[0] = apply(self.D_opt, self.D_parameters, grads)
         return means
 
-    def update_generator(self, batch: Batch) -> Means:
+    def update_generator(self, batch: Latents) -> Means:
         """Update the generator; returns statistics of the global batch."""
         grads, means = self.over_processes(self.G_gradients(batch))
         self.skipped[1] = apply(self.G_opt, self.G_parameters, grads)
@@ -118,16 +118,16 @@ class Step:
         with computing_in(self.precision, self.accelerator.device):
             return accumulate(
                 self.critic_gradients(self.G, self.D, self.D_parameters, part, self.alpha, loss)
-                for part in batch.split(self.images_per_pass)
+                for part in split(batch, self.images_per_pass)
             )
 
-    def G_gradients(self, batch: Batch) -> Gradients:
+    def G_gradients(self, batch: Latents) -> Gradients:
         """The generator's, likewise."""
         G, D, parameters, r = self.G, self.D, self.G_parameters, self.phase.resolution
         with computing_in(self.precision, self.accelerator.device):
             return accumulate(
                 self.generator_gradients(G, D, parameters, part, self.alpha, self.loss, r)
-                for part in batch.split(self.images_per_pass)
+                for part in split(batch, self.images_per_pass)
             )
 
     @property
@@ -204,7 +204,7 @@ class Step:
             augmented=bool(self.loss.augment),
             device=self.accelerator.device,
         )
-        two_passes = batch.split(2 * in_a_pass)[0]
+        two_passes = split(batch, 2 * in_a_pass)[0]
         self.set_progress(phase.start_nimg)
         for penalty in (True, False)[: self.penalty_interval]:
             self.D_gradients(two_passes, penalty)

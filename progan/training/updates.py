@@ -10,12 +10,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim import Optimizer
 
 from progan.model.layers import at_least_float32, crossfade_reals
 from progan.model.networks import Critic, Generator
 from progan.training.augment import augment
-from progan.training.feed import Batch
+from progan.training.feed import Batch, Latents
 from progan.training.losses import ADVERSARIAL, LABELS, PENALTIES
 
 
@@ -29,10 +28,8 @@ class LossSettings:
     target: float = 1.0
     drift: float = 0.001
     label: float = 1.0
-    augment: tuple[
-        str, ...
-    ] = ()  # what the critic sees is augmented so (see `progan.training.augment`)
-    labels: str = "classes"  # or attributes, as the data are
+    augment: tuple[str, ...] = ()  # of what the critic sees (see `progan.training.augment`)
+    labels: str = "classes"  # or attributes, depending on the data
 
 
 Means = dict[str, Tensor]  # 0-dim, means over the batch
@@ -47,16 +44,16 @@ def critic_gradients(
     alpha: Tensor | None,
     loss: LossSettings,
 ) -> Gradients:
-    """Gradients of the critic's loss with respect to `parameters`, and its statistics.
+    """Gradients of the critic's loss with respect to `parameters`, and statistics.
 
     `D(fake) - D(real) + λ/γ² (‖∇‖ - γ)² + ε D(real)²` for the paper's WGAN-GP (App. A.1). With
-    augmentation the critic meets augmented images only, in the penalty too.
+    augmentation the critic sees augmented images only, in the penalty too.
     """
     reals = augment(crossfade_reals(batch.reals, alpha), batch.real_draws, loss.augment)
     with torch.no_grad():
         fakes = at_least_float32(G(batch.z, batch.c, resolution=reals.shape[-1], alpha=alpha))
         fakes = augment(fakes, batch.fake_draws, loss.augment)
-    scores, logits = D(torch.cat([reals, fakes]), alpha, batches=2)  # weights are prepared once
+    scores, logits = D(torch.cat([reals, fakes]), alpha, batches=2)  # scales its weights once
     real_scores, fake_scores = scores.chunk(2)
     total = ADVERSARIAL[loss.adversarial].critic(real_scores, fake_scores)
     total = total + loss.drift * real_scores.square()
@@ -70,7 +67,7 @@ def critic_gradients(
     if loss.penalty is None:
         return grads, stats
 
-    # The penalty's graph is built when that of the scores is gone: memory holds one of them.
+    # The penalty's graph is built after that of the scores is freed: memory holds one of them.
     penalty = PENALTIES[loss.penalty](
         lambda images: D(images, alpha)[0], reals, fakes, batch.mix, loss.target
     )
@@ -86,7 +83,7 @@ def generator_gradients(
     G: Generator,
     D: Critic,
     parameters: Sequence[Tensor],
-    batch: Batch,
+    batch: Latents,
     alpha: Tensor | None,
     loss: LossSettings,
     resolution: int,
@@ -104,20 +101,21 @@ def generator_gradients(
 
 
 def gradients(total: Tensor, parameters: Sequence[Tensor], stats: Means) -> Gradients:
-    """Of the mean over the images; statistics likewise, cut off the graph.
+    """Gradients of the mean over the images, and means of the statistics, cut off the graph.
 
     Zero for a parameter that has no part in it, as the score's own bias has none in a penalty.
     """
     grads = torch.autograd.grad(total.mean(), parameters, materialize_grads=True)
-    # Convolutions and a double backward give some of them in other orders of memory. Laid out here
-    # as the parameters, they are written so by the compiled kernels that make them; a single one
-    # that is not would send torch's operations on whole lists down their slow path.
-    grads = [laid_out(grad, parameter) for grad, parameter in zip(grads, parameters, strict=True)]
-    return grads, {name: values.detach().mean() for name, values in stats.items()}
+    # Convolutions and a double backward give some of them in other orders of memory. Inside the
+    # traced function, compiled kernels write them in their parameters' order at once. A single one
+    # in another order would send torch's operations on whole lists down their slow path.
+    pairs = zip(grads, parameters, strict=True)
+    means = {name: values.detach().mean() for name, values in stats.items()}
+    return [laid_out(grad, parameter) for grad, parameter in pairs], means
 
 
 def laid_out(grad: Tensor, parameter: Tensor) -> Tensor:
-    """With the strides of its contiguous parameter, those of sides of one pixel too."""
+    """The gradient with the strides of its contiguous parameter, also for sides of one pixel."""
     return grad if grad.stride() == parameter.stride() else grad.flatten().view_as(parameter)
 
 
@@ -141,10 +139,12 @@ def accumulate(passes: Iterable[Gradients]) -> Gradients:
 
 
 class Adam(torch.optim.Adam):
-    """Fused, and wary of what it loads: the fused kernels trust shapes and strides."""
+    """Fused Adam that checks what it loads: the fused kernels trust shapes and strides."""
+
+    found_inf: Tensor  # 1.0: the fused step does nothing, as with a gradient scaler
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take the moments and counts of steps, laid out as the parameters; no settings.
+        """Load moments and counts of steps, laid out as the parameters; settings stay.
 
         Raises:
             ValueError: they are not of these parameters.
@@ -167,16 +167,16 @@ class Adam(torch.optim.Adam):
 MOMENTS = {"exp_avg": None, "exp_avg_sq": None, "step": ()}  # shapes; None: the parameter's
 
 
-def apply(optimizer: Optimizer, parameters: Sequence[Tensor], grads: Sequence[Tensor]) -> Tensor:
-    """One step of Adam, or none where a gradient is not finite; the host does not wait to see.
+def apply(optimizer: Adam, parameters: Sequence[Tensor], grads: list[Tensor]) -> Tensor:
+    """Make one step of Adam, or none if a gradient is not finite; the device is not waited for.
 
     Returns 1.0 if the step was skipped, else 0.0 (0-dim). No parameter has a `.grad` afterwards.
     """
     skipped = 1 - torch.stack(torch._foreach_norm(grads)).isfinite().all().float()
-    optimizer.found_inf = skipped  # as a gradient scaler does: the fused Adam reads it
+    optimizer.found_inf = skipped
     try:
         for parameter, grad in zip(parameters, grads, strict=True):
-            # The fused Adam goes through memory: other strides would move the wrong elements.
+            # The fused Adam ignores strides: other ones would move the wrong elements.
             assert grad.stride() == parameter.stride(), "gradients are not laid out as the weights"
             parameter.grad = grad
         optimizer.step()
