@@ -1,10 +1,10 @@
-"""Whether a machine trains right, and how to mend it if not.
+"""Checks whether a machine trains correctly, and says what to do if not.
 
-checks   all checks in their order, each tried on all processes
-finding  what a check has found, as a line and for a report
+checks   all checks in their order, each run on all processes
+finding  the result of a check, as a line and for a report
 system   what is installed; devices, memory, compiler
 folders  the cache folder, its disk and locks, the data stream's rate
-numbers  gradients against float64, and twice the same
-speed    how fast the device is, compared with what it can do
+numbers  gradients against float64, and their repeatability
+speed    how fast the device is, compared with its peak
 links    all-reduces between processes
 """

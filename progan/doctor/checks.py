@@ -1,4 +1,4 @@
-"""All checks in their order, each tried on all processes; what crashes is a finding, too."""
+"""All checks in their order, each run on all processes; a crash is a finding, too."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -22,21 +22,21 @@ from progan.runtime.errors import UserError, brief
 from progan.runtime.speeds import resolve_precision
 from progan.training.compile import compiled
 
-Check = tuple[str, Callable[[], Finding]]  # its name, for where it crashes
+Check = tuple[str, Callable[[], Finding]]  # its name, in case it crashes
 
 
 @dataclass(frozen=True)
 class Size:
-    """How much is computed, written and timed."""
+    """How much to compute, write and time."""
 
     networks: Networks = field(default_factory=Networks)
     stream_bytes: int = 2**26
     training_seconds: float = 8
-    compile_seconds: float = 20  # once they are spent, nothing more is compiled
+    compile_seconds: float = 20  # after that nothing more is compiled
 
 
 def examine(size: Size = Size()) -> Iterator[Finding]:
-    """Each finding as soon as it is known, the same ones on all processes."""
+    """Yield each finding as soon as it is known, the same ones on all processes."""
     for check in (("versions", system.versions), ("driver", system.driver)):
         yield tried(*check)
     joined: list[Accelerator] = []
@@ -55,17 +55,17 @@ def examine(size: Size = Size()) -> Iterator[Finding]:
 
 
 def tried(name: str, check: Callable[[], Finding]) -> Finding:
-    """What the check finds; that it crashes is wrong, whatever it was."""
+    """The check's finding; a crash is `WRONG`."""
     try:
         return check()
-    except Exception as error:  # of any kind: it is what a doctor is for
+    except Exception as error:  # of any kind: finding them is the purpose
         says = f"{type(error).__name__}: {brief(error)}"
         remedy = "" if isinstance(error, UserError) else "report it, with --json"
         return Finding(name, WRONG, says, remedy)
 
 
 def everywhere(joined: list[Accelerator], name: str, check: Callable[[], Finding]) -> Finding:
-    """What the check finds on the process where it finds worst."""
+    """The worst of the processes' findings."""
     mine = tried(name, check)
     if not joined or joined[0].num_processes == 1:
         return mine
@@ -85,7 +85,7 @@ def of_machine(device: torch.device) -> list[Check]:
 
 
 def of_device(accelerator: Accelerator, size: Size) -> Iterator[Check]:
-    """Values before speed: what is wrong need not be fast."""
+    """Values before speed: wrong ones need not be fast."""
     device = accelerator.device
     kinds, own = precisions(device), resolve_precision("auto", accelerator)
     for precision in kinds:
@@ -117,7 +117,8 @@ def of_device(accelerator: Accelerator, size: Size) -> Iterator[Check]:
 
 
 def compiled_gradients(size: Size, device: torch.device, precision: str, begin: float) -> Finding:
-    """On a CPU of the generator only, as compiling the critic takes minutes there."""
+    """Compare compiled gradients with float64; on a CPU only the generator's, as compiling the
+    critic takes minutes there."""
     name = f"gradients, {precision}, compiled"
     if (spent := time.monotonic() - begin) > size.compile_seconds:
         return Finding(name, NOT_HERE, f"left out, as compiling took {spent:.0f} s")
@@ -131,7 +132,7 @@ def compiled_gradients(size: Size, device: torch.device, precision: str, begin: 
 
 
 def report(findings: list[Finding]) -> dict[str, object]:
-    """For a bug report: no name of a user or host, no path."""
+    """Values for a bug report, without paths and names of users or hosts."""
     device = fastest_device()
     return anonymous(
         {

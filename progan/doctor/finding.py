@@ -1,4 +1,4 @@
-"""What a check has found, as a line for people and as values for a report."""
+"""The result of a check, as a line for people and as values for a report."""
 
 import getpass
 import os
@@ -16,7 +16,7 @@ ANY_PATH = re.compile(r"(?<![\w./<])(?:~|[A-Za-z]:(?=[\\/]))?[\\/][^\s'\"<>,;:)\
 
 @dataclass(frozen=True)
 class Finding:
-    """One check's result. `remedy` is what to do, where something is to be done."""
+    """One check's result. `remedy` says what to do, if there is something to do."""
 
     name: str
     state: str
@@ -31,7 +31,7 @@ class Finding:
 
 
 def worst(findings: list[Finding]) -> Finding:
-    """Of the processes' findings of one check: the first wrong one, else a slow one, else one."""
+    """The first wrong one of the processes' findings, else a slow one, else a good one."""
     order = (WRONG, SLOW, GOOD, NOT_HERE)
     return min(findings, key=lambda finding: order.index(finding.state))
 
@@ -39,7 +39,7 @@ def worst(findings: list[Finding]) -> Finding:
 def anonymous(content: Any) -> Any:
     """The same values, with paths and the names of user and host in texts replaced by `<…>`.
 
-    Texts of errors name files, and a report is for the public.
+    Texts of errors name files, and a report is public.
     """
     if isinstance(content, dict):
         return {key: anonymous(value) for key, value in content.items()}
@@ -57,7 +57,7 @@ def anonymous(content: Any) -> Any:
 
 
 def own_paths() -> list[str]:
-    """Of this user's and this program's folders, which may hold blanks; the longest first."""
+    """This user's and this program's folders, which may contain blanks; the longest first."""
     folders = {Path.home(), Path.cwd(), Path(sys.prefix), Path(tempfile.gettempdir())}
     folders |= {
         Path(os.environ[name])

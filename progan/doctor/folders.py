@@ -1,4 +1,4 @@
-"""The cache folder, its disk and locks, and how fast training's images can be read from it."""
+"""Checks of the cache folder: its disk, its locks, and how fast images can be read from it."""
 
 import os
 import shutil
@@ -26,11 +26,11 @@ from progan.runtime.text import human_bytes
 ELSEWHERE = "set $PROGAN_CACHE to a folder on a local disk"
 LEAST_FREE = 5 * 10**9  # bytes: a small data set, and a run of the paper's networks
 NETWORK = ("nfs", "cifs", "smb", "lustre", "gpfs", "beegfs", "ceph", "9p", "afs", "fuse.")
-RESOLUTION, BATCH = 64, 64  # of the images that are read
+RESOLUTION, BATCH = 64, 64  # of the images read
 
 
 def cache() -> Finding:
-    """Whether a file can be written there, and is as it was written."""
+    """Write a file there and read it back."""
     folder = cache_folder(None)
     try:
         with temporary_folder() as made:
@@ -46,7 +46,7 @@ def cache() -> Finding:
 
 @contextmanager
 def temporary_folder() -> Iterator[Path]:
-    """In the cache, gone afterwards."""
+    """A folder in the cache, removed afterwards."""
     folder = cache_folder(None)
     folder.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix="doctor-", dir=folder) as made:
@@ -54,7 +54,7 @@ def temporary_folder() -> Iterator[Path]:
 
 
 def disk() -> Finding:
-    """Free where data is prepared, and here, where runs are written."""
+    """Free space where data is prepared, and here, where runs are written."""
     free = {"cache": free_bytes(cache_folder(None)), "this folder": free_bytes(Path.cwd())}
     says = ", ".join(f"{human_bytes(size)} ({where})" for where, size in free.items())
     figures = {f"free_{where.split()[-1]}": size for where, size in free.items()}
@@ -68,13 +68,13 @@ def free_bytes(folder: Path) -> int:
 
 
 def existing(folder: Path) -> Path:
-    """The folder, or what there is of the way to it."""
+    """The folder, or the nearest one above it that exists."""
     folder = folder.absolute()
     return next(path for path in (folder, *folder.parents) if path.exists())
 
 
 def locks() -> Finding:
-    """Whether one process keeps out another; a second handle is as good as a second process."""
+    """Check that a lock excludes a second handle, which stands for a second process."""
     first, second = lock("doctor", None), lock("doctor", None)
     with first.acquire(timeout=10):
         try:
@@ -83,13 +83,13 @@ def locks() -> Finding:
         except Timeout:
             held = True
     if not held:
-        says = "a lock in the cache folder keeps nobody out"
+        says = "a lock in the cache folder excludes nobody"
         return Finding("file locks", WRONG, says, ELSEWHERE)
     return Finding("file locks", GOOD, "a lock in the cache folder holds")
 
 
 def file_system() -> Finding:
-    """Of the cache, which is read all the time, and of this folder, where runs are written."""
+    """The file systems of the cache, which training reads, and of this folder, for runs."""
     kinds = {"cache": kind_of(cache_folder(None)), "this folder": kind_of(Path.cwd())}
     says = ", ".join(f"{kind} ({where})" for where, kind in kinds.items())
     figures = {f"kind_{where.split()[-1]}": kind for where, kind in kinds.items()}
@@ -101,16 +101,16 @@ def file_system() -> Finding:
 
 
 def kind_of(folder: Path) -> str:
-    """Of the file system that is mounted nearest above; the last mounted hides those before."""
+    """The type of the nearest file system mounted above; later mounts hide earlier ones."""
     kinds = {Path(p.mountpoint): p.fstype for p in psutil.disk_partitions(all=True)}
     real = existing(folder).resolve()
     return next((kinds[path] for path in (real, *real.parents) if path in kinds), "unknown")
 
 
 def stream(device: torch.device, size: int, needed: float | None) -> Finding:
-    """Images of a prepared data set of `size` bytes in random order, as training reads them.
+    """Read images of a prepared data set of `size` bytes in random order, as training does.
 
-    needed: images/s that training here takes.
+    needed: images/s that training consumes here.
     """
     with temporary_folder() as folder:
         images = write_pyramid(folder, size)
@@ -132,7 +132,7 @@ def stream(device: torch.device, size: int, needed: float | None) -> Finding:
 
 
 def write_pyramid(folder: Path, size: int) -> np.ndarray:
-    """Noise, dropped from the system's own cache; returns the largest level uint8 [N, 3, r, r]."""
+    """Write noise, not kept in the system's cache; returns the largest level uint8 [N, 3, r, r]."""
     draw = np.random.default_rng(0)
     count = max(2 * BATCH, size // (4 * RESOLUTION**2))  # all levels take 4/3 of the largest
     for r in resolutions_to(RESOLUTION):
@@ -149,7 +149,7 @@ def write_pyramid(folder: Path, size: int) -> np.ndarray:
 
 
 def same(reader: Stream, images: np.ndarray) -> bool:
-    """Whether the first batch is the images that it should be."""
+    """Whether the first batch holds the images that it should."""
     found = reader.batch(0, BATCH, RESOLUTION).images.cpu()
     expected = torch.from_numpy(images[reader.order.at(0, BATCH)[0]]).float().div(127.5).sub(1)
     return torch.equal(found, expected)

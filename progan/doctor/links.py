@@ -1,4 +1,4 @@
-"""An all-reduce between each two processes, and between all: is it right, how fast is it?"""
+"""An all-reduce between each two processes, and between all: correct, and how fast?"""
 
 import json
 import subprocess
@@ -18,23 +18,23 @@ from progan.runtime.accelerator import make_accelerator
 from progan.runtime.device import synchronize
 from progan.runtime.launch import is_main
 
-ALL_PAIRS = 8  # processes; of more, each with the next one
+ALL_PAIRS = 8  # up to this many processes; among more, each with the next one
 TIMEOUT = 1  # minutes
-REMEDY = "try NCCL_P2P_DISABLE=1, then NCCL_IB_DISABLE=1; NCCL_DEBUG=INFO tells more"
+REMEDY = "try NCCL_P2P_DISABLE=1, then NCCL_IB_DISABLE=1; NCCL_DEBUG=INFO shows more"
 
 
 def links(accelerator: Accelerator) -> Finding:
     """Between the processes that torchrun has started, else between this machine's GPUs."""
     count = torch.cuda.device_count() if accelerator.device.type == "cuda" else 1
     if accelerator.num_processes > 1:
-        return told(measured(accelerator))
+        return finding_of(measured(accelerator))
     if count > 1:
-        return told(launched(count))
+        return finding_of(launched(count))
     return Finding("links", NOT_HERE, "one device: nothing to compare")
 
 
 def measured(accelerator: Accelerator) -> list[dict[str, Any]]:
-    """What each group of processes finds, the same list on all: between, right, gb_per_sec."""
+    """The result of each group of processes, the same list on all: between, right, gb_per_sec."""
     count, rank = accelerator.num_processes, accelerator.process_index
     pairs = (
         combinations(range(count), 2)
@@ -46,11 +46,10 @@ def measured(accelerator: Accelerator) -> list[dict[str, Any]]:
     for members in ranks:
         group = dist.new_group(members)  # all processes must make it
         if rank in members:
-            found = reduced(accelerator.device, members, group)
-            mine += [{"between": members, **found}]
+            mine += [{"between": members, **reduced(accelerator.device, members, group)}]
         accelerator.wait_for_everyone()
     found: dict[tuple[int, ...], dict[str, Any]] = {}
-    for each in gather_object(mine):  # wrong if any of the members says so; as slow as the slowest
+    for each in gather_object(mine):  # wrong if one member says so; as slow as the slowest
         key = tuple(each["between"])
         before = found.setdefault(key, each)
         before["right"] &= each["right"]
@@ -58,8 +57,8 @@ def measured(accelerator: Accelerator) -> list[dict[str, Any]]:
     return [found[key] for key in map(tuple, ranks)]
 
 
-def reduced(device: torch.device, members: list[int], group: dist.ProcessGroup) -> dict[str, Any]:
-    """The sum over the members of numbers that each can reckon, and the best time of three."""
+def reduced(device: torch.device, members: list[int], group: Any) -> dict[str, Any]:
+    """All-reduce numbers whose sum each member knows; the best time of three."""
     size = 2**22 if device.type == "cpu" else 2**26  # of float32
     seconds = []
     for _ in range(3):
@@ -75,7 +74,7 @@ def reduced(device: torch.device, members: list[int], group: dist.ProcessGroup) 
     return {"right": torch.equal(values, expected), "gb_per_sec": 4 * size / min(seconds) / 1e9}
 
 
-def told(found: list[dict[str, Any]]) -> Finding:
+def finding_of(found: list[dict[str, Any]]) -> Finding:
     says = ", ".join(
         f"{'-'.join(map(str, each['between']))} "
         + (f"{each['gb_per_sec']:.2g} GB/s" if each["right"] else "wrong sums")
@@ -87,12 +86,12 @@ def told(found: list[dict[str, Any]]) -> Finding:
 
 
 def launched(count: int) -> list[dict[str, Any]]:
-    """The same by processes of its own, one a GPU; nothing if they fail or hang."""
+    """The same by new processes, one a GPU; empty if they fail or hang."""
     words = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node"]
     words += [str(count), "-m", "progan.doctor.links"]
     try:
-        told = subprocess.run(words, capture_output=True, text=True, timeout=60 * TIMEOUT)
-        return json.loads(told.stdout.splitlines()[-1]) if told.returncode == 0 else []
+        done = subprocess.run(words, capture_output=True, text=True, timeout=60 * TIMEOUT)
+        return json.loads(done.stdout.splitlines()[-1]) if done.returncode == 0 else []
     except subprocess.TimeoutExpired:
         return []
 

@@ -1,6 +1,6 @@
-"""How fast this device is, beside what it can do at most."""
+"""How fast this device is, compared with its peak."""
 
-from functools import cache
+from functools import cache, partial
 
 import torch
 from accelerate import Accelerator
@@ -16,18 +16,18 @@ from progan.training.bench import timed
 from progan.training.build import make_loss, make_networks
 from progan.training.costs import CostModel, count_gflops, measure
 
-LONG = 0.01  # seconds of a product, of which starting it is a small part
-LEAST_OF_PEAK = 0.5  # of its data sheet, which a large product reaches on a device left alone
-PAPERS_TFLOPS = 5  # for their first three updates, of 16 TFLOP together, in seconds
-LEAST_SHARE = 0.1  # of what `tflops` reached, for training at the largest resolution
+LONG = 0.01  # seconds of a product in which its launch is a small part
+LEAST_OF_PEAK = 0.5  # share of the data sheet that a large product reaches on an idle device
+PAPERS_TFLOPS = 5  # enough to do the first three updates, of 16 TFLOP together, in seconds
+LEAST_SHARE = 0.1  # share of `tflops` that training reaches at the largest resolution
 LEFT_ALONE = "does something else run here, is it hot, or its power limited?"
 
 
 @cache
 def tflops(device: torch.device, precision: str) -> tuple[float, str]:
-    """What the device reaches, and in what: in convolutions on a CPU, else in products.
+    """TFLOP/s that the device reaches, and in what: convolutions on a CPU, else products.
 
-    Measured once, so that training is compared with what has been printed.
+    Measured once, so that training is compared with the number printed.
     """
     if rates := measured(device, again=True).get(precision):
         return max(rates) / 1000, "convolutions"
@@ -35,13 +35,14 @@ def tflops(device: torch.device, precision: str) -> tuple[float, str]:
 
 
 def product_tflops(device: torch.device, precision: str) -> float:
-    """Of products of ever larger square matrices, until one takes long, the best rate: TFLOP/s."""
+    """The best TFLOP/s of products of ever larger square matrices, until one takes long."""
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     rates = []
     with computing_in(precision, device):
         for n in (512, 1024, 2048, 4096, 8192):
             a, b = (torch.randn(n, n, device=device).to(dtype) for _ in range(2))
-            seconds = min(timed(lambda a=a, b=b: a @ b, device) for _ in range(3))
+            product = partial(torch.matmul, a, b)
+            seconds = min(timed(product, device) for _ in range(3))
             rates.append(2 * n**3 / seconds / 1e12)
             if seconds > LONG:
                 break
@@ -49,7 +50,7 @@ def product_tflops(device: torch.device, precision: str) -> float:
 
 
 def rate(device: torch.device, precision: str, own: str) -> Finding:
-    """What a precision reaches, beside the data sheet. `own`: what `run.precision: auto` takes."""
+    """The speed in a precision, compared with the data sheet. own: that of run.precision=auto."""
     name, peak = f"speed, {precision}", machine.peak_tflops(device, precision)
     on_cpu = device.type == "cpu"
     if on_cpu and precision not in measured(device):
@@ -71,7 +72,7 @@ def human_rate(tflops: float) -> str:
 
 
 def precision_of_auto(accelerator: Accelerator) -> Finding:
-    """Which one `run.precision: auto` takes here, and why."""
+    """The precision that `run.precision: auto` takes here, and why."""
     device, own = accelerator.device, resolve_precision("auto", accelerator)
     why = ""
     if device.type == "cpu":
@@ -83,8 +84,8 @@ def precision_of_auto(accelerator: Accelerator) -> Finding:
 def training(accelerator: Accelerator, seconds: float) -> Finding:
     """Images/s at three resolutions, uncompiled, in what `run.precision: auto` takes here.
 
-    The paper's networks where the device reaches what they want, else the demo's; an update
-    without Adam's part.
+    The paper's networks if the device is fast enough for them, else the demo's; updates without
+    Adam's part.
     """
     device, precision = accelerator.device, resolve_precision("auto", accelerator)
     reached, _ = tflops(device, precision)
@@ -99,11 +100,11 @@ def training(accelerator: Accelerator, seconds: float) -> Finding:
     costs = CostModel(schedule, count_gflops(G, D, loss, schedule))
     with computing_in(precision, device):
         measure(costs, G, D, loss, accelerator, seconds)
-    return told(costs, precision, reached, accelerator.num_processes)
+    return finding_of(costs, precision, reached, accelerator.num_processes)
 
 
-def told(costs: CostModel, precision: str, peak: float, processes: int) -> Finding:
-    """`peak`: TFLOP/s that this process's device reaches, as told a line before."""
+def finding_of(costs: CostModel, precision: str, peak: float, processes: int) -> Finding:
+    """peak: TFLOP/s that this process's device reaches."""
     figures, parts = {}, []
     for phase, per_image in costs.seconds.items():
         rate = 1 / per_image

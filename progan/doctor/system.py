@@ -27,7 +27,7 @@ def versions() -> Finding:
 
 
 def driver() -> Finding:
-    """NVIDIA's, by its own tool; a GPU that torch does not see is the commonest mistake."""
+    """NVIDIA's driver, by its own tool. A GPU that torch does not see is the commonest mistake."""
     tool = shutil.which("nvidia-smi")
     if tool is None:
         known = torch.cuda.is_available()
@@ -37,11 +37,11 @@ def driver() -> Finding:
             f"no nvidia-smi; GPUs that torch sees: {torch.cuda.device_count()}",
         )
     words = [tool, "--query-gpu=driver_version", "--format=csv,noheader"]
-    told = subprocess.run(words, capture_output=True, text=True, timeout=20)
-    if told.returncode:
-        remedy = "install NVIDIA's driver again, and start the machine anew"
+    done = subprocess.run(words, capture_output=True, text=True, timeout=20)
+    if done.returncode:
+        remedy = "install NVIDIA's driver again, and restart the machine"
         return Finding("driver", WRONG, "nvidia-smi finds no working driver", remedy)
-    version = told.stdout.split("\n")[0].strip()
+    version = done.stdout.split("\n")[0].strip()
     if torch.cuda.is_available():
         return Finding("driver", GOOD, f"NVIDIA {version}", figures={"driver": version})
     if torch.version.cuda is None:
@@ -53,7 +53,7 @@ def driver() -> Finding:
 
 
 def device(chosen: torch.device) -> Finding:
-    """What this process computes on."""
+    """The device that this process computes on."""
     name = machine.device_name(chosen)
     if chosen.type == "cpu":
         cores, threads = usable_cores(), torch.get_num_threads()
@@ -75,7 +75,7 @@ def usable_cores() -> int:
 
 
 def memory(chosen: torch.device) -> Finding:
-    """Free now, of the host and of the device."""
+    """Free memory now, of the host and of the device."""
     host = psutil.virtual_memory()
     free = {"host": (host.available, host.total)}
     if chosen.type == "cuda":
@@ -90,7 +90,7 @@ def memory(chosen: torch.device) -> Finding:
 
 
 def shared_memory(folder: Path = Path("/dev/shm")) -> Finding:
-    """Where NCCL's processes meet."""
+    """The size of /dev/shm, where NCCL's processes meet."""
     if not folder.is_dir():
         return Finding("shared memory", NOT_HERE, "this system has no /dev/shm")
     size = shutil.disk_usage(folder).total
@@ -102,7 +102,7 @@ def shared_memory(folder: Path = Path("/dev/shm")) -> Finding:
 
 
 def compiler(chosen: torch.device) -> Finding:
-    """What `torch.compile` needs, and a function of one line compiled."""
+    """Look for what `torch.compile` needs, and compile a function of one line."""
     if missing := lacking(chosen):
         says = f"no {missing}: training is not compiled, and slower"
         state = SLOW if chosen.type == "cuda" else NOT_HERE
@@ -112,8 +112,8 @@ def compiler(chosen: torch.device) -> Finding:
     try:
         with silent(logging.WARNING):  # torch's, of a toolkit without a GPU
             found = function(x)
-    except Exception as error:  # of any kind: compilers are other programs
-        return not_compiled("compiler", error)
+    except Exception as failure:  # of any kind: compilers are other programs
+        return not_compiled("compiler", failure)
     expected = (x.double().cpu().sin() * 2 + 1).sum()
     error = float((found.cpu() - expected).abs() / expected.abs())
     if not error < 1e-4:
@@ -124,7 +124,7 @@ def compiler(chosen: torch.device) -> Finding:
 
 @contextmanager
 def silent(level: int) -> Iterator[None]:
-    """Without what is logged up to a level, by whomever."""
+    """Suppresses all logging up to a level."""
     before = logging.root.manager.disable
     logging.disable(level)
     try:
@@ -134,6 +134,6 @@ def silent(level: int) -> Iterator[None]:
 
 
 def not_compiled(name: str, error: Exception) -> Finding:
-    """Not wrong: training says so, and goes on without."""
+    """Not `WRONG`: training says so, and goes on uncompiled."""
     remedy = "training goes on uncompiled, slower; -o run.compile=false saves the try"
     return Finding(name, SLOW, f"cannot be compiled: {why_compile_failed(error)}", remedy)

@@ -15,16 +15,16 @@ SQRT2 = math.sqrt(2)  # He's gain, used everywhere unless a layer says otherwise
 
 
 def at_least_float32(x: Tensor) -> Tensor:
-    """bfloat16 as float32; float64, in which the maths is checked, stays what it is."""
+    """bfloat16 as float32; float64, in which tests check the maths, stays."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def upsample2x(x: Tensor) -> Tensor:
     """Nearest neighbour: [N, C, H, W] -> [N, C, 2H, 2W], in the dtype of x.
 
-    CUDA's autocast, unlike the CPU's, would compute this in float32, though it only copies.
+    CUDA's autocast, unlike the CPU's, would do this in float32, though it only copies.
     """
-    device = x.device.type  # the meta device, which counts and computes nothing, has no autocast
+    device = x.device.type  # the meta device, which computes nothing, has no autocast
     with nullcontext() if device == "meta" else torch.autocast(device, enabled=False):
         return F.interpolate(x, scale_factor=2, mode="nearest")
 
@@ -40,7 +40,7 @@ def fade(old: Tensor, new: Tensor, alpha: Tensor | float) -> Tensor:
 
 
 def crossfade_reals(reals: Tensor, alpha: Tensor | None) -> Tensor:
-    """Reals as sharp as the fading networks can be: the resolution below fades to this one.
+    """Reals as sharp as the fading networks can be: the resolution below fades into this one.
 
     [N, C, H, W] -> [N, C, H, W]; `alpha=None` (nothing fades) returns `reals` itself.
     """
@@ -61,9 +61,9 @@ def minibatch_stddev(x: Tensor, group_size: int = 4, eps: float = 1e-8) -> Tenso
     """How much the images of a group differ: one number for each image (Sec. 3).
 
     [N, C, H, W] -> [N, 1, 1, 1], in the dtype of x; `ConvWithMap` takes it as one more feature
-    map, the same all over the image. Groups are *contiguous* runs of min(group_size, N) images; the
-    official code strides them. The statistics are the same (images are independent), and whole
-    groups then stay on one process. N must be a multiple of the group.
+    map, constant over the image. Groups are *contiguous* runs of min(group_size, N) images; the
+    official code strides them. The statistics are the same (images are independent), and each
+    group stays on one process. N must be a multiple of the group.
     """
     n, c, h, w = x.shape
     group = min(group_size, n)
@@ -85,11 +85,12 @@ class EqualizedConv2d(nn.Module):
 
     Args:
         resample: `None`; `"up"`: nearest 2x upsampling first; `"down"`: 2x2 box average afterwards
-            (and the bias after it). Either is fused with the 3x3 convolution into one strided 4x4
+            (and the bias after it). Both are fused with the 3x3 convolution into one strided 4x4
             convolution: exactly the same function with a third fewer multiply-adds.
     """
 
-    initial = 1.0  # standard deviation of the first weights
+    initial = 1.0  # standard deviation of the initial weights
+    smear: Tensor
 
     def __init__(
         self,
@@ -120,14 +121,16 @@ class EqualizedConv2d(nn.Module):
 
 
 class ConvWithMap(EqualizedConv2d):
-    """A convolution of features and of one map more, whose value is one number for each image.
+    """A convolution of features and one more map, whose value is one number for each image.
 
-    The same function as with the map appended to the features. But then 513 channels, which no
-    tensor core or wide register divides, would slow the whole convolution; here what the map adds
-    is its value times what its weights make of ones.
+    The same function as with the map appended to the features. But 513 channels, which fit no
+    tensor core or wide register, would slow the whole convolution. Here the map adds its value
+    times the convolution of ones with its weights.
     """
 
-    def forward(self, features: Tensor, value: Tensor) -> Tensor:
+    def forward(  # type: ignore[override]  # the map comes separately
+        self, features: Tensor, value: Tensor
+    ) -> Tensor:
         """[N, in - 1, H, W], [N, 1, 1, 1] -> [N, out, H, W]."""
         weights = (self.weight * self.scale).split([features.shape[1], 1], dim=1)
         padding = self.weight.shape[-1] // 2
@@ -136,10 +139,10 @@ class ConvWithMap(EqualizedConv2d):
 
 
 def smearing(resample: str) -> Tensor:
-    """[9, 16]: what makes a fused 4x4 kernel of a 3x3 one, both flattened.
+    """[9, 16]: the matrix that turns a 3x3 kernel into a fused 4x4 one, both flattened.
 
-    The kernel summed over a 2x2 box of pixels, A w Aᵀ; as one product of all pairs of channels
-    with A ⊗ A it is several times as fast on a CPU as two products or a pooling.
+    The fused kernel is summed over a 2x2 box of pixels, A w Aᵀ. As one product with A ⊗ A for all
+    pairs of channels, it is several times as fast on a CPU as two products or a pooling.
     """
     a = torch.tensor([[1.0, 0, 0], [1, 1, 0], [0, 1, 1], [0, 0, 1]])
     boxes = torch.kron(a, a).T
@@ -165,10 +168,10 @@ class EqualizedLinear(nn.Module):
 
 
 def scale_once(network: nn.Module) -> None:
-    """Takes the run-time weight scale away and has weights start scaled: He's initialization.
+    """Replace the run-time weight scale by scaled initial weights: He's initialization.
 
-    The paper's ablation of equalized learning rates (Table 1), where Adam moves weights of
-    different sizes by steps of one size.
+    The paper's ablation of equalized learning rates (Table 1): Adam moves weights of different
+    sizes by steps of one size.
     """
     for layer in network.modules():
         if isinstance(layer, EqualizedConv2d | EqualizedLinear):
@@ -177,7 +180,7 @@ def scale_once(network: nn.Module) -> None:
 
 
 def unchanged(x: Tensor) -> Tensor:
-    """In place of `pixel_norm`, where that is left out."""
+    """Replaces `pixel_norm` in its ablation."""
     return x
 
 

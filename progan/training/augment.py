@@ -1,8 +1,8 @@
 """Differentiable augmentation: the critic sees reals and fakes only through random changes.
 
 Zhao et al., *Differentiable Augmentation for Data-Efficient GAN Training* (NeurIPS 2020), ranges
-as in its Sec. 3.2. The critic cannot learn few reals by heart, and because fakes are changed
-alike, with gradients passing through to the generator, the changes do not show in samples.
+as in its Sec. 3.2. The critic cannot learn few reals by heart. Fakes are changed in the same
+way and gradients pass through to the generator, so the changes do not show in samples.
 """
 
 from collections.abc import Sequence
@@ -10,18 +10,21 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-DRAWS = 7  # numbers an image, whatever the policy
+DRAWS = 7  # random numbers an image, for any policy
 
 
 def augment(images: Tensor, draws: Tensor | None, policy: Sequence[str]) -> Tensor:
     """Images as the critic sees them: [N, C, r, r] -> [N, C, r, r], differentiable twice.
 
     Args:
-        draws: uniform in [0, 1), [N, DRAWS]; may be missing if the policy is empty. Each column
-            has one use, so that one kind does not change what another does.
-        policy: of `KINDS`, which are applied in the order they have there.
+        draws: uniform in [0, 1), [N, DRAWS]; `None` only with an empty policy. Each column has one
+            use, so that one kind does not change what another does.
+        policy: names from `KINDS`; they are applied in the order they have there.
     """
     assert all(name in KINDS for name in policy)
+    if draws is None:
+        assert not policy
+        return images
     for name, (kind, columns) in KINDS.items():
         if name in policy:
             images = kind(images, draws[:, columns])
@@ -29,9 +32,9 @@ def augment(images: Tensor, draws: Tensor | None, policy: Sequence[str]) -> Tens
 
 
 def color(images: Tensor, draws: Tensor) -> Tensor:
-    """Brightness -0.5 … 0.5 is added; saturation is 0 … 2 fold, contrast 0.5 … 1.5 fold.
+    """Add a brightness of -0.5 … 0.5; scale saturation by 0 … 2 and contrast by 0.5 … 1.5.
 
-    Nothing is clipped, or the gradient would be lost there. Grey images have no saturation.
+    Nothing is clipped, as clipped pixels have no gradient. Grey images have no saturation.
     """
     brightness, saturation, contrast = draws[:, :, None, None, None].unbind(1)
     images = images + (brightness - 0.5)
@@ -40,7 +43,7 @@ def color(images: Tensor, draws: Tensor) -> Tensor:
 
 
 def translation(images: Tensor, draws: Tensor) -> Tensor:
-    """Whole pixels down and right, up to ± r/8 (at 4x4 ± 1, as the paper's code rounds)."""
+    """Shift by whole pixels down and right, up to ± r/8 (at 4x4 ± 1, as the authors' code)."""
     r = images.shape[-1]
     most = (r + 4) // 8
     shift = whole(draws, 2 * most + 1) - most  # [N, 2]
@@ -48,13 +51,13 @@ def translation(images: Tensor, draws: Tensor) -> Tensor:
     rows, columns = source.clamp(0, r - 1).unbind(1)
     pixels = (rows[:, :, None] * r + columns[:, None, :]).flatten(1)  # [N, r²]
     pixels = pixels[:, None].expand(-1, images.shape[1], -1)
-    # The gradient adds at most one number that is not 0 to a pixel: exact, in whatever order.
+    # The gradient adds at most one number other than 0 to a pixel: exact in any order.
     moved = images.flatten(2).gather(2, pixels).reshape(images.shape)
     return moved.masked_fill(~box((source >= 0) & (source < r)), 0)
 
 
 def cutout(images: Tensor, draws: Tensor) -> Tensor:
-    """A square of r/2 becomes 0; its centre is any corner of a pixel, so a border may cut it."""
+    """Set a square of side r/2 to 0; centred on any corner of a pixel, so a border may cut it."""
     r = images.shape[-1]
     start = whole(draws, r + 1) - r // 4  # [N, 2]
     place = torch.arange(r, device=images.device) - start[:, :, None]  # [N, 2, r]
@@ -62,17 +65,17 @@ def cutout(images: Tensor, draws: Tensor) -> Tensor:
 
 
 def whole(draws: Tensor, count: int) -> Tensor:
-    """Uniform in [0, 1) to whole numbers 0 … count - 1."""
+    """Draws in [0, 1) to whole numbers 0 … count - 1."""
     return (draws * count).long()
 
 
 def box(sides: Tensor) -> Tensor:
-    """Rows and columns that a box has, bool [N, 2, r], to its pixels [N, 1, r, r]."""
+    """The pixels of a box [N, 1, r, r] from its rows and columns, bool [N, 2, r]."""
     rows, columns = sides.unbind(1)
     return (rows[:, :, None] & columns[:, None, :])[:, None]
 
 
-# Kind to its function and its columns of the draws. Never renumber: a seed would mean another run.
+# Each kind's function and columns of the draws. Never renumber: seeds would give other runs.
 KINDS = {
     "color": (color, slice(0, 3)),
     "translation": (translation, slice(3, 5)),

@@ -8,6 +8,7 @@ from progan.config.config import Config
 from progan.config.schedule import Phase, Schedule
 from progan.data.dataset import Dataset
 from progan.data.stream import Stream
+from progan.model.layers import EqualizedConv2d, EqualizedLinear
 from progan.model.networks import Critic, Generator
 from progan.runtime import memory
 from progan.runtime.distributed import on_any
@@ -42,7 +43,7 @@ def make_feed(config: Config, data: Dataset, accelerator: Accelerator) -> Feed:
 
 
 def make_loss(config: Config, labels: str = "classes") -> LossSettings:
-    """`labels`: what those of the data are, classes or attributes."""
+    """labels: whether those of the data are classes or attributes."""
     weights = config.loss.weights
     return LossSettings(
         adversarial=config.loss.adversarial,
@@ -59,21 +60,20 @@ def make_loss(config: Config, labels: str = "classes") -> LossSettings:
 def make_networks(
     config: Config, c_dim: int, device: torch.device | str
 ) -> tuple[Generator, Critic]:
-    """Both networks with the weights that the seed gives, the same on every machine."""
+    """Both networks with weights drawn from the seed, the same on every machine."""
     G = Generator(**config.network.generator_settings(), c_dim=c_dim)
     D = Critic(**config.network.critic_settings(), c_dim=c_dim)
     for i, network in enumerate((G, D)):
         draw = make_rng(config.run.seed, "weights", i)
-        for name, parameter in network.named_parameters():
-            if name.endswith("weight"):
-                values = draw.standard_normal(tuple(parameter.shape), dtype=np.float32)
-                layer = network.get_submodule(name.rpartition(".")[0])
-                parameter.data.copy_(torch.from_numpy(values) * layer.initial)
+        for layer in network.modules():
+            if isinstance(layer, EqualizedConv2d | EqualizedLinear):
+                values = draw.standard_normal(tuple(layer.weight.shape), dtype=np.float32)
+                layer.weight.data.copy_(torch.from_numpy(values) * layer.initial)
     return G.to(device), D.to(device)
 
 
 def make_step(config: Config, c_dim: int, loss: LossSettings, accelerator: Accelerator) -> Step:
-    """The networks, and what trains them."""
+    """The networks and the step that trains them."""
     return Step(
         *make_networks(config, c_dim, accelerator.device),
         loss,
@@ -88,13 +88,13 @@ def make_step(config: Config, c_dim: int, loss: LossSettings, accelerator: Accel
 def compiles(
     config: Config, costs: CostModel | None, phase: Phase, accelerator: Accelerator
 ) -> bool:
-    """`run.compile` for a phase that begins; the same answer on all processes.
+    """Whether to compile a phase that begins; the same answer on all processes.
 
-    costs: for `auto` only.
+    costs: needed for `run.compile=auto` only.
     """
     if config.run.compile != "auto":
         return config.run.compile
-    if config.run.deterministic:
+    if config.run.deterministic or costs is None:
         return False
     return on_any(accelerator, pays(costs.seconds_of(phase), accelerator.device))
 
@@ -107,12 +107,12 @@ def make_costs(
     D: Critic,
     accelerator: Accelerator,
 ) -> CostModel:
-    """What each phase costs on this machine, from a few seconds of trial updates."""
+    """The cost of each phase on this machine, from a few seconds of trial updates."""
     costs = CostModel(schedule, count_gflops(G, D, loss, schedule))
     precision = resolve_precision(config.run.precision, accelerator)
     with computing_in(precision, accelerator.device):
         measure(costs, G, D, loss, accelerator, budget=5)
-    if accelerator.device.type == "cuda":  # the trial's memory is not the run's
+    if accelerator.device.type == "cuda":  # the trial's memory does not count as the run's
         memory.release(accelerator.device)
         memory.reset_peak(accelerator.device)
     return costs

@@ -1,8 +1,8 @@
-"""What training costs: FLOPs counted on the real update, time predicted from time measured."""
+"""What training costs: FLOPs counted on the real update, time predicted from measured times."""
 
 import copy
 import time
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from accelerate import Accelerator
@@ -19,7 +19,7 @@ from progan.training.updates import LossSettings, critic_gradients, generator_gr
 
 
 class FlopCounter(TorchDispatchMode):
-    """Adds up the FLOPs of convolutions and matrix products while it is active.
+    """Counts the FLOPs of convolutions and matrix products while it is active.
 
     torch's own `FlopCounterMode` also hooks modules, which `autograd.grad` does not allow.
     """
@@ -30,7 +30,7 @@ class FlopCounter(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        # On the meta device torch works out their shapes in Python, which takes a millisecond each.
+        # On the meta device torch finds their shapes in Python, which takes a millisecond each.
         if func in ELEMENTWISE and args[0].is_meta:
             shapes = [x.shape for x in args if isinstance(x, Tensor)]
             return args[0].new_empty(torch.broadcast_shapes(*shapes))
@@ -53,7 +53,7 @@ ELEMENTWISE = {  # the most frequent ones, of floating-point results
 
 
 def random_update(G: Generator, D: Critic, loss: LossSettings, phase: Phase, n: int) -> None:
-    """Both gradients of one update on noise: all of its cost but Adam's, and no effect."""
+    """Compute both gradients of one update on noise: all of its cost but Adam's, with no effect."""
     device = next(G.parameters()).device
     r = phase.resolution
     alpha = torch.tensor(0.5, device=device) if phase.fading else None
@@ -83,15 +83,15 @@ def count_gflops(
     G: Generator, D: Critic, loss: LossSettings, schedule: Schedule
 ) -> dict[Phase, float]:
     """GFLOP an image for each phase; takes some 0.3 s a phase, whatever the networks' size."""
-    meta_G, meta_D = (shell(network) for network in (G, D))
+    meta_G, meta_D = shell(G), shell(D)
     return {phase: gflops_per_image(meta_G, meta_D, loss, phase) for phase in schedule.phases}
 
 
 class CostModel:
-    """Seconds an image for each phase: measured where there is a measure, else extrapolated.
+    """Seconds an image for each phase, measured or extrapolated.
 
-    Small resolutions do not fill a machine, so a phase's cost is taken from the nearest measured
-    one by the ratio of FLOPs, which errs to the long side while the resolution is small.
+    Small resolutions do not fill a machine. So a phase's cost is that of the nearest measured one
+    times the ratio of FLOPs, which is too long while the resolution is small.
     """
 
     def __init__(self, schedule: Schedule, gflops: dict[Phase, float]):
@@ -112,19 +112,20 @@ class CostModel:
         return self.seconds[near] * self.gflops[phase] / self.gflops[near]
 
     def seconds_of(self, phase: Phase) -> float | None:
-        """Of a whole phase in this run."""
+        """Seconds of a whole phase in this run; `None` while nothing has been measured."""
         each = self.per_image(phase)
         images = self.schedule.end_of(phase) - phase.start_nimg
         return None if each is None else each * images
 
     def seconds_left(self, nimg: int) -> float | None:
-        """From `nimg` to the end of the run."""
-        if not self.seconds:
-            return None
+        """Seconds from `nimg` to the end of the run; `None` while nothing has been measured."""
         total = 0.0
         for phase in self.schedule.phases:
             images = self.schedule.end_of(phase) - max(phase.start_nimg, nimg)
-            total += max(images, 0) * self.per_image(phase)
+            each = self.per_image(phase)
+            if each is None:
+                return None
+            total += max(images, 0) * each
         return total
 
 
@@ -138,9 +139,8 @@ def measure(
 ) -> None:
     """Time updates of each phase, smallest first, until about `budget` seconds are spent.
 
-    Where a whole forward pass would take long, four images are timed; where memory is short, half
-    as many as before. From a phase of which nothing fits, all are
-    left to extrapolation.
+    If a whole forward pass would take long, four images are timed; if memory is short, half as
+    many as before. Phases from the first of which nothing fits are left to extrapolation.
     """
 
     def timed(phase: Phase, n: int) -> float:
@@ -150,7 +150,7 @@ def measure(
         return time.perf_counter() - begin
 
     def times_of_what_fits(phase: Phase, n: int) -> tuple[int, list[float]]:
-        """Of three updates: the first one finds memory and kernels."""
+        """Number of images, and seconds of three updates: the first finds memory and kernels."""
         while True:
             try:
                 return n, [timed(phase, n) for _ in range(3)]
@@ -178,6 +178,9 @@ def measure(
         costs.observe(phase, min(times) / n / accelerator.num_processes)
 
 
-def shell(network: Generator | Critic) -> Generator | Critic:
+Network = TypeVar("Network", Generator, Critic)
+
+
+def shell(network: Network) -> Network:
     """A copy of a network on the meta device: shapes without numbers."""
     return copy.deepcopy(network).to("meta")

@@ -7,9 +7,9 @@ from torch import Tensor
 
 
 def decay(batch_size: int, half_life_kimg: float) -> float:
-    """The average's share kept by an update of `batch_size` images.
+    """The share of the average that an update of `batch_size` images keeps.
 
-    The official 0.999 an update is a half-life of 11.1 kimg at batch 16.
+    The official 0.999 an update is a half-life of 11.1 kimg at a batch size of 16.
     """
     return 0.5 ** (batch_size / (half_life_kimg * 1000))
 

@@ -1,15 +1,15 @@
-"""Signs that training goes wrong while all numbers are still finite."""
+"""Signs of failing training while all numbers are still finite."""
 
 import numpy as np
 
 from progan.runtime.text import percent
 
-RUNAWAY = 1000.0  # of scores, in units of the penalty's target; the paper's stay below some tens
-TOO_ALIKE = 0.1  # of the reals' variety
+RUNAWAY = 1000.0  # scores in units of the penalty's target; the paper's stay below some tens
+TOO_ALIKE = 0.1  # share of the reals' variety
 
 
 def variety(images: np.ndarray) -> float:
-    """How much images differ from each other: the deviation of a pixel, on average.
+    """How much images differ from each other: the mean over pixels of the standard deviation.
 
     uint8 [N, C, H, W] -> grey levels.
     """
@@ -17,19 +17,19 @@ def variety(images: np.ndarray) -> float:
 
 
 def signs(means: dict[str, float], share: float, target: float) -> dict[str, str]:
-    """What looks wrong, in words, by a short name.
+    """Warnings by a short name; none if all looks well.
 
     Args:
         means: a tick's statistics.
-        share: of the reals' variety that samples have.
+        share: the samples' variety, relative to the reals'.
         target: of the gradient norm, which sets the scale of scores.
     """
     found = {}
     scores = {name: means.get(f"Loss/scores/{name}", 0.0) for name in ("real", "fake")}
     if max(map(abs, scores.values())) > RUNAWAY * target:
-        told = ", ".join(f"{name} {value:.4g}" for name, value in scores.items())
+        values = ", ".join(f"{name} {value:.4g}" for name, value in scores.items())
         found["scores"] = (
-            f"scores run away ({told}): training may be about to diverge; a lower "
+            f"scores run away ({values}): training may be about to diverge; a lower "
             "schedule.learning_rate may help, in a new --run-dir"
         )
     if share < TOO_ALIKE:

@@ -1,7 +1,7 @@
 """Adversarial losses and gradient penalties, as pure functions of tensors.
 
 To add one: write the function, add it to its dictionary, name it in `config.LossConfig`.
-Everything returns one value an image and is unweighted.
+Each returns one unweighted value an image.
 """
 
 from collections.abc import Callable
@@ -38,7 +38,7 @@ ADVERSARIAL = {
 def squared_norm(scores_of: Scores, images: Tensor) -> Tensor:
     """‖∇ score‖² at each image, over C, H and W, differentiable in the critic's weights: [N].
 
-    In a compiled graph the images must require a gradient already (see `Batch.mix`).
+    In a compiled graph the images must already require a gradient (see `Batch.mix`).
     """
     if not images.requires_grad:
         images = images.detach().requires_grad_()
@@ -49,16 +49,16 @@ def squared_norm(scores_of: Scores, images: Tensor) -> Tensor:
 def wgan_gp(scores_of: Scores, reals: Tensor, fakes: Tensor, mix: Tensor, target: float) -> Tensor:
     """(‖∇‖ - γ)² / γ² at a random point between each real and fake: [N] (Gulrajani et al. 2017).
 
-    `mix` [N] in [0, 1] is each fake's share; `target` is γ, 1 but for CIFAR-10 (750, App. D).
+    `mix` [N] in [0, 1] is each fake's share; `target` is γ: 1, for CIFAR-10 750 (App. D).
     """
     mixed = torch.lerp(reals, fakes, mix[:, None, None, None])
     return (squared_norm(scores_of, mixed).sqrt() - target).square() / target**2
 
 
 def r1(scores_of: Scores, reals: Tensor, fakes: Tensor, mix: Tensor, target: float) -> Tensor:
-    """‖∇‖² / 2 at the reals: [N] (Mescheder et al. 2018). The rest is unused.
+    """‖∇‖² / 2 at the reals: [N] (Mescheder et al. 2018).
 
-    But for the gradient that `mix` may require, and the reals then do.
+    Of `mix` only `requires_grad` is used, which the reals take over from it.
     """
     return squared_norm(scores_of, reals + 0 * mix[:, None, None, None]) / 2
 
@@ -75,7 +75,7 @@ def attribute_loss(logits: Tensor, c: Tensor) -> Tensor:
     """Binary cross-entropy of each attribute's logit, the mean over attributes: [N].
 
     Not the paper's, which has no attributes. A mean, so that the label loss keeps about the same
-    weight beside the adversarial one, however many attributes there are.
+    weight relative to the adversarial one for any number of attributes.
     """
     return F.binary_cross_entropy_with_logits(logits, c, reduction="none").mean(dim=1)
 

@@ -1,4 +1,4 @@
-"""A phase begun with as many images in a forward pass as memory has room for."""
+"""Begins a phase with as many images in a forward pass as memory has room for."""
 
 import time
 from collections.abc import Iterator
@@ -18,21 +18,22 @@ SMALLER = "choose smaller networks (network.channel_base), or smaller groups (ne
 def begin_what_fits(step: Step, stream: Stream, phase: Phase, restart: bool) -> Phase:
     """Begin the phase and rehearse its step; while memory is short, with half the images a pass.
 
-    A level of the data that is kept on the device is given up before that. The update stays the
-    same, as gradients are accumulated; on all processes alike. Returns the phase as it was begun.
+    First, a level of the data that is kept on the device is given up. The update stays the same,
+    as gradients are accumulated. All processes do the same. Returns the phase as begun.
 
     Raises:
         UserError: not even the smallest part of the batch fits.
     """
     if step.accelerator.device.type != "cpu":
-        memory.release(step.accelerator.device)  # what the phase before has left is of other sizes
+        memory.release(step.accelerator.device)  # the phase before has left other sizes
     while not rehearsed(step, phase, restart):
         if on_any(step.accelerator, stream.let_go()):
             continue
         smaller = halved(phase, step)
         if smaller is None:
-            n = phase.images_per_pass(step.accelerator.num_processes)
-            raise UserError(f"not even {n} images fit into memory at {phase}; {SMALLER}")
+            raise UserError(
+                f"not even {step.images_per_pass} images fit into memory at {phase}; {SMALLER}"
+            )
         phase = smaller
     return phase
 
@@ -46,7 +47,7 @@ def rehearsed(step: Step, phase: Phase, restart: bool) -> bool:
     except Exception as error:
         if not memory.is_short(error):
             raise
-        failed = True  # and the error ends here: its traceback holds what the attempt has made
+        failed = True  # the error ends here, as its traceback holds the attempt's tensors
     failed = on_any(step.accelerator, failed)
     if failed:
         memory.release(step.accelerator.device)
@@ -54,7 +55,7 @@ def rehearsed(step: Step, phase: Phase, restart: bool) -> bool:
 
 
 def halved(phase: Phase, step: Step) -> Phase | None:
-    """With half as many images a pass, if that is a whole number of groups."""
+    """The phase with half as many images a pass; `None` if these are not whole groups."""
     processes = step.accelerator.num_processes
     n = phase.images_per_pass(processes)
     smaller = replace(phase, batch_gpu=n // 2)
@@ -62,13 +63,13 @@ def halved(phase: Phase, step: Step) -> Phase | None:
 
 
 def try_phases(step: Step, feed: Feed, schedule: Schedule) -> Iterator[str]:
-    """Every phase's data and memory, tried as training will need them; a line about each.
+    """Try every phase's data and memory as training will need them; yields a line about each.
 
     Raises:
-        UserError: a phase that would fail.
+        UserError: a phase would fail.
     """
     device, processes = step.accelerator.device, step.accelerator.num_processes
-    step.compile = False  # takes minutes, and no more memory than without
+    step.compile = False  # compiling takes minutes; compiled steps need no more memory
     for phase in schedule.phases:
         memory.reset_peak(device)
         start = time.perf_counter()

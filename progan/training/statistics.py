@@ -8,16 +8,16 @@ from torch import Tensor
 
 
 class RunningMeans:
-    """Means since the last tick, accumulated on the device: adding waits for nothing.
+    """Means since the last tick, summed on the device, so that adding waits for nothing.
 
-    What is not finite is left out, so that a skipped update spoils no mean.
+    Values that are not finite are left out: a skipped update spoils no mean.
     """
 
     def __init__(self) -> None:
-        self.sums: dict[tuple[str, ...], Tensor] = {}  # of values, of images: [2, names]
+        self.sums: dict[tuple[str, ...], Tensor] = {}  # [2, names]: of values, of images
 
     def add(self, values: dict[str, Tensor], images: int) -> None:
-        """Batch means, each of `images` images."""
+        """Add means over a batch of `images` images."""
         names = tuple(values)
         flat = torch.stack(list(values.values())).float()
         finite = flat.isfinite()
@@ -25,9 +25,8 @@ class RunningMeans:
         self.sums[names] = self.sums[names] + both if names in self.sums else both
 
     def means(self) -> dict[str, float]:
-        """The means, copied to the host in one go, and a new beginning."""
-        sums = self.sums
-        self.__init__()
+        """The means, copied to the host in one go; what is added later counts from zero."""
+        sums, self.sums = self.sums, {}
         flat = torch.cat(list(sums.values()), dim=1).tolist() if sums else ([], [])
         totals: dict[str, list[float]] = {}
         for name, value, images in zip(chain(*sums), *flat, strict=True):
@@ -47,17 +46,17 @@ class RunningMeans:
 
 
 class Skipped:
-    """Updates left out since the last tick and, up to now, in a row; counted on the device."""
+    """Counts on the device of skipped updates: since the last tick, and in a row up to now."""
 
     def __init__(self) -> None:
         self.counts = torch.zeros(2, 2)  # [since the last tick, in a row] of [critic, generator]
 
     def add(self, flags: Tensor) -> None:
-        """Of one step: [critic, generator], 1 if its update was skipped."""
+        """Count one step. flags: [critic, generator], 1 if its update was skipped."""
         self.counts = (self.counts + flags) * torch.stack([torch.ones_like(flags), flags])
 
     def take(self) -> tuple[int, int]:
-        """How many since the last tick, and how many in a row, by the network that has more."""
+        """The number since the last tick, and the larger of the two networks' numbers in a row."""
         since, in_a_row = self.counts.tolist()
         self.counts = self.counts * torch.tensor([[0.0], [1.0]], device=self.counts.device)
         return int(sum(since)), int(max(in_a_row))
