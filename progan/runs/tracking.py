@@ -43,8 +43,6 @@ class Tracker:
         self.lines: dict[str, str] = {}  # not on the disk yet, by file
         self.scalars: list[tuple[int, dict[str, float]]] = []  # not in the trackers yet
         self.lost = False  # whether TensorBoard's writer has failed
-        if not accelerator.is_main_process:
-            return
         for name in (STATS, METRICS):
             drop_lines_after(run_dir / name, nimg)
         # Hides an abandoned branch of curves, and at 0 the start of one that saved nothing.
