@@ -379,7 +379,7 @@ def test_a_file_outside_a_run(trained, photos, tmp_path):
     file = tmp_path / "snapshots" / "best.safetensors"
     file.parent.mkdir()
     shutil.copy(max((trained / "snapshots").iterdir()), file)
-    assert "lies in no run's folder" in refused(file, *SMALL)
+    assert "is not in a run's folder" in refused(file, *SMALL)
     (result,) = evaluated(tmp_path, file, *SMALL, "--data", photos)
     assert result["snapshot"] == str(file)
     assert {p for p in tmp_path.rglob("*") if p.is_file()} == {file, tmp_path / "figures.json"}
@@ -564,7 +564,7 @@ def test_snapshots_that_cannot_be_compared(photos, tmp_path):
     shutil.copytree(photos / "cats", unlabelled)
     named = make_snapshot(tmp_path / "e.safetensors", classes=("cats", "dogs"))
     message = refused(named, *SMALL, "--data", unlabelled)
-    assert "put a labels.csv beside them" in message and "data.labels=false" not in message
+    assert "put a labels.csv next to them" in message and "data.labels=false" not in message
 
 
 def test_data_of_a_few_images(tmp_path):

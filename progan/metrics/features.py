@@ -1,4 +1,4 @@
-"""What the metrics of Inception features share: features collected, those of the reals kept."""
+"""The base of metrics on Inception features: collects them, and keeps those of the reals."""
 
 import numpy as np
 import torch
@@ -9,9 +9,9 @@ from progan.metrics.metric import Gather, Metric, Rows, alone
 
 
 class OnFeatures(Metric):
-    """Collects the features of both sides, 8 kB an image, in the host's memory.
+    """Collects the features of both sides in the host's memory, 8 kB for each image.
 
-    Metrics that share an `inception` share the features of a batch, too.
+    Metrics with the same `inception` compute the features of a batch only once.
     """
 
     repeats = False
@@ -21,13 +21,13 @@ class OnFeatures(Metric):
         self.inception = inception
         self.kept_as = f"features{reals}-{inception.version}"
         self.sides = {"reals": Rows(), "fakes": Rows()}
-        self.kept: Tensor | None = None  # those of all reals
+        self.kept: Tensor | None = None  # features of all reals
 
     def add(self, side: str, images: Tensor, first: int) -> None:
         self.sides[side].add(self.inception(images)[0], first)
 
     def features(self, side: str, gather: Gather) -> Tensor:
-        """float32 [N, 2048] of all processes, in the images' order."""
+        """The features of all processes in the images' order: float32 [N, 2048]."""
         if side == "reals" and self.kept is not None:
             return self.kept
         return self.sides[side].gathered(gather)

@@ -1,7 +1,7 @@
-"""Inception-v3 features of images, by torch-fidelity, and only with the weights that FID is of.
+"""Inception-v3 features of images, by torch-fidelity, and only with the weights that define FID.
 
 torch-fidelity because it has all four metrics with one extraction of features, reproduces the
-original TensorFlow code, resizing included, and needs nothing beyond what progan needs.
+original TensorFlow code, resizing included, and needs no other package than progan does.
 """
 
 import hashlib
@@ -20,8 +20,8 @@ from progan.runtime.cache import lock
 from progan.runtime.errors import UserError
 from progan.runtime.numerics import float32_as
 
-# SHA-256 of files with these weights: what is not one of them is not loaded, as a weights file
-# may run code, and as no other weights make an FID.
+# SHA-256 of files with these weights. No other file is loaded: it may run code, and other weights
+# do not give an FID.
 TORCH_FIDELITY = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
 FID_HELPER = "7ff4a85c3a6378f0dfc8433ffd789663b01176bec0a683a435651739c091fa34"
 KNOWN = {
@@ -31,13 +31,13 @@ KNOWN = {
 
 
 class Inception:
-    """Images to features [N, 2048] and class scores [N, 1008].
+    """Computes features [N, 2048] and class scores [N, 1008] of images.
 
     Args:
-        file: of weights; None: what torch-fidelity downloads, once.
+        file: weights; None: torch-fidelity's, which it downloads once.
 
     Raises:
-        UserError: torch-fidelity is not installed, or the file is none of `KNOWN`.
+        UserError: torch-fidelity is not installed, or the file is not in `KNOWN`.
     """
 
     def __init__(self, file: Path | None, device: torch.device | str):
@@ -52,7 +52,7 @@ class Inception:
                 f"its SHA-256 is {self.digest}; known are\n  {known}"
             )
         self.device = torch.device(device)
-        # What its features depend on.
+        # Determines the features.
         self.version = f"{self.digest[:8]}-{library('version').__version__}"
         self.has_scores = self.digest == TORCH_FIDELITY
         network = extractor.FeatureExtractorInceptionV3
@@ -66,7 +66,7 @@ class Inception:
     def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """uint8 [N, 1 or 3, r, r] -> float32 [N, 2048] and [N, 1008], on the host.
 
-        Several metrics ask for those of the same batch: they are computed once.
+        Computed once for a batch that several metrics ask for.
         """
         if self.last is None or self.last[0] is not images:
             colour = images.expand(-1, 3, -1, -1)
@@ -78,7 +78,7 @@ class Inception:
 
 @cache
 def loader(file: Path | None, device: torch.device) -> Callable[[], Inception]:
-    """Loads the network when it is first asked for."""
+    """A function that loads the network at its first call, and returns the same one after that."""
 
     @cache
     def load() -> Inception:
@@ -102,7 +102,7 @@ def library(module: str) -> ModuleType:
 
 
 def is_at_hand() -> bool:
-    """Whether the library and its weights are here, so that nothing would be downloaded."""
+    """Whether the library and its weights are here, so that nothing needs a download."""
     try:
         return place(library("feature_extractor_inceptionv3").URL_INCEPTION_V3).exists()
     except UserError:
@@ -110,18 +110,18 @@ def is_at_hand() -> bool:
 
 
 def place(url: str) -> Path:
-    """Where torch keeps what it has downloaded."""
+    """The file in which torch keeps a download."""
     return Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]
 
 
 def downloaded(url: str) -> Path:
-    """The library's own file of weights, fetched unless it has been; its checksum is right.
+    """The library's own file of weights, downloaded if it is not there; its checksum is right.
 
     Raises:
         UserError: it cannot be fetched.
     """
     file = place(url)
-    with lock("inception", None):  # one process a machine fetches it
+    with lock("inception", None):  # one process on a machine downloads it
         if file.exists():
             return file
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -156,7 +156,7 @@ def translating(extractor: ModuleType) -> type[torch.nn.Module]:
 
 
 def parameters_of_torchscript(content: bytes) -> bytes:
-    """The list of its parameters, as torch saves one."""
+    """The parameters of a TorchScript file as a list, in torch's file format."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # TorchScript is deprecated, and so are files of it
         script = torch.jit.load(io.BytesIO(content), map_location="cpu")

@@ -1,4 +1,4 @@
-"""Inception score: fakes of clear classes, and of all of them; it knows no reals.
+"""Inception score: high if fakes are of clear classes, and of many; reals play no part.
 
 Salimans et al., *Improved techniques for training GANs* (2016), over 10 splits.
 """
@@ -13,7 +13,7 @@ SPLITS = 10
 
 
 class InceptionScore(Metric):
-    """Of `count` fakes; with its deviation over splits.
+    """The score of `count` fakes, and its deviation over splits.
 
     Raises:
         UserError: the file of weights has no class scores.
@@ -23,7 +23,7 @@ class InceptionScore(Metric):
         super().__init__(name, reals=0, fakes=count)
         if not inception.has_scores:
             raise UserError(
-                f"{name} needs Inception's class scores, which this --inception FILE has not; "
+                f"{name} needs Inception's class scores, which this --inception FILE lacks; "
                 f"leave {name} out, or give {KNOWN[TORCH_FIDELITY]}"
             )
         self.inception = inception
@@ -38,6 +38,6 @@ class InceptionScore(Metric):
 
 
 def score(class_scores: Tensor) -> tuple[float, float]:
-    """Of [N, classes] before the softmax: mean and deviation over splits."""
+    """Mean and deviation over splits of class scores [N, classes] before the softmax."""
     result = library("metric_isc").isc_features_to_metric(class_scores, splits=SPLITS)
     return result["inception_score_mean"], result["inception_score_std"]

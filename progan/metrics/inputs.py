@@ -15,10 +15,13 @@ from progan.runtime.randomness import make_rng
 
 @dataclass(frozen=True)
 class Fakes:
-    """Endlessly many of a generator; each number's latent and label are its own.
+    """Endlessly many images of a generator; each number has its own latent and label.
 
-    data: whose labels give the labels' shares. resolution, alpha: what has been reached. full: the
-    resolution to compare at; smaller images are enlarged pixel by pixel, as in the official code.
+    Args:
+        data: labels are drawn from its images'.
+        resolution, alpha: how far training is.
+        full: the resolution to compare at; smaller images are enlarged pixel by pixel, as in the
+            official code.
     """
 
     G: Generator
@@ -41,10 +44,13 @@ class Fakes:
 
 @dataclass(frozen=True)
 class Reals:
-    """Of a data set at one resolution, each once before any comes again; mirrored as in training.
+    """Images of a data set at one resolution, each once before any comes again.
 
-    Their order depends on nothing else, so all runs on the same data meet the same. start: how
-    many are passed over.
+    Their order depends on nothing else, so all runs on the same data are compared with the same.
+
+    Args:
+        mirror: flip images as training does.
+        start: number of images that are skipped.
     """
 
     data: Dataset
@@ -62,5 +68,5 @@ class Reals:
         return torch.from_numpy(images).to(self.device)
 
     def after(self, count: int) -> "Reals":
-        """Those that follow the first ones."""
+        """The reals that follow the first `count`."""
         return replace(self, start=self.start + count)

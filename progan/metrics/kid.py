@@ -1,4 +1,4 @@
-"""Kernel Inception distance: unbiased, and so fit for few images, too.
+"""Kernel Inception distance: unbiased, so it suits small numbers of images, too.
 
 Bińkowski et al., *Demystifying MMD GANs* (2018): 100 subsets of 1000 with a cubic kernel.
 """
@@ -13,9 +13,9 @@ SUBSET = 1000
 
 
 class KID(OnFeatures):
-    """Of `count` fakes against as many reals, or all there are.
+    """Compares `count` fakes with as many reals, or all if there are fewer.
 
-    With `NAME_deviation` over subsets, where there are enough images for these to differ.
+    Also gives `NAME_deviation` over subsets, if there are enough images for subsets to differ.
     """
 
     def __init__(self, name: str, count: int, inception: Inception):
@@ -30,7 +30,10 @@ class KID(OnFeatures):
 
 
 def kernel_distance(reals: Tensor, fakes: Tensor) -> tuple[float, float | None]:
-    """Of features [N, F] and [M, F]: mean and deviation over subsets; None: each would be all."""
+    """Mean and deviation over subsets of features [N, F] and [M, F].
+
+    The deviation is None if each subset would be the whole.
+    """
     size = min(SUBSET, len(reals), len(fakes))
     result = library("metric_kid").kid_features_to_metric(
         fakes, reals, kid_subset_size=size, verbose=False

@@ -1,4 +1,4 @@
-"""What every metric is: something that images of two sides are added to, and that then tells."""
+"""The base of all metrics: images of two sides are added, then the result is asked for."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
@@ -16,12 +16,12 @@ Gather = Callable[[Tensor], Tensor]  # rows [n, …] of this process -> those of
 
 
 def alone(rows: Tensor) -> Tensor:
-    """The `Gather` of a single process."""
+    """`Gather` for a single process."""
     return rows
 
 
-# Work to do and its unit -> shows how far it is, by a function to call with the work just done,
-# which may raise.
+# (amount of work, its unit) -> a context that shows progress; gives a function to call with the
+# work just done, which may raise.
 Bar = Callable[[int, str], AbstractContextManager[Callable[[int], None]]]
 
 
@@ -30,17 +30,15 @@ def no_bar(total: int, unit: str) -> AbstractContextManager[Callable[[int], None
 
 
 class Metric(ABC):
-    """One measure by one protocol.
+    """One metric by one protocol.
 
-    name: the protocol's, such as swd16k. fakes, reals: how many images of each side it looks at;
-    `None` is all that there are, 0 none. kept_as: under which name the reals' side may be kept
-    and shared with other metrics of the same name; `None`: it is not worth its space. repeats:
-    whether reals come again where there are fewer than it asks for. has_floor: whether it is worth
-    telling what it says of reals against other reals.
+    Args:
+        name: the protocol's, such as swd16k.
+        reals, fakes: number of images of each side; None: all, 0: none.
     """
 
-    kept_as = ""
-    repeats = True
+    kept_as = ""  # name for keeping results about reals, shared by metrics; empty: not kept
+    repeats = True  # whether reals are repeated if there are fewer than asked for
 
     def __init__(self, name: str, *, reals: int | None, fakes: int):
         self.name = name
@@ -49,17 +47,17 @@ class Metric(ABC):
 
     @abstractmethod
     def add(self, side: str, images: Tensor, first: int) -> None:
-        """Look at images.
+        """Take images in.
 
         Args:
             side: "reals" or "fakes".
             images: uint8 [n, C, r, r].
-            first: how many images of this side, on all processes, precede these.
+            first: number of the first one, counted over all processes.
         """
 
     @abstractmethod
     def result(self, gather: Gather = alone, bar: Bar = no_bar) -> dict[str, float]:
-        """The value under the metric's name, and further ones under names that begin with it.
+        """The value under the metric's name, and details under names that begin with it.
 
         Args:
             bar: used by metrics whose comparison takes long.
@@ -70,28 +68,28 @@ class Metric(ABC):
         return None
 
     def keep_reals(self, gather: Gather = alone) -> dict[str, np.ndarray]:
-        """What `use_reals` takes, of the reals that were added (if `kept_as` is not None)."""
+        """Results about the added reals, for `use_reals`."""
         raise NotImplementedError
 
     def use_reals(self, kept: dict[str, np.ndarray]) -> None:
-        """In place of adding reals."""
+        """Use results of `keep_reals` instead of adding reals."""
         raise NotImplementedError
 
 
 class Rows:
-    """What was found of images, a row each: in the images' order, however processes shared them."""
+    """Rows of values, one for each image, put in the images' order over all processes."""
 
     def __init__(self) -> None:
         self.parts: list[Tensor] = []
         self.numbers: list[Tensor] = []
 
     def add(self, rows: Tensor, first: int) -> None:
-        """[n, …] of the images `first … first + n - 1`."""
+        """Add [n, …], the rows of the images `first … first + n - 1`."""
         self.parts.append(rows)
         self.numbers.append(torch.arange(first, first + len(rows)))
 
     def gathered(self, gather: Gather) -> Tensor:
-        """Of all processes."""
+        """The rows of all processes."""
         order = gather(torch.cat(self.numbers)).argsort()
         return gather(torch.cat(self.parts))[order]
 

@@ -1,7 +1,7 @@
-"""MS-SSIM between fakes: how alike two random samples are; lower is more varied.
+"""MS-SSIM between fakes: how alike two random samples are; lower means more variety.
 
-Sec. 5 of Karras et al. (ICLR 2018) after Odena et al. (2017); the measure itself is that of Wang
-et al., *Multi-scale structural similarity* (2003), with the numbers of the official code.
+Sec. 5 of Karras et al. (ICLR 2018) after Odena et al. (2017); the measure itself is by Wang et al.,
+*Multi-scale structural similarity* (2003), with the numbers of the official code.
 """
 
 from functools import cache
@@ -19,17 +19,17 @@ C1, C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
 
 
 class MSSSIM(Metric):
-    """The mean over `count` pairs of fakes, and over as many of reals, to compare with.
+    """The mean over `count` pairs of fakes, and over as many pairs of reals to compare with.
 
-    A pair is two images that follow one another. Results: the fakes' under the metric's name, the
-    reals' as `NAME_reals`.
+    A pair is two consecutive images. Results: the fakes' under the metric's name, the reals' as
+    `NAME_reals`.
     """
 
     def __init__(self, name: str, count: int):
         super().__init__(name, reals=2 * count, fakes=2 * count)
         self.kept_as = f"msssim{count}"
         self.values: dict[str, list[Tensor]] = {"reals": [], "fakes": []}
-        self.single: dict[str, list[Tensor]] = {"reals": [], "fakes": []}  # without its second yet
+        self.single: dict[str, list[Tensor]] = {"reals": [], "fakes": []}  # waits for its second
 
     def add(self, side: str, images: Tensor, first: int) -> None:
         images = torch.cat([*self.single[side], images])
@@ -54,9 +54,9 @@ class MSSSIM(Metric):
 
 
 def ms_ssim(a: Tensor, b: Tensor) -> Tensor:
-    """Of each pair of images, values 0 … 255: [N, C, r, r] twice -> [N].
+    """MS-SSIM of N pairs of images, values 0 … 255: [N, C, r, r] twice -> [N].
 
-    A negative similarity, which has no fractional power, counts as none.
+    A negative similarity, which has no fractional power, counts as 0.
     """
     product = torch.ones(len(a), device=a.device)
     for scale, weight in enumerate(WEIGHTS):
@@ -69,7 +69,7 @@ def ms_ssim(a: Tensor, b: Tensor) -> Tensor:
 
 
 def similarity(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    """SSIM, and its part without brightness, over windows wholly inside: [N] and [N]."""
+    """SSIM, and its part without brightness, over windows wholly inside the image: [N] and [N]."""
     window = gaussian(a.shape[-1]).to(a)
     of_both = torch.stack([a, b, a * a, b * b, a * b])
     mean_a, mean_b, square_a, square_b, product = window @ of_both @ window.T
@@ -81,7 +81,7 @@ def similarity(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
 
 @cache
 def gaussian(size: int) -> Tensor:
-    """Blurs one axis, [size - window + 1, size]; images smaller than 11 have a smaller window."""
+    """The matrix that blurs one axis: [size - window + 1, size]; windows are at most `size` wide."""
     window = min(WINDOW, size)
     places = torch.arange(window, dtype=torch.float64) - (window - 1) / 2
     weights = torch.exp(-0.5 * (places * WINDOW / (SIGMA * window)).square())

@@ -1,4 +1,4 @@
-"""Precision: how many fakes lie among the reals; recall: how many reals lie among the fakes.
+"""Precision: the share of fakes among the reals; recall: the share of reals among the fakes.
 
 Kynkäänniemi et al., *Improved precision and recall metric* (2019), with 3 neighbours.
 """
@@ -14,10 +14,10 @@ NEIGHBOURS = 3
 
 
 class PrecisionRecall(OnFeatures):
-    """Of `count` fakes and as many reals, or all there are; by default Inception's features.
+    """Compares `count` fakes with as many reals, or all if there are fewer.
 
-    Results: `NAME_precision` and `NAME_recall`. The paper's own features are VGG16's: compare only
-    what was computed with the same.
+    Results: `NAME_precision` and `NAME_recall`. The paper uses features of VGG16, this Inception's:
+    compare only values of the same features.
     """
 
     def __init__(self, name: str, count: int, inception: Inception):
@@ -30,11 +30,12 @@ class PrecisionRecall(OnFeatures):
 
 
 def precision_recall(reals: Tensor, fakes: Tensor) -> tuple[float, float]:
-    """Of features [N, F] and [M, F]; distances are computed in blocks of a thousand rows,
-    each of which takes a gigabyte where there are 50,000 features.
+    """Precision and recall of features [N, F] and [M, F].
+
+    Distances are computed in blocks of 1000 rows, each a gigabyte with 50,000 features.
 
     Raises:
-        UserError: there are not as many neighbours.
+        UserError: there are too few images to have so many neighbours.
     """
     if min(len(reals), len(fakes)) <= NEIGHBOURS:
         raise UserError(f"pr needs more than {NEIGHBOURS} images on each side")

@@ -1,4 +1,4 @@
-"""The data that a snapshot is seen beside: its own run's, or other data that somebody names."""
+"""The data that a snapshot is compared with: its own run's, or other data given by the user."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -24,7 +24,7 @@ def run_of(file: Path) -> Path | None:
 
 
 def cache_of(file: Path, config: Config) -> Path | None:
-    """Where what is found of the data is kept; a file of no run does not choose it."""
+    """The cache for results about the data; only a run's own file may choose it."""
     chosen = config.data.cache if run_of(file) else None
     return Path(chosen) if chosen else None
 
@@ -51,10 +51,10 @@ def open_reference_data(
     try:
         images = open_data(config, False, say)
     except LabelError as error:
-        # Its remedy, to do without labels, is none here.
+        # Its remedy, to go without labels, is no help here.
         raise UserError(
             f"{str(error).split('; ')[0]}; here labels are compared: lay the images out as "
-            "<class>/<image>, put a labels.csv beside them (docs/data.md, Labels), or give the "
+            "<class>/<image>, put a labels.csv next to them (docs/data.md, Labels), or give the "
             "same images with labels as --data"
         ) from None
     try:
@@ -75,18 +75,18 @@ def open_reference_data(
 def with_data(file: Path, config: Config, data: str | None, labels: bool) -> Config:
     """A snapshot's config with the data to compare with, and with or without labels.
 
-    A file that lies in no run may be anybody's: what it says of places here does not count.
+    A file outside a run may come from anybody, so the paths in its config are ignored.
     """
     changes: dict[str, Any] = {"labels": labels}
     if run_of(file) is None:
         changes |= dict.fromkeys(("cache", "root", "workers"))
     source = config.data.source if data is None else data
     if source is None:
-        raise UserError(f"{file} does not say what it was trained on; give --data")
+        raise UserError(f"{file} does not say what data it was trained on; give --data")
     if data is None and source not in NAMED:
         if run_of(file) is None:
             raise UserError(
-                f"{file} lies in no run's folder, so where its data are is for you to say: give "
+                f"{file} is not in a run's folder, so its data cannot be found: give "
                 "--data NAME|PATH"
             )
         if is_missing(source):

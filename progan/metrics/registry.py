@@ -1,4 +1,4 @@
-"""From a protocol's name to its metric."""
+"""Makes the metric that a name such as swd16k stands for."""
 
 from collections.abc import Callable
 
@@ -19,10 +19,10 @@ ON_FEATURES: dict[str, Callable[[str, int, Inception], Metric]] = {
 
 
 def make(name: str, inception: Callable[[], Inception]) -> Metric:
-    """A new one; those that need Inception share the one that `inception` returns.
+    """A new metric; those that need Inception share the one that `inception` returns.
 
     Raises:
-        UserError: it cannot be had.
+        UserError: Inception or its class scores are missing.
     """
     kind, count = parse(name)
     if kind in PLAIN:

@@ -1,8 +1,8 @@
-"""Sliced Wasserstein distance: have fakes the reals' patches, level by level?
+"""Sliced Wasserstein distance: how the patches of fakes differ from those of reals, by level.
 
 Sec. 5 of Karras et al. (ICLR 2018), with the numbers of the official code. Memory: an image keeps,
 for each level, its Laplacian or its patches, whichever is smaller, as half floats: 16384 colour
-images hold 0.03 GB at 16x16, 0.1 at 32x32, 0.4 at 64x64 and 0.6 at each level above, on each side;
+images take 0.03 GB at 16x16, 0.1 at 32x32, 0.4 at 64x64 and 0.6 at each level above, on each side;
 2.3 GB together at 128x128, 6 GB at 1024x1024, and 1.1 GB of projections while they are compared.
 Half floats are enough: their errors, of one part in four thousand, as often up as down, move no
 quantile of millions.
@@ -23,22 +23,22 @@ from progan.runtime.errors import UserError
 from progan.runtime.randomness import make_rng
 
 PATCH = 7
-PATCHES = 128  # an image and level
+PATCHES = 128  # of an image at each level
 DIRECTIONS = 4 * 128
-FLAT = 1e-3  # a deviation, in grey levels
+FLAT = 1e-3  # a channel with a smaller deviation, in grey levels, counts as constant
 AT_ONCE = 64  # directions whose projections are in memory together
-AT_ONCE_OF_MANY = 24  # where processes exchange them, which takes copies
+AT_ONCE_OF_MANY = 24  # the same with several processes, whose exchange takes copies
 SORTED_AT_ONCE = 8  # of these on a GPU, where sorting also makes indices of 8 bytes
 READ_AT_ONCE = 64  # images
 KEPT_AS = torch.half
-GREY = 128.0  # taken off, for the sake of half floats
+GREY = 128.0  # subtracted, as half floats are most exact near 0
 
 
 class SWD(Metric):
-    """Of `count` fakes against as many reals of at least 16x16, times 1000 as in the paper.
+    """Compares `count` fakes with as many reals of at least 16x16; times 1000, as in the paper.
 
-    Where an image is cut depends on its number alone, so batches may be of any size. Results: the
-    mean over levels under the metric's name, and `NAME_at_R` for each level.
+    The places of an image's patches depend on its number alone, so batches may be of any size.
+    Results: the mean over levels under the metric's name, and `NAME_at_R` for each level.
     """
 
     def __init__(self, name: str, count: int):
@@ -67,16 +67,16 @@ class SWD(Metric):
 
 
 def corners(index: int, sizes: Sequence[int]) -> np.ndarray:
-    """Upper left corners of an image's patches in levels of these sizes: [levels, PATCHES, 2]."""
+    """Upper left corners of an image's patches at levels of these sizes: [levels, PATCHES, 2]."""
     places = np.array(sizes)[:, None, None] - PATCH + 1
     return make_rng(0, "patches", index).integers(places, size=(len(sizes), PATCHES, 2))
 
 
 @cache
 def filters(size: int) -> tuple[Tensor, Tensor]:
-    """Down [size / 2, size] and up [size, size / 2] along one axis, with mirrored borders.
+    """Matrices that resample one axis, down [size / 2, size] and up [size, size / 2].
 
-    Binomial, 1 4 6 4 1; upwards it meets a zero at every other place, hence twice as strong.
+    Binomial, 1 4 6 4 1, with mirrored borders; upwards every other value is 0, hence the factor 2.
     """
     binomial = torch.tensor([1, 4, 6, 4, 1], dtype=torch.float64) / 16
     units = F.pad(torch.eye(size, dtype=torch.float64), (2, 2), mode="reflect")
@@ -85,7 +85,7 @@ def filters(size: int) -> tuple[Tensor, Tensor]:
 
 
 def laplacian_pyramid(images: Tensor) -> list[Tensor]:
-    """[N, C, r, r] -> what each level, down to 16x16, adds to the one below; finest first."""
+    """[N, C, r, r] -> the details of each level, down to 16x16; finest first, the last is whole."""
     levels = [images - GREY]
     while levels[-1].shape[-1] > SMALLEST:
         down, up = (matrix.to(images) for matrix in filters(levels[-1].shape[-1]))
@@ -106,20 +106,23 @@ def cut(level: Tensor, corners: Tensor) -> Tensor:
 class Patches:
     """One side's patches of one level, kept in the host's memory, and their moments.
 
-    most: images, at most. Memory for all of them is asked for at once, and used as they come: kept
-    batch by batch among what is freed again, they would take several times as much.
+    Memory for all images is allocated at once: allocated batch by batch, between blocks that are
+    freed again, they would take several times as much.
+
+    Args:
+        most: number of images, at most.
     """
 
     def __init__(self, most: int):
         self.most = most
         self.count = 0  # images
         self.kept = self.corners = torch.zeros(0)  # levels and corners, or patches and nothing
-        self.sums = torch.zeros(())  # [3, C]: how many values, their sum, that of their squares
+        self.sums = torch.zeros(())  # [3, C]: number of values, their sum, the sum of squares
         self.channels = self.size = 0
         self.device = torch.device("cpu")
 
     def add(self, level: Tensor, corners: Tensor) -> None:
-        """Take the patches at `corners` of [N, C, r, r]."""
+        """Add the patches at `corners` of [N, C, r, r]."""
         patches = cut(level, corners).unflatten(0, (-1, PATCHES))  # [N, PATCHES, C * 49]
         whole = level[0].numel() < patches[0].numel()
         kept = level if whole else patches
@@ -134,19 +137,19 @@ class Patches:
             self.corners[part] = corners
         self.count += len(level)
         values = patches.unflatten(2, (self.channels, -1))
-        values = (values.cpu() if values.device.type == "mps" else values).double()  # it has none
+        values = (values.cpu() if values.device.type == "mps" else values).double()  # MPS has none
         sums = [torch.ones_like(values), values, values.square()]
         self.sums = self.sums + torch.stack([v.sum(dim=(0, 1, 3)) for v in sums]).cpu()
 
     def normalizing(self, directions: Tensor, gather: Gather) -> tuple[Tensor, Tensor]:
-        """Factors [D, C * 49] and offsets [D] that project patches as `directions` normalized ones.
+        """Factors [D, C * 49] and offsets [D] that normalize patches and project on `directions`.
 
-        Normalized is each channel: mean 0 and deviation 1 over all patches of this side.
+        Each channel is normalized to mean 0 and deviation 1 over all patches of this side.
         """
         count, total, squares = gather(self.sums[None]).sum(dim=0)
         mean = (total / count)[:, None]
         deviation = (squares / count - (total / count).square()).clamp(min=0).sqrt()[:, None]
-        # Of a channel that is the same everywhere, as a generator's may be, nothing is left.
+        # A constant channel, which a generator may have, becomes 0.
         scale = torch.where(deviation > FLAT, 1 / deviation, 0.0)
         factors = directions.unflatten(1, (self.channels, -1)) * scale
         offsets = -(factors * mean).sum(dim=(1, 2))
@@ -166,9 +169,9 @@ class Patches:
 
 
 def room(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
-    """Memory that is taken only where it is written to: each process has its share of the images.
+    """Memory that is taken only when it is written: each process has its share of the images.
 
-    NumPy's, as torch's is filled where run.deterministic is on.
+    NumPy's, as torch fills its own with run.deterministic.
     """
     return torch.from_numpy(np.empty(shape, torch.empty(0, dtype=dtype).numpy().dtype))
 
@@ -178,7 +181,10 @@ def sliced_distance(
 ) -> float:
     """The mean over random directions of the Wasserstein distance between projections.
 
-    On a line that is the mean difference of sorted values. advance: told of directions done.
+    On a line that is the mean difference of sorted values.
+
+    Args:
+        advance: called with the number of directions just done.
     """
     draw = make_rng(0, "directions", reals.size)
     columns = draw.standard_normal((DIRECTIONS, reals.channels * PATCH**2))
@@ -195,7 +201,7 @@ def sliced_distance(
 
 
 def sum_of_distances(a: Tensor, b: Tensor) -> float:
-    """Over directions, of projections [D, n] each, which are sorted in place.
+    """The sum over D directions of the distances of projections [D, n], which it sorts in place.
 
     Raises:
         UserError: one side has fewer.
@@ -207,7 +213,7 @@ def sum_of_distances(a: Tensor, b: Tensor) -> float:
 
 
 def sort_rows(values: Tensor) -> Tensor:
-    """[D, n], each row sorted, in place; on a CPU by NumPy, which is several times as fast."""
+    """Sort each row of [D, n] in place; on a CPU by NumPy, which is several times as fast."""
     if values.device.type != "cpu":
         for some in values.split(SORTED_AT_ONCE):
             some.copy_(some.sort(dim=1).values)

@@ -8,7 +8,7 @@ from PIL import Image
 
 from progan.runtime.disk import write_atomically
 
-SMALLEST_CELL = 64  # grids show smaller images enlarged, pixel by pixel, so that one can see them
+SMALLEST_CELL = 64  # pixels; smaller images are enlarged, pixel by pixel, to be seen
 
 
 def grid(images: np.ndarray, columns: int) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""The best snapshot by each metric, kept beside the others under the metric's name."""
+"""The best snapshot by each metric, kept with the others under the metric's name."""
 
 import math
 import re
@@ -14,7 +14,7 @@ def best_path(run_dir: Path, name: str, nimg: int) -> Path:
 
 
 def best_files(run_dir: Path) -> dict[str, list[Path]]:
-    """Of each metric, the best last."""
+    """Files of best snapshots by metric, the best last."""
     found: dict[str, list[Path]] = {}
     for path in sorted(run_dir.glob("snapshots/best-*.safetensors")):
         if match := re.fullmatch(r"best-([a-z]+\d+k?)-[\d.]+\.safetensors", path.name):
@@ -23,9 +23,9 @@ def best_files(run_dir: Path) -> dict[str, list[Path]]:
 
 
 def improved(run_dir: Path, results: dict[str, float]) -> list[str]:
-    """The metrics that have never been better in this run than in `results`.
+    """Names of the metrics whose values in `results` are the best of this run so far.
 
-    Compared with what is recorded for the best snapshot that is still there.
+    Compared with the recorded values of the best snapshot that is still there.
     """
     recorded = lines_of(run_dir / METRICS)
     kept = best_files(run_dir)
@@ -46,7 +46,7 @@ def improved(run_dir: Path, results: dict[str, float]) -> list[str]:
 
 
 def forget_worse(run_dir: Path) -> None:
-    """Only the best of each metric stays."""
+    """Remove all but the best snapshot of each metric."""
     for paths in best_files(run_dir).values():
         for path in paths[:-1]:
             path.unlink()

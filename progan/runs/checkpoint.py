@@ -1,4 +1,4 @@
-"""Checkpoints: everything needed to go on, in files that cannot run code when they are loaded."""
+"""Checkpoints: everything needed to resume, in files that cannot run code when they are loaded."""
 
 import logging
 import zipfile
@@ -22,12 +22,12 @@ class Stateful(Protocol):
 
 @dataclass
 class Progress:
-    """How far a run is: all that a checkpoint needs to know beside weights."""
+    """How far a run is: all that a checkpoint needs besides weights."""
 
     nimg: int = 0
     tick: int = 0
     seconds: float = 0.0  # spent on updates, over all starts
-    compiled: bool | None = None  # whether its phase's updates are; None: not yet decided
+    compiled: bool | None = None  # whether the phase's updates are; None: not decided yet
 
     def state_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -52,14 +52,14 @@ class Checkpoint:
         return checkpoints_of(self.run_dir)
 
     def newest(self) -> Path | str:
-        """In words, where there is none."""
+        """The newest file; "the beginning" if there is none."""
         return max(self.files(), default="the beginning")
 
     def save(self, nimg: int, keep: int) -> Path:
         """Write atomically, then remove all but the newest `keep`.
 
-        One of more images that is still there could not be read when this start began; it is put
-        aside, so as not to count.
+        Files of more images could not be read when this start began; they are renamed so that
+        they do not count.
         """
         path = self.folder / f"checkpoint-{stamp(nimg)}.pt"
         state = {name: part.state_dict() for name, part in self.parts.items()}
@@ -71,9 +71,9 @@ class Checkpoint:
         return path
 
     def load_newest(self) -> Path | None:
-        """Restore from the newest file that can be read; `None` if there is none.
+        """Restore from the newest file that can be read; returns it, or None if there is none.
 
-        A damaged file is named in a warning and the one before it used.
+        A damaged file gets a warning, and the one before it is used.
 
         Raises:
             UserError: there are checkpoints and none can be read.
@@ -108,7 +108,7 @@ class Checkpoint:
             except (RuntimeError, TypeError, LookupError, AttributeError, ValueError) as error:
                 raise UserError(
                     f"{path} does not fit this config or this version of progan: "
-                    f"{name}: {brief(error)}; start anew with another --run-dir"
+                    f"{name}: {brief(error)}; start again with another --run-dir"
                 ) from None
 
 
@@ -121,12 +121,12 @@ def read(path: Path) -> dict[str, Any]:
     """The state in a checkpoint file, if it is whole.
 
     Raises:
-        Exception: of whatever kind damage makes the readers raise.
+        Exception: of any type, if the file is damaged.
     """
     with zipfile.ZipFile(path) as archive:
-        # What is packed could unfold to more than memory holds; torch packs nothing.
+        # Compressed parts could expand beyond memory; torch compresses nothing.
         if any(part.compress_type != zipfile.ZIP_STORED for part in archive.infolist()):
             raise ValueError("it is compressed, so it was not written by progan")
-        if damaged := archive.testzip():  # torch itself does not compare checksums
+        if damaged := archive.testzip():  # torch does not compare checksums
             raise ValueError(f"the checksum of {damaged} is wrong")
     return torch.load(path, map_location="cpu", weights_only=True)

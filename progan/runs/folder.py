@@ -1,4 +1,4 @@
-"""A run's folder: reading its config, and whether another config may go on there."""
+"""A run's folder: its lock, its config, and whether a run with another config may go on there."""
 
 import os
 import re
@@ -22,13 +22,13 @@ LOCK = ".lock"
 STOP = "stop"
 COMPLETE = "complete"
 STARTS = "starts.jsonl"
-BEFORE = {LOCK, STOP, STARTS, "config.yaml.partial"}  # all that a start may leave that failed
+BEFORE = {LOCK, STOP, STARTS, "config.yaml.partial"}  # all that a failed start may leave behind
 # Keys that may differ when a run goes on: they change no weight (to rounding), only how long,
 # how often and where.
 CHANGEABLE = {
     "schedule.total_kimg",
     "schedule.batch_gpu",
-    "data.source",  # the images themselves are compared (data.batches.Stream)
+    "data.source",  # the images themselves are compared (data.stream.Stream)
     "data.root",
     "data.cache",
     "data.max_bad",
@@ -50,7 +50,7 @@ CHANGEABLE = {
 
 @contextmanager
 def lock_run(run_dir: Path) -> Iterator[None]:
-    """One start at a time in a run's folder; the lock of a process that died does not hold."""
+    """Lock a run's folder against a second start; the lock ends with the process."""
     run_dir.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(run_dir / LOCK, timeout=0):
@@ -60,7 +60,7 @@ def lock_run(run_dir: Path) -> Iterator[None]:
 
 
 def read_config(run_dir: Path, overrides: list[str]) -> Config:
-    """The config a run was started with, and overrides to it."""
+    """The config a run was started with, with overrides."""
     file = run_dir / "config.yaml"
     if not file.is_file():
         raise UserError(
@@ -95,7 +95,7 @@ def check_run_dir(run_dir: Path, config: Config) -> None:
         raise UserError(
             f"the run in {run_dir} was started with other settings:\n  "
             + "\n  ".join(changed)
-            + "\nuse the same settings to go on, or another --run-dir to start anew"
+            + "\nuse the same settings to go on, or another --run-dir to start again"
         )
 
 
@@ -103,7 +103,7 @@ def differences(old: Config, new: Config) -> list[str]:
     """`section.key: old -> new` for the settings that differ and may not change on resume."""
     before, after = flatten(old.model_dump()), flatten(new.model_dump())
     changed = [key for key in dict.fromkeys([*before, *after]) if before.get(key) != after.get(key)]
-    # A setting that is itself a map by names, run.metrics, is one of its keys' beginnings.
+    # A setting that is a map, run.metrics, appears here as run.metrics.NAME.
     fixed = [k for k in changed if k not in CHANGEABLE and k.rpartition(".")[0] not in CHANGEABLE]
     lines = [f"{key}: {before.get(key)} -> {after.get(key)}" for key in fixed]
     if not lines and stretches_a_ramp(old.make_schedule(), new.make_schedule()):
@@ -116,16 +116,16 @@ def differences(old: Config, new: Config) -> list[str]:
 
 
 def stretches_a_ramp(old: Schedule, new: Schedule) -> bool:
-    """Whether rates at images that the old schedule shows are others in the new one."""
+    """Whether the new schedule changes learning rates within the old one."""
     ramps = [phase for phase in old.phases if isinstance(phase.rate, Ramp)]
     return any(new.at(phase.start_nimg).end_nimg != phase.end_nimg for phase in ramps)
 
 
 def check_progress(run_dir: Path, config: Config, nimg: int, restored: bool) -> None:
-    """Raises UserError unless a run that is at `nimg` can go on there, or begin."""
+    """Raises UserError unless a run that is at `nimg` can go on, or begin, in this folder."""
     if not restored and any(run_dir.glob("snapshots/snapshot-*")):
         raise UserError(
-            f"{run_dir} has snapshots but no checkpoints, so it cannot go on, and to start anew "
+            f"{run_dir} has snapshots but no checkpoints, so it cannot go on, and a new start "
             "would overwrite it; sample from it, and train in another --run-dir"
         )
     if nimg > config.make_schedule().total_nimg:
@@ -136,9 +136,10 @@ def check_progress(run_dir: Path, config: Config, nimg: int, restored: bool) -> 
 
 
 def record_start(run_dir: Path, environment: dict[str, Any]) -> list[str]:
-    """Add a line to `starts.jsonl`; returns what differs from the start before, `key: old -> new`.
+    """Add a line to `starts.jsonl`; returns the changes since the last start, `key: old -> new`.
 
-    `environment` is a dictionary of plain values; the time and command line are added.
+    Args:
+        environment: plain values; the time and command line are added.
     """
     file = run_dir / STARTS
     before = (read_lines(file) or [{}])[-1]
@@ -156,7 +157,7 @@ def record_start(run_dir: Path, environment: dict[str, Any]) -> list[str]:
 
 
 def write_config(run_dir: Path, config: Config) -> None:
-    """The resolved config, beside what the run writes."""
+    """Write the resolved config into the run's folder."""
     write_atomically(
         run_dir / "config.yaml",
         lambda temporary: temporary.write_text(config.to_yaml(), encoding="utf-8"),
@@ -164,6 +165,6 @@ def write_config(run_dir: Path, config: Config) -> None:
 
 
 def base_name(path: str | Path) -> str:
-    """What a run or its samples are called by default."""
+    """The default name of a run or its samples."""
     name = re.sub(r"-*[{}*?]+", "-", Path(path).name)  # of shards' patterns
     return re.sub(r"\.(zip|tar|tgz|tar\.\w+|np[yz]|safetensors)$", "", name).strip("-") or "run"
