@@ -25,7 +25,7 @@ from progan.runtime.text import aligned, table
 @pytest.fixture
 def quick(monkeypatch):
     """Draws pictures without rendering pixels, for tests that need only the table."""
-    monkeypatch.setattr("progan.analysis.compare.save", lambda figure, path: None)
+    monkeypatch.setattr("progan.model.grid.save_figure", lambda figure, path: None)
 
 
 def make_run(path: str, results: dict[int, dict], hours: dict[int, float] | None = None) -> Path:

@@ -1,6 +1,5 @@
 """How often labels appear in samples and in the data, corrected for a classifier's errors."""
 
-import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -11,7 +10,7 @@ import torch
 
 from progan.analysis.classifier import Classifier, Trial
 from progan.analysis.shares import class_intervals, class_shares, corrected, interval
-from progan.runtime.disk import write_atomically
+from progan.model.grid import save_figure
 from progan.runtime.text import percent, printable, table
 
 CHANCE = 0.05  # share of the rows that are marked by chance alone
@@ -203,10 +202,7 @@ def chart(rows: Sequence[Row], title: str, path: Path) -> None:
     if len(rows) > len(shown):
         title += f"\nthe {len(shown)} of {len(rows)} labels with the largest differences"
     axis.set_title(title, loc="left", fontsize=11, parse_math=False)
-    suffix = path.suffix[1:].lower()
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph")  # a label may be in any script
-        write_atomically(path, lambda file: figure.savefig(file, format=suffix, dpi=150))
+    save_figure(figure, path, dpi=150)
 
 
 def draw_bars(axis: Any, rows: Sequence[Row]) -> None:

@@ -1,13 +1,10 @@
 """Runs side by side: values at equal images and at equal hours, a table and a picture."""
 
-import warnings
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from progan.analysis.curves import Point, Run, interpolate
 from progan.config.metric_names import PROTOCOLS, better, parts
-from progan.runtime.disk import write_atomically
 from progan.runtime.text import human_time, table
 
 if TYPE_CHECKING:
@@ -115,7 +112,7 @@ def draw(runs: Sequence[Run], metrics: Sequence[str]) -> "Figure":
     """A picture with a row for each metric: against images shown, and against hours or minutes."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(11, 0.8 + 2.8 * len(metrics)), layout="constrained", dpi=120)
+    figure = Figure(figsize=(11, 0.8 + 2.8 * len(metrics)), layout="constrained")
     rows = figure.subplots(len(metrics), len(CLOCKS), sharex="col", sharey="row", squeeze=False)
     legend: dict[str, Line2D] = {}  # of all axes, as a run may have only some of the metrics
     for axes, metric in zip(rows, metrics, strict=True):
@@ -178,10 +175,3 @@ def finish(axis: "Axes") -> None:
     axis.grid(alpha=0.3)
     axis.spines[["top", "right"]].set_visible(False)
     axis.set_xlim(left=0)
-
-
-def save(figure: "Figure", path: Path) -> None:
-    """Write a figure in the format of the path's suffix."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph")  # a run's name may be in any script
-        write_atomically(path, lambda file: figure.savefig(file, format=path.suffix[1:].lower()))

@@ -50,8 +50,9 @@ def compare(
     progan compare runs/growing runs/full
     progan compare runs/* --metrics swd16k --out swd.svg
     """
-    from progan.analysis.compare import CLOCKS, compare_runs, draw, figures, save, sentence
+    from progan.analysis.compare import CLOCKS, compare_runs, draw, figures, sentence
     from progan.analysis.curves import MOST, chosen_metrics, read_runs
+    from progan.model.grid import save_figure
 
     if not is_main():
         return
@@ -74,7 +75,7 @@ def compare(
             "no two runs have the same metric; evaluate each: progan evaluate RUN --metrics …"
         )
     drawn = names[:MOST]
-    save(draw(runs, drawn), out)
+    save_figure(draw(runs, drawn), out)
     if len(names) > MOST:
         click.echo(f"the picture has the first {MOST} of {len(names)} metrics; --metrics chooses")
     click.echo(f"plotted in {out}")

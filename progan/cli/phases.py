@@ -56,6 +56,8 @@ def plot(schedule: Schedule, path: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
+    from progan.model.grid import save_figure
+
     curves: list[tuple[str, Callable[[Phase, int], float], bool]] = [
         ("resolution", lambda phase, nimg: phase.resolution, True),
         ("alpha", lambda phase, nimg: 1.0 if (a := phase.alpha(nimg)) is None else a, False),
@@ -80,7 +82,7 @@ def plot(schedule: Schedule, path: Path) -> None:
         axis.margins(x=0.01)
     axes[0].set_title("shaded: the resolution fades in")
     axes[-1].set_xlabel("images shown (kimg)")
-    figure.savefig(path, dpi=120)
+    save_figure(figure, path)
     plt.close(figure)
 
 

@@ -81,7 +81,7 @@ def similarity(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
 
 @cache
 def gaussian(size: int) -> Tensor:
-    """The matrix that blurs one axis: [size - window + 1, size]; windows are at most `size` wide."""
+    """The matrix that blurs one axis: [size - window + 1, size]; a window is at most `size`."""
     window = min(WINDOW, size)
     places = torch.arange(window, dtype=torch.float64) - (window - 1) / 2
     weights = torch.exp(-0.5 * (places * WINDOW / (SIGMA * window)).square())

@@ -3,5 +3,5 @@
 layers    equalized layers, pixel norm, minibatch stddev, resampling, fade
 networks  the generator and the critic
 sampling  seeds to latents to images
-grid      pictures of many images in a grid
+grid      picture files: grids of many images, and figures
 """

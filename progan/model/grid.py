@@ -1,12 +1,17 @@
-"""Pictures of many images in a grid."""
+"""Picture files: grids of many images, and figures."""
 
 import io
+import warnings
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 
 from progan.runtime.disk import write_atomically
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 SMALLEST_CELL = 64  # pixels; smaller images are enlarged, pixel by pixel, to be seen
 
@@ -29,3 +34,11 @@ def save_png(image: np.ndarray, path: Path) -> None:
     data = io.BytesIO()
     Image.fromarray(pixels).save(data, format="PNG")
     write_atomically(path, lambda temporary: temporary.write_bytes(data.getvalue()))
+
+
+def save_figure(figure: "Figure", path: Path, dpi: int = 120) -> None:
+    """Write a figure in the format of the path's suffix, whole or not at all."""
+    suffix = path.suffix[1:].lower()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph")  # names may be in any script
+        write_atomically(path, lambda part: figure.savefig(part, format=suffix, dpi=dpi))
