@@ -94,7 +94,7 @@ def test_it_learns_what_can_be_seen(classifier, faces):
     rates = (trial.found / trial.having + trial.spared / trial.lacking) / 2
     assert (rates[:2] > 0.95).all()
     assert abs(rates[2] - 0.5) < 0.08
-    np.testing.assert_array_equal(classifier.shares, faces.labels.values.mean(0))
+    np.testing.assert_array_equal(classifier.labels.shares, faces.labels.values.mean(0))
     np.testing.assert_array_equal(trial.having + trial.lacking, [400] * 3)
 
 
@@ -291,7 +291,7 @@ def test_a_class_that_has_not_changed_is_not_marked():
     taken = np.concatenate([np.repeat(np.eye(3, dtype=bool), row, axis=0) for row in confusion])
     trial = Trial.of(true, taken, exclusive=True)
     np.testing.assert_array_equal(trial.confusion, confusion)
-    known = Classifier(None, 8, ("a", "b", "c"), True, np.full(3, 1 / 3), trial, 0)
+    known = Classifier(None, 8, Labels.each_class(("a", "b", "c")), trial, 0)
     found = [row.verdict for row in rows_for(known, seen, int(seen.sum()))]
     assert found == ["", "amplified", "lessened"]
 
@@ -348,7 +348,8 @@ def known(names: tuple[str, ...], having: int = 200) -> Classifier:
     """A classifier that is wrong in a tenth of 400 images; each label is in half of the data."""
     counts = [np.full(len(names), n) for n in (having, having * 9 // 10, 400 - having)]
     trial = Trial(*counts, counts[2] * 9 // 10)  # of attributes
-    return Classifier(None, 8, names, False, np.full(len(names), 0.5), trial, 0)
+    half = np.array([[0], [1]], np.uint8).repeat(len(names), axis=1)
+    return Classifier(None, 8, Labels(names, half), trial, 0)
 
 
 @pytest.mark.parametrize(("having", "told"), [(FEWEST_EACH - 1, False), (FEWEST_EACH, True)])
@@ -369,7 +370,7 @@ def test_tables_stay_narrow_and_charts_legible(tmp_path):
     has as much height among many as among few. Names that are no text, or maths, are drawn."""
     names = tuple(f"a long $name$ \udcff of {k} attributes or so" for k in range(100))
     rows = rows_for(known(names), 1900 - 9 * np.arange(100), 2000)
-    lines = figures(rows, False).splitlines()
+    lines = figures(rows, "attributes").splitlines()
     assert max(map(len, lines)) < 100
     assert len(lines) == 1 + MOST_SHOWN + 1
     assert lines[-1] == "and 36 more, with smaller differences"
@@ -388,7 +389,7 @@ def test_names_neither_tear_the_table_nor_reach_the_terminal(tmp_path):
     """Reference: one line a row, of printable characters only; a chart of any script, without a
     warning, which is an error here."""
     rows = rows_for(known(("a\nb", "\x1b[31mred", "名")), np.array([1, 9, 50]), 100)
-    lines = figures(rows, True).splitlines()
+    lines = figures(rows, "classes").splitlines()
     assert len(lines) == 4 and all(line.isprintable() for line in lines)
     assert {line.split()[0] for line in lines[1:]} == {"a\\nb", "\\x1b[31mred", "名"}
     chart(rows, "title", tmp_path / "c.png")

@@ -90,7 +90,7 @@ def compare_shares(classifier: Classifier, samples: Iterable[Any]) -> list[Row]:
         samples: batches uint8 [n, C, r, r], arrays or tensors, with r the classifier's resolution
             times a power of two.
     """
-    seen, count = np.zeros(len(classifier.names), np.int64), 0
+    seen, count = np.zeros(len(classifier.labels.names), np.int64), 0
     for batch in samples:
         found = classifier.see(torch.as_tensor(batch))
         seen, count = seen + found.sum(0), count + len(found)
@@ -102,14 +102,15 @@ def compare_shares(classifier: Classifier, samples: Iterable[Any]) -> list[Row]:
 def rows_for(classifier: Classifier, seen: np.ndarray, count: int) -> list[Row]:
     """A row for each label, from the number of samples, of `count`, in which it was seen: [K]."""
     trial, rows = classifier.trial, []
+    names, shares = classifier.labels.names, classifier.labels.shares.tolist()
     for k, (share, low, high) in enumerate(estimates(trial, seen, count)):
-        data = float(classifier.shares[k])
+        data = shares[k]
         having, lacking = int(trial.having[k]), int(trial.lacking[k])
         found, spared = int(trial.found[k]), int(trial.spared[k])
         # The interval's centre is not quite the estimate, which it must contain all the same.
         ends = min(low, share) - data, max(high, share) - data
         row = Row(
-            name=classifier.names[k],
+            name=names[k],
             data=data,
             seen_in_reals=(found + lacking - spared) / (having + lacking),
             seen_in_samples=int(seen[k]) / count,
@@ -148,9 +149,9 @@ def short(name: str) -> str:
     return name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 1] + "…"
 
 
-def figures(rows: Sequence[Row], exclusive: bool) -> str:
+def figures(rows: Sequence[Row], kind: str) -> str:
     """A table with a line for each label, in under 100 columns."""
-    header = ["class" if exclusive else "attribute", "data", "samples", "difference"]
+    header = ["class" if kind == "classes" else "attribute", "data", "samples", "difference"]
     lines = [[*header, "95 % interval", "classifier", ""]]
     for row in rows[:MOST_SHOWN]:
         estimate = ["-", "-", "-"]

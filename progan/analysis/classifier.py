@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from progan.data.dataset import Dataset
+from progan.data.labels import Labels
 from progan.runtime.errors import UserError
 from progan.runtime.numerics import float32_as
 from progan.runtime.progress import progress_bar
@@ -62,20 +63,15 @@ class Trial:
 
 @dataclass(frozen=True)
 class Classifier:
-    """Recognizes labels in images; has the data's shares of labels and its own errors.
+    """Recognizes labels in images; has the labels of the data and its own errors.
 
     Args:
-        names: of K classes or attributes.
-        exclusive: an image has exactly one: classes.
-        shares: of the labels among all the data's images, float64 [K].
         shown: number of images it learned from, repeats included.
     """
 
     network: nn.Module
     resolution: int
-    names: tuple[str, ...]
-    exclusive: bool
-    shares: np.ndarray
+    labels: Labels
     trial: Trial
     shown: int
 
@@ -85,7 +81,7 @@ class Classifier:
         Args:
             images: uint8 [n, C, r, r] with r the classifier's resolution times a power of two.
         """
-        return seen_by(self.network, images, self.resolution, self.exclusive)
+        return seen_by(self.network, images, self.resolution, self.labels)
 
 
 def make_network(channels: int, resolution: int, outputs: int, seed: int) -> nn.Module:
@@ -118,7 +114,7 @@ def make_network(channels: int, resolution: int, outputs: int, seed: int) -> nn.
     return network
 
 
-def seen_by(network: nn.Module, images: Tensor, resolution: int, exclusive: bool) -> np.ndarray:
+def seen_by(network: nn.Module, images: Tensor, resolution: int, labels: Labels) -> np.ndarray:
     """`Classifier.see` for a bare network."""
     size = images.shape[-1]
     assert size >= resolution and size % resolution == 0, (size, resolution)
@@ -128,7 +124,7 @@ def seen_by(network: nn.Module, images: Tensor, resolution: int, exclusive: bool
         if size > resolution:  # the same filter as in the data's levels
             pixels = F.avg_pool2d(pixels, size // resolution).round()
         logits = network(scaled(pixels))
-    if exclusive:
+    if labels.kind == "classes":
         return F.one_hot(logits.argmax(1), logits.shape[1]).bool().cpu().numpy()
     return (logits > 0).cpu().numpy()
 
@@ -168,21 +164,18 @@ def train(
             f"balance trains and tests a classifier on images with labels, {FEWEST} or more; "
             f"{data.title} has {data.count}"
         )
-    exclusive = labels.kind == "classes"
-    shares = labels.shares
     held_out, rest = split(data.count, seed)
     network = make_network(data.channels, resolution, len(labels.names), seed).to(device)
     steps = max(1, min(shown, EPOCHS * len(rest)) // BATCH)
     reals = partial(read, data, resolution)
     with progress_bar("learning the labels", steps * BATCH, 0, say) as done:
         order = batches(rest, steps, mirror, seed)
-        learn(network, reals, labels.matrix, shares, exclusive, order, steps, done)
+        learn(network, reals, labels, order, steps, done)
     parts = np.array_split(held_out, -(-len(held_out) // AT_ONCE))
-    seen = [seen_by(network, reals(part), resolution, exclusive) for part in parts]
+    seen = [seen_by(network, reals(part), resolution, labels) for part in parts]
+    exclusive = labels.kind == "classes"
     trial = Trial.of(labels.matrix(held_out), np.concatenate(seen), exclusive)
-    return Classifier(
-        network, resolution, labels.names, exclusive, shares, trial, shown=steps * BATCH
-    )
+    return Classifier(network, resolution, labels, trial, shown=steps * BATCH)
 
 
 def split(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -217,9 +210,7 @@ def batches(
 def learn(
     network: nn.Module,
     reals: Callable[[np.ndarray, np.ndarray], Tensor],
-    labels_of: Callable[[np.ndarray], np.ndarray],
-    shares: np.ndarray,
-    exclusive: bool,
+    labels: Labels,
     order: Iterator[tuple[np.ndarray, np.ndarray]],
     steps: int,
     done: Callable[[int], None],
@@ -228,20 +219,18 @@ def learn(
 
     Args:
         reals: indices and flips to uint8 [n, C, r, r].
-        labels_of: indices to bool [n, K].
-        shares: of all images, float64 [K].
         done: called with the number of images just shown.
     """
     device = next(network.parameters()).device
-    share = torch.from_numpy(shares).to(device, torch.float32).clamp(1e-6, 1 - 1e-6)
+    share = torch.from_numpy(labels.shares).to(device, torch.float32).clamp(1e-6, 1 - 1e-6)
     weight = ((1 - share) / share).clamp(1 / HEAVIEST, HEAVIEST)
     optimizer = torch.optim.Adam(network.parameters(), RATE)
     for step, (indices, flips) in enumerate(order):
         optimizer.param_groups[0]["lr"] = RATE * (1 - step / steps)
-        wanted = torch.from_numpy(labels_of(indices)).to(device, torch.float32)
+        wanted = torch.from_numpy(labels.matrix(indices)).to(device, torch.float32)
         with float32_as("ieee"):
             logits = network(scaled(reals(indices, flips).to(device)))
-            if exclusive:
+            if labels.kind == "classes":
                 loss = F.cross_entropy(logits, wanted.argmax(1), weight)
             else:
                 loss = F.binary_cross_entropy_with_logits(logits, wanted, pos_weight=weight)

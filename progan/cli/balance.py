@@ -129,7 +129,7 @@ def tell(
     r = classifier.resolution
     kimg = f"{snapshot.nimg / 1000} kimg"
     click.echo(f"{file}: {kimg}; {num:,} samples compared with {data}, at {r}x{r}")
-    click.echo(f"\n{figures(rows, classifier.exclusive)}\n")
+    click.echo(f"\n{figures(rows, classifier.labels.kind)}\n")
     for line in sentences(rows):
         click.echo(line)
 
@@ -152,7 +152,7 @@ def write(
         "data": {"title": images.title, "images": images.count, "identity": images.identity},
         "samples": num,
         "resolution": classifier.resolution,
-        "labels": "classes" if classifier.exclusive else "attributes",
+        "labels": classifier.labels.kind,
         "learned_from": classifier.shown,
         "held_out": int(classifier.trial.having[0] + classifier.trial.lacking[0]),
         "rows": [row.to_dict() for row in rows],

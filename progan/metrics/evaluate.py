@@ -5,11 +5,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 from accelerate import Accelerator
-from torch import Tensor
 
 from progan.config.metric_names import SMALLEST
 from progan.metrics.inputs import Fakes, Reals
@@ -19,13 +17,6 @@ from progan.runtime.distributed import gathered, on_any
 from progan.runtime.errors import UserError
 from progan.runtime.numerics import float32_as
 from progan.runtime.progress import Say, progress_bar
-
-
-class Batches(Protocol):
-    """Images by number."""
-
-    def batch(self, first: int, count: int) -> Tensor:
-        """uint8 [count, C, r, r]."""
 
 
 def check_resolution(file: Path, resolution: int) -> None:
@@ -115,7 +106,7 @@ class Evaluation:
         if on_any(self.accelerator, self.stopped()):
             raise Stopped
 
-    def feed(self, metrics: Sequence[Metric], side: str, batches: Batches, title: str) -> None:
+    def feed(self, metrics: Sequence[Metric], side: str, source: Fakes | Reals, title: str) -> None:
         """Add as many images as each metric wants; each process takes its share of the batches.
 
         Raises:
@@ -141,7 +132,7 @@ class Evaluation:
                 self.stop_if_asked()
                 first = start + rank * size
                 if first < total:
-                    images = batches.batch(first, min(size, total - first))
+                    images = source.batch(first, min(size, total - first))
                 for metric, count in wanted.items():
                     if first < count:
                         fits = first + len(images) <= count

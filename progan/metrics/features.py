@@ -9,17 +9,18 @@ from progan.metrics.metric import Gather, Metric, Rows, alone
 
 
 class OnFeatures(Metric):
-    """Collects the features of both sides in the host's memory, 8 kB for each image.
+    """Compares `count` fakes with as many reals, or all if there are fewer, by their features.
 
-    Metrics with the same `inception` compute the features of a batch only once.
+    These are collected in the host's memory, 8 kB for each image. Metrics with the same `inception`
+    compute the features of a batch only once.
     """
 
     repeats = False
 
-    def __init__(self, name: str, inception: Inception, *, reals: int | None, fakes: int):
-        super().__init__(name, reals=reals, fakes=fakes)
+    def __init__(self, name: str, count: int, inception: Inception):
+        super().__init__(name, reals=count, fakes=count)
         self.inception = inception
-        self.kept_as = f"features{reals}-{inception.version}"
+        self.kept_as = f"features{count}-{inception.version}"
         self.sides = {"reals": Rows(), "fakes": Rows()}
         self.kept: Tensor | None = None  # features of all reals
 

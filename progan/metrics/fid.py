@@ -7,16 +7,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from progan.metrics.features import OnFeatures
 from progan.metrics.inception import Inception, library
-from progan.metrics.metric import Bar, Gather, alone, no_bar
+from progan.metrics.metric import Bar, Gather, Metric, alone, no_bar
 
 
-class FID(OnFeatures):
+class FID(Metric):
     """Compares `count` fakes with all reals; only moments are in memory."""
 
+    repeats = False
+
     def __init__(self, name: str, count: int, inception: Inception):
-        super().__init__(name, inception, reals=None, fakes=count)
+        super().__init__(name, reals=None, fakes=count)
+        self.inception = inception
         self.kept_as = f"moments-{inception.version}"
         self.moments = {"reals": Moments(), "fakes": Moments()}
         self.whole: Moments | None = None  # moments of all reals

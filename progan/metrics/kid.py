@@ -6,20 +6,14 @@ Bińkowski et al., *Demystifying MMD GANs* (2018): 100 subsets of 1000 with a cu
 from torch import Tensor
 
 from progan.metrics.features import OnFeatures
-from progan.metrics.inception import Inception, library
+from progan.metrics.inception import library
 from progan.metrics.metric import Bar, Gather, alone, no_bar
 
 SUBSET = 1000
 
 
 class KID(OnFeatures):
-    """Compares `count` fakes with as many reals, or all if there are fewer.
-
-    Also gives `NAME_deviation` over subsets, if there are enough images for subsets to differ.
-    """
-
-    def __init__(self, name: str, count: int, inception: Inception):
-        super().__init__(name, inception, reals=count, fakes=count)
+    """Also gives `NAME_deviation` over subsets, if there are enough images for these to differ."""
 
     def result(self, gather: Gather = alone, bar: Bar = no_bar) -> dict[str, float]:
         mean, deviation = kernel_distance(

@@ -6,7 +6,7 @@ Kynkäänniemi et al., *Improved precision and recall metric* (2019), with 3 nei
 from torch import Tensor
 
 from progan.metrics.features import OnFeatures
-from progan.metrics.inception import Inception, library
+from progan.metrics.inception import library
 from progan.metrics.metric import Bar, Gather, alone, no_bar
 from progan.runtime.errors import UserError
 
@@ -14,14 +14,10 @@ NEIGHBOURS = 3
 
 
 class PrecisionRecall(OnFeatures):
-    """Compares `count` fakes with as many reals, or all if there are fewer.
+    """Gives `NAME_precision` and `NAME_recall`.
 
-    Results: `NAME_precision` and `NAME_recall`. The paper uses features of VGG16, this Inception's:
-    compare only values of the same features.
+    The paper uses features of VGG16, this Inception's: compare only values of the same features.
     """
-
-    def __init__(self, name: str, count: int, inception: Inception):
-        super().__init__(name, inception, reals=count, fakes=count)
 
     def result(self, gather: Gather = alone, bar: Bar = no_bar) -> dict[str, float]:
         sides = (self.features(side, gather).to(self.inception.device) for side in self.sides)
