@@ -1,4 +1,4 @@
-"""Seeds to latents to images, and the layout of training's grids."""
+"""From seeds to latents to images; the layout of training's grids."""
 
 from collections.abc import Sequence
 
@@ -12,12 +12,12 @@ from progan.runtime.numerics import float32_as
 from progan.runtime.randomness import make_rng
 
 WIDEST_GRID = 2048  # pixels
-MOST_ROWS = 32  # of the first classes, where there are more
+MOST_ROWS = 32  # classes in a grid; of more, the first
 BATCH = 16  # images at a time
 
 
 def latents(seeds: Sequence[int], z_dim: int) -> Tensor:
-    """One latent a seed, the same in any company and on any machine: [N, z_dim]."""
+    """One latent for each seed, the same on any machine: [N, z_dim]."""
     rows = [make_rng(seed, "samples").standard_normal(z_dim, dtype=np.float32) for seed in seeds]
     return torch.from_numpy(np.stack(rows))
 
@@ -49,7 +49,7 @@ def generate(
 
     A seed's image does not depend on the others: not at all on a CPU, to a grey level on a GPU.
     """
-    # Batches of one size; on a CPU of one, since its kernels round otherwise in other company.
+    # Batches of one size; on a CPU one image, as its kernels round differently in other batches.
     size = 1 if next(G.parameters()).device.type == "cpu" else BATCH
     images = []
     for start in range(0, len(seeds), size):
@@ -61,7 +61,7 @@ def generate(
 
 
 def example_rows(seeds: Sequence[int], examples: np.ndarray) -> np.ndarray:
-    """Labels for seeds: each seed always has the same example's, in any company."""
+    """Labels for seeds: a seed always has those of the same example."""
     return examples[np.array(seeds) % len(examples)]
 
 
