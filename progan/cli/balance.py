@@ -77,7 +77,7 @@ def balance(
         classifier = classifier_for(snapshot, images, where)
         rows = compare_shares(classifier, samples_of(snapshot, images, num))
     title = printable(base_name(str(data or snapshot.config.data.source)))
-    tell(file, snapshot, f"{images.count:,} images of {title}", classifier, num, rows)
+    report(file, snapshot, f"{images.count:,} images of {title}", classifier, num, rows)
     chart(
         rows,
         f"{printable(base_name(source.resolve()))}: {num:,} samples compared with {title}",
@@ -115,7 +115,7 @@ def samples_of(snapshot: "Snapshot", images: "Dataset", num: int) -> Iterator["T
             made(len(batch))
 
 
-def tell(
+def report(
     file: Path,
     snapshot: "Snapshot",
     data: str,

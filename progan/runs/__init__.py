@@ -1,4 +1,4 @@
-"""What lies in a run's folder.
+"""The files in a run's folder.
 
 folder      the folder itself: its lock, its config, whether another config may go on there
 checkpoint  training state to resume from
