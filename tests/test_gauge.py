@@ -144,7 +144,7 @@ def test_improved(tmp_path):
         ("{swd4k: 1}", "'swd4k' is no metric (did you mean 'swd16k'?)"),
         ("{swd16k: 0}", "greater than or equal to 1"),
         ("{swd16k: every 0 ticks}", "greater than or equal to 1"),
-        ("{swd16k: often}", "must be such as every 10 ticks, or 10"),
+        ("{swd16k: often}", "must be a number of ticks, such as 10"),
         ("swd16k", "must say how often: {swd16k: every 10 ticks"),
         ("[swd16k]", "must say how often: {swd16k: every 10 ticks"),
         ("{swd16k: 1, swd16384: 2}", "must name each metric once"),
