@@ -213,7 +213,7 @@ def learn(
     labels: Labels,
     order: Iterator[tuple[np.ndarray, np.ndarray]],
     steps: int,
-    done: Callable[[int], None],
+    done: Callable[[int], object],
 ) -> None:
     """Train with Adam, at a rate that falls to 0; rare labels weigh more, or none is learned.
 
