@@ -5,7 +5,7 @@ find          from a name or a path to its source
 named         known data sets, in the files that their authors publish
 demo          the embedded cartoon faces, drawn from (seed, index)
 files         image files in a folder, a zip or a tar
-readers       files of a folder, a zip or a tar, by index
+readers       bytes of single files of a folder, a zip or a tar
 tars          where the files in a tar lie
 arrays        images in a NumPy file or in memory
 lsun          LSUN's databases
