@@ -17,13 +17,13 @@ from conftest import command
 from PIL import Image
 
 from progan.cli.main import main
-from progan.cli.train import resolve
 from progan.data.decode import box_levels
 from progan.data.info.resolution import choose
 from progan.data.info.survey import survey, survey_headers
 from progan.data.opening import open_data
 from progan.data.pyramid.format import Pyramid
 from progan.data.sources.find import NAMED, find
+from progan.training.request import resolve
 
 
 def run(*arguments: object, code: int = 0) -> str:

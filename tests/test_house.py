@@ -32,7 +32,7 @@ WITHOUT_TORCH = [
     for module in MODULES
     if module.startswith(("cli.", "config.", "data.")) and module != "data.stream"
 ] + [
-    *("runs.folder", "runs.records", "runs.best", "model.grid"),
+    *("runs.folder", "runs.records", "runs.best", "model.grid", "training.request"),
     *("runtime.cache", "runtime.disk", "runtime.errors", "runtime.launch", "runtime.progress"),
     *("runtime.randomness", "runtime.stopping", "runtime.text"),
 ]

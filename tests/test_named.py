@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from pictures import chw, database, encoded, folder, names, noise, zipped
 
-from progan.cli.train import resolve
 from progan.config.load import presets
 from progan.data.decode import BadImage, Square, TooSmall
 from progan.data.sources import demo
 from progan.data.sources.find import NAMED, find
 from progan.runtime.errors import UserError
+from progan.training.request import resolve
 
 SIXTEEN = Square(16)
 

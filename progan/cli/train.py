@@ -3,23 +3,14 @@
 import shlex
 import signal
 import sys
-from contextlib import closing, nullcontext, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
-from progan.cli.options import CONFIG, OVERRIDES, PathOption, PositiveNumber
+from progan.cli.options import CONFIG, OVERRIDES, PathOption, PositiveNumber, say
 from progan.config.config import Config
-from progan.config.load import load_config
-from progan.config.yaml_io import dump_yaml
-from progan.runs.folder import base_name
 from progan.runtime.errors import UserError
-from progan.runtime.launch import is_main, processes, started
-
-if TYPE_CHECKING:
-    from progan.data.dataset import Dataset
-    from progan.training.trainer import Trainer
+from progan.runtime.launch import is_main, started
 
 
 @click.command()
@@ -76,72 +67,21 @@ def train(
     the paper's networks at 128x128. On a machine without a GPU, try
     progan train --data FOLDER --config demo
     """
+    from progan.training.request import new_run, old_run
+
     if resume:
         if data or config_name or run_dir:
             raise UserError(
                 "--resume DIR takes the settings of the run in DIR: "
                 "leave out --data, --config and --run-dir (-o may change lengths and intervals)"
             )
-        from progan.runs.folder import read_config
-
-        config, run_dir = read_config(resume, list(overrides)), resume
+        config, run_dir = old_run(resume, overrides)
     else:
-        config = resolve(data, config_name, list(overrides))
-    config = with_absolute_paths(config, resume)
-    if config.data.source is None:
-        raise UserError("what to train on? give --data demo, or --data with a folder of images")
-    run_dir = run_dir or Path("runs") / base_name(config.data.source)
-    check_start(config, run_dir)
+        config, run_dir = new_run(data, config_name, overrides, run_dir)
     if dry_run:
         preview(config)
     else:
         start(config, run_dir, download, check, max_hours)
-
-
-def resolve(data: str | None, config_name: str | None, overrides: list[str]) -> Config:
-    """Preset or file, then `--data`, then `-o`."""
-    from progan.data.sources.find import NAMED
-
-    if data == "":
-        raise UserError("--data is empty; give a name, or the path of a folder or zip of images")
-    if data in NAMED and config_name is None:
-        config_name = NAMED[data].preset
-    if data is not None:
-        overrides = [f"data.source={dump_yaml(data)}", *overrides]
-    return load_config(config_name, overrides)
-
-
-def with_absolute_paths(config: Config, resume: Path | None) -> Config:
-    """Paths are kept absolute, so that the run can be resumed from any folder."""
-    from progan.data.sources.find import NAMED, is_missing
-
-    if config.run.inception:
-        weights = str(Path(config.run.inception).expanduser().resolve())
-        run = config.run.model_copy(update={"inception": weights})
-        config = config.model_copy(update={"run": run})
-    source = config.data.source
-    if source is None or source in NAMED or "://" in source:
-        return config
-    if is_missing(source):
-        if resume:
-            raise UserError(
-                f"the data of this run, {source}, is not there; if it has moved, go on with "
-                f"--resume {resume} -o data.source=PATH"
-            )
-        return config  # what else it might be will be told where it is looked for
-    absolute = config.data.model_copy(update={"source": str(Path(source).resolve())})
-    return config.model_copy(update={"data": absolute})
-
-
-def check_start(config: Config, run_dir: Path) -> None:
-    """What can be refused before any work is done, by `--dry-run` too."""
-    from progan.config.schedule import check_batches
-    from progan.runs.folder import check_run_dir
-    from progan.runs.tracking import check_tracker
-
-    check_batches(config.make_schedule(), processes(), config.network.stddev_group)
-    check_tracker(config.run.tracker)
-    check_run_dir(run_dir, config)
 
 
 def preview(config: Config) -> None:
@@ -169,77 +109,25 @@ def start(
 ) -> None:
     """Prepare the data, train, say how to go on."""
     from progan.data.opening import open_data
-    from progan.runs.folder import COMPLETE, STOP, lock_run
-    from progan.runtime.accelerator import make_accelerator
+    from progan.runs.folder import STOP
     from progan.runtime.device import take_device
-    from progan.runtime.numerics import deterministic
     from progan.runtime.stopping import StopRequest, ended_by_signals
-    from progan.training.trainer import Trainer
+    from progan.training.start import check_run, train_run
 
     device = take_device(config.run.device)
     with ended_by_signals("stopped, nothing is lost; the same command goes on"):
-        data = open_data(config, download, lambda line: click.echo(line, err=True))
+        data = open_data(config, download, say)
+    if check:
+        with ended_by_signals("stopped; a check writes nothing"):
+            return check_run(config, run_dir, data, device, click.echo)
     stop = StopRequest(run_dir / STOP if is_main() else None, max_hours, started())
-    with (
-        lock_run(run_dir) if is_main() and not check else nullcontext(),
-        ended_by_signals("stopped; a check writes nothing") if check else stop,
-        deterministic(config.run.deterministic),
-    ):
-        accelerator = make_accelerator(run_dir, config.run.tracker, config.run.timeout, device)
-        if is_main():
-            tell_data(config, data)
-        trainer = Trainer(config, data, run_dir, accelerator, stop)
-        if check:
-            return tell_trial(trainer)
-        if is_main():
-            tell_start(trainer)
-        complete = trainer.run()
+    complete = train_run(config, run_dir, data, device, stop, click.echo)
     if is_main():
         where, reason = shlex.quote(str(run_dir)), stop.reason()
         if complete:
-            (run_dir / COMPLETE).touch()
             click.echo(f"done; make images with: progan sample {where} --grid")
         else:
             why = f" ({reason})" if reason else ""
             click.echo(f"stopped{why}, nothing is lost; go on with: progan train --resume {where}")
-    accelerator.wait_for_everyone()  # no process ends before it can be seen that all is done
-    with suppress(OSError):  # of a tracker whose disk was full, which has been said
-        accelerator.end_training()
     if not complete and stop.signal == signal.SIGINT:
         sys.exit(130)
-
-
-def tell_data(config: Config, data: "Dataset") -> None:
-    click.echo(f"{data.count:,} images of {config.data.source}")
-    if labels := data.labels:
-        click.echo(f"{len(labels.names)} {labels.kind}: {', '.join(labels.names)}")
-
-
-def tell_start(trainer: "Trainer") -> None:
-    """Where the run is kept and what it runs on; recorded, and compared with the start before."""
-    from progan.runs.folder import COMPLETE, record_start
-    from progan.runtime import machine
-
-    (trainer.run_dir / COMPLETE).unlink(missing_ok=True)
-    run_dir, device = trainer.run_dir, trainer.accelerator.device
-    click.echo(f"run folder {run_dir}; samples while it trains: {run_dir / 'images'}")
-    if trainer.config.run.tracker == "tensorboard":
-        click.echo(f"curves and samples: tensorboard --logdir {run_dir}")
-    count = f"{processes()} x " if processes() > 1 else ""
-    click.echo(f"on {count}{machine.device_name(device)}, in {trainer.step.precision}")
-    environment = machine.environment(device)
-    environment |= {"processes": processes(), "precision": trainer.step.precision}
-    for line in record_start(run_dir, environment):
-        click.echo(f"not as at the last start: {line}; results may differ in rounding")
-
-
-def tell_trial(trainer: "Trainer") -> None:
-    """What `--check` prints; nothing is written."""
-    from progan.training.memory_fit import try_phases
-
-    with closing(trainer.feed.stream):
-        for line in try_phases(trainer.step, trainer.feed, trainer.schedule):
-            if is_main():
-                click.echo(line)
-    if is_main():
-        click.echo("every phase fits; without --check, training starts")

@@ -1,16 +1,17 @@
 """Makes a config of presets, YAML files and `-o`, and explains mistakes in them."""
 
 import reprlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
+from yaml import YAMLError
 
 from progan.config.config import Config
 from progan.config.value_types import Ramp
-from progan.config.yaml_io import parse_yaml
+from progan.config.yaml_io import dump_yaml, parse_yaml
 from progan.runtime.errors import UserError, nearest
 
 PRESET_FOLDERS = (Path(__file__).parents[1] / "presets", Path(__file__).parents[2] / "configs")
@@ -62,14 +63,38 @@ def override(content: dict[str, Any], assignments: Iterable[str]) -> dict[str, A
     return content
 
 
-def load_config(name: str | None = None, overrides: Sequence[str] = ()) -> Config:
+def assignments(overrides: Sequence[str] | Mapping[str, Any]) -> list[str]:
+    """`{"section.key": value}`, as Python gives overrides, to `section.key=value`, as -o does."""
+    if not isinstance(overrides, Mapping):
+        return list(overrides)
+    made = []
+    for key, value in overrides.items():
+        plain = str(value) if isinstance(value, Path) else value
+        try:
+            made.append(f"{key}={dump_yaml(plain)}")
+        except YAMLError:
+            raise UserError(
+                f"the override of {key} is {reprlib.repr(value)}; give a number, a text, True, "
+                "False, None, or a list or dictionary of these"
+            ) from None
+    return made
+
+
+def load_config(
+    name: str | Path | None = None, overrides: Sequence[str] | Mapping[str, Any] = ()
+) -> Config:
     """Defaults, then a preset or file, then overrides.
+
+    Args:
+        name: a preset's name, or the path of a YAML file. None: the defaults alone.
+        overrides: `{"network.resolution": 64}`, or `["network.resolution=64"]` as after -o.
 
     Raises:
         UserError: names each wrong key, where it came from, its value, what is allowed and the
             nearest key.
     """
-    return validate(override({} if name is None else read_file(name), overrides), name, overrides)
+    changes, file = assignments(overrides), None if name is None else str(name)
+    return validate(override(read_file(file) if file else {}, changes), file, changes)
 
 
 def validate(content: dict[str, Any], name: str | None, overrides: Sequence[str] = ()) -> Config:

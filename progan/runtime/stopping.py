@@ -2,6 +2,7 @@
 
 import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -35,7 +36,8 @@ class StopRequest:
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> "StopRequest":
-        for number in (signal.SIGTERM, signal.SIGINT):
+        main = threading.current_thread() is threading.main_thread()  # no other may have handlers
+        for number in (signal.SIGTERM, signal.SIGINT) if main else ():
             self._before[number] = signal.signal(number, self._request)
         return self
 

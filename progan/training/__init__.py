@@ -1,6 +1,7 @@
 """From batches and losses to a trained run.
 
 The step: `feed`, `losses`, `augment`, `updates`, `ema`, `compile`, `step`.
+The start: `request`, `start`.
 The loop: `trainer`, `build`, `outputs`, `statistics`, `console`, `health`.
 What it takes: `costs`, `memory_fit`, `bench`.
 
@@ -11,6 +12,8 @@ What it takes: `costs`, `memory_fit`, `bench`.
     ema         the moving average of the generator
     compile     each update's gradients compiled to one graph
     step        one training step: both updates and the average
+    request     the run that is asked for: its settings and its folder, checked
+    start       training a run, from the command line and from Python
     trainer     when things happen: phases, updates, ticks, checkpoints
     build       from a config to the feed, the loss, the networks and their costs
     outputs     what a run shows of itself: statistics, grids, snapshots

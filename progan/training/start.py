@@ -1,0 +1,166 @@
+"""Training a run: what `progan train` and Python's `progan.train` share."""
+
+import time
+from collections.abc import Callable, Mapping
+from contextlib import closing, nullcontext, suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from progan.config.config import Config
+from progan.data.dataset import Dataset
+from progan.data.opening import open_data
+from progan.runs.folder import COMPLETE, STOP, lock_run, record_start
+from progan.runs.snapshot import Snapshot, find_snapshot, load_snapshot
+from progan.runtime import machine
+from progan.runtime.accelerator import make_accelerator
+from progan.runtime.device import take_device
+from progan.runtime.launch import is_main, processes
+from progan.runtime.numerics import deterministic
+from progan.runtime.stopping import StopRequest
+from progan.training.memory_fit import try_phases
+from progan.training.request import new_run, old_run
+from progan.training.trainer import Trainer
+
+Say = Callable[[str], None]
+
+
+def train(
+    data: str | Path | None = None,
+    config: str | Path | Config | None = None,
+    run_dir: str | Path | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    *,
+    download: bool = False,
+    max_hours: float | None = None,
+) -> Snapshot:
+    """Train, or go on with, a run, as `progan train` does; returns its newest snapshot.
+
+    Ctrl-C (in a notebook: interrupt), SIGTERM, `max_hours` and a file called stop in the run's
+    folder end it in good order: the snapshot is then of what has been reached, and the same call
+    or `resume` goes on.
+
+    Args:
+        data: a known data set (`progan data list`), or images: a folder, zip, tar, array, shards.
+            None: the one that the config names.
+        config: a preset's name, a YAML file or a `Config`. None: the preset of a known data set,
+            else the paper's networks at 128x128.
+        run_dir: where the run is kept. None: runs/NAME.
+        overrides: settings to change: `{"network.resolution": 64}`.
+        download: let torchvision fetch a known data set.
+        max_hours: stop after so long.
+
+    Raises:
+        UserError: something does not fit; the message says what, and what to do.
+    """
+    settings, folder = new_run(data, config, overrides or {}, run_dir)
+    return train_and_load(settings, folder, download, max_hours)
+
+
+def resume(
+    run_dir: str | Path,
+    overrides: Mapping[str, Any] | None = None,
+    *,
+    max_hours: float | None = None,
+) -> Snapshot:
+    """Go on with the run in `run_dir`, as `train` does.
+
+    Args:
+        overrides: settings to change. Lengths and intervals may change, most others may not.
+        max_hours: stop after so long.
+
+    Raises:
+        UserError: there is no run, or it cannot go on so.
+    """
+    return train_and_load(*old_run(run_dir, overrides or {}), False, max_hours)
+
+
+def train_and_load(
+    config: Config, run_dir: Path, download: bool, max_hours: float | None
+) -> Snapshot:
+    """Train the run and return its newest snapshot; says how it ended."""
+    say: Say = print if is_main() else lambda line: None
+    device = take_device(config.run.device)
+    data = open_data(config, download, say)
+    stop = StopRequest(run_dir / STOP if is_main() else None, max_hours, time.time())
+    if train_run(config, run_dir, data, device, stop, say):
+        say(f"done; the run is in {run_dir}")
+    else:
+        say(
+            f"stopped ({stop.reason()}), nothing is lost; go on with "
+            f"progan.resume({str(run_dir)!r})"
+        )
+    return load_snapshot(find_snapshot(run_dir))
+
+
+def train_run(
+    config: Config,
+    run_dir: Path,
+    data: Dataset,
+    device: torch.device,
+    stop: StopRequest,
+    say: Say,
+) -> bool:
+    """Train the run in `run_dir`; returns whether it is complete (else it was asked to stop).
+
+    Args:
+        say: shows a line to the user; called on the main process only.
+    """
+    locked = lock_run(run_dir) if is_main() else nullcontext()
+    with locked, stop, deterministic(config.run.deterministic):
+        trainer = make_trainer(config, run_dir, data, device, stop, say)
+        if is_main():
+            announce(trainer, say)
+        complete = trainer.run()
+        if is_main() and complete:
+            (run_dir / COMPLETE).touch()
+    trainer.accelerator.wait_for_everyone()  # none ends before it can be seen that all is done
+    with suppress(OSError):  # of a tracker whose disk was full, which has been said
+        trainer.accelerator.end_training()
+    return complete
+
+
+def check_run(config: Config, run_dir: Path, data: Dataset, device: torch.device, say: Say) -> None:
+    """Try the data and the memory of every phase; writes nothing."""
+    with deterministic(config.run.deterministic):
+        trainer = make_trainer(config, run_dir, data, device, StopRequest(), say)
+        with closing(trainer.feed.stream):
+            for line in try_phases(trainer.step, trainer.feed, trainer.schedule):
+                if is_main():
+                    say(line)
+    if is_main():
+        say("every phase fits; without --check, training starts")
+
+
+def make_trainer(
+    config: Config,
+    run_dir: Path,
+    data: Dataset,
+    device: torch.device,
+    stop: StopRequest,
+    say: Say,
+) -> Trainer:
+    """Meet the other processes and build what trains; says what it trains on."""
+    accelerator = make_accelerator(run_dir, config.run.tracker, config.run.timeout, device)
+    if is_main():
+        say(f"{data.count:,} images of {config.data.source}")
+        if config.data.labels:
+            kind = "attributes" if data.labels.ndim == 2 else "classes"
+            say(f"{len(data.classes)} {kind}: {', '.join(data.classes)}")
+    return Trainer(config, data, run_dir, accelerator, stop)
+
+
+def announce(trainer: Trainer, say: Say) -> None:
+    """Say where the run is kept and what it runs on; recorded, and compared with the last start."""
+    run_dir, device = trainer.run_dir, trainer.accelerator.device
+    (run_dir / COMPLETE).unlink(missing_ok=True)
+    say(f"run folder {run_dir}; samples while it trains: {run_dir / 'images'}")
+    if trainer.config.run.tracker == "tensorboard":
+        say(f"curves and samples: tensorboard --logdir {run_dir}")
+    count = f"{processes()} x " if processes() > 1 else ""
+    say(f"on {count}{machine.device_name(device)}, in {trainer.step.precision}")
+    environment = machine.environment(device)
+    environment |= {"processes": processes(), "precision": trainer.step.precision}
+    for line in record_start(run_dir, environment):
+        say(f"not as at the last start: {line}; results may differ in rounding")
