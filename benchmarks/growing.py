@@ -16,7 +16,7 @@ from pathlib import Path
 
 from progan.analysis.curves import HOURS, interpolate, read_runs
 from progan.runs.records import METRICS, STATS, lines_of, read
-from progan.runs.snapshot import snapshot_path
+from progan.runs.snapshot_file import snapshot_path
 
 CURVES = "swd2000,msssim1000"  # by minute
 AT_THE_END = "swd16k,msssim10k"

@@ -16,7 +16,8 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
-from progan.metrics.metric import Metric, measure
+from progan.metrics.measuring import measure
+from progan.metrics.metric import Metric
 from progan.metrics.msssim import MSSSIM
 from progan.metrics.swd import SWD
 from progan.runtime import machine

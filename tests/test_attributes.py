@@ -22,7 +22,8 @@ from progan.data.stream import Stream
 from progan.model.grid import grid
 from progan.model.networks import Generator
 from progan.model.sampling import generate
-from progan.runs.snapshot import MOST_EXAMPLES, Snapshot, load_snapshot, save_snapshot
+from progan.runs.snapshot import Snapshot
+from progan.runs.snapshot_file import MOST_EXAMPLES, load_snapshot, save_snapshot
 from progan.runtime.accelerator import make_accelerator
 from progan.runtime.stopping import StopRequest
 from progan.training.feed import Feed
@@ -171,7 +172,7 @@ def make_snapshot(folder: Path) -> Path:
     config = load_config(None, options()[1::2])
     G = Generator(**config.network.generator_settings(), c_dim=5)
     path = folder / "snapshot-000012.500.safetensors"
-    save_snapshot(path, Snapshot(G, config, 12500, 8, None, Labels(NAMES, COMBINATIONS)))
+    save_snapshot(Snapshot(path, G, config, 12500, 8, None, Labels(NAMES, COMBINATIONS)))
     return path
 
 

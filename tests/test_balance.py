@@ -27,7 +27,8 @@ from progan.config.load import load_config
 from progan.data.labels import Labels
 from progan.data.pyramid.format import Pyramid
 from progan.model.networks import Generator
-from progan.runs.snapshot import Snapshot, save_snapshot
+from progan.runs.snapshot import Snapshot
+from progan.runs.snapshot_file import save_snapshot
 from progan.runtime.errors import UserError
 
 NAMES = ("Smiling", "Hat", "Noise")
@@ -429,7 +430,7 @@ def snapshot_of(path: Path, data: Path, labels: bool, alpha: float | None = None
     G = Generator(**config.network.generator_settings(), c_dim=len(NAMES) if labels else 0)
     run_dir = path.with_suffix("")
     path = run_dir / "snapshots" / path.name
-    save_snapshot(path, Snapshot(G, config, 12500, 8, alpha, known))
+    save_snapshot(Snapshot(path, G, config, 12500, 8, alpha, known))
     (run_dir / "config.yaml").write_text(config.to_yaml())
     return path
 

@@ -14,7 +14,8 @@ from PIL import Image
 from progan.cli.main import main
 from progan.config.load import load_config, presets
 from progan.model.networks import Generator
-from progan.runs.snapshot import Snapshot, save_snapshot
+from progan.runs.snapshot import Snapshot
+from progan.runs.snapshot_file import save_snapshot
 
 
 def run(*arguments: object):
@@ -155,7 +156,7 @@ def test_places_that_cannot_be_written(here, arguments, message):
     (here / "file").write_text("mine")
     G = Generator(4, channel_base=64)
     config = load_config(None, ["network.resolution=4", "network.channel_base=64"])
-    save_snapshot(here / "snapshot", Snapshot(G, config, 0, 4, None))
+    save_snapshot(Snapshot(here / "snapshot", G, config, 0, 4, None))
     extra = options(network__resolution=4) if arguments[0] == "train" else []
     assert message in refused(*arguments, *extra)
     assert (here / "file").read_text() == "mine"

@@ -29,13 +29,15 @@ from progan.data.sources.find import find
 from progan.metrics import inception
 from progan.metrics.evaluate import Evaluation, Stopped
 from progan.metrics.inputs import Fakes, Reals
-from progan.metrics.metric import Metric, measure
+from progan.metrics.measuring import measure
+from progan.metrics.metric import Metric
 from progan.metrics.msssim import MSSSIM
 from progan.metrics.reference_cache import ReferenceCache
 from progan.metrics.swd import SWD
 from progan.model.networks import Generator
 from progan.runs.records import read
-from progan.runs.snapshot import Snapshot, load_snapshot, save_snapshot
+from progan.runs.snapshot import Snapshot
+from progan.runs.snapshot_file import load_snapshot, save_snapshot
 from progan.runtime.randomness import make_rng
 
 GROWING = {"network__resolution": 16, "schedule__total_kimg": 0.16, "run__tracker": "tensorboard"}
@@ -96,7 +98,7 @@ def make_snapshot(path: Path, *settings: str, classes=()) -> Path:
     G = Generator(**config.network.generator_settings(), c_dim=len(classes))
     resolution = config.network.resolution
     labels = Labels.each_class(tuple(classes)) if classes else None
-    save_snapshot(path, Snapshot(G, config, 12500, resolution, None, labels))
+    save_snapshot(Snapshot(path, G, config, 12500, resolution, None, labels))
     return path
 
 

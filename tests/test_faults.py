@@ -26,7 +26,7 @@ from progan.config.load import load_config
 from progan.data.stream import Stream
 from progan.runs.checkpoint import Checkpoint, read
 from progan.runs.folder import STOP
-from progan.runs.snapshot import digest, load_snapshot
+from progan.runs.snapshot_file import digest, load_snapshot
 from progan.runtime.disk import DiskError, append, write_json
 from progan.runtime.errors import UserError
 from progan.runtime.stopping import StopRequest

@@ -26,7 +26,8 @@ from progan.config.schedule import check_batches
 from progan.config.yaml_io import parse_yaml
 from progan.model.sampling import generate
 from progan.runs.checkpoint import read
-from progan.runs.snapshot import Snapshot, digest, load_snapshot
+from progan.runs.snapshot import Snapshot
+from progan.runs.snapshot_file import digest, load_snapshot
 from progan.runtime.errors import UserError
 from progan.runtime.text import printable
 

@@ -33,7 +33,8 @@ from progan.data.sources.find import find
 from progan.metrics.reference_cache import ReferenceCache
 from progan.model.networks import Generator
 from progan.model.sampling import generate
-from progan.runs.snapshot import Snapshot, load_snapshot, save_snapshot
+from progan.runs.snapshot import Snapshot
+from progan.runs.snapshot_file import load_snapshot, save_snapshot
 
 SMALL = ["network.resolution=16", "network.channel_base=128", "network.channel_max=8"]
 SMALL += ["data.mirror=true"]
@@ -278,7 +279,7 @@ def make_run(folder: Path, data: Path, classes=()) -> Path:
     config = load_config(None, [*SMALL, f"data.source={data}", f"data.labels={labelled}"])
     G = Generator(**config.network.generator_settings(), c_dim=len(classes))
     path = folder / "run" / "snapshots" / "snapshot-000012.500.safetensors"
-    save_snapshot(path, Snapshot(G, config, 12500, 16, None, labels))
+    save_snapshot(Snapshot(path, G, config, 12500, 16, None, labels))
     (folder / "run" / "config.yaml").write_text(config.to_yaml())
     return path
 

@@ -18,7 +18,8 @@ from progan.data.labels import Labels
 from progan.model.grid import grid
 from progan.model.networks import Generator
 from progan.model.sampling import generate, grid_layout, latents
-from progan.runs.snapshot import Snapshot, load_snapshot, save_snapshot
+from progan.runs.snapshot import Snapshot
+from progan.runs.snapshot_file import load_snapshot, save_snapshot
 from progan.runtime.errors import UserError
 
 SETTINGS = ["network.resolution=16", "network.channel_base=128", "network.channel_max=16"]
@@ -30,7 +31,7 @@ def make_snapshot(folder: Path, classes=(), alpha=None) -> Path:
     G = Generator(**config.network.generator_settings(), c_dim=len(classes))
     path = folder / "run" / "snapshots" / "snapshot-000012.500.safetensors"
     labels = Labels.each_class(tuple(classes)) if classes else None
-    save_snapshot(path, Snapshot(G, config, 12500, 16, alpha, labels))
+    save_snapshot(Snapshot(path, G, config, 12500, 16, alpha, labels))
     return path
 
 

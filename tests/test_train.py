@@ -24,7 +24,7 @@ from progan.data.pyramid import prepare
 from progan.data.sources.find import find
 from progan.data.stream import Stream
 from progan.runs.folder import LOCK, differences, lock_run
-from progan.runs.snapshot import snapshot_path
+from progan.runs.snapshot_file import snapshot_path
 from progan.runtime.stopping import StopRequest
 from progan.training import build
 from progan.training.feed import Feed

@@ -67,13 +67,13 @@ def balance(
         return
     from progan.analysis.balance import chart, compare_shares
     from progan.metrics.reference_data import open_reference_data
-    from progan.runs.snapshot import find_snapshot, load_snapshot
+    from progan.runs.snapshot_file import find_snapshot, load_snapshot
     from progan.runtime.device import take_device
 
     where = take_device(device)
     file = find_snapshot(source)
     snapshot = load_snapshot(file)
-    with closing(open_reference_data(file, snapshot, data, say, labels=True)) as images:
+    with closing(open_reference_data(snapshot, data, say, labels=True)) as images:
         classifier = classifier_for(snapshot, images, where)
         rows = compare_shares(classifier, samples_of(snapshot, images, num))
     title = printable(base_name(str(data or snapshot.config.data.source)))

@@ -23,7 +23,7 @@ def verify(run: Path) -> None:
     Exit code 2 if one is damaged. Training goes on from the newest checkpoint that is whole.
     """
     from progan.runs.checkpoint import checkpoints_of, read
-    from progan.runs.snapshot import load_snapshot, snapshots_of
+    from progan.runs.snapshot_file import load_snapshot, snapshots_of
 
     snapshots = snapshots_of(run) + snapshots_of(run, "best")
     readers = dict.fromkeys(checkpoints_of(run), read) | dict.fromkeys(snapshots, load_snapshot)

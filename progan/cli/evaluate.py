@@ -5,18 +5,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from progan.cli.options import DEVICE, JSON, PathOption, check_target
+from progan.cli.options import DATA, DEVICE, JSON, PathOption, check_target, say
 from progan.config.metric_names import FEWEST, MOST, STANDARD, parse_list
 from progan.runtime.disk import write_json
 from progan.runtime.errors import UserError
 from progan.runtime.launch import is_main
 
 if TYPE_CHECKING:
-    from accelerate import Accelerator
-
     from progan.metrics.metric import Metric
+    from progan.metrics.of_snapshot import Comparison
     from progan.runs.snapshot import Snapshot
-from progan.cli.options import DATA, say
 
 WORDS = {"floor": "reals against other reals", "reals": "reals themselves"}
 INCEPTION = click.option(
@@ -69,7 +67,8 @@ def evaluate(
     progan evaluate runs/faces/snapshots/snapshot-* --metrics swd2000
     torchrun --nproc_per_node 8 -m progan evaluate runs/faces --metrics fid50k,pr50k
     """
-    from progan.runs.snapshot import find_snapshot
+    from progan.metrics.of_snapshot import compare_with_data
+    from progan.runs.snapshot_file import find_snapshot, load_snapshot
     from progan.runtime import machine
     from progan.runtime.accelerator import make_accelerator
     from progan.runtime.device import take_device
@@ -80,7 +79,13 @@ def evaluate(
     accelerator = make_accelerator(Path("."), None, device=take_device(device))
     content: dict[str, Any] = {"versions": machine.versions(), "snapshots": []}
     for file in files:
-        content["snapshots"].append(result_of(file, data, names, inception, accelerator))
+        snapshot = load_snapshot(file)
+        found = compare_with_data(
+            snapshot, names, data, inception, accelerator, say if is_main() else None
+        )
+        if is_main():
+            report(snapshot, found)
+        content["snapshots"].append(figures(snapshot, found))
         if is_main() and json_file:  # each time, as a later one may fail
             write_json(json_file, content)
     if is_main() and json_file:
@@ -89,85 +94,40 @@ def evaluate(
     accelerator.end_training()
 
 
-def result_of(
-    file: Path,
-    data: str | None,
-    names: list[str],
-    inception: Path | None,
-    accelerator: "Accelerator",
-) -> dict[str, Any]:
-    """All metrics of one snapshot, reported."""
-    from progan.metrics.evaluate import Evaluation, check_resolution
-    from progan.metrics.inception import loader
-    from progan.metrics.inputs import Fakes, Reals
-    from progan.metrics.reference_cache import ReferenceCache
-    from progan.metrics.reference_data import cache_of, open_reference_data, run_of
-    from progan.metrics.registry import make
-    from progan.runs.snapshot import load_snapshot
-    from progan.runtime.distributed import check_same_images
-
-    snapshot = load_snapshot(file)
-    config, device = snapshot.config, accelerator.device
-    full, mirror = config.network.resolution, config.data.mirror
-    check_resolution(file, full)
-    if run_of(file) and config.run.inception:
-        inception = inception or Path(config.run.inception)
-    metrics = [make(name, loader(inception, device)) for name in names]
-    images = open_reference_data(file, snapshot, data, say if is_main() else lambda line: None)
-    check_same_images(accelerator, images.identity)
-    fakes = Fakes(snapshot.G.to(device), images, snapshot.resolution, snapshot.alpha, full)
-    evaluation = Evaluation(
-        Reals(images, full, mirror, device),
-        accelerator,
-        ReferenceCache(cache_of(file, config), images, full, mirror),
-        say if is_main() else None,
-    )
-    results = evaluation.of(metrics, fakes)
-    images.close()
-    source = data or config.data.source
-    data_told = {"source": source, "images": images.count, "identity": images.identity}
-    if is_main():
-        report(file, snapshot, data_told, metrics, results)
+def figures(snapshot: "Snapshot", found: "Comparison") -> dict[str, Any]:
+    """A snapshot's part of the JSON file."""
+    data = {"source": found.source, "images": found.count, "identity": found.identity}
     return {
-        "snapshot": str(file),
+        "snapshot": str(snapshot.file),
         "nimg": snapshot.nimg,
         "resolution": snapshot.resolution,
-        "data": data_told,
-        "metrics": results,
+        "data": data,
+        "metrics": found.results,
     }
 
 
-def report(
-    file: Path,
-    snapshot: "Snapshot",
-    data: dict[str, Any],
-    metrics: "list[Metric]",
-    results: dict[str, float],
-) -> None:
-    """Print the results, and record them in the snapshot's run if they are beside its own data."""
+def report(snapshot: "Snapshot", found: "Comparison") -> None:
+    """Print the results, and record them in the snapshot's run if they are of its own data."""
     from progan.metrics.reference_data import run_of
 
-    count = data["images"]
-    beside = f"{count:,} images of {data['source']}"
-    tell(file, snapshot, beside, [metric.name for metric in metrics], results)
-    for line in repeats(metrics, count, results):
+    show(snapshot, found)
+    for line in repeats(found.metrics, found.count, found.results):
         click.echo(line)
-    if run := run_of(file):
-        if data["identity"] == snapshot.data:
-            keep(run, snapshot, results)
+    if run := run_of(snapshot.file):
+        if found.identity == snapshot.data:
+            keep(run, snapshot, found.results)
         else:
             click.echo("  (not recorded in the run, which was not trained on these images)")
 
 
-def tell(
-    file: Path, snapshot: "Snapshot", beside: str, names: list[str], results: dict[str, float]
-) -> None:
-    """A line a metric, with what it must be seen beside."""
-    full = snapshot.config.network.resolution
+def show(snapshot: "Snapshot", found: "Comparison") -> None:
+    """A line for each metric, with the details that it must be compared with."""
+    full, results = snapshot.config.network.resolution, found.results
     size = f"{snapshot.resolution}x{snapshot.resolution}"
     enlarged = "" if snapshot.resolution == full else f", enlarged to {full}x{full}"
-    click.echo(f"{file}: {snapshot.nimg / 1000} kimg, {size}{enlarged}, beside {beside}")
-    for name in names:
+    beside = f"{found.count:,} images of {found.source}"
+    click.echo(f"{snapshot.file}: {snapshot.nimg / 1000} kimg, {size}{enlarged}, beside {beside}")
+    for name in [metric.name for metric in found.metrics]:
         more = {key[len(name) + 1 :]: v for key, v in results.items() if key.startswith(name + "_")}
         details = ", ".join(f"{WORDS.get(k, k.replace('_', ' '))} {v:.4g}" for k, v in more.items())
         value = f"{results[name]:.4g}" if name in results else ""

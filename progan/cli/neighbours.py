@@ -61,7 +61,7 @@ def neighbours(
     from progan.metrics.inception import library
     from progan.metrics.reference_data import cache_of, open_reference_data
     from progan.model.grid import save_png
-    from progan.runs.snapshot import find_snapshot, load_snapshot
+    from progan.runs.snapshot_file import find_snapshot, load_snapshot
     from progan.runtime.device import take_device
 
     if not is_main():
@@ -76,13 +76,13 @@ def neighbours(
     check_picture(out, "--out", (".png",))
     file = find_snapshot(source)
     snapshot = load_snapshot(file)
-    with closing(open_reference_data(file, snapshot, data, say)) as images:
+    with closing(open_reference_data(snapshot, data, say)) as images:
         size = f"{snapshot.resolution}x{snapshot.resolution}"
         mirrored = ", also flipped" if snapshot.config.data.mirror else ""
         click.echo(f"{file}: {snapshot.nimg / 1000} kimg, {size}")
         source_of_them = data or snapshot.config.data.source
         click.echo(f"{images.count:,} images of {source_of_them}{mirrored}")
-        cache = cache_of(file, snapshot.config)
+        cache = cache_of(snapshot)
         title = f"{printable(base_name(source.resolve()))}, {snapshot.nimg / 1000:g} kimg"
         save_png(picture_of(title, snapshot, images, numbers, inception, cache, where), out)
     click.echo(f"{len(numbers)} samples next to their nearest training images in {out}")

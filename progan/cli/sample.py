@@ -36,7 +36,7 @@ def sample(
     """
     from progan.cli.options import parse_seeds
     from progan.runs.samples import write_samples
-    from progan.runs.snapshot import find_snapshot, load_snapshot
+    from progan.runs.snapshot_file import find_snapshot, load_snapshot
     from progan.runtime.device import take_device
 
     if not is_main():

@@ -94,7 +94,8 @@ def load_config(
             nearest key.
     """
     changes, file = assignments(overrides), None if name is None else str(name)
-    return validate(override(read_file(file) if file else {}, changes), file, changes)
+    content = {} if file is None else read_file(file)
+    return validate(override(content, changes), file, changes)
 
 
 def validate(content: dict[str, Any], name: str | None, overrides: Sequence[str] = ()) -> Config:

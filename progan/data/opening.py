@@ -19,13 +19,17 @@ from progan.runtime.cache import lock
 from progan.runtime.errors import LabelError, UserError
 
 
-def open_data(config: Config, download: bool, say: Callable[[str], None]) -> Dataset:
+def open_data(
+    config: Config, download: bool = False, say: Callable[[str], None] = print
+) -> Dataset:
     """The images that `data.source` names, prepared now unless that has been done.
 
     Raises:
         UserError: there are none, or they do not fit the config.
     """
     data, network = config.data, config.network
+    if data.source is None:
+        raise UserError("data.source is not set; give demo, or the path of a folder of images")
     path = Path(os.path.expanduser(data.source))
     cache = data.cache and Path(data.cache)
     fit = data.fit if isinstance(data.fit, str) else tuple(data.fit)

@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import warnings
 from collections import deque
@@ -10,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import ExitStack, contextmanager
 from multiprocessing.connection import wait
+from types import ModuleType
 from typing import Any, Self
 
 from progan.runtime.launch import processes_here
@@ -60,7 +62,7 @@ class Workers:
 
     def submit(self, item: Any) -> Future:
         if self._pool:
-            with _interrupts_wait():  # it may start a process
+            with _interrupts_wait(), _main_stays_here():  # it may start a process
                 return self._pool.submit(_work, item)
         return done(self._job, item)
 
@@ -116,6 +118,21 @@ def _interrupts_wait() -> Iterator[None]:
                 before[number](number, frame)
             elif before[number] == signal.SIG_DFL:
                 signal.raise_signal(number)
+
+
+@contextmanager
+def _main_stays_here() -> Iterator[None]:
+    """Processes that start meanwhile do not run the caller's script again.
+
+    Python would import it into each of them: with torch, and with the call that brought us here,
+    unless the script guards it by `if __name__ == "__main__"`.
+    """
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
 
 
 _job: Callable[[Any], Any] | None = None  # of a worker process

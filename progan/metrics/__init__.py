@@ -1,6 +1,7 @@
 """How good a generator is: a file for each metric, and the code that computes them.
 
-metric            what every metric is; a metric of two iterables
+metric            what every metric is
+measuring         a metric of two iterables of images
 swd               sliced Wasserstein distance
 msssim            MS-SSIM between pairs
 inception         Inception-v3 by torch-fidelity, with the right weights only
@@ -12,6 +13,7 @@ precision_recall  improved precision and recall
 registry          makes the metric that a name stands for
 inputs            the two sides: fakes by number, reals in order
 evaluate          metrics of a generator and its data, on all processes
+of_snapshot       metrics of a snapshot, from the command line and from Python
 reference_data    the data that a snapshot is compared with
 reference_cache   results about reals, kept in the cache
 while_training    metrics during training

@@ -1,16 +1,12 @@
 """The base of all metrics: images of two sides are added, then the result is asked for."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-
-from progan.runtime.errors import UserError
-from progan.runtime.numerics import float32_as
 
 Gather = Callable[[Tensor], Tensor]  # rows [n, …] of this process -> those of all processes
 
@@ -92,31 +88,3 @@ class Rows:
         """The rows of all processes."""
         order = gather(torch.cat(self.numbers)).argsort()
         return gather(torch.cat(self.parts))[order]
-
-
-@float32_as("ieee")
-def measure(
-    metric: Metric, reals: Iterable[Any], fakes: Iterable[Any], device: torch.device | str = "cpu"
-) -> dict[str, float]:
-    """A metric of two iterables of batches, uint8 [n, C, r, r], arrays or tensors.
-
-    Of each side the first images are taken, as many as the metric wants.
-
-    Raises:
-        UserError: there are fewer, so that the metric's name would be wrong.
-    """
-    for side, batches, wanted in (
-        ("reals", reals, metric.reals),
-        ("fakes", fakes, metric.fakes),
-    ):
-        first = 0
-        for batch in batches if wanted != 0 else ():
-            images = torch.as_tensor(batch, device=device)
-            images = images if wanted is None else images[: wanted - first]
-            metric.add(side, images, first)
-            first += len(images)
-            if first == wanted:
-                break
-        if wanted and first < wanted and (side == "fakes" or metric.repeats):
-            raise UserError(f"{metric.name} looks at {wanted:,} {side}, and there are {first:,}")
-    return metric.result()

@@ -23,14 +23,13 @@ def run_of(file: Path) -> Path | None:
     return run if folder.name == "snapshots" and (run / "config.yaml").is_file() else None
 
 
-def cache_of(file: Path, config: Config) -> Path | None:
+def cache_of(snapshot: Snapshot) -> Path | None:
     """The cache for results about the data; only a run's own file may choose it."""
-    chosen = config.data.cache if run_of(file) else None
+    chosen = snapshot.config.data.cache if run_of(snapshot.file) else None
     return Path(chosen) if chosen else None
 
 
 def open_reference_data(
-    file: Path,
     snapshot: Snapshot,
     data: str | None,
     say: Callable[[str], None],
@@ -39,7 +38,6 @@ def open_reference_data(
     """The images that a snapshot is compared with, prepared as its run's.
 
     Args:
-        file: the snapshot's.
         data: the name or path of other data; None: that of its run.
         labels: with labels, even if the run was trained without.
 
@@ -47,7 +45,7 @@ def open_reference_data(
         UserError: they are not there, or have no labels where some are needed.
     """
     labels = labels or bool(snapshot.labels)
-    config = with_data(file, snapshot.config, data, labels)
+    config = with_data(snapshot.file, snapshot.config, data, labels)
     try:
         images = open_data(config, False, say)
     except LabelError as error:

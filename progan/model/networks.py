@@ -26,6 +26,7 @@ from progan.model.layers import (
     unchanged,
     upsample2x,
 )
+from progan.runtime.errors import UserError
 
 Norm = Callable[[Tensor], Tensor]
 NORMS = {True: pixel_norm, False: unchanged}
@@ -171,6 +172,37 @@ class Generator(GrowingNetwork):
             return images
         # The fade is in image space, between two images (Sec. 2, Figure 2b).
         return fade(upsample2x(self.image_layers[str(resolution // 2)](below)), images, alpha)
+
+
+class TrainedGenerator(nn.Module):
+    """A generator at the resolution and alpha that it has reached: takes z, and c with labels.
+
+    Args:
+        alpha: weight of the newest block while it fades in, else `None`.
+    """
+
+    alpha: Tensor | None
+
+    def __init__(self, G: Generator, resolution: int, alpha: float | None):
+        super().__init__()
+        self.G = G
+        self.resolution = resolution
+        self.z_dim = G.z_dim
+        self.c_dim = G.c_dim
+        self.register_buffer("alpha", None if alpha is None else torch.tensor(alpha))
+
+    def forward(self, z: Tensor, c: Tensor | None = None) -> Tensor:
+        """[N, z_dim], labels [N, c_dim] -> [N, channels, resolution, resolution], about [-1, 1].
+
+        Raises:
+            UserError: z or c has another shape, or c is missing or not wanted.
+        """
+        widths = [tuple(x.shape[1:]) for x in (z, c) if x is not None]
+        if widths != [(dim,) for dim in (self.z_dim, self.c_dim) if dim]:
+            labels = f" and c [N, {self.c_dim}]" if self.c_dim else ""
+            given = " and ".join(str(tuple(x.shape)) for x in (z, c) if x is not None)
+            raise UserError(f"this generator takes z [N, {self.z_dim}]{labels}; got {given}")
+        return self.G(z, c, resolution=self.resolution, alpha=self.alpha)
 
 
 class CriticBlock(nn.Module):

@@ -38,6 +38,17 @@ def images_of(
         return quantized(G(z.to(device), c, resolution=resolution, alpha=weight))
 
 
+def slerp(a: Tensor, b: Tensor, steps: int) -> Tensor:
+    """Points from latent `a` to latent `b`, both included, along the sphere: [steps, z_dim]."""
+    ends = torch.stack([a, b]).double()
+    unit = ends / ends.norm(dim=1, keepdim=True)
+    angle = (unit[0] @ unit[1]).clamp(-1, 1).arccos()
+    t = torch.linspace(0, 1, steps, dtype=torch.float64)[:, None]
+    # The same latent twice has no angle: then the weights are 1 - t and t.
+    first, last = ((x * angle).sin() / angle.sin() if angle > 1e-6 else x for x in (1 - t, t))
+    return (first * ends[0] + last * ends[1]).to(a.dtype)
+
+
 def generate(
     G: Generator,
     seeds: Sequence[int],
@@ -49,14 +60,20 @@ def generate(
 
     A seed's image does not depend on the others: not at all on a CPU, to a grey level on a GPU.
     """
+    return in_batches(G, latents(seeds, G.z_dim), labels, resolution, alpha)
+
+
+def in_batches(
+    G: Generator, z: Tensor, labels: np.ndarray | None, resolution: int, alpha: float | None
+) -> np.ndarray:
+    """`generate` from latents [N, z_dim]."""
     # Batches of one size; on a CPU one image, as its kernels round differently in other batches.
     size = 1 if next(G.parameters()).device.type == "cpu" else BATCH
     images = []
-    for start in range(0, len(seeds), size):
+    for start in range(0, len(z), size):
         part = slice(start, start + size)
         some = None if labels is None else labels[part]
-        z = latents(seeds[part], G.z_dim)
-        images.append(images_of(G, z, some, resolution, alpha).cpu().numpy())
+        images.append(images_of(G, z[part], some, resolution, alpha).cpu().numpy())
     return np.concatenate(images)
 
 

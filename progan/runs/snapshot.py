@@ -1,38 +1,34 @@
-"""Snapshots: the averaged generator and its config, in one file that cannot run code."""
+"""A snapshot: the averaged generator at one moment of a run, which makes images by seed."""
 
-import hashlib
-import json
 import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from numbers import Integral
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from PIL import Image
 from torch import Tensor
 
-from progan import __version__
 from progan.config.config import Config
-from progan.config.load import validate
 from progan.config.resolutions import resolutions_to
-from progan.config.value_types import LIMIT
-from progan.config.yaml_io import parse_yaml
 from progan.data.labels import Labels
-from progan.model.networks import Generator
-from progan.runtime.disk import write_atomically
-from progan.runtime.errors import UserError, brief
-from progan.runtime.text import stamp
+from progan.model.networks import Generator, TrainedGenerator
+from progan.model.sampling import example_rows, in_batches, latents, slerp
+from progan.runtime.errors import UserError, nearest
 
-MOST_YAML = 100_000  # characters of a config, which takes about 3,000
-MOST_EXAMPLES = 64  # label rows in a snapshot: as many as a grid has cells
+Choice = int | str  # the number or name of a class; attributes as "Smiling,Male"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Snapshot:
-    """The averaged generator as it was at `nimg`."""
+    """The averaged generator as it was at `nimg`; `progan.load` reads one.
 
+    Images are made where the weights are: `snapshot.generator.to("cuda")` moves them.
+    """
+
+    file: Path
     G: Generator
     config: Config
     nimg: int
@@ -41,153 +37,152 @@ class Snapshot:
     labels: Labels | None = None  # each class once, or attributes of some images of the data
     data: str | None = None  # the identity of the data it was trained on
 
+    def __repr__(self) -> str:
+        size = f"{self.resolution}x{self.resolution}"
+        labels = f", {len(self.labels.names)} {self.labels.kind}" if self.labels else ""
+        return f"<Snapshot {self.file}: {self.nimg / 1000:g} kimg, {size}{labels}>"
 
-def snapshot_path(run_dir: Path, nimg: int) -> Path:
-    return run_dir / "snapshots" / f"snapshot-{stamp(nimg)}.safetensors"
+    @cached_property
+    def generator(self) -> TrainedGenerator:
+        """Latents [N, z_dim], and labels [N, c_dim] if it has any, to images [N, C, r, r].
 
+        Resolution and alpha are fixed; images are about [-1, 1].
+        """
+        return TrainedGenerator(self.G, self.resolution, self.alpha)
 
-def save_snapshot(path: Path, snapshot: Snapshot) -> None:
-    """One `.safetensors` file with all that sampling needs in its metadata.
+    def sample(
+        self,
+        seeds: Iterable[int] = range(16),
+        *,
+        classes: Choice | Iterable[Choice] | None = None,
+        resolution: int | None = None,
+    ) -> np.ndarray:
+        """Images of seeds, as `progan sample` makes them: uint8 [N, r, r, C].
 
-    With `examples`, rows like "0110", `classes` are attributes.
-    """
-    labels = snapshot.labels
-    metadata = {
-        "progan": __version__,
-        "config": snapshot.config.to_yaml(),
-        "progress": json.dumps([snapshot.nimg, snapshot.resolution, snapshot.alpha]),
-        "classes": json.dumps(labels.names if labels else ()),
-    }
-    if snapshot.data is not None:
-        metadata["data"] = snapshot.data
-    if labels and labels.kind == "attributes":
-        rows = labels.values.tolist()
-        metadata["examples"] = json.dumps(["".join(map(str, row)) for row in rows])
-    tensors = {name: t.contiguous() for name, t in snapshot.G.state_dict().items()}
-    metadata["sha256"] = digest(tensors, metadata)
-    content = serialize(tensors, metadata)
-    write_atomically(path, lambda temporary: temporary.write_bytes(content))
+        A seed always gives the same image.
 
+        Args:
+            seeds: whole numbers from 0.
+            classes: a class by name or number, for all seeds or one for each; of attributes those
+                to switch on: "Smiling,Male". None: by seed, the classes in turn, or attributes of
+                images of the data.
+            resolution: of an earlier stage of the network, drawn by that stage's own last layer.
+                It has learned nothing since the next stage had faded in, while the layers before
+                it have: the image shows what the network plans, in colours that may be off. For
+                good small images resize large ones. None: the full resolution.
 
-def serialize(tensors: dict[str, Tensor], metadata: dict[str, str]) -> bytes:
-    """A safetensors file whose bytes depend on the arguments only.
+        Raises:
+            UserError: no such seed, class or resolution.
+        """
+        numbers = check_seeds(seeds)
+        z = latents(numbers, self.G.z_dim)
+        return self._images(z, self.labels_of(numbers, classes), resolution)
 
-    The library writes metadata in random order: here its header is written again.
-    """
-    file = save(tensors)
-    start = 8 + int.from_bytes(file[:8], "little")
-    header = {"__metadata__": metadata, **json.loads(file[8:start])}
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)  # tensors begin at multiples of 8
-    return len(text).to_bytes(8, "little") + text + file[start:]
+    def interpolate(
+        self,
+        a: int,
+        b: int,
+        steps: int = 16,
+        *,
+        classes: Choice | None = None,
+        resolution: int | None = None,
+    ) -> np.ndarray:
+        """Images on the way from seed `a` to seed `b`, both included: uint8 [steps, r, r, C].
 
+        Latents are interpolated on the sphere (slerp), where those of training lie.
 
-def digest(tensors: dict[str, Tensor], metadata: dict[str, str]) -> str:
-    """SHA-256 of all that a snapshot holds, but for the digest itself."""
-    told = {key: value for key, value in metadata.items() if key != "sha256"}
-    found = hashlib.sha256(json.dumps(told, sort_keys=True).encode())
-    for name, tensor in sorted(tensors.items()):
-        found.update(name.encode())
-        found.update(tensor.cpu().numpy().data)
-    return found.hexdigest()
+        Args:
+            classes: of all images, as in `sample`. None: as seed `a` has.
+            resolution: as in `sample`.
 
+        Raises:
+            UserError: no such seed, class or resolution, or fewer than two steps.
+        """
+        if not isinstance(steps, Integral) or steps < 2:
+            raise UserError(f"steps is {steps!r}; give 2 or more: both ends are among them")
+        labels = self.labels_of(check_seeds([a]), classes)
+        z = slerp(*latents(check_seeds([a, b]), self.G.z_dim), steps)
+        return self._images(z, None if labels is None else labels.repeat(steps, 0), resolution)
 
-def read_progress(metadata: dict[str, str], config: Config) -> tuple[int, int, float | None]:
-    """Images shown, resolution and alpha.
-
-    Raises:
-        ValueError: they are not what `save_snapshot` writes.
-    """
-    nimg, resolution, alpha = json.loads(metadata["progress"])
-    known = resolutions_to(config.network.resolution)
-    if type(nimg) is not int or type(resolution) is not int or resolution not in known:
-        raise ValueError(f"its progress is not of a network that grows to {known[-1]}x{known[-1]}")
-    if not 0 <= nimg <= 1000 * LIMIT or not (alpha is None or 0 <= alpha <= 1):
-        raise ValueError("its progress is beyond any run's")
-    return nimg, resolution, alpha
-
-
-def read_labels(metadata: dict[str, str]) -> Labels | None:
-    """Each class once, or the example rows of attributes; None without labels.
-
-    Raises:
-        ValueError: they are not what `save_snapshot` writes.
-    """
-    names = json.loads(metadata["classes"])
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise ValueError("its classes are no list of names")
-    if "examples" not in metadata:
-        return Labels.each_class(tuple(names)) if names else None
-    rows = json.loads(metadata["examples"])
-    if not (names and isinstance(rows, list) and 0 < len(rows) <= MOST_EXAMPLES):
-        raise ValueError(f"its examples are not 1 to {MOST_EXAMPLES} rows of attributes")
-    if not all(isinstance(row, str) and re.fullmatch("[01]+", row) for row in rows):
-        raise ValueError("its examples hold something else than 0 and 1")
-    if {len(row) for row in rows} != {len(names)}:
-        raise ValueError(f"its examples are not of {len(names)} attributes")
-    return Labels(tuple(names), np.array([list(row) for row in rows]).astype(np.uint8))
-
-
-def snapshots_of(run_dir: Path, kind: str = "snapshot") -> list[Path]:
-    """Oldest first; of the kind "best" those that were best by a metric."""
-    return sorted((run_dir / "snapshots").glob(f"{kind}-*.safetensors"))
-
-
-def find_snapshot(path: Path) -> Path:
-    """The file itself, or the newest snapshot of a run."""
-    if path.is_dir():
-        files = snapshots_of(path)
-        if not files:
+    def labels_of(
+        self, seeds: Sequence[int], classes: Choice | Iterable[Choice] | None
+    ) -> np.ndarray | None:
+        """Labels of seeds, int64 [N] or uint8 [N, K]; None without labels. See `sample`."""
+        if self.labels is None:
+            if classes is not None:
+                raise UserError(
+                    f"no class {classes!r}: this snapshot was trained without labels (data.labels)"
+                )
+            return None
+        if classes is None:
+            return example_rows(seeds, self.labels.values)
+        if isinstance(classes, str | int | np.integer):
+            choices: list[Choice] = [classes] * len(seeds)
+        else:
+            choices = list(classes)
+        if len(choices) != len(seeds):
             raise UserError(
-                f"no snapshots in {path}: give a run that has trained, or a .safetensors file"
+                f"{len(choices)} classes for {len(seeds)} seeds; give one for all, or one for each"
             )
-        return files[-1]
-    if not path.exists():
-        raise UserError(f"no such run or snapshot: {path}")
-    return path
+        return np.stack([label_value(label_indices(c, self.labels), self.labels) for c in choices])
+
+    def _images(self, z: Tensor, labels: np.ndarray | None, resolution: int | None) -> np.ndarray:
+        at = self.resolution if resolution is None else resolution
+        start = self.config.schedule.start_resolution
+        stages = [r for r in resolutions_to(self.resolution) if r >= start]
+        if at not in stages:
+            raise UserError(
+                f"resolution {at!r} is none of this snapshot's: {', '.join(map(str, stages))}"
+            )
+        alpha = self.alpha if at == self.resolution else None
+        return in_batches(self.G, z, labels, at, alpha).transpose(0, 2, 3, 1)
 
 
-def load_snapshot(path: Path) -> Snapshot:
-    """Read a snapshot file.
-
-    Raises:
-        UserError: it is not a snapshot of progan, or is damaged.
-    """
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            if len(metadata["config"]) > MOST_YAML:
-                raise ValueError(f"its config has {len(metadata['config']):,} characters")
-            config = validate(parse_yaml(metadata["config"], "its config"), "its config")
-            nimg, resolution, alpha = read_progress(metadata, config)
-            labels = read_labels(metadata)
-            c_dim = len(labels.names) if labels else 0
-            settings = config.network.generator_settings() | {"c_dim": c_dim}
-            check_shapes(file, settings)
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        if metadata["sha256"] != digest(tensors, metadata):
-            raise ValueError("its checksum is wrong: it is damaged")
-        G = Generator(**settings)
-        G.load_state_dict(tensors)
-    except (SafetensorError, KeyError, ValueError, TypeError, RuntimeError, OSError) as error:
-        raise UserError(
-            f"{path} is not a snapshot of progan ({brief(error)}); "
-            "snapshots are the .safetensors files in a run's snapshots/"
-        ) from None
-    G.eval().requires_grad_(False)
-    data = metadata.get("data")
-    return Snapshot(G, config, nimg, resolution, alpha, labels, data)
-
-
-def check_shapes(file: safe_open, settings: dict[str, Any]) -> None:
-    """The file holds what its config asks for, before memory is taken for either.
+def check_seeds(seeds: Iterable[int]) -> list[int]:
+    """As a list.
 
     Raises:
-        ValueError: it does not.
+        UserError: there are none, or other things among them than whole numbers from 0.
     """
-    with torch.device("meta"):
-        wanted = Generator(**settings).state_dict()
-    slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
-    found = {name: (part.get_dtype(), tuple(part.get_shape())) for name, part in slices.items()}
-    if found != {name: ("F32", tuple(tensor.shape)) for name, tensor in wanted.items()}:
-        raise ValueError("its weights are not those of the network that its config describes")
+    if isinstance(seeds, str) or not isinstance(seeds, Iterable):
+        raise UserError(f"seeds is {seeds!r}; give a list or a range, such as [3] or range(16)")
+    numbers = list(seeds)
+    wrong = [seed for seed in numbers if not isinstance(seed, Integral) or seed < 0]
+    if wrong or not numbers:
+        found = repr(wrong[0]) if wrong else "none"
+        raise UserError(f"seeds are whole numbers from 0, at least one; got {found}")
+    return [int(seed) for seed in numbers]
+
+
+def label_indices(choice: Choice, labels: Labels) -> list[int]:
+    """The class, or all attributes, that `choice` names.
+
+    Raises:
+        UserError: there is no such class or attribute.
+    """
+    text = str(choice)
+    words = [word.strip() for word in text.split(",")] if labels.kind == "attributes" else [text]
+    return sorted({label_index(word, labels) for word in words})
+
+
+def label_index(name: str, labels: Labels) -> int:
+    """The class or attribute of a name or number."""
+    names = labels.names
+    if name in names:
+        return names.index(name)
+    if re.fullmatch(r"\d{1,9}", name) and int(name) < len(names):
+        return int(name)
+    listing = ", ".join(f"{i} {known}" for i, known in enumerate(names))
+    raise UserError(f"class '{name}' is unknown{nearest(name, names)}; {labels.kind}: {listing}")
+
+
+def label_value(indices: list[int], labels: Labels) -> np.ndarray:
+    """The label of an image: int64 [], or uint8 [K] with these attributes and no others."""
+    if labels.kind == "classes":
+        return np.array(indices[0])
+    return np.isin(np.arange(len(labels.names)), indices).astype(np.uint8)
+
+
+def to_pil(images: np.ndarray) -> list[Image.Image]:
+    """uint8 [N, r, r, C], as `Snapshot.sample` returns them, to PIL images."""
+    return [Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image) for image in images]

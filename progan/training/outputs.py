@@ -17,7 +17,8 @@ from progan.model.networks import Generator
 from progan.model.sampling import generate, grid_layout
 from progan.runs.best import best_path, forget_worse, improved
 from progan.runs.records import METRICS, SECTION, has
-from progan.runs.snapshot import MOST_EXAMPLES, Snapshot, save_snapshot, snapshot_path
+from progan.runs.snapshot import Snapshot
+from progan.runs.snapshot_file import MOST_EXAMPLES, save_snapshot, snapshot_path
 from progan.runs.tracking import Tracker
 from progan.runtime.disk import DiskError
 from progan.runtime.memory import memory_in_use
@@ -201,7 +202,7 @@ class Outputs:
         if not path.exists():
             reached = self.schedule.reached(nimg)
             data = self.labels, self.stream.data.identity
-            save_snapshot(path, Snapshot(self.G_ema, self.config, nimg, *reached, *data))
+            save_snapshot(Snapshot(path, self.G_ema, self.config, nimg, *reached, *data))
 
     def lacks(self, metrics: list[str], nimg: int) -> bool:
         """Whether one of them has not been recorded yet."""

@@ -12,7 +12,8 @@ from progan.config.config import Config
 from progan.data.dataset import Dataset
 from progan.data.opening import open_data
 from progan.runs.folder import COMPLETE, STOP, lock_run, record_start
-from progan.runs.snapshot import Snapshot, find_snapshot, load_snapshot
+from progan.runs.snapshot import Snapshot
+from progan.runs.snapshot_file import load
 from progan.runtime import machine
 from progan.runtime.accelerator import make_accelerator
 from progan.runtime.device import take_device
@@ -91,7 +92,7 @@ def train_and_load(
             f"stopped ({stop.reason()}), nothing is lost; go on with "
             f"progan.resume({str(run_dir)!r})"
         )
-    return load_snapshot(find_snapshot(run_dir))
+    return load(run_dir)
 
 
 def train_run(
@@ -145,9 +146,8 @@ def make_trainer(
     accelerator = make_accelerator(run_dir, config.run.tracker, config.run.timeout, device)
     if is_main():
         say(f"{data.count:,} images of {config.data.source}")
-        if config.data.labels:
-            kind = "attributes" if data.labels.ndim == 2 else "classes"
-            say(f"{len(data.classes)} {kind}: {', '.join(data.classes)}")
+        if labels := data.labels:
+            say(f"{len(labels.names)} {labels.kind}: {', '.join(labels.names)}")
     return Trainer(config, data, run_dir, accelerator, stop)
 
 
