@@ -46,7 +46,9 @@ def write_samples(
     `seeds=None`: those of training's grid, which the grid then equals.
     """
     known = snapshot.labels
-    default_seeds, _, columns = grid_layout(snapshot.resolution, known and known.values)
+    default_seeds, _, columns = grid_layout(
+        snapshot.resolution, None if known is None else known.values
+    )
     seeds = seeds or list(dict.fromkeys(default_seeds))
     made_of = labels_to_make(snapshot, seeds, class_name)
     if len(made_of) > 1 and len(seeds) <= MOST_COLUMNS:
