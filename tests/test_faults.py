@@ -22,6 +22,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from test_train import images, state, statistics, train, wait_for
 
 from progan.cli.main import main
+from progan.cli.options import check_target
 from progan.config.load import load_config
 from progan.data.stream import Stream
 from progan.runs.checkpoint import Checkpoint, read
@@ -360,6 +361,20 @@ def test_json_goes_into_links_and_pipes(tmp_path):
     write_json(pipe, 2)
     assert os.read(reader, 9) == b"2\n" and pipe.is_fifo()
     os.close(reader)
+
+
+def test_targets_that_cannot_be_written_are_refused(tmp_path, monkeypatch):
+    """Reference: a file is replaced, for which its folder must be writable; a link is not."""
+    (tmp_path / "a.json").touch()
+    (tmp_path / "link").symlink_to(tmp_path / "a.json")
+    monkeypatch.setattr(os, "access", lambda path, mode: path != tmp_path)
+    check_target(tmp_path / "link")
+    with pytest.raises(UserError, match=r"a\.json"):
+        check_target(tmp_path / "a.json")
+    monkeypatch.setattr(os, "access", lambda path, mode: path == tmp_path)
+    with pytest.raises(UserError, match=r"a\.json"):
+        check_target(tmp_path / "a.json")
+    check_target(tmp_path / "new.json")
 
 
 def fill(file: Path) -> None:

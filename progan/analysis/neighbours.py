@@ -1,7 +1,7 @@
 """Whether a generator memorizes: its samples' nearest training images, by pixels or features."""
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -40,7 +40,6 @@ class TrainingImages:
     mirror: bool
     device: torch.device | str = "cpu"
     say: Say = None
-    chosen: np.ndarray = field(init=False)  # indices [M] of those that give the yardstick
 
     def __post_init__(self) -> None:
         if self.data.count < 2:
@@ -48,9 +47,12 @@ class TrainingImages:
                 f"{self.data.title} has {self.data.count} image; neighbours need two or more: "
                 "give --data"
             )
+
+    @property
+    def chosen(self) -> np.ndarray:
+        """Indices [M] of the images that give the yardstick: the first that metrics see."""
         count = self.data.count
-        chosen, _ = EpochOrder(count, seed=0).at(0, min(count, YARDSTICK))  # as metrics meet them
-        object.__setattr__(self, "chosen", chosen)
+        return EpochOrder(count, seed=0).at(0, min(count, YARDSTICK))[0]
 
     def batches(self, title: str, resolution: int, size: int) -> Iterator[np.ndarray]:
         """All of them in order, `size` at a time: uint8 [n, C, r, r]."""

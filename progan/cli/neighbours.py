@@ -27,9 +27,12 @@ MOST_SEEDS = 64  # rows of the picture
 @click.command()
 @click.argument("source", metavar="RUN|SNAPSHOT", type=PathOption())
 @DATA
-@click.option("--seeds", default="0-15", show_default=True, help=f"At most {MOST_SEEDS} of them.")
+@click.option("--seeds", default="0-15", show_default=True, help=f"At most {MOST_SEEDS} seeds.")
 @click.option(
-    "--out", type=PathOption(), metavar="FILE.png", help="[default: neighbours-of-RUN.png]"
+    "--out",
+    type=PathOption(),
+    metavar="FILE.png",
+    help="The picture. [default: neighbours-of-RUN.png]",
 )
 @click.option(
     "--inception",
