@@ -63,9 +63,8 @@ def attributes(seed: int, index: int) -> dict[str, str | float]:
     face = {}
     draws = generator.random(len(ATTRIBUTES)).tolist()
     for (name, options), u in zip(ATTRIBUTES.items(), draws, strict=True):
-        low, *_, high = options = tuple(options)
-        named = isinstance(low, str)
-        face[name] = options[int(u * len(options))] if named else low + (high - low) * u
+        low, *_, high = every = tuple(options)
+        face[name] = every[int(u * len(every))] if isinstance(low, str) else low + (high - low) * u
     return face
 
 
@@ -155,9 +154,8 @@ class Faces:
 
     def window(self, left, right, top, bottom):
         """The part that holds this box of head coordinates in every face, as a view."""
-        slack = 0.15 + 0.21 * max(-left, right, abs(top), abs(bottom))  # shift; scale and tilt
-        edges = (left - slack, right + slack, top - slack, bottom + slack)
-        i, j, k, m = np.searchsorted(self.grid, edges)
+        gap = 0.15 + 0.21 * max(-left, right, abs(top), abs(bottom))  # shift; scale and tilt
+        i, j, k, m = np.searchsorted(self.grid, (left - gap, right + gap, top - gap, bottom + gap))
         part = copy.copy(self)
         part.x, part.y, part.rgb = (a[..., k:m, i:j] for a in (self.x, self.y, self.rgb))
         return part
