@@ -179,9 +179,7 @@ def test_a_lone_class_folder_is_named(here):
     """Reference: the folder that all images lie in."""
     fill(here / "photos" / "cats", 3)
     message = refused("info", "photos", "--labels")
-    assert "all images of photos lie in one folder, cats; of classes there must be two" in flat(
-        message
-    )
+    assert "all images of photos lie in one folder, cats; lay them out as" in flat(message)
 
 
 def test_info_of_grey_images_hints_at_one_channel(here):

@@ -280,7 +280,7 @@ def test_a_folder_around_the_classes_is_no_class(tmp_path):
         by_name = [source.labels.names.index(name.split("/")[-2]) for name in names(source)]
         assert source.labels.values.tolist() == by_name
     one = {name: picture for name, picture in pictures.items() if "/ab/" in name}
-    with pytest.raises(UserError, match="lie in one folder, all/ab; of classes .* two or more"):
+    with pytest.raises(UserError, match="lie in one folder, all/ab; lay them out .* two or more"):
         find(str(folder(tmp_path / "one", one)), labels=True)
 
 

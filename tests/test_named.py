@@ -90,7 +90,7 @@ def test_attributes_of_celeba(root, place):
 
 
 BAD_LISTS = {
-    "is no list of attributes: get it anew": "",
+    "is no list of attributes: fetch it again": "",
     "is no list of attributes": "3\n" + " ".join(ATTRIBUTES) + "\n",
     "1 of 3 lines do not have 40 attributes .000002.jpg": "2: 38",
     "1 of 3 images have no line in it .000003.jpg": "3",

@@ -412,7 +412,7 @@ def test_an_interrupted_finish_is_done_again(tmp_path, monkeypatch):
         dest = tmp_path / f"out{steps}"
         with monkeypatch.context() as patch:
             patch.setattr(writer.PyramidWriter, "_move", counted(writer.PyramidWriter._move))
-            for name in ("_write_header", "write_lines", "write_atomically", "write_json"):
+            for name in ("write_header", "write_lines", "write_atomically", "write_json"):
                 patch.setattr(writer, name, counted(getattr(writer, name)))
             patch.setattr(writer.os, "truncate", counted(os.truncate))
             try:
@@ -436,7 +436,7 @@ def test_another_source_does_not_go_on(tmp_path):
 
     with pytest.raises(KeyboardInterrupt):
         make(Source("drawn", "200", range(200), Stop(), str), dest)
-    assert len(writer.read_journal(dest)) > 1
+    assert writer.read_journal(dest)[1]
     begun = contents(dest)
     message = "unfinished preparation of other images.* 64 images.*delete"
     with pytest.raises(UserError, match=message):

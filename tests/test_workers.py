@@ -2,12 +2,13 @@
 
 import os
 import signal
+import sys
 import threading
 import time
 
 import pytest
 
-from progan.data.workers import Workers
+from progan.data.workers import Workers, main_stays_here
 
 
 def double(x: int) -> int:
@@ -75,3 +76,20 @@ def test_workers_go_on_for_a_while_after_sigterm():
         during = workers.submit(0.5)
         os.kill(pid, signal.SIGTERM)
         assert during.result() == workers.submit(0).result() == pid
+
+
+def test_the_main_module_is_back_after_threads_that_overlap():
+    """Reference: the module from before. Threads that read ahead may start processes at once."""
+    main, entered = sys.modules["__main__"], threading.Event()
+
+    def hold(seconds: float) -> None:
+        with main_stays_here():
+            entered.set()
+            time.sleep(seconds)
+
+    first = threading.Thread(target=hold, args=(0.1,))
+    first.start()
+    entered.wait()
+    hold(0.3)
+    first.join()
+    assert sys.modules["__main__"] is main

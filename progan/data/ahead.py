@@ -9,11 +9,11 @@ Made = TypeVar("Made")
 
 
 class Ahead(Generic[Made]):
-    """Calls of a pure function, those for the two batches that follow made in threads meanwhile.
+    """Calls a pure function; threads make those for the two batches that follow.
 
     Args:
-        make: of `nimg`, the batch size, and whatever else stays the same within a phase.
-        threads: they call `make`, several at a time.
+        make: takes `nimg`, the batch size, and what stays the same within a phase.
+        threads: call `make`, several at a time.
     """
 
     def __init__(self, make: Callable[..., Made], threads: Executor):
@@ -22,12 +22,13 @@ class Ahead(Generic[Made]):
         self._coming: dict[tuple[int, ...], Future[Made]] = {}
 
     def take(self, nimg: int, batch_size: int, *same: int) -> Made:
-        """What `make` gives, or its error. What was made for other batches is dropped."""
+        """The result of `make`, or its error. What was made for other batches is dropped."""
         now, *following = ((nimg + k * batch_size, batch_size, *same) for k in range(AHEAD + 1))
         before, self._coming = self._coming, {}
         made = before.pop(now, None)
         for key in following:
-            self._coming[key] = before.pop(key, None) or self.threads.submit(self.make, *key)
+            coming = before.pop(key) if key in before else self.threads.submit(self.make, *key)
+            self._coming[key] = coming
         for dropped in before.values():
             dropped.cancel()
         return made.result() if made else self.make(*now)

@@ -1,4 +1,4 @@
-"""What can be trained on."""
+"""The interface of all that can be trained on."""
 
 from typing import Protocol
 
@@ -8,12 +8,9 @@ from progan.data.labels import Labels
 
 
 class Dataset(Protocol):
-    """What can be streamed: a prepared `Pyramid`, or `OnDemandDataset` images.
+    """Images to train on: a prepared `Pyramid`, or an `OnDemandDataset`."""
 
-    title: for messages.
-    """
-
-    title: str
+    title: str  # for messages
     count: int
     channels: int
     resolution: int
@@ -24,10 +21,10 @@ class Dataset(Protocol):
         """A hash of the images and labels."""
 
     def level(self, resolution: int) -> np.ndarray | None:
-        """All images as uint8 [N, C, r, r], if they are at hand as one array."""
+        """All images, uint8 [N, C, r, r], if one array holds them."""
 
     def read(self, indices: np.ndarray, resolution: int) -> np.ndarray:
-        """Some images: uint8 [n, C, r, r]. Called from several threads."""
+        """Some images: uint8 [n, C, r, r]. Several threads may call it."""
 
     def close(self) -> None:
-        """End what was started for reading."""
+        """End the processes that read."""

@@ -1,4 +1,4 @@
-"""One image of any size and mode to a square of 8-bit grey or RGB, and that to smaller ones."""
+"""From an image of any size and mode to a square of 8-bit grey or RGB, and to smaller ones."""
 
 import io
 import math
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import simplejpeg
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 # A file's first bytes choose the decoder, whatever its suffix; none but these may run.
 FORMATS = ["JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM"]
@@ -34,10 +34,13 @@ class TooSmall(BadImage):
 
 @dataclass(frozen=True)
 class Square:
-    """What every image of a data set is made into.
+    """The square that every image of a data set is made into.
 
-    resolution: side in pixels. channels: 1 or 3. fit: `crop` takes the centre square, `pad` adds
-    black bars, (x, y, size) takes that square. upscale: enlarge what is smaller.
+    Args:
+        resolution: side in pixels.
+        channels: 1 or 3.
+        fit: `crop` takes the centre square, `pad` adds black bars, (x, y, size) takes that square.
+        upscale: enlarge what is smaller.
     """
 
     resolution: int
@@ -47,8 +50,8 @@ class Square:
 
     @property
     def key(self) -> bytes:
-        """For `content_key`. It names what lies in caches, so it never changes, whatever becomes of
-        the names in this class."""
+        """For `content_key`. Files in caches are named by it, so it stays the same even if a name
+        in this class changes."""
         return (
             f"Square(resolution={self.resolution}, channels={self.channels}, fit={self.fit!r}, "
             f"upscale={self.upscale})"
@@ -61,12 +64,17 @@ Content = bytes | np.ndarray | Image.Image
 def read_square(content: Content, square: Square) -> np.ndarray:
     """A file's bytes, an array or an image as uint8 [channels, resolution, resolution].
 
-    An array is uint8 or uint16, [H, W] or [H, W, 1 | 3 | 4]. From resolution * 2^k exactly the
-    box average, as between the levels of a pyramid; from any other size PIL's Lanczos filter,
-    antialiased. Raises BadImage or TooSmall. PIL's warnings pass.
+    A square of resolution * 2^k pixels is reduced by box averages, as between the levels of a
+    pyramid; one of any other size by PIL's Lanczos filter, antialiased. PIL's warnings pass.
+
+    Args:
+        content: an array is uint8 or uint16, [H, W] or [H, W, 1 | 3 | 4].
+
+    Raises:
+        BadImage: it cannot be used. TooSmall, if that is why.
     """
     try:
-        x = _read_plain(content, square)
+        x = read_plain(content, square)
         return to_square(open_image(content), square) if x is None else x
     except BadImage:
         raise
@@ -78,11 +86,11 @@ def read_square(content: Content, square: Square) -> np.ndarray:
         raise BadImage(f"{type(error).__name__}: {error}") from error
 
 
-def _read_plain(content: Content, square: Square) -> np.ndarray | None:
+def read_plain(content: Content, square: Square) -> np.ndarray | None:
     """`read_square` of upright 8-bit pixels with the right channels and a box average to take.
 
-    Such are most images, and this is twice as fast as the long way, with the same result. None for
-    all others, and for whatever is wrong with one: the long way tells what.
+    Most images are like that, and this is twice as fast as the long way, with the same result.
+    Returns None for all others and for damaged ones: the long way finds out what is wrong.
     """
     if isinstance(content, np.ndarray) and content.dtype == np.uint8:
         pixels = content[..., None] if content.ndim == 2 else content
@@ -100,11 +108,12 @@ def _read_plain(content: Content, square: Square) -> np.ndarray | None:
     side = min(size)
     left, top = (size[0] - side) // 2, (size[1] - side) // 2
     halvings = halvings_of(side, square.resolution)
-    plain = square.fit == "crop" and colour == square.channels and halvings is not None
-    if not plain or size[0] * size[1] > (Image.MAX_IMAGE_PIXELS or math.inf):
+    if halvings is None or square.fit != "crop" or colour != square.channels:
+        return None
+    if size[0] * size[1] > (Image.MAX_IMAGE_PIXELS or math.inf):
         return None
     if isinstance(content, bytes):
-        factor = 8 if halvings >= 3 and size == (side, side) else 1  # see _decode_smaller
+        factor = 8 if halvings >= 3 and size == (side, side) else 1  # see decode_smaller
         left, top, side = left // factor, top // factor, side // factor
         least = {"min_height": size[1] // factor, "min_width": size[0] // factor}
         try:
@@ -127,7 +136,7 @@ def halvings_of(side: int, resolution: int) -> int | None:
 
 
 def open_image(content: Content) -> Image.Image:
-    """The image, its pixels not yet decoded."""
+    """The image, its pixels not yet decoded. Raises BadImage."""
     if isinstance(content, Image.Image):
         return content
     if isinstance(content, np.ndarray):
@@ -148,7 +157,7 @@ def open_image(content: Content) -> Image.Image:
 
 def upright_size(image: Image.Image) -> tuple[int, int]:
     """Width and height once EXIF's orientation is applied."""
-    if image.format == "TIFF":  # which PIL turns by itself, its size by then or before
+    if image.format == "TIFF":  # PIL turns it when it is loaded, and its size then or before
         image.load()
         return image.size
     turned = image.getexif().get(ORIENTATION, 1) >= 5
@@ -159,31 +168,30 @@ def to_square(image: Image.Image, square: Square) -> np.ndarray:
     """See `read_square`."""
     r = square.resolution
     size = upright_size(image)
-    left, top, side = _region(size, square.fit)
-    if side < r and not square.upscale:
+    x, y, whole = region(size, square.fit)
+    if whole < r and not square.upscale:
         raise TooSmall(size, r)
-    halvings = halvings_of(side, r)
+    halvings = halvings_of(whole, r)
     shrunk = 1  # of a padded image, whose bars would have to begin within a pixel
     if square.fit != "pad":
-        shrunk = _decode_smaller(image, size, side, r, halvings)
+        shrunk = decode_smaller(image, size, whole, r, halvings)
     ImageOps.exif_transpose(image, in_place=True)
-    if shrunk > 1:
-        left, top, side = left / shrunk, top / shrunk, side / shrunk
+    left, top, side = x / shrunk, y / shrunk, whole / shrunk
     if square.fit != "pad":  # cut it out first: PIL's filter looks beyond its box
         x, y = math.floor(left), math.floor(top)
         image = image.crop((x, y, math.ceil(left + side), math.ceil(top + side)))
         left, top = left - x, top - y
     image = to_8_bit(image, square.channels)
     if square.fit == "pad":
-        left, top, image = 0, 0, ImageOps.pad(image, (side, side))
+        left, top, image = 0, 0, ImageOps.pad(image, (whole, whole))
     if halvings is None:
         area = left, top, left + side, top + side
         image = image.resize((r, r), Image.Resampling.LANCZOS, box=area)
     return shrink(np.asarray(image).reshape(*image.size, square.channels), r)
 
 
-def _region(size: tuple[int, int], fit: str | Box) -> tuple[int, int, int]:
-    """Left, top and side of the square that is looked at; a padded one begins outside."""
+def region(size: tuple[int, int], fit: str | Box) -> tuple[int, int, int]:
+    """Left, top and side of the square that is taken; a padded one begins outside."""
     width, height = size
     if isinstance(fit, str):
         side = min(size) if fit == "crop" else max(size)
@@ -194,15 +202,15 @@ def _region(size: tuple[int, int], fit: str | Box) -> tuple[int, int, int]:
     return fit
 
 
-def _decode_smaller(
+def decode_smaller(
     image: Image.Image, size: tuple[int, int], side: int, resolution: int, halvings: int | None
 ) -> int:
-    """Have a JPEG decoded at 1/2, 1/4 or 1/8 where that loses nothing; returns 2, 4, 8, else 1.
+    """Has a JPEG decoded at 1/2, 1/4 or 1/8 if that loses nothing; returns 2, 4, 8, or else 1.
 
     At 1/8 each pixel is the mean of an 8x8 block, which is the box average if the blocks lie on
     the grid; before Lanczos, three times the resolution is enough.
     """
-    if image.format != "JPEG" or image.tile == []:
+    if image.format != "JPEG" or not isinstance(image, ImageFile.ImageFile) or not image.tile:
         return 1
     if halvings is None:
         factor = next((f for f in (8, 4, 2) if side >= 3 * resolution * f), 1)
@@ -235,8 +243,8 @@ def to_8_bit(image: Image.Image, channels: int) -> Image.Image:
 def box_levels(images: np.ndarray, smallest: int) -> dict[int, np.ndarray]:
     """uint8 [n, C, R, R] at R, R/2, …, `smallest`: each the average of the un-rounded level above.
 
-    Sums are integers, so nothing is rounded but the result; ties go to the even value, as
-    `numpy.rint` and torch have it.
+    Sums are integers, so only the result is rounded; ties go to the even value, as in `numpy.rint`
+    and torch.
     """
     levels = {images.shape[-1]: images}
     sums, bits = images, 0
@@ -252,8 +260,8 @@ def box_levels(images: np.ndarray, smallest: int) -> dict[int, np.ndarray]:
 
 
 def side_of(size: tuple[int, int], fit: str | Box) -> int:
-    """Of the square that is taken; 0 if the image does not hold it."""
-    if isinstance(fit, str):
-        return min(size) if fit == "crop" else max(size)
-    x, y, side = fit
-    return side if x + side <= size[0] and y + side <= size[1] else 0
+    """The side of the square that is taken; 0 if the image does not hold it."""
+    try:
+        return region(size, fit)[2]
+    except BadImage:
+        return 0

@@ -1,11 +1,12 @@
 """Labels: what each image of a data set shows."""
 
 from dataclasses import dataclass
-from typing import Literal, Self
+from typing import Literal, final
 
 import numpy as np
 
 
+@final
 @dataclass(frozen=True, eq=False)
 class Labels:
     """One of K classes for each of N images, or any of K attributes.
@@ -19,10 +20,10 @@ class Labels:
     names: tuple[str, ...]
     values: np.ndarray
 
-    @classmethod
-    def each_class(cls, names: tuple[str, ...]) -> Self:
+    @staticmethod
+    def each_class(names: tuple[str, ...]) -> "Labels":
         """Every class once."""
-        return cls(names, np.arange(len(names)))
+        return Labels(names, np.arange(len(names)))
 
     @property
     def kind(self) -> Literal["classes", "attributes"]:
@@ -47,9 +48,9 @@ class Labels:
             return []
         return [name for name, n in zip(self.names, self.counts, strict=True) if n == 0]
 
-    def take(self, images: np.ndarray | slice) -> Self:
+    def take(self, images: np.ndarray | slice) -> "Labels":
         """The labels of some images."""
-        return type(self)(self.names, self.values[images])
+        return Labels(self.names, self.values[images])
 
     def matrix(self, images: np.ndarray) -> np.ndarray:
         """Which of the K labels some images have: bool [n, K]."""
@@ -63,8 +64,8 @@ class Labels:
         rows = self.values.reshape(len(self.values), -1)
         return np.flatnonzero((rows == rows[image]).all(1))
 
-    def examples(self, most: int) -> Self:
+    def examples(self, most: int) -> "Labels":
         """Labels to make examples of: each class once, or the attributes of the first images."""
         if self.kind == "classes":
-            return self.each_class(self.names)
+            return Labels.each_class(self.names)
         return self.take(slice(most))

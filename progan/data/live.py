@@ -1,47 +1,44 @@
-"""Images of a source made when they are asked for, with the interface of a pyramid."""
+"""Images of a source, made when they are asked for, with the interface of a pyramid."""
 
 import logging
 import threading
 from collections.abc import Sequence
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
+from functools import partial
+from itertools import chain
 from typing import Any
 
 import numpy as np
 
-from progan.data.decode import BadImage, Content, Square, TooSmall, open_image, upright_size
+from progan.data.decode import BadImage, Content, Square, TooSmall, open_image, region, upright_size
 from progan.data.sources.source import Source, content_key, evenly
-from progan.data.workers import KILLED, Workers
+from progan.data.workers import Workers, without_pil_warnings
 from progan.runtime.errors import UserError
 
 log = logging.getLogger("progan")
 
-LOOKED_AT = 16  # images, before training begins
-
-Refused = tuple[str, tuple[int, int] | None]  # why, and the size of one that is too small
+LOOKED_AT = 16  # images that are checked before training begins
 
 
 class OnDemandDataset:
-    """Images of a source, decoded by worker processes and resized to what is asked for.
+    """A `Dataset` of a source's images, decoded and resized by worker processes on demand.
 
-    It is what a `Stream` takes, and may be read from several threads.
+    An image that cannot be used is replaced by the next good one with the same label. Which one
+    that is depends on the images alone, so it is the same in every process.
 
-    An image that cannot be used is replaced by the next that can, of the same label, in every
-    process alike: which one that is depends on the images alone.
-
-    An image of resolution * 2^k pixels a side is at every resolution what a pyramid has, where it
-    is decoded in full. Any other is resized once, straight to the resolution asked for, where a
-    pyramid resizes to its largest level and takes box averages from there; the two differ by the
-    filter (Lanczos), a few grey levels in fine detail.
+    An image of resolution * 2^k pixels a side equals a pyramid's at every resolution. Any other is
+    resized once to the resolution asked for, while a pyramid resizes it to its largest level and
+    takes box averages from there. So they differ by the filter (Lanczos), a few grey levels in
+    fine detail.
 
     Args:
-        square: what the images are made into at the largest resolution. One that is too small
-            for that is not used at any.
-        max_bad: images that may turn out unusable before training stops.
-        workers: processes that decode; None: one a core; 0: this one does.
+        square: what images are made into at the largest resolution; one that is too small for it
+            is not used at any.
+        max_bad: images that may be unusable before training stops.
+        workers: processes that decode; None: one for each core; 0: this one decodes.
 
     Raises:
-        UserError: most of a few images looked at now cannot be used.
+        UserError: more than half of LOOKED_AT images cannot be used.
     """
 
     def __init__(
@@ -55,19 +52,20 @@ class OnDemandDataset:
         self._bad: dict[int, str] = {}
         self._instead: dict[int, int] = {}
         self._lock = threading.Lock()
-        whole = _LargeEnough(source.content, square)
-        self._job = _Reader(replace(source, labels=None, content=whole), square)
-        self._look()
+        whole = LargeEnough(source.content, square)
+        self._job = partial(read_some, replace(source, labels=None, content=whole), square)
+        self._check_some()
         self._workers = Workers(self._job, workers).__enter__()
 
     def level(self, resolution: int) -> None:
-        """There is no array of all images."""
+        """None: there is no array of all images."""
         return None
 
     def read(self, indices: np.ndarray, resolution: int) -> np.ndarray:
-        """Images by index as uint8 [n, channels, resolution, resolution].
+        """Images by index: uint8 [n, C, r, r]. Several threads may call it.
 
-        Raises UserError if more than `max_bad` cannot be used, or if the source fails.
+        Raises:
+            UserError: more than `max_bad` images cannot be used, or the source fails.
         """
         asked = [int(i) for i in indices]
         used = [self._instead.get(i, i) for i in asked]
@@ -75,12 +73,14 @@ class OnDemandDataset:
         todo = list(range(len(asked)))
         while todo:
             refused = []
-            for k, image in zip(todo, self._make([used[k] for k in todo], resolution), strict=True):
-                if isinstance(image, np.ndarray):
-                    pixels[k] = image
-                else:
+            here = np.array([used[k] for k in todo])
+            made = self._workers.spread(here, lambda part: (part.tolist(), resolution))
+            for k, image in zip(todo, chain.from_iterable(made), strict=True):
+                if isinstance(image, BadImage):
                     refused.append(k)
-                    self._leave_out(used[k], image[0])
+                    self._leave_out(used[k], str(image))
+                else:
+                    pixels[k] = image
             for k in refused:
                 used[k] = self._instead[asked[k]] = self._after(used[k])
             todo = refused
@@ -89,15 +89,6 @@ class OnDemandDataset:
     def close(self) -> None:
         """End the worker processes."""
         self._workers.close()
-
-    def _make(self, indices: list[int], resolution: int) -> list[np.ndarray | Refused]:
-        """Spread over the workers."""
-        parts = np.array_split(indices, max(1, min(self._workers.count, len(indices))))
-        jobs = [self._workers.submit((part.tolist(), resolution)) for part in parts]
-        try:
-            return [image for job in jobs for image in job.result()]
-        except BrokenProcessPool as error:
-            raise UserError(KILLED) from error
 
     def _leave_out(self, i: int, why: str) -> None:
         with self._lock:
@@ -114,7 +105,7 @@ class OnDemandDataset:
             )
 
     def _after(self, i: int) -> int:
-        """The next image, from the first again after the last, that is not known to be bad."""
+        """The next image with the same label that is not known to be bad, around the end."""
         same = np.arange(self.count)
         if self.labels is not None:
             same = self.labels.alike(i)
@@ -128,21 +119,17 @@ class OnDemandDataset:
             )
         return following
 
-    def _look(self) -> None:
-        """A wrong resolution should be told now, not after a thousand images."""
+    def _check_some(self) -> None:
+        """Raises UserError for a wrong resolution now, not after a thousand images."""
         indices = evenly(self.count, LOOKED_AT)
-        with Workers(self._job, 0) as here:
-            images = here.submit((indices, self.resolution)).result()
-        refused = [
-            (i, *image)
-            for i, image in zip(indices, images, strict=True)
-            if not isinstance(image, np.ndarray)
-        ]
+        with without_pil_warnings():
+            images = self._job((indices, self.resolution))
+        refused = [(i, x) for i, x in zip(indices, images, strict=True) if isinstance(x, BadImage)]
         if 2 * len(refused) <= len(indices):
             return
-        sizes = sorted({size for _, _, size in refused if size})
+        sizes = sorted({bad.size for _, bad in refused if isinstance(bad, TooSmall)})
         small = f"; sizes found: {', '.join(f'{w}x{h}' for w, h in sizes)}" if sizes else ""
-        i, why, _ = refused[0]
+        i, why = refused[0]
         raise UserError(
             f"{self.title}: {len(refused)} of {len(indices)} images looked at cannot be used at "
             f"resolution {self.resolution}{small}; the first is {self._source.item_name(i)}: {why}"
@@ -150,27 +137,19 @@ class OnDemandDataset:
         )
 
 
-@dataclass(frozen=True)
-class _Reader:
-    """A worker's job: some images at one resolution, or why not."""
-
-    source: Source
-    square: Square
-
-    def __call__(self, item: tuple[list[int], int]) -> list[np.ndarray | Refused]:
-        indices, resolution = item
-        images = self.source.read_batch(indices, replace(self.square, resolution=resolution))
-        return [
-            (str(image), getattr(image, "size", None)) if isinstance(image, BadImage) else image
-            for image in images
-        ]
+def read_some(
+    source: Source, square: Square, item: tuple[list[int], int]
+) -> Sequence[np.ndarray | BadImage]:
+    """A worker's job: some images at one resolution, or why they cannot be used."""
+    indices, resolution = item
+    return source.read_batch(indices, replace(square, resolution=resolution))
 
 
 @dataclass(frozen=True)
-class _LargeEnough:
-    """Content by index, refused at every resolution if it is too small for the largest.
+class LargeEnough:
+    """The content of images; one too small for the largest resolution is refused at every one.
 
-    The same images are then used in all phases, and those that cannot be are known in the first.
+    So all phases use the same images, and those that cannot be used are known in the first.
     """
 
     content: Any
@@ -193,10 +172,9 @@ class _LargeEnough:
         try:
             image = open_image(content)
             size = upright_size(image)
-        except Exception:  # what is wrong with it will be told where it is read
+            _, _, side = region(size, self.square.fit)
+        except Exception:  # `read_square` will say what is wrong
             return content
-        fit, least = self.square.fit, self.square.resolution
-        side = (min(size) if fit == "crop" else max(size)) if isinstance(fit, str) else fit[2]
-        if side < least and not self.square.upscale:
-            raise TooSmall(size, least)
+        if side < self.square.resolution and not self.square.upscale:
+            raise TooSmall(size, self.square.resolution)
         return image

@@ -15,6 +15,7 @@ from progan.data.pyramid.prepare import cached
 from progan.data.sources.bit_depth import warn_of_darkness
 from progan.data.sources.find import NAMED, find, first
 from progan.data.sources.shards import from_shards, is_shards
+from progan.data.sources.source import Source
 from progan.runtime.cache import lock
 from progan.runtime.errors import LabelError, UserError
 
@@ -22,7 +23,7 @@ from progan.runtime.errors import LabelError, UserError
 def open_data(
     config: Config, download: bool = False, say: Callable[[str], None] = print
 ) -> Dataset:
-    """The images that `data.source` names, prepared now unless that has been done.
+    """The images that `data.source` names, prepared if that has not been done yet.
 
     Raises:
         UserError: there are none, or they do not fit the config.
@@ -31,17 +32,20 @@ def open_data(
     if data.source is None:
         raise UserError("data.source is not set; give demo, or the path of a folder of images")
     path = Path(os.path.expanduser(data.source))
-    cache = data.cache and Path(data.cache)
-    fit = data.fit if isinstance(data.fit, str) else tuple(data.fit)
+    cache = Path(data.cache) if data.cache else None
+    fit = data.fit if isinstance(data.fit, str) else (data.fit[0], data.fit[1], data.fit[2])
     square = Square(network.resolution, network.channels, fit, data.allow_upscale)
     if data.source not in NAMED and is_pyramid(path):
         return open_prepared(path, config)
     if is_shards(data.source):
-        return open_shards(config, square, say)
+        refuse(config, ["storage", "device_cache"], "images of shards are not kept")
+        source: Source = from_shards(data.source, labels=data.labels, cache=cache, say=say)
+        source = source if data.max_images is None else first(source, data.max_images)
+        return OnDemandDataset(source, square, max_bad=data.max_bad, workers=data.workers)
     with lock("download", cache) if download else nullcontext():
         source = find(
             data.source,
-            root=data.root and Path(data.root),
+            root=Path(data.root) if data.root else None,
             labels=data.labels,
             download=download,
             limit=data.max_images,
@@ -81,20 +85,8 @@ def open_prepared(path: Path, config: Config) -> Pyramid:
     return pyramid
 
 
-def open_shards(config: Config, square: Square, say: Callable[[str], None]) -> OnDemandDataset:
-    """WebDataset shards, indexed now unless that has been done."""
-    data = config.data
-    refuse(config, ["storage", "device_cache"], "images of shards are not kept")
-    source = from_shards(
-        data.source, labels=data.labels, cache=data.cache and Path(data.cache), say=say
-    )
-    if data.max_images is not None:
-        source = first(source, data.max_images)
-    return OnDemandDataset(source, square, max_bad=data.max_bad, workers=data.workers)
-
-
 def refuse(config: Config, keys: list[str], why: str) -> None:
-    """No setting is ignored in silence."""
+    """Raises UserError if one of the settings is not its default, as it would be ignored."""
     for key in keys:
         if getattr(config.data, key) != getattr(DataConfig(), key):
             raise UserError(f"data.{key} has no effect, as {why}; leave it out")

@@ -2,6 +2,7 @@
 
 import time
 from concurrent.futures import ThreadPoolExecutor
+from itertools import cycle
 from typing import NamedTuple
 
 import numpy as np
@@ -25,27 +26,26 @@ class Reals(NamedTuple):
     labels: Tensor | None  # [n] int64, or of attributes [n, K] uint8, on the device
 
 
-class _Read(NamedTuple):
+class Read(NamedTuple):
     """This process's share of a batch, pinned in the host's memory."""
 
-    indices: Tensor
+    images: Tensor  # uint8 [n, C, r, r]; their indices if the device holds the level
     flips: Tensor
     labels: Tensor | None
-    pixels: Tensor | None  # uint8; None if the device has them
 
 
 class Stream:
-    """Batches of a data set, every image once an epoch in an order of its own.
+    """Batches of a data set in the order of an `EpochOrder`.
 
-    Position `nimg` of the stream is the same image, flipped or not, however the stream is cut into
-    batches of a schedule, spread over processes, or restarted.
+    Position `nimg` is the same image, flipped or not, however the stream is cut into batches,
+    spread over processes, or restarted.
 
     Args:
         seed: of order and flips.
         mirror: flip half of the images left to right.
         rank, processes: this process reads only its contiguous share of each batch.
         device_cache: keep the current level on the device; None: on a GPU if it takes at most a
-            quarter of the memory that is free. Otherwise batches are read ahead of the step.
+            quarter of the free memory. Otherwise batches are read ahead of the step.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class Stream:
         self.device_cache = device_cache
         self.waited = 0.0  # seconds that callers of `batch` have spent in it
         self._held: tuple[int, Tensor | None] = (0, None)  # resolution, its level on the device
-        # Of all that batches need, so that what is needed first is made first.
+        # They make all that batches need, so that what is needed first is made first.
         self.threads = ThreadPoolExecutor(AHEAD, "reading-ahead")
         self._reads = Ahead(self._read, self.threads)
 
@@ -76,10 +76,9 @@ class Stream:
         start = time.perf_counter()
         held = self._hold(resolution)
         read = self._reads.take(nimg, batch_size, resolution)
-        if held is None:
-            pixels = upload(read.pixels, self.device)
-        else:
-            pixels = held[upload(read.indices, self.device)]
+        pixels = upload(read.images, self.device)
+        if held is not None and pixels.ndim == 1:
+            pixels = held[pixels]
         images = pixels.float().div_(127.5).sub_(1)
         if self.order.mirror:
             flipped = upload(read.flips, self.device)[:, None, None, None]
@@ -88,35 +87,35 @@ class Stream:
         self.waited += time.perf_counter() - start
         return Reals(images, labels)
 
-    def _read(self, nimg: int, batch_size: int, resolution: int) -> _Read:
+    def _read(self, nimg: int, batch_size: int, resolution: int) -> Read:
         mine = share(batch_size, self.rank, self.processes)
         indices, flips = (a[mine] for a in self.order.at(nimg, batch_size))
         labels = self.data.labels
         at, level = self._held
         on_device = level is not None and at == resolution
-        return _Read(
-            pinned(indices, self.device),
+        return Read(
+            pinned(indices if on_device else self.data.read(indices, resolution), self.device),
             pinned(flips, self.device),
             None if labels is None else pinned(labels.values[indices], self.device),
-            None if on_device else pinned(self.data.read(indices, resolution), self.device),
         )
 
     def _hold(self, resolution: int) -> Tensor | None:
         """The level on the device, if it is to be kept there; decided at its first batch."""
         if self._held[0] != resolution:
             self._held = (0, None)  # frees the one before
-            level = self.data.level(resolution)
-            keep = level is not None and self._wants_on_device(level.nbytes)
-            self._held = (resolution, to_device(level, self.device) if keep else None)
+            level, copy = self.data.level(resolution), None
+            if level is not None and self._wants_on_device(level.nbytes):
+                copy = to_device(level, self.device)
+            self._held = (resolution, copy)
         return self._held[1]
 
     def let_go(self) -> bool:
-        """Give back the memory of a level that is kept on the device; whether there was one."""
+        """Frees a level that is kept on the device. Returns whether there was one."""
         resolution, level = self._held
         if level is None:
             return False
         self._held = (resolution, None)
-        self._reads = Ahead(self._read, self.threads)  # what was read ahead has no pixels
+        self._reads = Ahead(self._read, self.threads)  # what was read ahead has indices only
         return True
 
     def _wants_on_device(self, size: int) -> bool:
@@ -125,23 +124,22 @@ class Stream:
         return size <= memory.free(self.device) / CACHE_SHARE
 
     def examples(self, count: int, rows: np.ndarray | None, resolution: int) -> np.ndarray:
-        """The first images of the data, or those of the classes asked for: uint8 [n, C, r, r].
+        """The first images of the data, or those of given classes: uint8 [n, C, r, r], not flipped.
 
-        As they are, without flips. A class with too few images repeats them.
+        A class with too few images repeats them.
+
+        Args:
+            rows: labels as `Labels.values`, for which attributes count as none.
         """
         labels = self.data.labels
         if rows is None or labels is None or labels.kind == "attributes":
             return self.data.read(np.arange(min(count, self.data.count)), resolution)
-        seen: dict[int, int] = {}
-        chosen = []
-        for label in rows.tolist():
-            of_class = np.flatnonzero(labels.values == label)
-            chosen.append(of_class[seen.get(label, 0) % len(of_class)])
-            seen[label] = seen.get(label, 0) + 1
+        images = {k: cycle(np.flatnonzero(labels.values == k)) for k in set(rows.tolist())}
+        chosen = [next(images[k]) for k in rows.tolist()]
         return self.data.read(np.array(chosen), resolution)
 
     def state_dict(self) -> dict[str, str]:
-        """What identifies the data, wherever it is kept: images at 4x4, classes and labels."""
+        """Identifies the images and labels, wherever they are kept."""
         return {"data": self.data.identity}
 
     def load_state_dict(self, state: dict[str, str]) -> None:
@@ -153,13 +151,13 @@ class Stream:
             )
 
     def close(self) -> None:
-        """Stop what is made ahead."""
+        """Stop what is read ahead, and close the data."""
         self.threads.shutdown(cancel_futures=True)
         self.data.close()
 
 
 def to_device(level: np.ndarray, device: torch.device) -> Tensor | None:
-    """A copy of a level, read from its file in order by pieces; `None` if memory is short."""
+    """A copy of a level, read from its file in order and in pieces; None if memory is short."""
     try:
         copy = torch.empty(level.shape, dtype=torch.uint8, device=device)
     except Exception as error:

@@ -2,7 +2,6 @@
 
 survey         sizes, kinds, labels and bad images of a source
 resolution     the largest resolution that nearly all images have
-prepared       what a prepared folder holds, or an unfinished one
 report         the same as lines of text
 contact_sheet  a picture of evenly spaced images
 """

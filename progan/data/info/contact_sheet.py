@@ -1,7 +1,7 @@
 """A contact sheet: one picture of evenly spaced images of a source or a pyramid."""
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,14 +17,14 @@ from progan.runtime.errors import UserError
 CELL = 128  # pixels of an image's side, and GAP white ones around it
 GAP = 4
 COLUMNS = 8
-MOST_ROWS = 32  # of the first classes, where there are more
-SIGN = {"Software": "progan data info"}  # in the file, so that no other picture is overwritten
+MOST_ROWS = 32  # only the first classes are shown
+SIGN = "progan data info"  # the file's Software, so that no other picture is overwritten
 
-Read = Callable[[list[int]], Sequence[np.ndarray | Exception]]
+Read = Callable[[list[int]], Iterable[np.ndarray | Exception]]
 
 
 def check_sheet(path: Path, data: Path | None) -> None:
-    """UserError if a sheet must not be written to `path`. data: where the images lie."""
+    """Raises UserError if a sheet must not be written to `path`. data: the images' folder."""
     if path.suffix.lower() != ".png":
         raise UserError(f"--sheet {path}: the sheet is a PNG; give a file ending in .png")
     if not path.parent.is_dir():
@@ -38,7 +38,7 @@ def check_sheet(path: Path, data: Path | None) -> None:
         return
     try:
         with Image.open(path, formats=["PNG"]) as image:
-            ours = image.info.get("Software") == SIGN["Software"]
+            ours = image.info.get("Software") == SIGN
     except Exception:  # a folder, another kind of file, a broken one
         ours = False
     if not ours:
@@ -49,17 +49,18 @@ def check_sheet(path: Path, data: Path | None) -> None:
 
 
 def rows_of(good: Sequence[int], labels: Labels | None) -> list[list[int]]:
-    """Which images to show: a row a class, or eight rows in their order."""
-    good = np.asarray(good, np.int64)
+    """The indices to show: a row for each class, or eight rows in their order."""
+    images = np.asarray(good, np.int64)
     if labels and labels.kind == "classes":
-        of_class = [good[labels.values[good] == k] for k in range(len(labels.names))[:MOST_ROWS]]
-        return [places[evenly(len(places), COLUMNS)].tolist() for places in of_class]
-    chosen = good[evenly(len(good), COLUMNS**2)].tolist()
+        shown = labels.values[images]
+        of_class = [images[shown == k] for k in range(len(labels.names))[:MOST_ROWS]]
+        return [some[evenly(len(some), COLUMNS)].tolist() for some in of_class]
+    chosen = images[evenly(len(images), COLUMNS**2)].tolist()
     return [chosen[i : i + COLUMNS] for i in range(0, len(chosen), COLUMNS)]
 
 
 def write_sheet(path: Path, rows: list[list[int]], read: Read) -> None:
-    """PNG, written whole or not at all. read: uint8 [C, s, s] of images, s up to CELL."""
+    """Writes a PNG, whole or not at all. read: indices to images uint8 [C, s, s], s up to CELL."""
     step = CELL + GAP
     sheet = np.full((len(rows) * step + GAP, COLUMNS * step + GAP, 3), 255, np.uint8)
     places = sorted((i, y, x) for y, row in enumerate(rows) for x, i in enumerate(row))
@@ -71,15 +72,14 @@ def write_sheet(path: Path, rows: list[list[int]], read: Read) -> None:
             top, left = GAP + y * step, GAP + x * step
             sheet[top : top + CELL, left : left + CELL] = pixels
     sign = PngImagePlugin.PngInfo()
-    for key, value in SIGN.items():
-        sign.add_text(key, value)
+    sign.add_text("Software", SIGN)
     data = io.BytesIO()
     Image.fromarray(sheet).save(data, "PNG", pnginfo=sign)
     write_atomically(path, lambda temporary: temporary.write_bytes(data.getvalue()))
 
 
 def reader_of(data: Source | Pyramid) -> Read:
-    """Images as a sheet shows them."""
+    """Reads images as a sheet shows them."""
     if isinstance(data, Source):
         return lambda indices: data.read_batch(indices, Square(CELL, 3, "crop", upscale=True))
     return lambda indices: data.read(np.array(indices), min(CELL, data.resolution))

@@ -1,4 +1,4 @@
-"""What `progan data` says of sources, pyramids and known data sets, line by line."""
+"""Reports of `progan data` on sources, prepared folders and known data sets, line by line."""
 
 import shlex
 import textwrap
@@ -8,11 +8,14 @@ from pathlib import Path
 import numpy as np
 
 from progan.config.config import DataConfig
-from progan.data.info.prepared import bad_lines, levels_of, unfinished
+from progan.config.resolutions import resolutions_to
+from progan.data.decode import Square
 from progan.data.info.resolution import Choice, choose, left_out_line
-from progan.data.info.survey import Survey, plans
+from progan.data.info.survey import Survey
 from progan.data.labels import Labels
-from progan.data.pyramid.format import Pyramid
+from progan.data.pyramid.format import BAD_FILES, Pyramid
+from progan.data.pyramid.plan import make_plan
+from progan.data.pyramid.writer import read_journal
 from progan.data.sources.files import ARCHIVES, SUFFIXES
 from progan.data.sources.find import NAMED, Known
 from progan.data.sources.source import Source
@@ -31,9 +34,18 @@ GREY_HINT = (
     "-o network.channels=1"
 )
 
+PATHS = {  # kinds of paths to images
+    "folder": f"of images at any depth: {' '.join(SUFFIXES)}",
+    "archive": f"of images, read in place: {' '.join(ARCHIVES)}",
+    "numpy": "an array of images in a .npy, or with labels in a .npz",
+    "LMDB": "a folder with LSUN's data.mdb",
+    "shards": "WebDataset tars, such as 'shards/{000..099}.tar' or s3://bucket/*.tar",
+    "prepared": "a folder that `progan data prepare` has made",
+}
+
 
 def field(name: str, *texts: str) -> Iterator[str]:
-    """`name` and a text or more, wrapped beside it."""
+    """Texts, wrapped, in the column next to `name`."""
     for text in texts:
         yield from textwrap.wrap(
             text,
@@ -49,7 +61,7 @@ def field(name: str, *texts: str) -> Iterator[str]:
 def train_command(
     data: Path | str, resolution: int, channels: int = 3, labels: bool = False
 ) -> str:
-    """How to train on a path at a resolution."""
+    """The command that trains on a path at a resolution."""
     words = ["progan train --data", shlex.quote(str(data)), f"-o network.resolution={resolution}"]
     words += ["-o network.channels=1"] if channels == 1 else []
     words += ["-o data.labels=true"] if labels else []
@@ -57,24 +69,31 @@ def train_command(
 
 
 def source_report(name: str, source: Source, seen: Survey, no_labels: str = "") -> Iterator[str]:
-    """Of a source that was looked at. name: by which the user calls it. no_labels: why not."""
+    """The report on a source.
+
+    Args:
+        name: what the user calls it.
+        no_labels: why it has no labels.
+    """
     choice = choose(seen.headers, len(source), "crop", DataConfig().max_bad)
     yield f"{name}: {len(source):,} images"
     if seen.sizes:
-        yield from field("sizes", *_sizes(source, seen, choice))
-        yield from field("kinds", _counted(seen.kinds.most_common()))
-        yield from _values(seen.values)
+        yield from field("sizes", *sizes_of(source, seen, choice))
+        yield from field("kinds", counted(seen.kinds.most_common()))
+    if seen.values:
+        low, top, most = seen.values
+        yield from field("values", f"{low:,} … {top:,}, of 0 … {most:,}")
     if seen.turned:
         yield from field("EXIF", f"{seen.turned:,} are turned, and will be set upright")
-    yield from _bad([f"{source.item_name(i)}: {why}" for i, why in seen.bad.items()])
+    yield from bad_images([f"{source.item_name(i)}: {why}" for i, why in seen.bad.items()])
     if no_labels:
         yield from field("labels", f"none ({no_labels})")
     if source.labels:
-        yield from _labels(source.labels)
+        yield from label_table(source.labels)
     if choice is None:
         yield from field("training", "needs images of 4x4 or more, or data.allow_upscale=true")
         return
-    yield from _disk(source, choice.resolution, 3)
+    yield from disk_space(source, choice.resolution, 3)
     if all(kind.split()[1] in GREY for kind in seen.kinds):
         yield from field("", GREY_HINT)
     command = train_command(name, choice.resolution)
@@ -83,19 +102,12 @@ def source_report(name: str, source: Source, seen: Survey, no_labels: str = "") 
         yield from field("", "on the labels with -o data.labels=true")
 
 
-def _values(values: tuple[int, int, int] | None) -> Iterator[str]:
-    """Of pixels that are numbers in an array, or of 16 bits."""
-    if values:
-        low, top, most = values
-        yield from field("values", f"{low:,} … {top:,}, of 0 … {most:,}")
-
-
-def _sizes(source: Source, seen: Survey, choice: Choice | None) -> Iterator[str]:
+def sizes_of(source: Source, seen: Survey, choice: Choice | None) -> Iterator[str]:
     sizes, total = seen.sizes, seen.sizes.total()
     common = [(f"{w}x{h}", n) for (w, h), n in sizes.most_common(MOST_SIZES) if n > 1 or total == 1]
     rest = len(sizes) - len(common)
     others = [f"{rest:,} {'more ' if common else ''}sizes"] if rest else []
-    yield ", ".join([_counted(common), *others] if common else others)
+    yield ", ".join([counted(common), *others] if common else others)
     small, large = min(sizes, key=np.prod), max(sizes, key=np.prod)
     if small != large:
         yield f"smallest {small[0]}x{small[1]}, largest {large[0]}x{large[1]}"
@@ -110,11 +122,11 @@ def _sizes(source: Source, seen: Survey, choice: Choice | None) -> Iterator[str]
             yield left_out_line(choice, source, seen)
 
 
-def _counted(items: Iterable[tuple[str, int]]) -> str:
+def counted(items: Iterable[tuple[str, int]]) -> str:
     return ", ".join(f"{name} ({n:,})" for name, n in items)
 
 
-def _bad(lines: list[str]) -> Iterator[str]:
+def bad_images(lines: list[str]) -> Iterator[str]:
     if not lines:
         yield from field("bad", "none")
         return
@@ -125,7 +137,7 @@ def _bad(lines: list[str]) -> Iterator[str]:
         yield from field("", f"… and {len(lines) - MOST_BAD:,} more")
 
 
-def _labels(labels: Labels) -> Iterator[str]:
+def label_table(labels: Labels) -> Iterator[str]:
     """A table of classes or attributes, with bars."""
     names, counts, shares = labels.names, labels.counts.tolist(), labels.shares.tolist()
     few, many = min(counts), max(counts)
@@ -140,12 +152,12 @@ def _labels(labels: Labels) -> Iterator[str]:
         yield " " * INDENT + line.rstrip()
     if len(names) > MOST_CLASSES:
         yield from field("", f"… and {len(names) - MOST_CLASSES:,} more")
-    if warning := _no_use(labels):
+    if warning := useless(labels):
         yield from field("", f"warning: {warning}")
 
 
-def _no_use(labels: Labels) -> str:
-    """What labels cannot teach, if there is anything."""
+def useless(labels: Labels) -> str:
+    """Why some of the labels cannot be learned; empty if all can."""
     if labels.kind == "classes":
         single = int((labels.counts == 1).sum())
         classes = "1 class" if single == 1 else f"{single:,} classes"
@@ -157,9 +169,10 @@ def _no_use(labels: Labels) -> str:
     return f"{len(same):,} of {len(labels.names):,} attributes are the same in all images ({names})"
 
 
-def _disk(source: Source, resolution: int, channels: int) -> Iterator[str]:
-    """What preparing would take."""
-    raw, png = plans(source, resolution, channels)
+def disk_space(source: Source, resolution: int, channels: int) -> Iterator[str]:
+    """The space that preparing would take."""
+    square = Square(resolution, channels, "crop", upscale=True)
+    raw, png = (make_plan(source, square, storage, 0) for storage in ("raw", "png"))
     both = bool(png.png)
     title = f"prepared in {COLOURS[channels]} at {resolution}x{resolution}"
     yield from field("disk", f"{title}, arrays and PNG (data.storage):" if both else f"{title}:")
@@ -171,52 +184,55 @@ def _disk(source: Source, resolution: int, channels: int) -> Iterator[str]:
 
 
 def pyramid_report(pyramid: Pyramid) -> Iterator[str]:
-    """Of a prepared folder."""
+    """The report on a prepared folder."""
     path, r = pyramid.path, pyramid.resolution
     yield f"{path}: {pyramid.count:,} images of {pyramid.meta.source}, prepared"
     yield from field("levels", f"4x4 to {r}x{r}, {COLOURS[pyramid.channels]}")
-    yield from _bad(bad_lines(path))
+    left_out = path / BAD_FILES
+    yield from bad_images(left_out.read_text("utf-8").splitlines() if left_out.exists() else [])
     labels = pyramid.labels
-    yield from _labels(labels) if labels else field("labels", "none")
-    levels = levels_of(pyramid)
-    yield from field("disk", f"{human_bytes(sum(level.size for level in levels))}:")
-    for level in levels:
-        kind = "png" if level.png else "array"
-        name = f"{level.resolution}x{level.resolution}"
-        yield " " * INDENT + f"{name:<10}{human_bytes(level.size):>8}  {kind}"
+    yield from label_table(labels) if labels else field("labels", "none")
+    levels = {
+        level: sum(file.stat().st_size for file in path.glob(f"{level:04d}.*"))
+        for level in resolutions_to(r)
+    }
+    yield from field("disk", f"{human_bytes(sum(levels.values()))}:")
+    for level, size in levels.items():
+        kind = "png" if level in pyramid.meta.png else "array"
+        yield " " * INDENT + f"{f'{level}x{level}':<10}{human_bytes(size):>8}  {kind}"
     yield from field("training", train_command(path, r, pyramid.channels))
     if labels:
         yield from field("", "on the labels with -o data.labels=true")
 
 
 def unfinished_report(path: Path) -> Iterator[str]:
-    """Of a folder whose preparation was interrupted."""
+    """The report on a folder whose preparation was interrupted."""
     how = f"run the same `progan data prepare SOURCE {shlex.quote(str(path))}` again to go on"
-    state = unfinished(path)
-    if state is None:
+    first, pieces = read_journal(path)
+    if not {"total", "resolution"} <= first.keys():
         yield f"{path}: not finished, and it cannot be seen how far it came; {how}"
         return
-    done, total, bad, r = state
+    done, total, r = pieces[-1]["stop"] if pieces else 0, first["total"], first["resolution"]
     yield f"{path}: not finished: {done:,} of {total:,} images ({percent(done / total)})"
     yield from field("levels", f"4x4 to {r}x{r}")
-    yield from field("bad", f"{bad:,} so far")
+    yield from field("bad", f"{sum(len(piece['bad']) for piece in pieces):,} so far")
     yield from field("to go on", how)
 
 
 def known_report(root: Path, chosen: Path | None) -> Iterator[str]:
-    """Known data sets, and whether they lie in `root`, which the user has `chosen` or not."""
+    """Known data sets, and whether they are in `root`, the user's `chosen` folder or a default."""
     yield f"Data sets with a name are looked for in {root.resolve()}"
     for name, known in NAMED.items():
         yield ""
-        yield from _known(name, known, root, chosen)
+        yield from known_set(name, known, root, chosen)
     yield ""
     yield "Else --data is a path of your own:"
-    for kind, text in path_kinds().items():
+    for kind, text in PATHS.items():
         yield from field(kind, text)
     yield "Labels and all else: docs/data.md"
 
 
-def _known(name: str, known: Known, root: Path, chosen: Path | None) -> Iterator[str]:
+def known_set(name: str, known: Known, root: Path, chosen: Path | None) -> Iterator[str]:
     places = known.places(root)
     found = [path for path in places if path.exists()]
     yield f"{name}: {known.what}" if known.what else name
@@ -232,15 +248,3 @@ def _known(name: str, known: Known, root: Path, chosen: Path | None) -> Iterator
     if chosen:
         command += " -o " + shlex.quote(f"data.root={chosen}")
     yield from field("training", command)
-
-
-def path_kinds() -> dict[str, str]:
-    """What a path may lead to."""
-    return {
-        "folder": f"of images at any depth: {' '.join(SUFFIXES)}",
-        "archive": f"of images, read in place: {' '.join(ARCHIVES)}",
-        "numpy": "an array of images in a .npy, or with labels in a .npz",
-        "LMDB": "a folder with LSUN's data.mdb",
-        "shards": "WebDataset tars, such as 'shards/{000..099}.tar' or s3://bucket/*.tar",
-        "prepared": "a folder that `progan data prepare` has made",
-    }

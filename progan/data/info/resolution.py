@@ -13,22 +13,21 @@ NEARLY_ALL = 100  # all but one in so many
 
 
 class Choice(NamedTuple):
-    """A resolution, and which of the images looked at are too small for it, the smallest first."""
-
     resolution: int
-    too_small: list[int]
+    too_small: list[int]  # indices of images seen that are too small for it, smallest first
 
 
 def choose(
     sizes: Mapping[int, tuple[int, int]], count: int, fit: str | Box, max_bad: int
 ) -> Choice | None:
-    """The largest power of two up to 1024 that nearly all images have; None if even 4 is not.
+    """The largest resolution up to 1024 that nearly all images have; None if not even 4.
 
-    Too small may be one in NEARLY_ALL of those looked at, rounded up, so that one odd image decides
-    nothing; but never half of them, nor more than stand for `max_bad` of all.
+    One in NEARLY_ALL of the images seen may be too small, rounded up, so that one odd image
+    decides nothing; but never half of them, nor a share that stands for more than `max_bad`.
 
     Args:
-        sizes: of the images looked at, by index. count: of all images.
+        sizes: of the images seen, by index.
+        count: number of all images.
     """
     sides = {i: side_of(size, fit) for i, size in sizes.items()}
     most = min(-(-len(sides) // NEARLY_ALL), max_bad * len(sides) // max(count, 1))
@@ -40,9 +39,10 @@ def choose(
 
 
 def choose_resolution(source: Source, fit: str | Box, max_bad: int) -> tuple[int, str]:
-    """The largest that nearly all images have, and what there is to say of it. See `choose`.
+    """The largest resolution that nearly all images have (see `choose`), and a line on it.
 
-    UserError if there is none.
+    Raises:
+        UserError: there is none.
     """
     seen = survey_headers(source)
     choice = choose(seen.headers, len(source), fit, max_bad)
@@ -69,7 +69,7 @@ def choose_resolution(source: Source, fit: str | Box, max_bad: int) -> tuple[int
 
 
 def left_out_line(choice: Choice, source: Source, seen: Survey) -> str:
-    """How many images looked at are too small, with the smallest two; nothing if none is."""
+    """How many images seen are too small, and which two are the smallest; empty if none is."""
     small = choice.too_small
     if not small:
         return ""

@@ -1,8 +1,9 @@
-"""What the images of a source are: sizes, kinds, labels, which are bad. Nothing is printed here."""
+"""Sizes and kinds of a source's images, and which are bad."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -17,99 +18,80 @@ from progan.data.decode import (
     read_square,
     upright_size,
 )
-from progan.data.pyramid.plan import Plan, make_plan
 from progan.data.sources.source import Source, evenly
-from progan.data.workers import Workers, cores
-from progan.runtime.progress import progress_bar
+from progan.data.workers import Workers, cores, without_pil_warnings
+from progan.runtime.progress import Say, progress_bar
 
-HEADERS = 1000  # images whose size is looked at to choose a resolution
-PIECE = 16  # images that a worker looks at before it reports
-FEW = 64  # images are looked at here before workers have even started
-ANY_SIZE = Square(4, 3, "crop", upscale=True)  # what any image that can be used can be made into
+HEADERS = 1000  # images whose size is read to choose a resolution
+PIECE = 16  # images that a worker reads before it reports
+FEW = 64  # images are read here before workers have even started
+ANY_SIZE = Square(4, 3, "crop", upscale=True)  # every usable image can be made into this
 
 
 class Look(NamedTuple):
-    """One image: why it is bad, if it is; upright size and kind (`JPEG RGB`) if it has them.
+    """What was seen of one image."""
 
-    values: smallest, largest and possible, of arrays and of images of 16 bits that were decoded.
-    """
-
-    bad: str
-    size: tuple[int, int] | None = None
-    kind: str = ""
-    turned: bool = False
+    size: tuple[int, int] | None = None  # upright, if the header could be read
+    kind: str = ""  # such as `JPEG RGB`
+    turned: bool = False  # by EXIF
+    bad: str = ""  # why, if it is
+    # Smallest, largest and largest possible, of arrays and of decoded images of 16 bits.
     values: tuple[int, int, int] | None = None
 
 
-@dataclass(frozen=True)
-class Looker:
+def look_at_some(source: Source, decode: bool, indices: Sequence[int]) -> list[Look]:
     """A worker's job. decode: read images to their ends, to know that they can be used."""
+    return [look_at(source, i, decode) for i in indices]
 
-    source: Source
-    decode: bool = True
 
-    def __call__(self, indices: Sequence[int]) -> list[Look]:
-        return [self._look(i) for i in indices]
-
-    def _look(self, i: int) -> Look:
+def look_at(source: Source, i: int, decode: bool) -> Look:
+    look = Look()
+    try:
+        content = source.load(i)
         try:
-            return look_at(self.source.load(i), self.decode)
-        except BadImage as error:
-            return Look(str(error))
-
-
-def look_at(content: Content, decode: bool) -> Look:
-    """See `Looker`. Raises BadImage if it cannot even be opened."""
-    try:
-        image = open_image(content)
-        turned = image.getexif().get(ORIENTATION, 1) > 1
-        maker = content.dtype.name if isinstance(content, np.ndarray) else image.format
-        look = Look("", upright_size(image), f"{maker or 'image'} {image.mode}", turned)
-    except Exception:  # as broken files have it; what follows says it in words
-        read_square(content, ANY_SIZE)
-        raise
-    try:
+            image = open_image(content)
+            turned = image.getexif().get(ORIENTATION, 1) > 1
+            maker = content.dtype.name if isinstance(content, np.ndarray) else image.format
+            look = Look(upright_size(image), f"{maker or 'image'} {image.mode}", turned)
+        except Exception:  # of any type; `read_square` says in words what is wrong
+            read_square(content, ANY_SIZE)
+            raise
         if decode:
             read_square(image, ANY_SIZE)
-            look = look._replace(values=_range(content, image))
+            look = look._replace(values=value_range(content, image))
     except BadImage as error:
         return look._replace(bad=str(error))
     return look
 
 
-def _range(content: Content, image: Image.Image) -> tuple[int, int, int] | None:
-    array = isinstance(content, np.ndarray)
-    if not array and not image.mode.startswith("I"):
-        return None
-    x = content if array else np.asarray(image)
-    return int(x.min()), int(x.max()), 255 if x.dtype == np.uint8 else 65535
+def value_range(content: Content, image: Image.Image) -> tuple[int, int, int] | None:
+    """See `Look.values`."""
+    if not isinstance(content, np.ndarray):
+        if not image.mode.startswith("I"):
+            return None
+        content = np.asarray(image)
+    return int(content.min()), int(content.max()), 255 if content.dtype == np.uint8 else 65535
 
 
 @dataclass(frozen=True)
 class Survey:
-    """What was seen of images: counts of (width, height) and of kinds, of those that are good.
-
-    turned: images that EXIF turns. bad: why, by index. headers: the sizes, by index, that preparing
-    looks at to choose a resolution. values: smallest, largest and possible; see `Look`.
-    """
+    """What was seen of `seen` images."""
 
     seen: int
-    sizes: Counter[tuple[int, int]]
-    kinds: Counter[str]
-    turned: int
-    bad: dict[int, str]
-    headers: dict[int, tuple[int, int]] = field(default_factory=dict)
-    values: tuple[int, int, int] | None = None
+    sizes: Counter[tuple[int, int]]  # how many good images have a width and height
+    kinds: Counter[str]  # how many good images are of a kind
+    turned: int  # good images that EXIF turns
+    bad: dict[int, str]  # why, by index
+    headers: dict[int, tuple[int, int]]  # sizes, by index, that a resolution is chosen by
+    values: tuple[int, int, int] | None  # as in `Look`, of all good images
 
     @property
     def not_square(self) -> int:
         return sum(n for (width, height), n in self.sizes.items() if width != height)
 
 
-def survey(
-    source: Source, workers: int | None = None, say: Callable[[str], None] | None = None
-) -> Survey:
-    """Every image, decoded. workers: processes that do it; None: one a core."""
+def survey(source: Source, workers: int | None = None, say: Say = None) -> Survey:
+    """Decodes every image, in `workers` processes; None: one for each core."""
     ranges = [
         range(start, min(start + PIECE, len(source))) for start in range(0, len(source), PIECE)
     ]
@@ -118,39 +100,31 @@ def survey(
     looks: list[Look] = []
     with (
         progress_bar(f"looking at {source.name}", len(source), 0, say) as advance,
-        Workers(Looker(replace(source, labels=None)), workers) as pool,
+        Workers(partial(look_at_some, replace(source, labels=None), True), workers) as pool,
     ):
         for piece in pool.map(ranges):
             looks += piece
             advance(len(piece))
-    return _sum_up(range(len(source)), looks)
+    return summed_up(range(len(source)), looks)
 
 
 def survey_headers(source: Source, limit: int = HEADERS) -> Survey:
-    """Some images, spread evenly over the source, as far as their first bytes tell."""
+    """Reads the headers of some images, spread evenly over the source."""
     indices = evenly(len(source), limit)
-    with Workers(Looker(source, decode=False), 0) as here:
-        return _sum_up(
-            indices, [look for looks in here.map([[i] for i in indices]) for look in looks]
-        )
+    with without_pil_warnings():
+        return summed_up(indices, look_at_some(source, False, indices))
 
 
-def _sum_up(indices: Sequence[int], looks: list[Look]) -> Survey:
+def summed_up(indices: Sequence[int], looks: list[Look]) -> Survey:
     good = [look for look in looks if not look.bad]
-    chosen = evenly(len(looks), HEADERS)  # of a bad file's body nothing can be seen in its header
+    chosen = evenly(len(looks), HEADERS)  # bad ones too: a header does not show a damaged body
     values = list(zip(*(look.values for look in good if look.values), strict=True))
     return Survey(
         len(looks),
-        Counter(look.size for look in good),
+        Counter(look.size for look in good if look.size),
         Counter(look.kind for look in good),
         sum(look.turned for look in good),
         {i: look.bad for i, look in zip(indices, looks, strict=True) if look.bad},
-        {indices[k]: looks[k].size for k in chosen if looks[k].size},
+        {indices[k]: size for k in chosen if (size := looks[k].size)},
         (min(values[0]), max(values[1]), max(values[2])) if values else None,
     )
-
-
-def plans(source: Source, resolution: int, channels: int) -> tuple[Plan, Plan]:
-    """What a pyramid would take with all levels as arrays, and with PNG records."""
-    square = Square(resolution, channels, "crop", upscale=True)
-    return make_plan(source, square, "raw", 0), make_plan(source, square, "png", 0)

@@ -10,9 +10,7 @@ import hashlib
 import io
 import json
 import mmap
-import os
 import threading
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -23,66 +21,38 @@ from PIL import Image
 
 from progan.config.resolutions import is_resolution, resolutions_to
 from progan.data.labels import Labels
-from progan.data.workers import KILLED, Workers
+from progan.data.workers import Workers
 from progan.runtime.errors import UserError, brief
 
 VERSION = 2
 BAD_FILES = "bad-files.txt"
-JOURNAL = "unfinished.jsonl"  # while the pyramid is being made (data.writer)
+JOURNAL = "unfinished.jsonl"  # while the pyramid is being made (see writer)
 FIRST_PNG = 256  # smaller levels are always arrays
 
 
 @dataclass(frozen=True)
 class Meta:
-    """What `meta.json` says beside the version.
+    """The content of `meta.json`, besides the version."""
 
-    source: what it was made of. made_from: what it depends on, to be compared. count: images.
-    resolution: of the largest level. classes: names, empty without labels. png: the levels kept
-    as PNG records. bad: images of the source that were left out.
-    """
-
-    source: str
-    made_from: str
+    source: str  # its name
+    made_from: str  # a hash of all that the pyramid depends on
     count: int
     channels: int
-    resolution: int
-    classes: tuple[str, ...]
-    png: tuple[int, ...]
-    bad: int
-
-
-@dataclass(frozen=True)
-class Records:
-    """PNG images in one file: what a worker is asked to decode.
-
-    shape: C, r, r. places: int64 [n, 2], offset and length of each.
-    """
-
-    path: Path
-    shape: tuple[int, int, int]
-    places: np.ndarray
-
-    def decode(self) -> np.ndarray:
-        """The images: uint8 [n, C, r, r]."""
-        images = np.empty((len(self.places), *self.shape), np.uint8)
-        with open(self.path, "rb") as file:
-            for image, (offset, length) in zip(images, self.places.tolist(), strict=True):
-                file.seek(offset)
-                try:
-                    image[:] = from_png(file.read(length), self.shape)
-                except Exception as error:  # PIL meets damage with errors of any type
-                    raise UserError(
-                        f"{self.path} is damaged: the record at byte {offset} is no image of "
-                        f"{self.shape[2]}x{self.shape[1]} ({brief(error)}); delete the folder and "
-                        "have it prepared again"
-                    ) from None
-        return images
+    resolution: int  # of the largest level
+    classes: tuple[str, ...]  # names of classes or attributes
+    png: tuple[int, ...]  # levels kept as PNG records
+    bad: int  # images of the source that were left out
 
 
 class Pyramid:
     """Images at every resolution from 4x4 up, read-only. Made by `progan.data.pyramid.prepare`.
 
-    labels: those of its images, unless it has none or they were not asked for.
+    Args:
+        labels: open them, if there are any.
+        workers: processes that decode PNG records; None: one for each core.
+
+    Raises:
+        ValueError, OSError: it is damaged.
     """
 
     def __init__(self, path: Path, meta: Meta, labels: bool = True, workers: int | None = None):
@@ -96,21 +66,17 @@ class Pyramid:
         self._workers: Workers | None = None
         self._lock = threading.Lock()
         self._levels = {
-            r: _open_array(path / f"{r:04d}.npy", np.uint8, (self.count, self.channels, r, r))
+            r: open_array(array_file(path, r), np.uint8, (self.count, self.channels, r, r))
             for r in resolutions_to(self.resolution)
             if r not in meta.png
         }
-        self._places = {r: _open_index(path, r, self.count) for r in meta.png}
+        self._places = {r: open_index(path, r, self.count) for r in meta.png}
         wanted = labels and bool(meta.classes)
-        self.labels = _open_labels(path, self.count, meta.classes) if wanted else None
+        self.labels = open_labels(path, self.count, meta.classes) if wanted else None
 
     @classmethod
     def open(cls, path: Path | str, labels: bool = True, workers: int | None = None) -> Self:
-        """Open and check a pyramid. UserError if it is none, of another version or damaged.
-
-        labels: whether to take them along, if there are any. workers: processes that decode PNG
-        records; None: one a core.
-        """
+        """Open a pyramid. Raises UserError if it is none, damaged or of another version."""
         path = Path(path)
         remedy = "delete the folder and have it prepared again"
         try:
@@ -136,8 +102,8 @@ class Pyramid:
 
     @cached_property
     def identity(self) -> str:
-        """A hash of the images at 4x4, the classes and the labels: the same wherever it is kept."""
-        digest = hashlib.sha256(np.ascontiguousarray(self.level(4)))
+        """A hash of the images at 4x4 and of the labels, the same wherever the pyramid is kept."""
+        digest = hashlib.sha256(np.ascontiguousarray(self._levels[4]).data)
         if self.labels is not None:
             digest.update(repr(self.labels.names).encode() + self.labels.values.tobytes())
         return digest.hexdigest()
@@ -154,7 +120,7 @@ class Pyramid:
         level = self.level(resolution)
         if level is None:
             return self._read_records(self._places[resolution][indices], resolution)
-        _ask_for(level, indices)
+        ask_for(level, indices)
         # Sorted reads are kinder to a disk; the order is restored while copying.
         ordered = np.argsort(indices)
         images = np.empty((len(indices), *level.shape[1:]), np.uint8)
@@ -163,19 +129,12 @@ class Pyramid:
 
     def _read_records(self, places: np.ndarray, resolution: int) -> np.ndarray:
         with self._lock:  # several threads read
-            if self._workers is None:
-                self._workers = Workers(Records.decode, self._count)
-        path = self.path / f"{resolution:04d}.records"
-        shape = (self.channels, resolution, resolution)
-        parts = np.array_split(places, max(1, min(self._workers.count, len(places))))
-        results = [self._workers.submit(Records(path, shape, part)) for part in parts]
-        try:
-            return np.concatenate([result.result() for result in results])
-        except BrokenProcessPool as error:
-            raise UserError(KILLED) from error
+            workers = self._workers = self._workers or Workers(read_records, self._count)
+        path, shape = records_file(self.path, resolution), (self.channels, resolution, resolution)
+        return np.concatenate(workers.spread(places, lambda part: (path, shape, part)))
 
     def close(self) -> None:
-        """End the worker processes, if there are any."""
+        """End the worker processes."""
         with self._lock:
             if self._workers:
                 self._workers.close()
@@ -184,8 +143,42 @@ class Pyramid:
 
 def is_pyramid(path: Path) -> bool:
     """Whether a folder is a pyramid, or one that is being made."""
-    whole = (path / "meta.json").is_file() and (path / "0004.npy").is_file()  # not of the user's
+    whole = (path / "meta.json").is_file() and array_file(path, 4).is_file()  # no user's own
     return whole or (path / JOURNAL).is_file()
+
+
+def array_file(path: Path, resolution: int) -> Path:
+    return path / f"{resolution:04d}.npy"
+
+
+def records_file(path: Path, resolution: int) -> Path:
+    return path / f"{resolution:04d}.records"
+
+
+def index_file(path: Path, resolution: int) -> Path:
+    return path / f"{resolution:04d}.index.npy"
+
+
+def read_records(item: tuple[Path, tuple[int, int, int], np.ndarray]) -> np.ndarray:
+    """A worker's job: the PNG images of one file at `places`, uint8 [n, C, r, r].
+
+    Args:
+        item: the file; C, r, r; places, int64 [n, 2], offset and length of each.
+    """
+    path, shape, places = item
+    images = np.empty((len(places), *shape), np.uint8)
+    with open(path, "rb") as file:
+        for image, (offset, length) in zip(images, places.tolist(), strict=True):
+            file.seek(offset)
+            try:
+                image[:] = from_png(file.read(length), shape)
+            except Exception as error:  # PIL meets damage with errors of any type
+                raise UserError(
+                    f"{path} is damaged: the record at byte {offset} is no image of "
+                    f"{shape[2]}x{shape[1]} ({brief(error)}); delete the folder and have it "
+                    "prepared again"
+                ) from None
+    return images
 
 
 def to_png(image: np.ndarray) -> bytes:
@@ -209,7 +202,7 @@ def size_in_bytes(count: int, channels: int, resolution: int) -> int:
     return count * channels * resolution**2
 
 
-def _open_array(file: Path, dtype: type, shape: tuple[int, ...]) -> np.memmap:
+def open_array(file: Path, dtype: type, shape: tuple[int, ...]) -> np.memmap:
     """Map a .npy file, if it is what it should be."""
     array = np.load(file, mmap_mode="r", allow_pickle=False)
     if array.dtype != dtype or array.shape != shape:
@@ -222,29 +215,30 @@ def _open_array(file: Path, dtype: type, shape: tuple[int, ...]) -> np.memmap:
     return array
 
 
-def _ask_for(level: np.memmap, indices: np.ndarray) -> None:
-    """Has the system fetch the images all at once; else each waits for the one before."""
-    if not hasattr(mmap, "MADV_WILLNEED") or level[0].nbytes < mmap.PAGESIZE:
+def ask_for(level: np.memmap, indices: np.ndarray) -> None:
+    """Lets the system fetch all images at once; else each would wait for the one before."""
+    file, size = level.base, level[0].nbytes
+    if not (hasattr(mmap, "MADV_WILLNEED") and isinstance(file, mmap.mmap)) or size < mmap.PAGESIZE:
         return
     for i in indices.tolist():
-        start = level.offset + i * level[0].nbytes
+        start = level.offset + i * size
         page = start - start % mmap.PAGESIZE
-        level.base.madvise(mmap.MADV_WILLNEED, page, start - page + level[0].nbytes)
+        file.madvise(mmap.MADV_WILLNEED, page, start - page + size)
 
 
-def _open_index(path: Path, resolution: int, count: int) -> np.ndarray:
-    places = np.array(_open_array(path / f"{resolution:04d}.index.npy", np.int64, (count, 2)))
-    size = os.path.getsize(path / f"{resolution:04d}.records")
-    if (places < 0).any() or places.sum(axis=1).max(initial=0) > size:
-        raise ValueError(f"{resolution:04d}.records is shorter than its index says")
+def open_index(path: Path, resolution: int, count: int) -> np.ndarray:
+    places = np.array(open_array(index_file(path, resolution), np.int64, (count, 2)))
+    records = records_file(path, resolution)
+    if (places < 0).any() or places.sum(axis=1).max(initial=0) > records.stat().st_size:
+        raise ValueError(f"{records.name} is shorter than its index says")
     return places
 
 
-def _open_labels(path: Path, count: int, names: tuple[str, ...]) -> Labels:
+def open_labels(path: Path, count: int, names: tuple[str, ...]) -> Labels:
     file = path / "labels.npy"
     attributes = np.load(file, mmap_mode="r", allow_pickle=False).ndim == 2
     shape = (count, len(names)) if attributes else (count,)
-    values = np.array(_open_array(file, np.uint8 if attributes else np.int64, shape))
+    values = np.array(open_array(file, np.uint8 if attributes else np.int64, shape))
     largest = 1 if attributes else len(names) - 1
     if values.min() < 0 or values.max() > largest:
         raise ValueError(f"labels.npy holds labels outside of 0..{largest}")

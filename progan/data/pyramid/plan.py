@@ -1,4 +1,4 @@
-"""What a pyramid will take on disk, level by level, before any of it is written."""
+"""The disk space that a pyramid will take, level by level, before any of it is written."""
 
 import shutil
 from dataclasses import dataclass
@@ -13,16 +13,14 @@ from progan.runtime.errors import UserError
 from progan.runtime.text import human_bytes
 
 SAMPLES = 8  # images compressed to learn how well they do
-SHARE = 4  # `auto` keeps all levels as arrays where that takes a quarter of the free space
+SHARE = 4  # `auto` keeps all levels as arrays if they take up to a quarter of the free space
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Bytes by level; which of them are PNG records; bytes that are free for them."""
-
-    levels: dict[int, int]
-    png: tuple[int, ...]
-    free: int
+    levels: dict[int, int]  # bytes of each
+    png: tuple[int, ...]  # levels kept as PNG records
+    free: int  # bytes on the disk
 
     @property
     def total(self) -> int:
@@ -37,20 +35,20 @@ class Plan:
 
 
 def make_plan(source: Source, square: Square, storage: str, free: int) -> Plan:
-    """How `source` is to be kept: `storage` raw, png or auto."""
+    """The plan for a source, with `storage` raw, png or auto."""
     resolutions = resolutions_to(square.resolution)
     levels = {r: size_in_bytes(len(source), square.channels, r) for r in resolutions}
     png = tuple(r for r in resolutions if r >= FIRST_PNG)
     if storage == "raw" or (storage == "auto" and sum(levels.values()) <= free / SHARE):
         png = ()
     if png:
-        ratio = _compression(source, square)
+        ratio = compression(source, square)
         levels |= {r: int(levels[r] * ratio) for r in png}
     return Plan(levels, png, free)
 
 
 def check_space(plan: Plan, path: Path, storage: str) -> None:
-    """UserError if it will not fit."""
+    """Raises UserError if it will not fit."""
     if plan.total <= plan.free:
         return
     fits = [r for r in plan.levels if sum(s for k, s in plan.levels.items() if k <= r) <= plan.free]
@@ -66,16 +64,16 @@ def check_space(plan: Plan, path: Path, storage: str) -> None:
 
 
 def free_space(path: Path) -> int:
-    """Bytes free for what goes into a folder, what lies there already included."""
+    """Bytes that the files in a folder may take, those that are there included."""
     used = sum(file.stat().st_blocks * 512 for file in path.iterdir() if file.is_file())
     return shutil.disk_usage(path).free + used
 
 
-def _compression(source: Source, square: Square) -> float:
-    """Bytes as PNG for each byte as an array, from a few images at full size, and a margin."""
+def compression(source: Source, square: Square) -> float:
+    """Bytes as PNG for each byte as an array: those of a few images, and a tenth more."""
     with without_pil_warnings():
-        images = source.read_batch(evenly(len(source), SAMPLES), square)
-    images = [image for image in images if not isinstance(image, BadImage)]
+        found = source.read_batch(evenly(len(source), SAMPLES), square)
+    images = [image for image in found if not isinstance(image, BadImage)]
     if not images:
         return 1.0
-    return 1.1 * sum(len(to_png(image)) for image in images) / sum(x.size for x in images)
+    return 1.1 * sum(len(to_png(image)) for image in images) / sum(image.size for image in images)

@@ -1,13 +1,14 @@
-"""From a source to a pyramid, once."""
+"""From a source to a pyramid, made once."""
 
 import logging
 import os
-from collections.abc import Callable, Collection, Iterator
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Collection, Generator, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fnmatch import fnmatch
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from filelock import FileLock, Timeout
@@ -26,34 +27,41 @@ from progan.data.pyramid.writer import (
     write_lines,
 )
 from progan.data.sources.source import Items, Source, content_key
-from progan.data.workers import KILLED, Workers, cores
+from progan.data.workers import Workers, cores
 from progan.runtime.cache import cache_folder
 from progan.runtime.errors import UserError
-from progan.runtime.progress import progress_bar
+from progan.runtime.progress import Say, progress_bar
 
 log = logging.getLogger("progan")
 
 LOCK = ".lock"
-PIECE_BYTES = 2**20  # of images that a worker reads before it reports; more would take new memory
-AT_ONCE_BYTES = 2**19  # of images whose levels are made together, while a core's cache holds them
-FEW = 200  # pixels as of so many images of 64x64 are done here before workers have even started
+PIECE_BYTES = 2**20  # images a worker reads before it reports; more would take new memory
+AT_ONCE_BYTES = 2**19  # images whose levels are made together, while a core's cache holds them
+FEW_PIXELS = 200 * 64**2  # are done here before workers have even started
 
 
-def cached(source: Source, square: Square, *, cache: Path | None = None, **options) -> Pyramid:
+def cached(
+    source: Source,
+    square: Square,
+    *,
+    cache: Path | None = None,
+    storage: str = "auto",
+    **options: Any,
+) -> Pyramid:
     """The pyramid of `source`, made on first use; processes that start together make it once.
 
-    cache: folder to keep it in; None: $PROGAN_CACHE, else $XDG_CACHE_HOME/progan, else
-    ~/.cache/progan. The rest, and the errors: see `prepare`.
+    Args:
+        cache: folder to keep it in; None: $PROGAN_CACHE, else $XDG_CACHE_HOME/progan, else
+            ~/.cache/progan.
+        storage, options: see `prepare`, also for the errors.
     """
-    storage = options.get("storage", "auto")
     digest = content_key(made_from(source, square), storage)[:16]
-    return prepare(
-        source, cache_folder(cache) / "pyramids" / f"{source.name}-{digest}", square, **options
-    )
+    dest = cache_folder(cache) / "pyramids" / f"{source.name}-{digest}"
+    return prepare(source, dest, square, storage=storage, **options)
 
 
 def made_from(source: Source, square: Square) -> str:
-    """Changes with whatever a pyramid depends on, but for how it is kept."""
+    """A hash of all that a pyramid depends on, except how it is kept."""
     return content_key(source.key, square.key, VERSION)
 
 
@@ -65,9 +73,9 @@ def prepare(
     storage: str = "auto",
     max_bad: int = 0,
     workers: int | None = None,
-    say: Callable[[str], None] | None = None,
+    say: Say = None,
 ) -> Pyramid:
-    """The pyramid of `source` in the folder `dest`, made unless it is there already.
+    """The pyramid of `source` in the folder `dest`, made if it is not there yet.
 
     An interrupted preparation goes on where it stopped. Nothing is written outside of `dest`.
 
@@ -76,24 +84,24 @@ def prepare(
         storage: `raw` arrays, `png` records from 256x256 up, or `auto` by size and free space.
         max_bad: images that may be unreadable or too small; they are left out and named in
             `bad-files.txt`.
-        workers: processes that decode; None: one a core.
-        say: shows lines to the user, a progress bar with them; None: silence.
+        workers: processes that decode; None: one for each core.
+        say: shows lines and a progress bar to the user; None: silence.
 
     Raises:
-        UserError: more images are bad, none is left, they will not fit on the disk, the folder
+        UserError: more images are bad, none is left, they do not fit on the disk, or the folder
             cannot be written or holds something else.
     """
     dest = Path(dest)
     made = made_from(source, square)
-    with _writing(dest):
+    with writing(dest):
         if not (dest / "meta.json").exists():
-            _check_folder(dest, UNFINISHED)
+            check_folder(dest, UNFINISHED)
             dest.mkdir(parents=True, exist_ok=True)
-            with _alone(dest, say):
+            with alone(dest, say):
                 if not (dest / "meta.json").exists():
-                    _check_folder(dest, ())
-                    _check_unfinished(dest, made)
-                    _make(source, dest, square, made, storage, max_bad, workers, say)
+                    check_folder(dest, ())
+                    check_unfinished(dest, made)
+                    make(source, dest, square, made, storage, max_bad, workers, say)
     pyramid = Pyramid.open(dest, workers=workers)
     if pyramid.meta.made_from != made:
         raise UserError(
@@ -110,8 +118,8 @@ def prepare(
 
 
 @contextmanager
-def _alone(dest: Path, say: Callable[[str], None] | None) -> Iterator[None]:
-    """One process at a time in the folder; the others wait, and say so."""
+def alone(dest: Path, say: Say) -> Iterator[None]:
+    """Lets one process at a time into the folder; the others wait, and say so."""
     lock = FileLock(dest / LOCK)
     try:
         lock.acquire(timeout=0)
@@ -129,8 +137,8 @@ def _alone(dest: Path, say: Callable[[str], None] | None) -> Iterator[None]:
         lock.release()
 
 
-def _check_folder(dest: Path, ours: Collection[str]) -> None:
-    """A folder with anything of the user's is left alone; `ours` are patterns of file names."""
+def check_folder(dest: Path, ours: Collection[str]) -> None:
+    """Refuses a folder with files of the user's; `ours` are patterns of other names."""
     names = os.listdir(dest) if dest.exists() else []
     patterns = (LOCK, BAD_FILES, f"{JOURNAL}.partial", *ours)
     others = sorted(n for n in names if not any(fnmatch(n, pattern) for pattern in patterns))
@@ -140,9 +148,9 @@ def _check_folder(dest: Path, ours: Collection[str]) -> None:
         )
 
 
-def _check_unfinished(dest: Path, made: str) -> None:
-    """What may have taken hours is not thrown away."""
-    first, *entries = read_journal(dest) or [{}]
+def check_unfinished(dest: Path, made: str) -> None:
+    """Refuses to overwrite another preparation, which may have taken hours."""
+    first, entries = read_journal(dest)
     if entries and first.get("made_from") != made:
         raise UserError(
             f"{dest} holds an unfinished preparation of other images or options, with "
@@ -151,7 +159,7 @@ def _check_unfinished(dest: Path, made: str) -> None:
         )
 
 
-def _make(
+def make(
     source: Source,
     dest: Path,
     square: Square,
@@ -159,10 +167,10 @@ def _make(
     storage: str,
     max_bad: int,
     workers: int | None,
-    say: Callable[[str], None] | None,
+    say: Say,
 ) -> None:
-    """Fill the folder, or go on with that."""
-    begun = (read_journal(dest) or [{}])[0]
+    """Fills the folder, or goes on filling it."""
+    begun, _ = read_journal(dest)
     if begun.get("made_from") == made:  # it goes on as it began, however the disk is now
         storage = "png" if begun["png"] else "raw"
     plan = make_plan(source, square, storage, free_space(dest))
@@ -171,38 +179,32 @@ def _make(
         say(f"{title}: {len(source):,} images; disk: {plan}")
     check_space(plan, dest, storage)
     layout = Layout(dest, len(source), square.channels, square.resolution, plan.png)
-    bad = BadImages(source, square.resolution, max_bad)
     with PyramidWriter(layout, made) as writer:
+        bad = BadImages(source, square.resolution, max_bad, writer.bad)
         if writer.done and say:
             say(f"{title}: going on after {writer.done:,} images")
-        bad.add(writer.bad)
-        with _ended_in_order(writer, bad):
+        with ended_in_order(writer, bad):
             with (
                 progress_bar(title, len(source), writer.done, say) as advance,
-                closing(_pieces(source, square, layout, writer.done, workers)) as pieces,
+                closing(pieces_of(source, square, layout, writer.done, workers)) as pieces,
             ):
                 for piece in pieces:
                     writer.add(piece)
-                    bad.add(piece.bad)
                     advance(piece.stop - piece.start)
                     bad.check(piece.stop)
             bad.check(len(source))
             bad.check_classes()
         writer.finish(source.name, source.labels, bad.lines)
-    if bad.count:
-        log.warning(
-            "%s: left out %d bad images, named in %s", source.name, bad.count, dest / BAD_FILES
-        )
+    if bad.found:
+        file = dest / BAD_FILES
+        log.warning("%s: left out %d bad images, named in %s", source.name, len(bad.found), file)
 
 
 @contextmanager
-def _ended_in_order(writer: PyramidWriter, bad: BadImages) -> Iterator[None]:
-    """What was made stays whole on the disk, to go on with, or goes where it can be of no use."""
+def ended_in_order(writer: PyramidWriter, bad: BadImages) -> Iterator[None]:
+    """After an error, syncs what was made, to go on with; removes it if it is of no use."""
     try:
         yield
-    except BrokenProcessPool as error:
-        writer.sync()
-        raise UserError(KILLED) from error
     except TooManyBad:  # with other images or options it will be another pyramid
         dest = writer.layout.path
         for file in unfinished_files(dest):
@@ -214,61 +216,52 @@ def _ended_in_order(writer: PyramidWriter, bad: BadImages) -> Iterator[None]:
         raise
 
 
-def _pieces(
+def pieces_of(
     source: Source, square: Square, layout: Layout, done: int, workers: int | None
-) -> Iterator[Piece]:
-    """From the first image that is not done, in order."""
+) -> Generator[Piece, None, None]:
+    """The pieces in order, from the first image that is not done."""
     pixels = square.channels * square.resolution**2
     size = min(max(PIECE_BYTES // pixels, 1), 64)
     ranges = [
         range(start, min(start + size, len(source))) for start in range(done, len(source), size)
     ]
     if workers is None:
-        few = len(source) * square.resolution**2 <= FEW * 64**2
+        few = len(source) * square.resolution**2 <= FEW_PIXELS
         workers = 0 if few else min(cores(), len(ranges))
-    with Workers(Maker(source.without_lists(), square, layout), workers) as pool:
+    with Workers(partial(make_piece, source.without_lists(), square, layout), workers) as pool:
         yield from pool.map((r, source.items[r.start : r.stop]) for r in ranges)
 
 
-@dataclass(frozen=True)
-class Maker:
-    """A worker's job: read a range of images, write all their levels, report."""
-
-    source: Source
-    square: Square
-    layout: Layout
-
-    def __call__(self, piece: tuple[range, Items]) -> Piece:
-        indices, items = piece
-        images = replace(self.source, items=items).read_batch(range(len(items)), self.square)
-        bad = [
-            (i, str(x), x.size if isinstance(x, TooSmall) else None)
-            for i, x in zip(indices, images, strict=True)
-            if isinstance(x, BadImage)
+def make_piece(source: Source, square: Square, layout: Layout, piece: tuple[range, Items]) -> Piece:
+    """A worker's job: read a range of images, write all their levels and report."""
+    indices, items = piece
+    found = replace(source, items=items).read_batch(range(len(items)), square)
+    bad = [
+        (i, str(x), x.size if isinstance(x, TooSmall) else None)
+        for i, x in zip(indices, found, strict=True)
+        if isinstance(x, BadImage)
+    ]
+    r = square.resolution
+    blank = np.zeros((square.channels, r, r), np.uint8)  # keeps a bad image's place
+    images = [blank if isinstance(x, BadImage) else x for x in found]
+    step = max(1, AT_ONCE_BYTES // blank.size)
+    levels = [box_levels(np.stack(images[k : k + step]), 4) for k in range(0, len(images), step)]
+    for r in layout.raw:
+        layout.write(r, indices.start, np.concatenate([level[r] for level in levels]))
+    left_out = {i - indices.start for i, _, _ in bad}
+    records = {
+        r: [
+            b"" if k in left_out else to_png(image)
+            for k, image in enumerate(x for level in levels for x in level[r])
         ]
-        r, channels = self.square.resolution, self.square.channels
-        blank = np.zeros((channels, r, r), np.uint8)  # keeps a bad image's place
-        images = [blank if isinstance(x, BadImage) else x for x in images]
-        step = max(1, AT_ONCE_BYTES // blank.size)
-        levels = [
-            box_levels(np.stack(images[k : k + step]), 4) for k in range(0, len(images), step)
-        ]
-        for r in self.layout.raw:
-            self.layout.write(r, indices.start, np.concatenate([level[r] for level in levels]))
-        left_out = {i - indices.start for i, _, _ in bad}
-        records = {
-            r: [
-                b"" if k in left_out else to_png(image)
-                for k, image in enumerate(x for level in levels for x in level[r])
-            ]
-            for r in self.layout.png
-        }
-        return Piece(indices.start, indices.stop, bad, records)
+        for r in layout.png
+    }
+    return Piece(indices.start, indices.stop, bad, records)
 
 
 @contextmanager
-def _writing(dest: Path) -> Iterator[None]:
-    """Name the remedy where writing fails. Errors of reading are BadImage, never OSError."""
+def writing(dest: Path) -> Iterator[None]:
+    """Names the remedy if writing fails. Errors of reading are BadImage, never OSError."""
     try:
         yield
     except OSError as error:

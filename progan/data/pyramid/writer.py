@@ -1,9 +1,9 @@
-"""Making a pyramid in pieces, such that what was interrupted goes on where it stopped."""
+"""Writes a pyramid in pieces, so that an interrupted preparation goes on where it stopped."""
 
 import json
 import os
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Self
@@ -12,10 +12,18 @@ import numpy as np
 
 from progan.config.resolutions import resolutions_to
 from progan.data.labels import Labels
-from progan.data.pyramid.format import BAD_FILES, JOURNAL, VERSION, Meta
+from progan.data.pyramid.format import (
+    BAD_FILES,
+    JOURNAL,
+    VERSION,
+    Meta,
+    array_file,
+    index_file,
+    records_file,
+)
 from progan.runtime.disk import write_atomically, write_json
 
-HEADER_BYTES = 128
+HEADER_BYTES = 128  # of a .npy file
 NUMBER = "[0-9][0-9][0-9][0-9]"
 UNFINISHED = (
     *(f"{NUMBER}.{suffix}" for suffix in ("npy", "index.npy", "records")),
@@ -23,12 +31,12 @@ UNFINISHED = (
 )
 SYNC_SECONDS = 10  # at most this much work is done again
 
-Bad = tuple[int, str, tuple[int, int] | None]  # index, why, size if that is why
+Bad = tuple[int, str, tuple[int, int] | None]  # index; why; width and height if they are why
 
 
 @dataclass(frozen=True)
 class Piece:
-    """What a worker reports of images start … stop - 1, whose arrays it has written itself."""
+    """A worker's report on images start … stop - 1, whose arrays it has written itself."""
 
     start: int
     stop: int
@@ -38,49 +46,47 @@ class Piece:
 
 @dataclass(frozen=True)
 class Layout:
-    """Where the images of a pyramid that is being made go; every image of the source has a place.
-
-    total: images of the source. resolution: of the largest level. png: levels kept as records.
-    """
+    """Where the images go while a pyramid is made; every image of the source has a place."""
 
     path: Path
-    total: int
+    total: int  # images of the source
     channels: int
-    resolution: int
-    png: tuple[int, ...]
+    resolution: int  # of the largest level
+    png: tuple[int, ...]  # levels kept as PNG records
 
     @property
     def raw(self) -> list[int]:
         return [r for r in resolutions_to(self.resolution) if r not in self.png]
 
     def array(self, resolution: int) -> Path:
-        return self.path / f"{resolution:04d}.npy"
-
-    def records(self, resolution: int) -> Path:
-        return self.path / f"{resolution:04d}.records"
+        return array_file(self.path, resolution)
 
     def place(self, resolution: int, image: int) -> int:
         """Byte offset of an image in its array."""
         return HEADER_BYTES + image * self.channels * resolution**2
 
     def write(self, resolution: int, start: int, images: np.ndarray) -> None:
-        """uint8 [n, C, r, r] to the places from `start`, by any process."""
+        """Writes images, uint8 [n, C, r, r], to the places from `start`. Any process may."""
         with open(self.array(resolution), "r+b") as file:
             file.seek(self.place(resolution, start))
             file.write(np.ascontiguousarray(images).data)
 
 
 class PyramidWriter:
-    """Collects pieces in order; all it knows is on disk at least every SYNC_SECONDS.
+    """Collects pieces in order, and syncs them to disk at least every SYNC_SECONDS.
 
-    made_from: what the pyramid depends on. If the folder holds an unfinished pyramid made from
-    the same, `done` images and the `bad` ones are known already, and its `layout` is kept.
+    If the folder holds an unfinished pyramid with the same `made_from`, it goes on: the first
+    `done` images are there, and the `bad` ones among them are known.
+
+    Args:
+        made_from: a hash of all that the pyramid depends on.
     """
 
     def __init__(self, layout: Layout, made_from: str):
         self.layout, self.made_from = layout, made_from
         self.done = 0
         self.bad: list[Bad] = []
+        self._files: dict[int, BinaryIO] = {}
         self._lengths: dict[int, list[int]] = {r: [] for r in layout.png}
         self._pending: list[str] = []
         self._synced = time.monotonic()
@@ -90,30 +96,26 @@ class PyramidWriter:
         if not self._go_on():
             self._start()
         self._journal = self._stack.enter_context(open(self.layout.path / JOURNAL, "ab"))
-        self._files: dict[int, BinaryIO] = {}
         for r in self.layout.png:
-            file = self._stack.enter_context(open(self.layout.records(r), "r+b"))
-            self._files[r] = file
-            file.seek(sum(self._lengths[r]))
+            records = self._stack.enter_context(open(records_file(self.layout.path, r), "r+b"))
+            records.seek(sum(self._lengths[r]))
+            self._files[r] = records
         return self
 
     def __exit__(self, *_: object) -> None:
         self._stack.close()
 
     def add(self, piece: Piece) -> None:
-        """The piece after the last one."""
+        """Adds the piece that follows the last one."""
         assert piece.start == self.done
         for r, records in piece.records.items():
             self._files[r].write(b"".join(records))
         lengths = {r: [len(record) for record in records] for r, records in piece.records.items()}
         entry = {"start": piece.start, "stop": piece.stop, "bad": piece.bad, "lengths": lengths}
-        self._note(entry)
-        if time.monotonic() - self._synced > SYNC_SECONDS:
-            self.sync()
-
-    def _note(self, entry: dict[str, Any]) -> None:
         self._take(entry)
         self._pending.append(json.dumps(entry) + "\n")
+        if time.monotonic() - self._synced > SYNC_SECONDS:
+            self.sync()
 
     def _take(self, entry: dict[str, Any]) -> None:
         self.done = entry["stop"]
@@ -122,16 +124,17 @@ class PyramidWriter:
             self._lengths[int(r)] += lengths
 
     def sync(self) -> None:
-        """First the images, then the journal that tells of them."""
+        """Syncs the images first, then the journal that names them."""
         for r in self.layout.raw:
-            with open(self.layout.array(r), "r+b") as file:
-                os.fsync(file.fileno())
-        for file in [*self._files.values(), self._journal]:
-            if file is self._journal:
-                file.write("".join(self._pending).encode())
-                self._pending.clear()
-            file.flush()
-            os.fsync(file.fileno())
+            with open(self.layout.array(r), "r+b") as array:
+                os.fsync(array.fileno())
+        for records in self._files.values():
+            records.flush()
+            os.fsync(records.fileno())
+        self._journal.write("".join(self._pending).encode())
+        self._pending.clear()
+        self._journal.flush()
+        os.fsync(self._journal.fileno())
         self._synced = time.monotonic()
 
     def _start(self) -> None:
@@ -141,13 +144,13 @@ class PyramidWriter:
         line = json.dumps(self._first_entry()).encode() + b"\n"
         write_atomically(path / JOURNAL, lambda temporary: temporary.write_bytes(line))
         for r in self.layout.raw:
-            with open(self.layout.array(r), "wb") as file:  # takes no disk until it is written
-                file.truncate(self.layout.place(r, self.layout.total))
+            with open(self.layout.array(r), "wb") as array:  # takes no disk until it is written
+                array.truncate(self.layout.place(r, self.layout.total))
         for r in self.layout.png:
-            self.layout.records(r).touch()
+            records_file(self.layout.path, r).touch()
 
     def _first_entry(self) -> dict[str, Any]:
-        """What is being made; the size is for `progan data info`."""
+        """Identifies what is being made; `progan data info` shows its size."""
         layout = self.layout
         return {
             "version": VERSION,
@@ -158,10 +161,10 @@ class PyramidWriter:
         }
 
     def _go_on(self) -> bool:
-        """Take up what an earlier process left, if it was making the same."""
-        first, *entries = read_journal(self.layout.path) or [None]
+        """Goes on with what an earlier process left; False if it was making something else."""
+        first, entries = read_journal(self.layout.path)
         files = [self.layout.array(r) for r in self.layout.raw]
-        files += [self.layout.records(r) for r in self.layout.png]
+        files += [records_file(self.layout.path, r) for r in self.layout.png]
         if first != self._first_entry() or not entries or not all(file.is_file() for file in files):
             return False
         whole = [first]
@@ -175,9 +178,9 @@ class PyramidWriter:
         return True
 
     def finish(self, source: str, labels: Labels | None, bad_lines: list[str]) -> None:
-        """Close the gaps of bad images, write what else belongs to a pyramid; `meta.json` last.
+        """Closes the gaps of bad images and writes the other files, `meta.json` last.
 
-        Each gap takes the last image that is left. May be interrupted and done again.
+        Each gap takes the last image that is left. May be interrupted and called again.
         """
         self.sync()
         layout, path = self.layout, self.layout.path
@@ -189,11 +192,11 @@ class PyramidWriter:
                 for gap in gaps.tolist():
                     self._move(r, int(order[gap]), gap)
                 os.truncate(layout.array(r), layout.place(r, count))
-            _write_header(layout.array(r), (count, layout.channels, r, r))
+            write_header(layout.array(r), (count, layout.channels, r, r))
         for r in layout.png:
             lengths = np.array(self._lengths[r], np.int64)
             offsets = np.cumsum(lengths) - lengths
-            np.save(path / f"{r:04d}.index.npy", np.stack([offsets, lengths], axis=1)[order])
+            np.save(index_file(path, r), np.stack([offsets, lengths], axis=1)[order])
             self._files[r].truncate(int(lengths.sum()))
         if labels is not None:
             np.save(path / "labels.npy", labels.values[order])
@@ -214,7 +217,7 @@ class PyramidWriter:
         (path / JOURNAL).unlink()
 
     def order(self) -> np.ndarray:
-        """Which image of the source each place of the finished pyramid holds: int64 [count]."""
+        """The image of the source at each place of the finished pyramid: int64 [count]."""
         bad = {i for i, _, _ in self.bad}
         count = self.layout.total - len(bad)
         order = np.arange(count)
@@ -231,19 +234,18 @@ class PyramidWriter:
             file.write(data)
 
 
-def read_journal(path: Path) -> list[dict[str, Any]]:
-    """Its entries up to the first that is not whole; none if there is no journal."""
+def read_journal(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """What is being made, and the pieces up to the first that is torn; empty without a journal."""
     entries = []
-    try:
+    with suppress(OSError, ValueError):
         for line in (path / JOURNAL).read_bytes().split(b"\n")[:-1]:
             entries.append(json.loads(line))
-    except (OSError, ValueError):
-        pass
-    return entries
+    first, *pieces = entries or [{}]
+    return first if isinstance(first, dict) else {}, pieces
 
 
 def unfinished_files(path: Path) -> list[Path]:
-    """What an unfinished pyramid consists of."""
+    """The files of an unfinished pyramid."""
     return [file for pattern in UNFINISHED for file in path.glob(pattern)]
 
 
@@ -252,8 +254,8 @@ def write_lines(path: Path, lines: list[str]) -> None:
     path.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
-def _write_header(file: Path, shape: tuple[int, ...]) -> None:
-    """Of a .npy file; padding makes it as long for any number of images."""
+def write_header(file: Path, shape: tuple[int, ...]) -> None:
+    """Writes the header of a .npy file, padded to one length for any number of images."""
     header = {"descr": "|u1", "fortran_order": False, "shape": shape}
     with open(file, "r+b") as opened:
         np.lib.format.write_array_header_1_0(opened, header)
