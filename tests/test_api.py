@@ -22,8 +22,7 @@ import progan
 from progan.cli.main import main
 from progan.config.load import assignments
 from progan.config.yaml_io import parse_yaml
-from progan.model.networks import TrainedGenerator
-from progan.model.sampling import latents, slerp
+from progan.model.sampling import TrainedGenerator, latents, slerp
 from progan.training.trainer import Trainer
 
 ROOT = Path(__file__).parent.parent

@@ -1,4 +1,4 @@
-"""The command `progan evaluate`: metrics of snapshots, told and recorded."""
+"""The command `progan evaluate`: metrics of snapshots, printed and recorded."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,7 +32,7 @@ INCEPTION = click.option(
     "--metrics",
     default="swd16k,msssim10k",
     show_default=True,
-    help=f"Of {', '.join(STANDARD)}; a plain number is one of images: swd2000.",
+    help=f"Any of {', '.join(STANDARD)}; or with another number of images: swd2000.",
 )
 @click.option(
     "--num",
@@ -40,8 +40,8 @@ INCEPTION = click.option(
     "num",
     type=click.IntRange(FEWEST, MOST),
     metavar="N",
-    help="So many fakes (of msssim pairs) for each metric, and N in its name. Under torchrun write "
-    "--images: it takes --num for its own.",
+    help="Number of fakes (msssim: of pairs) for each metric; its name then has N. Under torchrun "
+    "write --images, as torchrun has a --num of its own.",
 )
 @JSON
 @INCEPTION
@@ -55,10 +55,10 @@ def evaluate(
     inception: Path | None,
     device: str,
 ) -> None:
-    """Tell how good a run is (its newest snapshot), or snapshot files.
+    """Measure how good a run is (its newest snapshot), or snapshot files.
 
-    Fakes are compared with the data at the network's full resolution. Beside the run's own data
-    results go into its metrics.jsonl and TensorBoard, too. fid, kid, is and pr need
+    Fakes are compared with the data at the network's full resolution. Results on the run's own
+    data are also recorded in its metrics.jsonl and TensorBoard. fid, kid, is and pr need
     pip install 'progan[metrics]'.
 
     \b
@@ -135,7 +135,7 @@ def show(snapshot: "Snapshot", found: "Comparison") -> None:
 
 
 def repeats(metrics: "list[Metric]", count: int, results: dict[str, float]) -> list[str]:
-    """What must be known of metrics that want more reals than there are."""
+    """Remarks on metrics that want more reals than there are."""
     from progan.metrics.evaluate import of_each_half
 
     said = []
@@ -160,8 +160,8 @@ def keep(run: Path, snapshot: "Snapshot", results: dict[str, float]) -> None:
     try:
         record(run, snapshot.nimg, results)
         if snapshot.config.run.tracker == "tensorboard":
-            # A folder of its own: TensorBoard follows only the newest file of one, which may be
-            # that of a training that goes on.
+            # A folder of its own: TensorBoard follows only the newest file of a folder, which may
+            # belong to a training that goes on.
             with SummaryWriter(str(run / "tensorboard" / "evaluate")) as board:
                 for name, value in results.items():
                     board.add_scalar(SECTION + name, value, snapshot.nimg)

@@ -11,14 +11,18 @@ from progan.runtime.launch import is_main
 
 @click.command()
 @click.argument("source", metavar="RUN|SNAPSHOT", type=PathOption())
-@click.option("--seeds", help="Such as 0-63 or 1,5,8-11. [default: those of training's grids]")
+@click.option(
+    "--seeds", help="For example 0-63 or 1,5,8-11. [default: those of the grids in training]"
+)
 @click.option("--out", type=PathOption(), metavar="DIR", help="[default: samples-of-RUN]")
-@click.option("--grid", "as_grid", is_flag=True, help="One picture instead of one a seed.")
+@click.option(
+    "--grid", "as_grid", is_flag=True, help="One picture instead of one file for each seed."
+)
 @click.option(
     "--class",
     "class_name",
     metavar="K",
-    help="Number or name of a class; of attributes those to have, all others off: Smiling,Male",
+    help="Number or name of a class; or the attributes to switch on, all others off: Smiling,Male",
 )
 @DEVICE
 def sample(
@@ -31,8 +35,8 @@ def sample(
 ) -> None:
     """Make images from the averaged generator of a run (its newest snapshot) or a snapshot file.
 
-    A seed always gives the same image. A run with classes makes one of each class for a seed, in
-    a grid a row a class. A run with attributes gives each seed those of an image of the data.
+    A seed always gives the same image. With classes, each seed makes one image of every class; a
+    grid has a row for each class. With attributes, each seed has those of an image of the data.
     """
     from progan.cli.options import parse_seeds
     from progan.runs.samples import write_samples

@@ -1,4 +1,4 @@
-"""The command `progan train`: what is refused at once, the start, what is said at the end."""
+"""The command `progan train`."""
 
 import shlex
 import signal
@@ -25,7 +25,7 @@ from progan.runtime.launch import is_main, started
     "--run-dir",
     type=PathOption(),
     metavar="DIR",
-    help="Where the run is kept; the same DIR again goes on with it. [default: runs/NAME]",
+    help="Folder of the run; the same DIR again goes on with it. [default: runs/NAME]",
 )
 @click.option(
     "--resume",
@@ -34,17 +34,13 @@ from progan.runtime.launch import is_main, started
     help="Go on with the run in DIR, with the settings it has.",
 )
 @click.option("--download", is_flag=True, help="Let torchvision fetch a named data set.")
-@click.option(
-    "--dry-run", is_flag=True, help="Print settings, phases and the time expected, and stop."
-)
-@click.option(
-    "--check", is_flag=True, help="Try the data and the memory of every phase first, and stop."
-)
+@click.option("--dry-run", is_flag=True, help="Only print settings, phases and the expected time.")
+@click.option("--check", is_flag=True, help="Only try the data and the memory of every phase.")
 @click.option(
     "--max-hours",
     type=PositiveNumber(),
     metavar="H",
-    help="Stop after so long, with a checkpoint and exit code 0.",
+    help="Stop after H hours, with a checkpoint and exit code 0.",
 )
 def train(
     data: str | None,
@@ -57,14 +53,14 @@ def train(
     check: bool,
     max_hours: float | None,
 ) -> None:
-    """Train, or go on with, a run.
+    """Train a run, or go on with one.
 
     SIGTERM, Ctrl-C, --max-hours and a file called stop in the run's folder end it in good order:
     the same command goes on.
 
     \b
-    Without --config, a named data set takes the preset for it, and a path
-    the paper's networks at 128x128. On a machine without a GPU, try
+    Without --config, a named data set uses its preset, and a path the paper's
+    networks at 128x128. On a machine without a GPU, try
     progan train --data FOLDER --config demo
     """
     from progan.training.request import new_run, old_run
@@ -85,7 +81,7 @@ def train(
 
 
 def preview(config: Config) -> None:
-    """What `--dry-run` prints."""
+    """Print what `--dry-run` shows."""
     from progan.cli.phases import phase_table
     from progan.runtime.accelerator import make_accelerator
     from progan.runtime.device import take_device

@@ -26,7 +26,6 @@ from progan.model.layers import (
     unchanged,
     upsample2x,
 )
-from progan.runtime.errors import UserError
 
 Norm = Callable[[Tensor], Tensor]
 NORMS = {True: pixel_norm, False: unchanged}
@@ -43,10 +42,10 @@ def channels_last(x: Tensor) -> Tensor:
 
 
 class GrowingNetwork(nn.Module):
-    """What the generator and the critic share: blocks and 1x1 image layers, one a resolution."""
+    """What the generator and the critic share: blocks and 1x1 image layers for each resolution."""
 
-    blocks: nn.ModuleDict  # keyed by resolution, from START_RESOLUTION up
-    image_layers: nn.ModuleDict  # to_rgb or from_rgb, keyed likewise
+    blocks: nn.ModuleDict  # by resolution, from START_RESOLUTION up
+    image_layers: nn.ModuleDict  # to_rgb or from_rgb, by resolution
 
     def __init__(self, resolution: int, channels: int, channel_base: int, channel_max: int):
         super().__init__()
@@ -60,7 +59,7 @@ class GrowingNetwork(nn.Module):
         return channels_at(resolution, self.channel_base, self.channel_max)
 
     def active_parameters(self, resolution: int, fading: bool) -> dict[str, nn.Parameter]:
-        """The named parameters that take part at a resolution; the others have no gradient there.
+        """The named parameters that are in use at a resolution; the others have no gradient there.
 
         While the block of `resolution` fades in, the image layer of the resolution below is in use
         too. The order is that of `named_parameters()`, the same for every resolution.
@@ -103,7 +102,7 @@ class GeneratorStart(nn.Module):
         self.dense = EqualizedLinear(
             in_features, out_channels * START_RESOLUTION**2, gain=SQRT2 / 4, bias=False
         )
-        self.bias = nn.Parameter(torch.zeros(out_channels))  # one a channel, as in a convolution
+        self.bias = nn.Parameter(torch.zeros(out_channels))  # per channel, as in a convolution
         self.conv = EqualizedConv2d(out_channels, out_channels, 3)
 
     def forward(self, z: Tensor) -> Tensor:
@@ -117,15 +116,15 @@ class Generator(GrowingNetwork):
     """Latents (and labels) to images.
 
     Args:
-        resolution: the largest, a power of two from 4 to 1024.
+        resolution: of the largest images, a power of two from 4 to 1024.
         channels: of the images, 3 or 1.
         z_dim: size of a latent.
         c_dim: number of classes or attributes; 0 is unconditional.
         channel_base, channel_max: widths, see `channels_at`; 16384 and 512 in the paper.
         fused_scale: one strided convolution for upsampling and the convolution after it (the same
             function, faster).
-        equalized, pixel_norm: the paper's; False are its ablations (`layers.scale_once`, and
-            features that are not normalized; latents always are).
+        equalized, pixel_norm: True in the paper; False in its ablations (`layers.scale_once`, and
+            features are not normalized; latents always are).
     """
 
     def __init__(
@@ -174,37 +173,6 @@ class Generator(GrowingNetwork):
         return fade(upsample2x(self.image_layers[str(resolution // 2)](below)), images, alpha)
 
 
-class TrainedGenerator(nn.Module):
-    """A generator at the resolution and alpha that it has reached: takes z, and c with labels.
-
-    Args:
-        alpha: weight of the newest block while it fades in, else `None`.
-    """
-
-    alpha: Tensor | None
-
-    def __init__(self, G: Generator, resolution: int, alpha: float | None):
-        super().__init__()
-        self.G = G
-        self.resolution = resolution
-        self.z_dim = G.z_dim
-        self.c_dim = G.c_dim
-        self.register_buffer("alpha", None if alpha is None else torch.tensor(alpha))
-
-    def forward(self, z: Tensor, c: Tensor | None = None) -> Tensor:
-        """[N, z_dim], labels [N, c_dim] -> [N, channels, resolution, resolution], about [-1, 1].
-
-        Raises:
-            UserError: z or c has another shape, or c is missing or not wanted.
-        """
-        widths = [tuple(x.shape[1:]) for x in (z, c) if x is not None]
-        if widths != [(dim,) for dim in (self.z_dim, self.c_dim) if dim]:
-            labels = f" and c [N, {self.c_dim}]" if self.c_dim else ""
-            given = " and ".join(str(tuple(x.shape)) for x in (z, c) if x is not None)
-            raise UserError(f"this generator takes z [N, {self.z_dim}]{labels}; got {given}")
-        return self.G(z, c, resolution=self.resolution, alpha=self.alpha)
-
-
 class CriticBlock(nn.Module):
     """Two 3x3 convolutions and a 2x2 box average: [N, in, H, W] -> [N, out, H/2, W/2].
 
@@ -243,8 +211,10 @@ class CriticEnd(nn.Module):
 class Critic(GrowingNetwork):
     """Images to scores (and label logits).
 
-    Args: as of `Generator`; `stddev_group` is the group size of minibatch stddev (Sec. 3), which
-        a group of one, that has no deviation, turns off.
+    Args:
+        stddev_group: group size of minibatch stddev (Sec. 3); 1 turns it off.
+
+    The others are as in `Generator`.
     """
 
     def __init__(
@@ -294,17 +264,17 @@ class Critic(GrowingNetwork):
     def seen(self, images: Tensor) -> Tensor:
         """from_rgb: [N, channels, r, r] -> the first features [N, C, r, r]."""
         x = leaky_relu(self.image_layers[str(images.shape[-1])](channels_last(images)))
-        return channels_last(x)  # is so already, unless images are grey: one channel has no order
+        return channels_last(x)  # no copy, unless images are grey: one channel has no order
 
 
 def conditions(labels: Tensor, c_dim: int) -> Tensor:
     """Labels to the networks' c, float32 [N, c_dim].
 
-    Class indices [N] become one-hot; rows of attributes, 0 or 1 [N, c_dim], stay what they are.
+    Class indices [N] become one-hot; attributes, 0 or 1 [N, c_dim], stay as they are.
     """
     return (labels if labels.ndim == 2 else F.one_hot(labels, c_dim)).float()
 
 
 def quantized(images: Tensor) -> Tensor:
-    """[-1, 1] -> uint8, the inverse of how reals are read."""
+    """[-1, 1] -> uint8; the inverse of how reals are read."""
     return images.float().mul(127.5).add(127.5).round().clamp(0, 255).byte()

@@ -4,16 +4,48 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from progan.model.grid import SMALLEST_CELL
 from progan.model.networks import Generator, conditions, quantized
+from progan.runtime.errors import UserError
 from progan.runtime.numerics import float32_as
 from progan.runtime.randomness import make_rng
 
 WIDEST_GRID = 2048  # pixels
 MOST_ROWS = 32  # classes in a grid; of more, the first
 BATCH = 16  # images at a time
+
+
+class TrainedGenerator(nn.Module):
+    """A generator at the resolution and alpha that it has reached: takes z, and c with labels.
+
+    Args:
+        alpha: weight of the newest block while it fades in, else `None`.
+    """
+
+    alpha: Tensor | None
+
+    def __init__(self, G: Generator, resolution: int, alpha: float | None):
+        super().__init__()
+        self.G = G
+        self.resolution = resolution
+        self.z_dim = G.z_dim
+        self.c_dim = G.c_dim
+        self.register_buffer("alpha", None if alpha is None else torch.tensor(alpha))
+
+    def forward(self, z: Tensor, c: Tensor | None = None) -> Tensor:
+        """[N, z_dim], labels [N, c_dim] -> [N, channels, resolution, resolution], about [-1, 1].
+
+        Raises:
+            UserError: z or c has another shape, or c is missing or not wanted.
+        """
+        widths = [tuple(x.shape[1:]) for x in (z, c) if x is not None]
+        if widths != [(dim,) for dim in (self.z_dim, self.c_dim) if dim]:
+            labels = f" and c [N, {self.c_dim}]" if self.c_dim else ""
+            given = " and ".join(str(tuple(x.shape)) for x in (z, c) if x is not None)
+            raise UserError(f"this generator takes z [N, {self.z_dim}]{labels}; got {given}")
+        return self.G(z, c, resolution=self.resolution, alpha=self.alpha)
 
 
 def latents(seeds: Sequence[int], z_dim: int) -> Tensor:

@@ -41,9 +41,9 @@ def write_samples(
     as_grid: bool,
     device: torch.device,
 ) -> Iterator[str]:
-    """One PNG a seed (and class), or one grid; yields what to tell the user.
+    """Write one PNG for each seed (and class), or one grid; yields lines for the user.
 
-    `seeds=None`: those of training's grid, which the grid then equals.
+    `seeds=None`: those of the grids in training, which the grid then equals.
     """
     known = snapshot.labels
     default_seeds, _, columns = grid_layout(

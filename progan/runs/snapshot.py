@@ -14,8 +14,8 @@ from torch import Tensor
 from progan.config.config import Config
 from progan.config.resolutions import resolutions_to
 from progan.data.labels import Labels
-from progan.model.networks import Generator, TrainedGenerator
-from progan.model.sampling import example_rows, in_batches, latents, slerp
+from progan.model.networks import Generator
+from progan.model.sampling import TrainedGenerator, example_rows, in_batches, latents, slerp
 from progan.runtime.errors import UserError, nearest
 
 Choice = int | str  # the number or name of a class; attributes as "Smiling,Male"

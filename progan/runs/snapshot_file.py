@@ -73,9 +73,9 @@ def serialize(tensors: dict[str, Tensor], metadata: dict[str, str]) -> bytes:
 
 
 def digest(tensors: dict[str, Tensor], metadata: dict[str, str]) -> str:
-    """SHA-256 of all that a snapshot holds, but for the digest itself."""
-    told = {key: value for key, value in metadata.items() if key != "sha256"}
-    found = hashlib.sha256(json.dumps(told, sort_keys=True).encode())
+    """SHA-256 of everything in a snapshot except the digest itself."""
+    content = {key: value for key, value in metadata.items() if key != "sha256"}
+    found = hashlib.sha256(json.dumps(content, sort_keys=True).encode())
     for name, tensor in sorted(tensors.items()):
         found.update(name.encode())
         found.update(tensor.cpu().numpy().data)
@@ -177,7 +177,7 @@ def kimg_of(file: Path) -> float:
 
 
 def snapshots_of(run_dir: Path, kind: str = "snapshot") -> list[Path]:
-    """Oldest first; of the kind "best" those that were best by a metric."""
+    """A run's snapshots, oldest first; of the kind "best" those that were best by a metric."""
     return sorted((run_dir / "snapshots").glob(f"{kind}-*.safetensors"))
 
 
@@ -214,7 +214,7 @@ def load_snapshot(path: Path) -> Snapshot:
 
 
 def check_shapes(file: safe_open, settings: dict[str, Any]) -> None:
-    """The file holds what its config asks for, before memory is taken for either.
+    """Check that the file holds what its config asks for, before memory is taken for either.
 
     Raises:
         ValueError: it does not.

@@ -36,7 +36,7 @@ def train(
     download: bool = False,
     max_hours: float | None = None,
 ) -> Snapshot:
-    """Train, or go on with, a run, as `progan train` does; returns its newest snapshot.
+    """Train a run, or go on with one, as `progan train` does; returns its newest snapshot.
 
     Ctrl-C (in a notebook: interrupt), SIGTERM, `max_hours` and a file called stop in the run's
     folder end it in good order: the snapshot is then of what has been reached, and the same call
