@@ -281,7 +281,7 @@ def test_metrics_are_computed_in_whole_singles(sides, tf32):
     assert measure(Precise(), images[:1], images[1:]) == {"precise": 1.0}
     kept = ReferenceCache(None, sides[1].data, 16, True)
     evaluation = Evaluation(sides[1], Accelerator(cpu=True), kept)
-    assert evaluation.of([Precise()], sides[0]) == {"precise": 1.0}
+    assert evaluation.measure([Precise()], sides[0]) == {"precise": 1.0}
     assert torch.backends.cuda.matmul.fp32_precision == "tf32"
 
 
@@ -485,7 +485,7 @@ def test_comparing_shows_how_far_it_is_and_ends_when_asked(sides, monkeypatch, d
     monkeypatch.setattr("progan.metrics.evaluate.progress_bar", bar)
     kept = ReferenceCache(None, sides[1].data, 16, True)
     evaluation = Evaluation(sides[1], Accelerator(cpu=True), kept)
-    expected = evaluation.of([SWD("swd20", 20)], sides[0])
+    expected = evaluation.measure([SWD("swd20", 20)], sides[0])
     title, total, unit, counts = told[-1]
     assert (title, total, unit) == ("swd20, comparing", 512, "directions")
     assert sum(counts) == 512 and max(counts) == directions
@@ -494,9 +494,9 @@ def test_comparing_shows_how_far_it_is_and_ends_when_asked(sides, monkeypatch, d
         sides[1], Accelerator(cpu=True), kept, stopped=lambda: asked.append(1) or len(asked) > 5
     )
     with pytest.raises(Stopped):
-        stopping.of([SWD("swd20", 20)], sides[0])
+        stopping.measure([SWD("swd20", 20)], sides[0])
     assert 0 < sum(told[-1][3]) < 512
-    assert evaluation.of([SWD("swd20", 20)], sides[0]) == pytest.approx(expected, rel=1e-12)
+    assert evaluation.measure([SWD("swd20", 20)], sides[0]) == pytest.approx(expected, rel=1e-12)
 
 
 def test_with_labels(photos, tmp_path):

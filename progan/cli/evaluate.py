@@ -136,14 +136,14 @@ def show(snapshot: "Snapshot", found: "Comparison") -> None:
 
 def repeats(metrics: "list[Metric]", count: int, results: dict[str, float]) -> list[str]:
     """Remarks on metrics that want more reals than there are."""
-    from progan.metrics.evaluate import of_each_half
+    from progan.metrics.evaluate import floor_size
 
     said = []
     if more := [m.name for m in metrics if m.repeats and (m.reals or 0) > count]:
         said.append(f"each of the {count:,} images counts several times in {', '.join(more)}")
     with_floor = [m for m in metrics if f"{m.name}_floor" in results]
-    if floors := [m for m in with_floor if of_each_half(m, count) < m.fakes]:
-        half = of_each_half(floors[0], count)
+    if floors := [m for m in with_floor if floor_size(m, count) < m.fakes]:
+        half = floor_size(floors[0], count)
         said.append(
             f"the reals' own {', '.join(m.name for m in floors)} is of {half:,} against {half:,}: "
             "of fewer images than the fakes', it is higher than it would be"

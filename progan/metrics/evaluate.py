@@ -33,7 +33,7 @@ def batch_size(resolution: int) -> int:
     return min(64, max(4, 64 * 128**2 // resolution**2))
 
 
-def of_each_half(metric: Metric, count: int) -> int:
+def floor_size(metric: Metric, count: int) -> int:
     """Number of reals on each side of a metric's noise floor, of `count` in all."""
     return min(metric.fakes, count // 2)
 
@@ -66,7 +66,7 @@ class Evaluation:
         return alone if self.accelerator.num_processes == 1 else partial(gathered, self.accelerator)
 
     @float32_as("ieee")
-    def of(self, metrics: Sequence[Metric], fakes: Fakes) -> dict[str, float]:
+    def measure(self, metrics: Sequence[Metric], fakes: Fakes) -> dict[str, float]:
         """Results of all metrics, the same on all processes."""
         floors = {metric.name: self.noise_floor(metric) for metric in metrics}
         names = dict.fromkeys(metric.kept_as for metric in metrics if metric.kept_as)
@@ -161,7 +161,7 @@ class Evaluation:
         With as many images as the metric takes, or half of all; fewer give a higher value. Empty
         if the metric has no floor or the data too few images for two sides.
         """
-        count = of_each_half(metric, self.reals.data.count)
+        count = floor_size(metric, self.reals.data.count)
         floor = metric.floor(count)
         if floor is None or count < 2 * self.accelerator.num_processes:
             return {}

@@ -105,6 +105,6 @@ def compare_with_data(
         fakes = Fakes(snapshot.G.to(device), images, snapshot.resolution, snapshot.alpha, full)
         reals = Reals(images, full, mirror, device)
         kept = ReferenceCache(cache_of(snapshot), images, full, mirror)
-        results = Evaluation(reals, accelerator, kept, say).of(metrics, fakes)
+        results = Evaluation(reals, accelerator, kept, say).measure(metrics, fakes)
         source = str(data or config.data.source)
         return Comparison(metrics, results, source, images.count, images.identity)

@@ -61,5 +61,7 @@ class MetricsDuringTraining:
             "go on with fewer images, such as -o 'run.metrics={swd2000: 10}', or without them",
         )
         with suppress(Stopped), short_memory:
-            return Evaluation(reals, self.accelerator, kept, stopped=stopped).of(metrics, fakes)
+            return Evaluation(reals, self.accelerator, kept, stopped=stopped).measure(
+                metrics, fakes
+            )
         return {}
