@@ -112,10 +112,10 @@ def make_accelerator(
         raise UserError(f"accelerate was asked for several processes and started one; {TORCHRUN}")
     on_gpu = torch.accelerator.is_available() and (device is None or device.type != "cpu")
     # With several processes Accelerate numbers the devices itself.
-    chosen = device is not None and processes() == 1
+    chosen = device if processes() == 1 else None
     with (
         explain_failed_start(timeout_minutes),
-        patch_environment(accelerate_torch_device=device) if chosen else nullcontext(),
+        patch_environment(accelerate_torch_device=chosen) if chosen else nullcontext(),
     ):
         accelerator = WatchedAccelerator(
             60 * timeout_minutes,
@@ -127,6 +127,11 @@ def make_accelerator(
             project_config=ProjectConfiguration(str(run_dir), logging_dir=str(run_dir)),
             cpu=not on_gpu,  # else torchrun's CPU processes stay alone
             kwargs_handlers=process_group(timeout_minutes, on_gpu),
+        )
+    here = accelerator.device  # of the process's first Accelerator: a notebook may make several
+    if chosen and (chosen.type != here.type or chosen.index not in (None, here.index)):
+        raise UserError(
+            f"this process computes on {here} already; restart Python to compute on {chosen}"
         )
     if accelerator.num_processes != processes():
         raise UserError(
