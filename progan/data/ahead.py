@@ -1,4 +1,4 @@
-"""What the next batches need, made in threads while the device works on the one before."""
+"""Makes what the next batches need in threads, while the device works on the one before."""
 
 from collections.abc import Callable
 from concurrent.futures import Executor, Future

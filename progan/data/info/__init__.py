@@ -1,4 +1,4 @@
-"""What `progan data info` says of a source or of prepared data.
+"""What `progan data info` reports about a source or prepared data.
 
 survey         sizes, kinds, labels and bad images of a source
 resolution     the largest resolution that nearly all images have
