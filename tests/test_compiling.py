@@ -67,8 +67,8 @@ def results(step, resolution, fading) -> dict[str, torch.Tensor]:
 def updates_of(step, dtype) -> dict[str, torch.Tensor]:
     """`results` in the current phase."""
     torch.manual_seed(1)
-    G, phase, augmented = step.G, step.phase, bool(step.loss.augment)
-    batch = noise(8, phase.resolution, G.channels, G.z_dim, G.c_dim, augmented, CPU)
+    G, phase = step.G, step.phase
+    batch = noise(G, 8, phase.resolution, augmented=bool(step.loss.augment))
     batch = in_type(batch, dtype)
     step.set_progress(8)
     found = {}

@@ -136,9 +136,7 @@ def check_step(
         step.begin(phase, restart=True)
         step.rehearse()
         found = noted(step)
-        batch = noise(
-            phase.batch_size, resolution, channels, G.z_dim, c_dim, bool(loss.augment), CUDA
-        )
+        batch = noise(G, phase.batch_size, resolution, augmented=bool(loss.augment))
         step.set_progress(0)
         stats = step.update_critic(batch) | step.update_generator(batch.of_fakes())
         step.average()
@@ -284,7 +282,7 @@ def updates() -> None:
         (LossSettings(labels="attributes"), 3, True),
     ):
         G, D = networks(8, c_dim=c_dim, fused=fused)
-        batch = noise(4, 8, 3, G.z_dim, c_dim, bool(loss.augment), torch.device("cpu"))
+        batch = noise(G, 4, 8, augmented=bool(loss.augment))
         alpha = torch.tensor(0.5)
         with torch.autocast("cpu", BF16, cache_enabled=False):
             for network, function, part, more in (

@@ -27,7 +27,7 @@ from progan.training.costs import gflops_per_image, shell
 from progan.training.feed import Batch, Feed, Latents
 from progan.training.memory_fit import SMALLER, rehearsed
 from progan.training.step import Step
-from progan.training.updates import Gradients, apply
+from progan.training.updates import apply
 
 WARM_UP = 3  # steps before anything is timed: they compile, find memory and kernels
 REPEATS = {1.0: 3, 0.1: 10, 0.0: 50}  # of a step that takes more than this many seconds
@@ -207,13 +207,10 @@ def time_parts(step: Step, feed: Feed, phase: Phase, nimg: int) -> dict[str, flo
         return feed.critic_batch(nimg, size, phase.resolution), feed.generator_batch(nimg, size)
 
     critic, generator = clocked("data", both)
-
-    def D_gradients(penalty: bool) -> Gradients:
-        return step.over_processes(step.D_gradients(critic, penalty))
-
-    clocked("critic", lambda: D_gradients(penalty=False))
-    D_grads, _ = clocked("penalty", lambda: D_gradients(penalty=True))
-    G_grads, _ = clocked("generator", lambda: step.over_processes(step.G_gradients(generator)))
+    mean = step.over_processes
+    clocked("critic", lambda: mean(step.D_gradients(critic, penalty=False)))
+    D_grads, _ = clocked("penalty", lambda: mean(step.D_gradients(critic, penalty=True)))
+    G_grads, _ = clocked("generator", lambda: mean(step.G_gradients(generator)))
 
     def optimize() -> None:
         apply(step.D_opt, step.D_parameters, D_grads)

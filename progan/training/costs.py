@@ -54,10 +54,9 @@ ELEMENTWISE = {  # the most frequent ones, of floating-point results
 
 def random_update(G: Generator, D: Critic, loss: LossSettings, phase: Phase, n: int) -> None:
     """Compute both gradients of one update on noise: all of its cost but Adam's, with no effect."""
-    device = next(G.parameters()).device
     r = phase.resolution
-    alpha = torch.tensor(0.5, device=device) if phase.fading else None
-    batch = noise(n, r, G.channels, G.z_dim, G.c_dim, bool(loss.augment), device)
+    batch = noise(G, n, r, augmented=bool(loss.augment))
+    alpha = torch.tensor(0.5, device=batch.z.device) if phase.fading else None
     parameters = [list(net.active_parameters(r, phase.fading).values()) for net in (G, D)]
     critic_gradients(G, D, parameters[1], batch, alpha, loss)
     generator_gradients(G, D, parameters[0], batch.of_fakes(), alpha, loss, r)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from progan.data.ahead import Ahead
 from progan.data.stream import Stream
-from progan.model.networks import conditions
+from progan.model.networks import Generator, conditions
 from progan.runtime.device import pinned, upload
 from progan.runtime.distributed import share
 from progan.runtime.randomness import make_rng
@@ -63,15 +63,14 @@ def part(x: Tensor, start: int, size: int) -> Tensor:
     return x[start : start + size].detach().requires_grad_(x.requires_grad)
 
 
-def noise(
-    n: int, r: int, channels: int, z_dim: int, c_dim: int, augmented: bool, device: torch.device
-) -> Batch:
-    """A batch of n images of r x r, to try or measure updates with."""
+def noise(G: Generator, n: int, r: int, augmented: bool) -> Batch:
+    """A batch of n images of r x r on the generator's device, to try or measure updates with."""
+    device = next(G.parameters()).device
     draws = torch.rand(2, n, DRAWS, device=device) if augmented else (None, None)
     return Batch(
-        z=torch.randn(n, z_dim, device=device),
-        c=torch.full((n, c_dim), 1 / c_dim, device=device) if c_dim else None,
-        reals=torch.randn(n, channels, r, r, device=device),
+        z=torch.randn(n, G.z_dim, device=device),
+        c=torch.full((n, G.c_dim), 1 / G.c_dim, device=device) if G.c_dim else None,
+        reals=torch.randn(n, G.channels, r, r, device=device),
         mix=torch.rand(n, device=device, requires_grad=True),
         real_draws=draws[0],
         fake_draws=draws[1],

@@ -179,10 +179,8 @@ class Step:
 
     def rehearse(self) -> None:
         """Take the memory that the phase's steps take, with no other effect."""
-        for optimizer, parameters in (
-            (self.D_opt, self.D_parameters),
-            (self.G_opt, self.G_parameters),
-        ):  # room for Adam's state, by a step that is skipped
+        pairs = (self.D_opt, self.D_parameters), (self.G_opt, self.G_parameters)
+        for optimizer, parameters in pairs:  # room for Adam's state, by a step that is skipped
             apply(optimizer, parameters, [torch.full_like(p, math.nan) for p in parameters])
         self.try_out(self.phase.batch_size // self.accelerator.num_processes)
 
@@ -194,18 +192,10 @@ class Step:
         Args:
             n: `None`: those of a forward pass. Of more, two passes are computed and accumulated.
         """
-        phase, G, in_a_pass = self.phase, self.G, self.images_per_pass
-        batch = noise(
-            n or in_a_pass,
-            phase.resolution,
-            G.channels,
-            G.z_dim,
-            G.c_dim,
-            augmented=bool(self.loss.augment),
-            device=self.accelerator.device,
-        )
-        two_passes = split(batch, 2 * in_a_pass)[0]
-        self.set_progress(phase.start_nimg)
+        n, r = n or self.images_per_pass, self.phase.resolution
+        batch = noise(self.G, n, r, augmented=bool(self.loss.augment))
+        two_passes = split(batch, 2 * self.images_per_pass)[0]
+        self.set_progress(self.phase.start_nimg)
         for penalty in (True, False)[: self.penalty_interval]:
             self.D_gradients(two_passes, penalty)
         self.G_gradients(two_passes.of_fakes())
