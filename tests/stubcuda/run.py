@@ -23,7 +23,8 @@ import sys
 from pathlib import Path
 
 import build
-from progan.data.cache import default_cache
+
+from progan.runtime.cache import default_cache
 
 HERE = Path(__file__).resolve().parent
 POWERS = {"KiB": 10, "MiB": 20, "GiB": 30}
