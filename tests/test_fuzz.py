@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import click
+import numpy as np
 import psutil
 import pytest
 from click.testing import CliRunner
@@ -447,8 +448,12 @@ def check_same(snapshot: Snapshot | None, original: bytes, folder: Path) -> None
     if snapshot:
         saved = read_snapshot(folder, original)
         assert_identical(flat(saved.G.state_dict()), flat(snapshot.G.state_dict()))
-        for name in ("config", "nimg", "resolution", "alpha", "classes", "examples"):
+        for name in ("config", "nimg", "resolution", "alpha", "data"):
             assert getattr(snapshot, name) == getattr(saved, name), name
+        found, expected = (
+            s.labels and (s.labels.names, s.labels.values) for s in (snapshot, saved)
+        )
+        np.testing.assert_equal(found, expected)
 
 
 def newest(kept: Path, kind: str) -> bytes:
