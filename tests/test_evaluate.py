@@ -136,7 +136,7 @@ def test_what_is_told(trained):
     numbers with: the floor, the reals' similarity, that there are only 24 images."""
     output = run("evaluate", trained, *SMALL)
     first, swd, ms_ssim, repeats, halves = output.strip().splitlines()[-5:]
-    assert "0.16 kimg, 16x16, beside 24 images of " in first and "enlarged" not in output
+    assert "0.16 kimg, 16x16, compared with 24 images of " in first and "enlarged" not in output
     assert swd.split()[0] == "swd64" and "reals against other reals " in swd and "at 16 " in swd
     assert ms_ssim.split()[0] == "msssim32" and "reals themselves " in ms_ssim
     assert repeats == "  (each of the 24 images counts several times in swd64, msssim32)"

@@ -125,8 +125,10 @@ def show(snapshot: "Snapshot", found: "Comparison") -> None:
     full, results = snapshot.config.network.resolution, found.results
     size = f"{snapshot.resolution}x{snapshot.resolution}"
     enlarged = "" if snapshot.resolution == full else f", enlarged to {full}x{full}"
-    beside = f"{found.count:,} images of {found.source}"
-    click.echo(f"{snapshot.file}: {snapshot.nimg / 1000} kimg, {size}{enlarged}, beside {beside}")
+    click.echo(
+        f"{snapshot.file}: {snapshot.nimg / 1000} kimg, {size}{enlarged}, compared with "
+        f"{found.count:,} images of {found.source}"
+    )
     for name in [metric.name for metric in found.metrics]:
         more = {key[len(name) + 1 :]: v for key, v in results.items() if key.startswith(name + "_")}
         details = ", ".join(f"{WORDS.get(k, k.replace('_', ' '))} {v:.4g}" for k, v in more.items())

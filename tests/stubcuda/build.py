@@ -50,7 +50,7 @@ def why_not() -> str | None:
     if not versions()[1]:
         return "this torch is not built for CUDA"
     lacking = {"cuda_runtime_api.h", "cuda.h"} - {p.name for f in headers() for p in f.glob("*.h")}
-    return f"no {', '.join(sorted(lacking))} beside torch" if lacking else None
+    return f"no {', '.join(sorted(lacking))} next to torch" if lacking else None
 
 
 def built(cache: Path) -> Path:
