@@ -59,14 +59,17 @@ class DataConfig(Section):
     )
     allow_upscale: bool = Field(False, description="enlarge images smaller than the resolution")
     max_images: Count | None = Field(
-        None, description="use only the first ones, this many; null: all"
+        None, description="number of images to use, the first ones; null: all"
     )
     max_bad: int = Field(
-        100, ge=0, description="most images, unreadable or too small, that may be left out"
+        100,
+        ge=0,
+        description="how many images may be left out because they are unreadable or too small",
     )
     storage: Literal["auto", "raw", "png"] = Field(
         "auto",
-        description="prepared images from 256x256: raw arrays or PNG; auto: by free disk space",
+        description="format of prepared images from 256x256 up: raw arrays or PNG; auto: by free "
+        "disk space",
     )
     device_cache: bool | None = Field(
         None,
@@ -94,7 +97,9 @@ class NetworkConfig(Section):
         "the fused critic is a slightly different function",
     )
     stddev_group: Width = Field(
-        4, description="images in a group of the minibatch standard deviation; the paper 16; 1: off"
+        4,
+        description="images in a group of the minibatch standard deviation; the paper has 16; 1: "
+        "none",
     )
     equalized: bool = Field(
         True,
@@ -214,7 +219,7 @@ class RunConfig(Section):
     )
     compile: Annotated[Literal["auto", True, False], BeforeValidator(null_is_auto)] = Field(
         "auto",
-        description="compile the updates of each phase, which takes about a minute a phase; auto: "
+        description="compile the updates of each phase, which takes about a minute each; auto: "
         "where trial updates show that it pays, and nowhere if run.deterministic; null: auto",
     )
     tick_kimg: PerResolution[Positive] = Field(
