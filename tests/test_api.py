@@ -23,7 +23,6 @@ from progan.cli.main import main
 from progan.config.load import assignments
 from progan.config.yaml_io import parse_yaml
 from progan.model.sampling import TrainedGenerator, latents, slerp
-from progan.runtime.accelerator import make_accelerator
 from progan.training.trainer import Trainer
 
 ROOT = Path(__file__).parent.parent
@@ -221,13 +220,6 @@ def test_settings_from_python(tmp_path):
     )
     assert data.count == 20
     data.close()
-
-
-def test_another_device_later_is_refused():
-    """Reference: Accelerate, which keeps the device of a process's first Accelerator in silence."""
-    make_accelerator(Path("."), None, device=torch.device("cpu"))
-    with pytest.raises(progan.UserError, match="restart Python to compute on meta"):
-        make_accelerator(Path("."), None, device=torch.device("meta"))
 
 
 # Snapshots --------------------------------------------------------------------------------------

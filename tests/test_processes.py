@@ -13,7 +13,7 @@ import psutil
 import pytest
 import torch
 import yaml
-from conftest import assert_identical, free_port, load_checkpoint, options, torchrun
+from conftest import TINY, assert_identical, free_port, load_checkpoint, options, torchrun
 from float64 import compute_in_float64
 from test_train import images, state, statistics, train, wait_for
 
@@ -115,6 +115,25 @@ def test_a_run_goes_on_with_another_number_of_processes(photos, tmp_path, monkey
     assert [line["nimg"] for line in statistics(tmp_path / "run")] == [
         line["nimg"] for line in statistics(tmp_path / "one")
     ]
+
+
+TWICE = """
+import sys
+import progan
+for run_dir in sys.argv[2:]:
+    progan.train(sys.argv[1], run_dir=run_dir, overrides={settings})
+"""
+
+
+def test_a_second_run_in_the_same_processes(photos, tmp_path):
+    """Reference: the first one, bit for bit. Its end has closed the processes' connections."""
+    settings = {name: yaml.safe_load(str(value)) for name, value in TINY.items()}
+    file = tmp_path / "twice.py"
+    file.write_text(TWICE.format(settings=settings | {"schedule.total_kimg": 0.032}))
+    process = launch(file, photos, tmp_path / "first", tmp_path / "second")
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors
+    assert_identical(state(tmp_path / "first"), state(tmp_path / "second"))
 
 
 @pytest.mark.slow

@@ -4,10 +4,12 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from datetime import timedelta
+from itertools import count
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from accelerate.utils import InitProcessGroupKwargs, ProjectConfiguration, patch_environment
 
 from progan.runtime.errors import LostProcessError, UserError, brief
@@ -19,6 +21,7 @@ TORCHRUN = "launch with torchrun --nproc_per_node N -m progan train …"
 # In torch's errors when another process does not answer.
 LOST = re.compile("timed? ?out|connection (closed|reset|refused)|broken pipe|peer", re.IGNORECASE)
 MARGIN = timedelta(minutes=1)  # torch gives up this much later than our own watch
+joined = count()  # how often this process has joined the others
 
 
 @contextmanager
@@ -66,16 +69,16 @@ def explain_failed_start(timeout_minutes: float) -> Iterator[None]:
         ) from error
 
 
-def join_again(backend: str, timeout: timedelta) -> None:
-    """Joins the other processes after torchrun has restarted them.
+def join_again(backend: str, timeout: timedelta, start: str) -> None:
+    """Joins the other processes after torchrun has restarted them, or after an earlier run ended.
 
-    On one machine torchrun's store still has the addresses of the ended processes
-    (pytorch#135712), so each start uses a prefix of its own in the store.
+    On one machine torchrun's store still has the addresses of then (pytorch#135712), so each start
+    uses a prefix of its own in the store.
     """
-    store, rank, count = next(torch.distributed.rendezvous("env://"))
-    store = torch.distributed.PrefixStore(f"start {restarts()}", store)
+    store, rank, size = next(torch.distributed.rendezvous("env://"))
+    store = torch.distributed.PrefixStore(f"start {start}", store)
     torch.distributed.init_process_group(
-        backend, timeout=timeout, store=store, rank=rank, world_size=count
+        backend, timeout=timeout, store=store, rank=rank, world_size=size
     )
 
 
@@ -86,8 +89,10 @@ def process_group(timeout_minutes: float, on_gpu: bool) -> list[InitProcessGroup
     # Gloo besides NCCL, so that `on_any` need not wait for the GPU.
     backend = "cuda:nccl,cpu:gloo" if on_gpu and torch.cuda.is_available() else "gloo"
     timeout = timedelta(minutes=timeout_minutes) + MARGIN
-    if restarts() and not torch.distributed.is_initialized():
-        join_again(backend, timeout)
+    if not torch.distributed.is_initialized():
+        before = next(joined)  # an earlier `train` in the same Python
+        if restarts() or before:
+            join_again(backend, timeout, f"{restarts()}.{before}")
     return [InitProcessGroupKwargs(backend=backend, timeout=timeout)]
 
 
@@ -111,6 +116,8 @@ def make_accelerator(
     if should_be_more():
         raise UserError(f"accelerate was asked for several processes and started one; {TORCHRUN}")
     on_gpu = torch.accelerator.is_available() and (device is None or device.type != "cpu")
+    # Else Accelerate would keep the device, and the lost group, of an earlier run in this Python.
+    AcceleratorState._reset_state(reset_partial_state=True)
     # With several processes Accelerate numbers the devices itself.
     chosen = device if processes() == 1 else None
     with (
@@ -127,11 +134,6 @@ def make_accelerator(
             project_config=ProjectConfiguration(str(run_dir), logging_dir=str(run_dir)),
             cpu=not on_gpu,  # else torchrun's CPU processes stay alone
             kwargs_handlers=process_group(timeout_minutes, on_gpu),
-        )
-    here = accelerator.device  # of the process's first Accelerator: a notebook may make several
-    if chosen and (chosen.type != here.type or chosen.index not in (None, here.index)):
-        raise UserError(
-            f"this process computes on {here} already; restart Python to compute on {chosen}"
         )
     if accelerator.num_processes != processes():
         raise UserError(
