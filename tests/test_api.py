@@ -3,6 +3,7 @@
 import _thread
 import inspect
 import logging
+import shutil
 import signal
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from progan.cli.main import main
 from progan.config.load import assignments
 from progan.config.yaml_io import parse_yaml
 from progan.model.sampling import TrainedGenerator, latents, slerp
+from progan.training.request import new_run, old_run
 from progan.training.trainer import Trainer
 
 ROOT = Path(__file__).parent.parent
@@ -222,6 +224,16 @@ def test_settings_from_python(tmp_path):
     data.close()
 
 
+def test_paths_at_home(photos, run_dir, tmp_path, monkeypatch):
+    """Reference: the same paths in full. A shell expands `~`; Python and YAML files do not."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "photos").symlink_to(photos)
+    (tmp_path / "run").symlink_to(run_dir)
+    config, folder = new_run("~/photos", "demo", {}, "~/new")
+    assert (config.data.source, folder) == (str(photos.resolve()), tmp_path / "new")
+    assert old_run("~/run", {})[1] == tmp_path / "run"
+
+
 # Snapshots --------------------------------------------------------------------------------------
 
 
@@ -287,8 +299,8 @@ def test_the_generator_alone(alpha):
     torch.testing.assert_close(graph(z, c), expected)
 
 
-def test_which_snapshot(run_dir):
-    """Reference: the files of the run."""
+def test_which_snapshot(run_dir, tmp_path):
+    """Reference: the files of the run, and of one that was ended before its first snapshot."""
     folder = run_dir / "snapshots"
     assert progan.load(str(run_dir)).file == folder / "snapshot-000000.160.safetensors"
     assert progan.load(run_dir, 0.096).file == folder / "snapshot-000000.096.safetensors"
@@ -296,6 +308,11 @@ def test_which_snapshot(run_dir):
     assert progan.load(run_dir, which="best").file == best
     assert progan.load(best).nimg == progan.load(run_dir, "best").nimg
     assert repr(progan.load(best)).endswith("2 classes>")
+    (tmp_path / "snapshots").mkdir()
+    alone = shutil.copy(best, tmp_path / "snapshots")
+    assert progan.load(tmp_path, "best").file == progan.load(tmp_path, 0.16).file == Path(alone)
+    with pytest.raises(progan.UserError, match="no snapshots in"):
+        progan.load(tmp_path)
 
 
 # Metrics ----------------------------------------------------------------------------------------
@@ -349,6 +366,10 @@ def test_measure_takes_samples(run_dir):
         (lambda s: progan.evaluate(s, "swx"), "'swx' is no metric"),
         (lambda s: progan.evaluate(s, "swd48", data="nowhere"), "no known data set"),
         (lambda s: progan.evaluate(s, "swd48", device="gpu"), "must be auto, cpu"),
+        (
+            lambda s: progan.evaluate(s, "fid48", inception="nowhere"),
+            "cannot read nowhere, the|need torch",
+        ),
         (lambda s: progan.measure("swx", [], []), "'swx' is no metric"),
         (lambda s: progan.measure("swd48", s.sample(), s.sample()), "looks at 48 reals"),
         (lambda s: progan.measure("swd16", s.sample() / 255, s.sample()), "take batches"),

@@ -37,13 +37,19 @@ class Inception:
         file: weights; None: torch-fidelity's, which it downloads once.
 
     Raises:
-        UserError: torch-fidelity is not installed, or the file is not in `KNOWN`.
+        UserError: torch-fidelity is not installed, or the file is not there or not in `KNOWN`.
     """
 
     def __init__(self, file: Path | None, device: torch.device | str):
         extractor = library("feature_extractor_inceptionv3")
         path = file or downloaded(extractor.URL_INCEPTION_V3)
-        content = path.read_bytes()
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise UserError(
+                f"cannot read {path}, the weights of Inception-v3 ({error.strerror}); give "
+                "run.inception or --inception another file, or leave it out"
+            ) from None
         self.digest = hashlib.sha256(content).hexdigest()
         if self.digest not in KNOWN:
             known = "\n  ".join(f"{name}: {digest}" for digest, name in KNOWN.items())

@@ -95,7 +95,7 @@ def compare_with_data(
     check_resolution(snapshot.file, full)
     if inception is None and run_of(snapshot.file):
         inception = config.run.inception
-    weights = None if inception is None else Path(inception)
+    weights = None if inception is None else Path(inception).expanduser()
     metrics = [make(name, loader(weights, device)) for name in names]
     images = open_reference_data(
         snapshot, None if data is None else str(data), say or (lambda line: None)

@@ -139,16 +139,16 @@ def find_snapshot(path: Path, which: str | float = "newest") -> Path:
         if which != "newest":
             raise UserError(f"which={which!r} chooses from a run, and {path} is one snapshot")
         return path
+    if which == "best":
+        return find_best(path)
     files = snapshots_of(path)
-    if not files:
+    by_kimg = {kimg_of(file): file for file in (*snapshots_of(path, "best"), *files)}
+    if not files and (which == "newest" or not by_kimg):
         raise UserError(
             f"no snapshots in {path}: give a run that has trained, or a .safetensors file"
         )
     if which == "newest":
         return files[-1]
-    if which == "best":
-        return find_best(path)
-    by_kimg = {kimg_of(file): file for file in (*snapshots_of(path, "best"), *files)}
     if not isinstance(which, Real) or which not in by_kimg:
         known = ", ".join(f"{kimg:g}" for kimg in sorted(by_kimg))
         raise UserError(

@@ -1,5 +1,6 @@
 """The run that is asked for: its settings and its folder, checked before any work. No torch."""
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ def new_run(
     source = made.data.source
     if source is None:
         raise UserError("what to train on? give --data demo, or --data with a folder of images")
-    folder = Path(run_dir) if run_dir else Path("runs") / base_name(source)
+    folder = Path(run_dir).expanduser() if run_dir else Path("runs") / base_name(source)
     check_start(made, folder)
     return made, folder
 
@@ -42,7 +43,7 @@ def old_run(run_dir: str | Path, overrides: Overrides) -> tuple[Config, Path]:
     Raises:
         UserError: there is no run, its data is not there, or an override may not change.
     """
-    folder = Path(run_dir)
+    folder = Path(run_dir).expanduser()
     config = with_absolute_paths(read_config(folder, assignments(overrides)))
     source = config.data.source
     if source is not None and is_missing(source):
@@ -80,7 +81,8 @@ def with_absolute_paths(config: Config) -> Config:
     source = config.data.source
     if source is None or source in NAMED or "://" in source or is_missing(source):
         return config  # whoever looks for what is missing says what else it might be
-    absolute = config.data.model_copy(update={"source": str(Path(source).resolve())})
+    path = Path(os.path.expanduser(source)).resolve()  # leaves an unknown ~user as it is
+    absolute = config.data.model_copy(update={"source": str(path)})
     return config.model_copy(update={"data": absolute})
 
 

@@ -88,10 +88,8 @@ def train_and_load(
     if train_run(config, run_dir, data, device, stop, say):
         say(f"done; the run is in {run_dir}")
     else:
-        say(
-            f"stopped ({stop.reason()}), nothing is lost; go on with "
-            f"progan.resume({str(run_dir)!r})"
-        )
+        why = f" ({reason})" if (reason := stop.reason()) else ""  # another process may have it
+        say(f"stopped{why}, nothing is lost; go on with progan.resume({str(run_dir)!r})")
     return load(run_dir)
 
 
