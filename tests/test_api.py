@@ -232,6 +232,8 @@ def test_paths_at_home(photos, run_dir, tmp_path, monkeypatch):
     config, folder = new_run("~/photos", "demo", {}, "~/new")
     assert (config.data.source, folder) == (str(photos.resolve()), tmp_path / "new")
     assert old_run("~/run", {})[1] == tmp_path / "run"
+    with pytest.raises(progan.UserError, match=f"looked for {tmp_path}/sets/ffhq"):
+        progan.open_data(progan.load_config(None, {"data.source": "ffhq", "data.root": "~/sets"}))
 
 
 # Snapshots --------------------------------------------------------------------------------------
@@ -251,6 +253,7 @@ def test_samples_are_those_of_the_command(run_dir, tmp_path):
                 assert (np.asarray(file) == image).all()
             assert picture.mode == "RGB" and (np.asarray(picture) == image).all()
     assert (snapshot.sample([3], classes=1) == snapshot.sample([3])).all()  # in turn: 3 is odd
+    assert (snapshot.sample([2**70]) == snapshot.sample([2**70], classes=2**70 % 2)).all()
 
 
 def test_samples_of_an_earlier_stage(run_dir):

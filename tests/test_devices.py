@@ -80,8 +80,8 @@ def test_untested_devices_are_told(machine_with, monkeypatch, caplog, kind, hip,
 
 
 def accelerators_on(*names: str, code: str = "") -> subprocess.CompletedProcess:
-    """Prints the device of an accelerator that was made for each name, or what was said instead, in
-    a process of its own; torch need not have such a device for that."""
+    """Makes an accelerator for each name in a process of its own, then prints their devices, or
+    what was said instead; torch need not have such a device for that."""
     words = [sys.executable, "-c", MAKES_ACCELERATORS.format(code=code), *names]
     return subprocess.run(words, capture_output=True, text=True, timeout=120)
 
@@ -92,19 +92,22 @@ from pathlib import Path
 import torch
 from progan.runtime.accelerator import make_accelerator
 {code}
+made = []
 for name in sys.argv[1:]:
     device, *variables = name.split()
     os.environ.update(variable.split("=") for variable in variables)
     try:
-        print(make_accelerator(Path("."), None, device=torch.device(device)).device)
+        made.append(make_accelerator(Path("."), None, device=torch.device(device)))
     except Exception as error:
-        print(type(error).__name__, type(error.__cause__).__name__, error, sep=": ")
+        made.append(": ".join((type(error).__name__, type(error.__cause__).__name__, str(error))))
+for each in made:
+    print(getattr(each, "device", each))
 """
 
 
 def test_accelerate_takes_the_device():
-    """Reference: the name that was given, whatever Accelerate's own variable says and whatever was
-    computed on before in this process."""
+    """Reference: the name that was given, whatever Accelerate's own variable says and whatever
+    other accelerators of this process have."""
     other = "ACCELERATE_TORCH_DEVICE=cuda:"
     result = accelerators_on(f"cuda:1 {other}0", f"cpu {other}1")
     assert result.stdout == "cuda:1\ncpu\n", result.stderr

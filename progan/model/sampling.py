@@ -111,7 +111,7 @@ def in_batches(
 
 def example_rows(seeds: Sequence[int], examples: np.ndarray) -> np.ndarray:
     """Labels for seeds: a seed always has those of the same example."""
-    return examples[np.array(seeds) % len(examples)]
+    return examples[[seed % len(examples) for seed in seeds]]
 
 
 def grid_layout(

@@ -48,6 +48,8 @@ class WatchedAccelerator(Accelerator):
 
     def __init__(self, seconds: float, farewell: Callable[[], str], **settings: Any):
         super().__init__(**settings)
+        # A copy, as all Accelerators share one: a later one may compute on another device.
+        self.state.__dict__ = dict(vars(self.state))
         self.seconds = seconds
         self.farewell = farewell
         self.meetings: deque[Meeting] = deque()  # those of this process, the oldest first

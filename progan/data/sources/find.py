@@ -165,7 +165,7 @@ def find(
         download: fetch a known data set that is absent.
         limit: only the first images.
     """
-    root = Path(root or os.environ.get("PROGAN_DATA") or "data")
+    root = Path(os.path.expanduser(root or os.environ.get("PROGAN_DATA") or "data"))
     try:
         if data in NAMED:
             known = NAMED[data]
