@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from progan.data.decode import BadImage, Content, Square, TooSmall, open_image, region, upright_size
-from progan.data.sources.source import Source, content_key, evenly
+from progan.data.sources.source import Source, attempt, content_key, evenly
 from progan.data.workers import Workers, without_pil_warnings
 from progan.runtime.errors import UserError
 
@@ -159,14 +159,10 @@ class LargeEnough:
         return self._check(self.content(i))
 
     def read_many(self, indices: Sequence[int]) -> list[Content | BadImage]:
-        found = []
-        for content in self.content.read_many(indices):
-            try:
-                bad = isinstance(content, BadImage)
-                found.append(content if bad else self._check(content))
-            except BadImage as error:
-                found.append(error)
-        return found
+        return [
+            content if isinstance(content, BadImage) else attempt(self._check, content)
+            for content in self.content.read_many(indices)
+        ]
 
     def _check(self, content: Content) -> Content:
         try:

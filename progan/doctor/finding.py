@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-GOOD, SLOW, WRONG, NOT_HERE = STATES = ("good", "slow", "wrong", "not here")
+GOOD, SLOW, WRONG, NOT_HERE = ("good", "slow", "wrong", "not here")
 ANY_PATH = re.compile(r"(?<![\w./<])(?:~|[A-Za-z]:(?=[\\/]))?[\\/][^\s'\"<>,;:)\]]+")
 
 
