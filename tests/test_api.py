@@ -3,6 +3,7 @@
 import _thread
 import inspect
 import logging
+import re
 import shutil
 import signal
 import subprocess
@@ -120,7 +121,7 @@ def test_every_name_and_its_signature():
             assert str(inspect.signature(public)) == signature
     for name, signature in METHODS.items():
         assert str(inspect.signature(getattr(progan.Snapshot, name))) == signature
-    assert {*progan.__all__} <= {*dir(progan)}
+    assert [name for name in dir(progan) if not name.startswith("__")] == progan.__all__
     with pytest.raises(AttributeError, match="no attribute 'trian'"):
         progan.trian  # noqa: B018
 
@@ -130,6 +131,15 @@ def test_import_loads_nothing():
     heavy = ("torch", "pydantic", "numpy")
     code = f"import sys, progan; print([name for name in {heavy} if name in sys.modules])"
     assert started_with(code).strip() == "[]"
+
+
+def test_imports_in_the_documentation():
+    """Reference: Python; every import of progan that the documentation shows works."""
+    pages = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+    lines = [line for page in pages for line in page.read_text(encoding="utf-8").splitlines()]
+    imports = [line for line in lines if re.match("(import|from) progan", line)]
+    assert imports
+    exec("\n".join(imports), {})
 
 
 def test_types_are_published():
@@ -216,6 +226,8 @@ def test_settings_from_python(tmp_path):
     overrides = {"network.resolution": 64, "schedule.fade_kimg": {4: 1, 32: 2}}
     made = progan.load_config(overrides=overrides)
     assert made == progan.load_config(file) == progan.load_config(str(file))
+    numpy = {"network.resolution": np.int64(64), "schedule.fade_kimg": {4: 1, 32: np.float32(2)}}
+    assert made == progan.load_config(overrides=numpy)
     data = progan.open_data(
         progan.load_config("demo", {"data.source": "demo", "data.max_images": 20}),
         say=lambda line: None,
@@ -234,6 +246,13 @@ def test_paths_at_home(photos, run_dir, tmp_path, monkeypatch):
     assert old_run("~/run", {})[1] == tmp_path / "run"
     with pytest.raises(progan.UserError, match=f"looked for {tmp_path}/sets/ffhq"):
         progan.open_data(progan.load_config(None, {"data.source": "ffhq", "data.root": "~/sets"}))
+
+
+def test_a_refused_length_leaves_the_run_complete(run_dir):
+    """Reference: the file `complete`, for which scripts look."""
+    with pytest.raises(progan.UserError, match="more than schedule.total_kimg"):
+        progan.resume(run_dir, {"schedule.total_kimg": 0.08})
+    assert (run_dir / "complete").exists()
 
 
 # Snapshots --------------------------------------------------------------------------------------
@@ -259,7 +278,7 @@ def test_samples_are_those_of_the_command(run_dir, tmp_path):
 def test_samples_of_an_earlier_stage(run_dir):
     """Reference: the network itself at 8x8."""
     snapshot = progan.load(run_dir)
-    images = snapshot.sample([1], classes=0, resolution=8)
+    images = snapshot.sample([1], classes=0, resolution=np.int64(8))
     z, c = latents([1], 8), torch.tensor([[1.0, 0.0]])
     expected = snapshot.G(z, c, resolution=8) * 127.5 + 127.5
     found = torch.from_numpy(images).permute(0, 3, 1, 2)
@@ -361,12 +380,16 @@ def test_measure_takes_samples(run_dir):
         (lambda s: s.sample("0-3"), "give a list or a range"),
         (lambda s: s.sample(classes="cat"), "did you mean 'cats'"),
         (lambda s: s.sample(classes=2), "classes: 0 cats, 1 dogs"),
+        (lambda s: s.sample(classes=0.5), "class '0.5' is unknown"),
         (lambda s: s.sample([1, 2], classes=[0]), "1 classes for 2 seeds"),
         (lambda s: s.sample(resolution=32), "none of this snapshot's: 4, 8, 16"),
+        (lambda s: s.sample(resolution=8.0), "8.0 is none of this snapshot's: 4, 8, 16"),
+        (lambda s: progan.to_pil(s.sample()[0]), r"\[N, r, r, C\], .*got uint8 \[16, 16, 3\]"),
         (lambda s: s.interpolate(1, 2, 1), "give 2 or more"),
         (lambda s: s.interpolate(1, -2), "got -2"),
         (lambda s: s.generator(torch.zeros(1, 8)), r"z \[N, 8\] and c \[N, 2\]"),
         (lambda s: progan.evaluate(s, "swx"), "'swx' is no metric"),
+        (lambda s: progan.evaluate(s, 48), "'48' is no metric"),
         (lambda s: progan.evaluate(s, "swd48", data="nowhere"), "no known data set"),
         (lambda s: progan.evaluate(s, "swd48", device="gpu"), "must be auto, cpu"),
         (
@@ -376,11 +399,18 @@ def test_measure_takes_samples(run_dir):
         (lambda s: progan.measure("swx", [], []), "'swx' is no metric"),
         (lambda s: progan.measure("swd48", s.sample(), s.sample()), "looks at 48 reals"),
         (lambda s: progan.measure("swd16", s.sample() / 255, s.sample()), "take batches"),
+        (lambda s: progan.measure("swd16", progan.to_pil(s.sample()), s.sample()), "got Image"),
+        (lambda s: progan.measure("swd16", s.sample(), s.sample(resolution=8)), "of one size"),
         (lambda s: progan.train(), "what to train on"),
         (lambda s: progan.train("nowhere"), "no known data set"),
         (lambda s: progan.train("demo", config="celba"), "did you mean 'celeba'"),
         (lambda s: progan.train("demo", overrides={"run.sed": 1}), "did you mean 'seed'"),
-        (lambda s: progan.train("demo", overrides={"seed": 1}), "takes section.key"),
+        (lambda s: progan.train("demo", overrides={"seed": 1}), "keys with their section"),
+        (lambda s: progan.train("demo", overrides={"run": {"seed": 1}}), "keys with their section"),
+        (lambda s: progan.train("demo", overrides="run.seed=1"), "keys with their section"),
+        (lambda s: progan.train("demo", max_hours=-1), "hours above 0"),
+        (lambda s: progan.train("demo", max_hours="1"), "hours above 0"),
+        (lambda s: progan.resume(s.file.parents[1], max_hours=float("nan")), "hours above 0"),
         (lambda s: progan.train("demo", overrides={"run.seed": object()}), "give a number"),
         (lambda s: progan.train(None, OTHER, s.file.parents[1]), "with other settings"),
         (lambda s: progan.resume("."), "is no run"),

@@ -2,6 +2,7 @@
 
 import reprlib
 from collections.abc import Iterable, Mapping, Sequence
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from progan.config.value_types import Ramp
 from progan.config.yaml_io import dump_yaml, parse_yaml
 from progan.runtime.errors import UserError, nearest
 
+GIVE = "give keys with their section, such as {'network.resolution': 64}"
 PRESET_FOLDERS = (Path(__file__).parents[1] / "presets", Path(__file__).parents[2] / "configs")
 
 
@@ -65,19 +67,37 @@ def override(content: dict[str, Any], assignments: Iterable[str]) -> dict[str, A
 
 def assignments(overrides: Sequence[str] | Mapping[str, Any]) -> list[str]:
     """`{"section.key": value}`, as Python gives overrides, to `section.key=value`, as -o does."""
+    if isinstance(overrides, str):
+        raise UserError(f"overrides is {overrides!r}; {GIVE}")
     if not isinstance(overrides, Mapping):
         return list(overrides)
     made = []
     for key, value in overrides.items():
-        plain = str(value) if isinstance(value, Path) else value
+        if not isinstance(key, str) or "." not in key or "=" in key:
+            raise UserError(f"overrides has the key {key!r}; {GIVE}")
         try:
-            made.append(f"{key}={dump_yaml(plain)}")
+            made.append(f"{key}={dump_yaml(plain(value))}")
         except YAMLError:
             raise UserError(
                 f"the override of {key} is {reprlib.repr(value)}; give a number, a text, True, "
                 "False, None, or a list or dictionary of these"
             ) from None
     return made
+
+
+def plain(value: Any) -> Any:
+    """Paths as text and NumPy's numbers as Python's, in lists and maps, too."""
+    if isinstance(value, Mapping):
+        return {plain(key): plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(inner) for inner in value]
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, Integral):
+        return int(value)
+    return float(value) if isinstance(value, Real) else value
 
 
 def load_config(

@@ -14,6 +14,7 @@ from progan.runtime.errors import UserError
 from progan.runtime.numerics import float32_as
 
 Images = np.ndarray | Tensor
+TAKES = "metrics take batches of images, uint8 [n, C, r, r] or [n, r, r, C] with 1 or 3 channels"
 
 
 @float32_as("ieee")
@@ -32,7 +33,8 @@ def measure(
         reals, fakes: images, or batches of them: uint8 [n, C, r, r] or [n, r, r, C].
 
     Raises:
-        UserError: there are fewer, so that the metric's name would be wrong.
+        UserError: there are fewer, so that the metric's name would be wrong; or they are no such
+            images, or not all of one size.
     """
     if isinstance(metric, str):
         try:
@@ -40,13 +42,20 @@ def measure(
         except ValueError as error:
             raise UserError(str(error)) from None
         metric = make(name, loader(None, torch.device(device)))
+    shapes: set[torch.Size] = set()  # of images
     for side, images, wanted in (
         ("reals", reals, metric.reals),
         ("fakes", fakes, metric.fakes),
     ):
         first = 0
         for batch in batches_of(images) if wanted != 0 else ():
+            if not isinstance(batch, np.ndarray | Tensor):
+                raise UserError(f"{TAKES}; got {type(batch).__name__}")
             part = channels_first(torch.as_tensor(batch, device=device))
+            shapes.add(part.shape[1:])
+            if len(shapes) > 1:
+                sizes = " and ".join(str(list(shape)) for shape in sorted(shapes))
+                raise UserError(f"metrics compare images of one size; got {sizes} (C, r, r)")
             part = part if wanted is None else part[: wanted - first]
             metric.add(side, part, first)
             first += len(part)
@@ -64,8 +73,5 @@ def batches_of(images: Images | Iterable[Images]) -> Iterable[Images]:
 def channels_first(batch: Tensor) -> Tensor:
     """uint8 [n, C, r, r] or [n, r, r, C] -> [n, C, r, r]."""
     if batch.ndim != 4 or batch.dtype != torch.uint8 or not {1, 3} & {*batch.shape[1::2]}:
-        raise UserError(
-            "metrics take batches of images, uint8 [n, C, r, r] or [n, r, r, C] with 1 or 3 "
-            f"channels; got {batch.dtype} {list(batch.shape)}"
-        )
+        raise UserError(f"{TAKES}; got {batch.dtype} {list(batch.shape)}")
     return batch if batch.shape[1] in (1, 3) else batch.permute(0, 3, 1, 2)

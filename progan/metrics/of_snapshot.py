@@ -1,6 +1,6 @@
 """Metrics of a snapshot: what `progan evaluate` and Python's `progan.evaluate` share."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,7 +49,8 @@ def evaluate(
     Raises:
         UserError: something does not fit; the message says what, and what to do.
     """
-    names = parse_list(metrics if isinstance(metrics, str) else ",".join(metrics), None)
+    listed = [metrics] if isinstance(metrics, str) or not isinstance(metrics, Iterable) else metrics
+    names = parse_list(",".join(map(str, listed)), None)
     try:
         check_device(device)
     except ValueError as error:

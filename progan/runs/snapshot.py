@@ -116,7 +116,7 @@ class Snapshot:
             return None
         if classes is None:
             return example_rows(seeds, self.labels.values)
-        if isinstance(classes, str | int | np.integer):
+        if isinstance(classes, str) or not isinstance(classes, Iterable):
             choices: list[Choice] = [classes] * len(seeds)
         else:
             choices = list(classes)
@@ -130,12 +130,12 @@ class Snapshot:
         at = self.resolution if resolution is None else resolution
         start = self.config.schedule.start_resolution
         stages = [r for r in resolutions_to(self.resolution) if r >= start]
-        if at not in stages:
+        if not isinstance(at, Integral) or at not in stages:
             raise UserError(
                 f"resolution {at!r} is none of this snapshot's: {', '.join(map(str, stages))}"
             )
         alpha = self.alpha if at == self.resolution else None
-        return in_batches(self.G, z, labels, at, alpha).transpose(0, 2, 3, 1)
+        return in_batches(self.G, z, labels, int(at), alpha).transpose(0, 2, 3, 1)
 
 
 def check_seeds(seeds: Iterable[int]) -> list[int]:
@@ -184,5 +184,12 @@ def label_value(indices: list[int], labels: Labels) -> np.ndarray:
 
 
 def to_pil(images: np.ndarray) -> list[Image.Image]:
-    """uint8 [N, r, r, C], as `Snapshot.sample` returns them, to PIL images."""
+    """uint8 [N, r, r, C], as `Snapshot.sample` returns them, to PIL images.
+
+    Raises:
+        UserError: it is something else, such as a single image.
+    """
+    if images.ndim != 4 or images.dtype != np.uint8:
+        shape = f"{images.dtype} {list(images.shape)}"
+        raise UserError(f"to_pil takes uint8 [N, r, r, C], as sample returns them; got {shape}")
     return [Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image) for image in images]

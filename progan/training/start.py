@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Mapping
 from contextlib import closing, nullcontext, suppress
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from progan.runs.snapshot_file import load
 from progan.runtime import machine
 from progan.runtime.accelerator import make_accelerator
 from progan.runtime.device import take_device
+from progan.runtime.errors import UserError
 from progan.runtime.launch import is_main, processes
 from progan.runtime.numerics import deterministic
 from progan.runtime.stopping import StopRequest
@@ -81,6 +83,8 @@ def train_and_load(
     config: Config, run_dir: Path, download: bool, max_hours: float | None
 ) -> Snapshot:
     """Train the run and return its newest snapshot; says how it ended."""
+    if max_hours is not None and not (isinstance(max_hours, Real) and max_hours > 0):
+        raise UserError(f"max_hours is {max_hours!r}; give a number of hours above 0, or None")
     say: Say = print if is_main() else lambda line: None
     device = take_device(config.run.device)
     data = open_data(config, download, say)
@@ -152,7 +156,6 @@ def make_trainer(
 def announce(trainer: Trainer, say: Say) -> None:
     """Say where the run is kept and what it runs on; recorded, and compared with the last start."""
     run_dir, device = trainer.run_dir, trainer.accelerator.device
-    (run_dir / COMPLETE).unlink(missing_ok=True)
     say(f"run folder {run_dir}; samples while it trains: {run_dir / 'images'}")
     if trainer.config.run.tracker == "tensorboard":
         say(f"curves and samples: tensorboard --logdir {run_dir}")

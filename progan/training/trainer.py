@@ -12,7 +12,7 @@ from progan.config.schedule import Phase
 from progan.data.dataset import Dataset
 from progan.metrics.while_training import MetricsDuringTraining
 from progan.runs.checkpoint import Checkpoint, Progress
-from progan.runs.folder import check_progress, write_config
+from progan.runs.folder import COMPLETE, check_progress, write_config
 from progan.runtime.accelerator import explain_lost_processes
 from progan.runtime.distributed import (
     check_same_checkpoints,
@@ -120,6 +120,7 @@ class Trainer:
         check_same_images(self.accelerator, self.stream.data.identity)
         if self.accelerator.is_main_process:
             write_config(self.run_dir, self.config)
+            (self.run_dir / COMPLETE).unlink(missing_ok=True)
         self.statistics.to(self.accelerator.device)
         self.skipped.to(self.accelerator.device)
         self.costs = make_costs(
