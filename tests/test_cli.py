@@ -108,7 +108,8 @@ def test_config_to_edit(here):
     assert "my.yaml: the file exists" in refused(*arguments)
     assert Path("my.yaml").read_text() == "mine"
     assert "there is no folder nowhere" in refused(*arguments[:-1], "nowhere/my.yaml")
-    assert [path.name for path in here.iterdir()] == ["my.yaml"]
+    assert run("config", "--out", "all.yaml").output.endswith("--config all.yaml --data FOLDER\n")
+    assert sorted(path.name for path in here.iterdir()) == ["all.yaml", "my.yaml"]
 
 
 def test_train_on_demo_and_sample(here):

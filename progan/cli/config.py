@@ -29,7 +29,8 @@ def config(config_name: str | None, overrides: tuple[str, ...], out: Path | None
     progan config --config celeba --out my.yaml
     progan train --config my.yaml --data ./photos
     """
-    text = HEAD + commented_yaml(load_config(config_name, overrides))
+    settings = load_config(config_name, overrides)
+    text = HEAD + commented_yaml(settings)
     if out is None:
         click.echo(text, nl=False)
         return
@@ -37,4 +38,5 @@ def config(config_name: str | None, overrides: tuple[str, ...], out: Path | None
     if out.exists():
         raise UserError(f"--out {out}: the file exists; remove it, or give another name")
     write_atomically(out, lambda temporary: temporary.write_text(text, encoding="utf-8"))
-    click.echo(f"edit {out}, then: progan train --config {shlex.quote(str(out))}")
+    data = "" if settings.data.source else " --data FOLDER"
+    click.echo(f"edit {out}, then: progan train --config {shlex.quote(str(out))}{data}")
