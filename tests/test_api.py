@@ -248,11 +248,13 @@ def test_paths_at_home(photos, run_dir, tmp_path, monkeypatch):
         progan.open_data(progan.load_config(None, {"data.source": "ffhq", "data.root": "~/sets"}))
 
 
-def test_a_refused_length_leaves_the_run_complete(run_dir):
+def test_a_refused_length_leaves_the_run_complete(photos, tmp_path):
     """Reference: the file `complete`, for which scripts look."""
+    settings = TINY_16 | {"schedule.total_kimg": 0.016, "schedule.learning_rate": 0.001}
+    progan.train(photos, run_dir=tmp_path, overrides=settings)
     with pytest.raises(progan.UserError, match="more than schedule.total_kimg"):
-        progan.resume(run_dir, {"schedule.total_kimg": 0.08})
-    assert (run_dir / "complete").exists()
+        progan.resume(tmp_path, {"schedule.total_kimg": 0.008})
+    assert (tmp_path / "complete").exists()
 
 
 # Snapshots --------------------------------------------------------------------------------------
