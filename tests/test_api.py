@@ -371,6 +371,8 @@ def test_measure_takes_samples(run_dir):
     [
         (lambda s: progan.load("nowhere"), "no such run or snapshot: nowhere"),
         (lambda s: progan.load("."), "no snapshots in"),
+        (lambda s: progan.load(".", "best"), "no snapshots in"),
+        (lambda s: progan.evaluate(s, "swd64", device=None), "device 'None' must be"),
         (lambda s: progan.load(s.file.parents[1], "latest"), "give 'newest', 'best' or one of"),
         (lambda s: progan.load(s.file.parents[1], 7), "0.032, .*0.16"),
         (lambda s: progan.load(s.file.parents[1], float("nan")), "0.032, .*0.16"),

@@ -52,10 +52,9 @@ def evaluate(
     listed = [metrics] if isinstance(metrics, str) or not isinstance(metrics, Iterable) else metrics
     names = parse_list(",".join(map(str, listed)), None)
     try:
-        check_device(device)
+        taken = take_device(check_device(str(device)))  # a torch.device, too
     except ValueError as error:
         raise UserError(f"device '{device}' {error}") from None
-    taken = take_device(device)
     if not isinstance(snapshot, Snapshot):
         snapshot = load(snapshot)
     accelerator = make_accelerator(Path("."), None, device=taken)

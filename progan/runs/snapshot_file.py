@@ -139,14 +139,14 @@ def find_snapshot(path: Path, which: str | float = "newest") -> Path:
         if which != "newest":
             raise UserError(f"which={which!r} chooses from a run, and {path} is one snapshot")
         return path
-    if which == "best":
-        return find_best(path)
     files = snapshots_of(path)
     by_kimg = {kimg_of(file): file for file in (*snapshots_of(path, "best"), *files)}
     if not files and (which == "newest" or not by_kimg):
         raise UserError(
             f"no snapshots in {path}: give a run that has trained, or a .safetensors file"
         )
+    if which == "best":
+        return find_best(path)
     if which == "newest":
         return files[-1]
     if not isinstance(which, Real) or which not in by_kimg:
