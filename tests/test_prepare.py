@@ -309,6 +309,16 @@ def test_a_disk_that_is_away_makes_no_image_bad(tmp_path):
     assert pyramid.count == 200 and "going on after 64 images" in said[1]
 
 
+def test_short_memory_makes_no_image_bad(tmp_path):
+    """Reference: the error itself, which says nothing about the image."""
+
+    def short(item: int) -> np.ndarray:
+        raise MemoryError
+
+    with pytest.raises(MemoryError):
+        make(Source("drawn", "200", range(200), short, str), tmp_path / "out", workers=0)
+
+
 def test_a_line_that_stands_twice_in_the_journal_counts_once(tmp_path, small_png):
     """Reference: an undisturbed preparation. An interrupt right after the write causes this."""
     dest, options = tmp_path / "out", {"workers": 0, "storage": "png"}

@@ -63,7 +63,7 @@ class Source:
         """Image `i`, not decoded. Raises BadImage, or UserError if the image is not at fault."""
         try:
             return self.content(self.items[i])
-        except (BadImage, UserError):
+        except (BadImage, UserError, MemoryError):  # the last says nothing about the image
             raise
         except OSError as error:
             if error.errno in AWAY:
