@@ -140,7 +140,7 @@ def test_what_is_told(trained):
     assert swd.split()[0] == "swd64" and "reals against other reals " in swd and "at 16 " in swd
     assert ms_ssim.split()[0] == "msssim32" and "reals themselves " in ms_ssim
     assert repeats == "  (each of the 24 images counts several times in swd64, msssim32)"
-    assert halves.startswith("  (the reals' own swd64 is of 12 against 12: of fewer images than")
+    assert halves.startswith("  (the floor of swd64 compares 12 reals with 12 others; with as")
     assert "counts several" not in (few := run("evaluate", trained, "--metrics", "swd12"))
     assert "fewer images" not in few
 

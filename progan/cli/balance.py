@@ -58,7 +58,7 @@ def balance(
 
     \b
     progan balance runs/faces
-    progan balance runs/faces --data labelled-faces --num 10000 --json balance.json
+    progan balance runs/faces --data labelled-faces --num 10000
     """
     out = out or Path(f"balance-of-{base_name(source.resolve())}.png")
     check_picture(out, "--out")

@@ -65,7 +65,7 @@ def evaluate(
     progan evaluate runs/faces
     progan evaluate runs/faces --metrics swd,fid --num 5000
     progan evaluate runs/faces/snapshots/snapshot-* --metrics swd2000
-    torchrun --nproc_per_node 8 -m progan evaluate runs/faces --metrics fid50k,pr50k
+    torchrun --nproc_per_node 8 -m progan evaluate runs/faces --metrics fid50k
     """
     from progan.metrics.of_snapshot import compare_with_data
     from progan.runs.snapshot_file import find_snapshot, load_snapshot
@@ -147,8 +147,8 @@ def repeats(metrics: "list[Metric]", count: int, results: dict[str, float]) -> l
     if floors := [m for m in with_floor if floor_size(m, count) < m.fakes]:
         half = floor_size(floors[0], count)
         said.append(
-            f"the reals' own {', '.join(m.name for m in floors)} is of {half:,} against {half:,}: "
-            "of fewer images than the fakes', it is higher than it would be"
+            f"the floor of {', '.join(m.name for m in floors)} compares {half:,} reals with "
+            f"{half:,} others; with as many images as the fakes have, it would be lower"
         )
     return [f"  ({line})" for line in said]
 

@@ -86,7 +86,7 @@ def main() -> None:
     progan balance runs/faces            does it exaggerate what its data has?
     progan bench --config celeba         how fast is this machine?
     progan evaluate runs/demo            how good is it?
-    progan compare runs/a runs/b         at equal images and hours, which is better?
+    progan compare runs/a runs/b         which is better?
     """
     let_threads_sleep()
     if isinstance(sys.stdout, io.TextIOWrapper):  # names of files may not be text
