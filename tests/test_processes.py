@@ -290,8 +290,8 @@ def test_a_process_that_hangs_ends_the_run(photos, tmp_path, fault, rank):
 def test_a_process_that_never_comes_is_told(photos, tmp_path):
     """Reference: run.timeout and torch's margin, here both short; no traceback."""
     code = "    import time\n    time.sleep(20)\n    os._exit(1)\n"
-    code += "from datetime import timedelta\nfrom progan import distributed\n"
-    code += "distributed.MARGIN = timedelta(seconds=1)\n"
+    code += "from datetime import timedelta\nfrom progan.runtime import accelerator\n"
+    code += "accelerator.MARGIN = timedelta(seconds=1)\n"
     settings = options(**BATCH | {"run__timeout": 0.05})
     words = ["train", "--data", photos, "--run-dir", tmp_path / "run", *settings]
     process = launch(script(tmp_path, code, rank=0), *words)
