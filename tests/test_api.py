@@ -24,7 +24,9 @@ import progan
 from progan.cli.main import main
 from progan.config.load import assignments
 from progan.config.yaml_io import parse_yaml
+from progan.data.pyramid.format import Pyramid
 from progan.model.sampling import TrainedGenerator, latents, slerp
+from progan.runs.folder import lock_run
 from progan.training.request import new_run, old_run
 from progan.training.trainer import Trainer
 
@@ -201,6 +203,16 @@ def test_training_in_another_thread(photos, tmp_path):
     thread.start()
     thread.join()
     assert made[0].nimg == 16
+
+
+def test_data_is_closed_if_the_run_is_refused(photos, tmp_path, monkeypatch):
+    """Reference: counting. The folder is locked, so the run never begins."""
+    closed = []
+    monkeypatch.setattr(Pyramid, "close", lambda data: closed.append(data.title))
+    settings = {"network.resolution": 8, "schedule.batch_size": 8}
+    with lock_run(tmp_path), pytest.raises(progan.UserError, match="another process is training"):
+        progan.train(photos, run_dir=tmp_path, overrides=settings)
+    assert len(closed) == 1
 
 
 def test_a_script_needs_no_guard(photos, tmp_path):

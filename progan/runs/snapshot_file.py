@@ -39,7 +39,8 @@ def snapshot_path(run_dir: Path, nimg: int) -> Path:
 def save_snapshot(snapshot: Snapshot) -> None:
     """Write its `.safetensors` file, with all that sampling needs in the metadata.
 
-    With `examples`, rows like "0110", `classes` are attributes.
+    There `classes` are the names of classes or attributes; attributes have `examples`, too: rows
+    like "0110".
     """
     labels = snapshot.labels
     metadata = {

@@ -108,10 +108,11 @@ def train_run(
     """Train the run in `run_dir`; returns whether it is complete (else it was asked to stop).
 
     Args:
+        data: closed at the end, also where the run is refused before it begins.
         say: shows a line to the user; called on the main process only.
     """
     locked = lock_run(run_dir) if is_main() else nullcontext()
-    with locked, stop, deterministic(config.run.deterministic):
+    with closing(data), locked, stop, deterministic(config.run.deterministic):
         trainer = make_trainer(config, run_dir, data, device, stop, say)
         if is_main():
             announce(trainer, say)
@@ -126,7 +127,7 @@ def train_run(
 
 def check_run(config: Config, run_dir: Path, data: Dataset, device: torch.device, say: Say) -> None:
     """Try the data and the memory of every phase; writes nothing."""
-    with deterministic(config.run.deterministic):
+    with closing(data), deterministic(config.run.deterministic):
         trainer = make_trainer(config, run_dir, data, device, StopRequest(), say)
         with closing(trainer.feed.stream):
             for line in try_phases(trainer.step, trainer.feed, trainer.schedule):
