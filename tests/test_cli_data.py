@@ -17,12 +17,14 @@ from conftest import command
 from PIL import Image
 
 from progan.cli.main import main
+from progan.config.settings import DataConfig
 from progan.data.decode import box_levels
 from progan.data.info.resolution import choose
 from progan.data.info.survey import survey, survey_headers
-from progan.data.opening import open_data
+from progan.data.opening import open_data, resolution_of_data
 from progan.data.pyramid.format import Pyramid
 from progan.data.sources.find import NAMED, find
+from progan.runtime.errors import UserError
 from progan.training.request import resolve
 
 
@@ -164,6 +166,19 @@ def test_largest_resolution_of_each_fit():
     assert choose(sizes, 1, "pad", 100).resolution == 64
     assert choose(sizes, 1, (0, 0, 20), 100).resolution == 16
     assert choose(sizes, 1, (90, 0, 20), 100) is None, "the image does not hold it"
+
+
+def test_resolution_of_data(here):
+    """Reference: the rule, of images of 32x40, squares of 20, and a prepared folder."""
+    fill(here / "photos", 6, (32, 40))
+    data = DataConfig(source="photos")
+    assert resolution_of_data(data) == 32
+    assert resolution_of_data(data.model_copy(update={"fit": [0, 0, 20]})) == 16
+    run("prepare", "photos", "made", "--max-resolution", 8)
+    assert resolution_of_data(data.model_copy(update={"source": "made"})) == 8
+    fill(here / "dots", 3, (2, 2))
+    with pytest.raises(UserError, match="dots: too many images are smaller than 4x4"):
+        resolution_of_data(data.model_copy(update={"source": "dots"}))
 
 
 def test_info_without_labels_says_why(here):

@@ -8,13 +8,14 @@ from pathlib import Path
 from progan.config.config import Config
 from progan.config.settings import DataConfig
 from progan.data.dataset import Dataset
-from progan.data.decode import Square
+from progan.data.decode import Box, Square
+from progan.data.info.resolution import advised_resolution
 from progan.data.live import OnDemandDataset
 from progan.data.pyramid.format import Pyramid, is_pyramid
 from progan.data.pyramid.prepare import cached
 from progan.data.sources.bit_depth import warn_of_darkness
 from progan.data.sources.find import NAMED, find, first
-from progan.data.sources.shards import from_shards, is_shards
+from progan.data.sources.shards import Shards, from_shards, is_shards
 from progan.data.sources.source import Source
 from progan.runtime.cache import lock
 from progan.runtime.errors import LabelError, UserError
@@ -29,32 +30,18 @@ def open_data(
         UserError: there are none, or they do not fit the config.
     """
     data, network = config.data, config.network
-    if data.source is None:
-        raise UserError("data.source is not set; give demo, or the path of a folder of images")
-    path = Path(os.path.expanduser(data.source))
-    cache = Path(data.cache) if data.cache else None
-    fit = data.fit if isinstance(data.fit, str) else (data.fit[0], data.fit[1], data.fit[2])
-    square = Square(network.resolution, network.channels, fit, data.allow_upscale)
-    if data.source not in NAMED and is_pyramid(path):
-        return open_prepared(path, config)
-    if is_shards(data.source):
-        refuse(config, ["storage", "device_cache"], "images of shards are not kept")
-        source: Source = from_shards(data.source, labels=data.labels, cache=cache, say=say)
-        source = source if data.max_images is None else first(source, data.max_images)
-        return OnDemandDataset(source, square, max_bad=data.max_bad, workers=data.workers)
-    with lock("download", cache) if download else nullcontext():
-        source = find(
-            data.source,
-            root=Path(data.root) if data.root else None,
-            labels=data.labels,
-            download=download,
-            limit=data.max_images,
-        )
-    warn_of_darkness(source)
+    found = find_data(data, download, say)
+    if isinstance(found, Pyramid):
+        check_prepared(found, config)
+        return found
+    square = Square(network.resolution, network.channels, fit_of(data), data.allow_upscale)
+    if isinstance(found, Shards):
+        return OnDemandDataset(found, square, max_bad=data.max_bad, workers=data.workers)
+    warn_of_darkness(found)
     return cached(
-        source,
+        found,
         square,
-        cache=cache,
+        cache=cache_of(data),
         storage=data.storage,
         max_bad=data.max_bad,
         workers=data.workers,
@@ -62,10 +49,58 @@ def open_data(
     )
 
 
-def open_prepared(path: Path, config: Config) -> Pyramid:
-    """A folder that `progan data prepare` has made."""
-    pyramid = Pyramid.open(path, labels=config.data.labels, workers=config.data.workers)
-    refuse(config, ["fit", "allow_upscale", "max_images", "storage"], f"{path} is prepared already")
+def find_data(
+    data: DataConfig, download: bool = False, say: Callable[[str], None] = print
+) -> Source | Pyramid:
+    """The images that `data.source` names, before anything is done to them.
+
+    Raises:
+        UserError: there are none.
+    """
+    if data.source is None:
+        raise UserError("data.source is not set; give demo, or the path of a folder of images")
+    path = Path(os.path.expanduser(data.source))
+    if data.source not in NAMED and is_pyramid(path):
+        return Pyramid.open(path, labels=data.labels, workers=data.workers)
+    if is_shards(data.source):
+        refuse(data, ["storage", "device_cache"], "images of shards are not kept")
+        shards = from_shards(data.source, labels=data.labels, cache=cache_of(data), say=say)
+        return shards if data.max_images is None else first(shards, data.max_images)
+    with lock("download", cache_of(data)) if download else nullcontext():
+        return find(
+            data.source,
+            root=Path(data.root) if data.root else None,
+            labels=data.labels,
+            download=download,
+            limit=data.max_images,
+        )
+
+
+def resolution_of_data(
+    data: DataConfig, download: bool = False, say: Callable[[str], None] = print
+) -> int:
+    """The resolution to train at if none is given: the largest that nearly all images have.
+
+    Raises:
+        UserError: there are no images, they are smaller than 4x4, or none can be read.
+    """
+    return advised_resolution(find_data(data, download, say), fit_of(data), data.max_bad)
+
+
+def fit_of(data: DataConfig) -> str | Box:
+    fit = data.fit
+    return fit if isinstance(fit, str) else (fit[0], fit[1], fit[2])
+
+
+def cache_of(data: DataConfig) -> Path | None:
+    return Path(data.cache) if data.cache else None
+
+
+def check_prepared(pyramid: Pyramid, config: Config) -> None:
+    """Raises UserError if a run with this config cannot be trained on a prepared folder."""
+    path = pyramid.path
+    keys = ["fit", "allow_upscale", "max_images", "storage"]
+    refuse(config.data, keys, f"{path} is prepared already")
     if config.network.channels != pyramid.channels:
         raise UserError(
             f"network.channels is {config.network.channels}, and {path} has {pyramid.channels}; "
@@ -82,11 +117,10 @@ def open_prepared(path: Path, config: Config) -> Pyramid:
             f"data.labels is true, and {path} was prepared without labels; prepare it again with "
             "--labels, or set -o data.labels=false"
         )
-    return pyramid
 
 
-def refuse(config: Config, keys: list[str], why: str) -> None:
+def refuse(data: DataConfig, keys: list[str], why: str) -> None:
     """Raises UserError if one of the settings is not its default, as it would be ignored."""
     for key in keys:
-        if getattr(config.data, key) != getattr(DataConfig(), key):
+        if getattr(data, key) != getattr(DataConfig(), key):
             raise UserError(f"data.{key} has no effect, as {why}; leave it out")

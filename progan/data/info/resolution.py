@@ -6,6 +6,7 @@ from typing import NamedTuple
 from progan.config.resolutions import MAX_RESOLUTION, resolutions_to
 from progan.data.decode import Box, side_of
 from progan.data.info.survey import Survey, survey_headers
+from progan.data.pyramid.format import Pyramid
 from progan.data.sources.source import Source
 from progan.runtime.errors import UserError
 
@@ -36,6 +37,22 @@ def choose(
         if len(small) <= most and 2 * len(small) < len(sides):
             return Choice(resolution, sorted(small, key=lambda i: (sides[i], i)))
     return None
+
+
+def advised_resolution(
+    images: Source | Pyramid, fit: str | Box, max_bad: int, most: int = MAX_RESOLUTION
+) -> int:
+    """The resolution to train at if none is given: the largest that nearly all images have.
+
+    Args:
+        most: an upper limit.
+
+    Raises:
+        UserError: images are smaller than 4x4, or none of those looked at can be read.
+    """
+    if isinstance(images, Pyramid):
+        return min(images.resolution, most)
+    return min(choose_resolution(images, fit, max_bad)[0], most)
 
 
 def choose_resolution(source: Source, fit: str | Box, max_bad: int) -> tuple[int, str]:
