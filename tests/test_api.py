@@ -191,7 +191,7 @@ def test_an_interrupt_ends_training_in_good_order(photos, run_dir, tmp_path, int
     assert whole.file.read_bytes() == progan.load(run_dir).file.read_bytes()
 
 
-def test_training_in_another_thread(photos, tmp_path):
+def test_training_in_another_thread(photos, tmp_path, any_end):
     """Reference: Python itself, which lets only the main thread set handlers of signals."""
     made = []
     settings = TINY_16 | {"schedule.total_kimg": 0.016}
@@ -220,6 +220,7 @@ def test_a_script_needs_no_guard(photos, tmp_path):
     themselves, if they imported it."""
     script = tmp_path / "script.py"
     settings = TINY_16 | {"schedule.total_kimg": 0.016, "data.workers": 2}
+    settings |= {"network.resolution": 4}
     script.write_text(
         "import progan\nprint('begun', flush=True)\n"
         f"print(progan.train({str(photos)!r}, run_dir='run', overrides={settings}).nimg)\n"
@@ -260,7 +261,7 @@ def test_paths_at_home(photos, run_dir, tmp_path, monkeypatch):
         progan.open_data(progan.load_config(None, {"data.source": "ffhq", "data.root": "~/sets"}))
 
 
-def test_a_refused_length_leaves_the_run_complete(photos, tmp_path):
+def test_a_refused_length_leaves_the_run_complete(photos, tmp_path, any_end):
     """Reference: the file `complete`, for which scripts look."""
     settings = TINY_16 | {"schedule.total_kimg": 0.016, "schedule.learning_rate": 0.001}
     progan.train(photos, run_dir=tmp_path, overrides=settings)

@@ -424,7 +424,7 @@ def test_each_kind_reaches_the_run(photos, tmp_path, kind):
     assert load_config(str(tmp_path / "config.yaml")).data.augment == [kind]
 
 
-def test_it_may_not_change_on_resume(photos, tmp_path):
+def test_it_may_not_change_on_resume(photos, tmp_path, any_end):
     """Reference: the key with both values in the message, and exit code 2."""
     train(photos, tmp_path, schedule__total_kimg=0.016, data__augment="[color]")
     arguments = ["train", "--resume", str(tmp_path), "-o", "data.augment=[]"]

@@ -73,6 +73,18 @@ def test_dry_run_prints_config_and_phases(here):
     assert [path.name for path in here.iterdir()] == ["printed.yaml"]
 
 
+@pytest.mark.parametrize(
+    "command", [["train", "--data", "demo", "--dry-run"], ["train", "--data", "demo"], ["bench"]]
+)
+def test_a_run_that_would_end_below_its_resolution_is_refused(here, command):
+    """Reference: configs/demo.yaml: 64x64 is stable when its 36 kimg end; 256x256 takes 56."""
+    settings = ["--config", "demo", "-o", "network.resolution=256"]
+    for output in (refused(*command, *settings), refused("schedule", *settings)):
+        assert "ends at 64x64" in output and "after 50 kimg and has trained after 56" in output
+    assert run("schedule", *settings, "-o", "schedule.total_kimg=null").exit_code == 0
+    assert not list(here.iterdir())
+
+
 def test_named_data_takes_its_preset(here):
     """Reference: configs/celeba.yaml, with nothing given but the name."""
     result = run("train", "--data", "celeba", "--dry-run", *tiny_networks())

@@ -97,7 +97,7 @@ def test_each_phase_decides(photos, tmp_path, monkeypatch, compiler, seconds):
     assert load_checkpoint(tmp_path)["progress"]["compiled"] is expected
 
 
-def test_a_resume_keeps_the_choice_of_its_phase(photos, tmp_path, monkeypatch, compiler):
+def test_a_resume_keeps_the_choice_of_its_phase(photos, tmp_path, monkeypatch, compiler, any_end):
     """Reference: the choice at the phase's first image, whatever times are predicted later;
     if the user changes the setting, it counts at once, and the next phase decides again."""
     with monkeypatch.context() as patch:
@@ -113,7 +113,7 @@ def test_a_resume_keeps_the_choice_of_its_phase(photos, tmp_path, monkeypatch, c
         assert choices.seen == [True, False, False]
 
 
-def test_a_checkpoint_without_the_choice_goes_on(photos, tmp_path, monkeypatch):
+def test_a_checkpoint_without_the_choice_goes_on(photos, tmp_path, monkeypatch, any_end):
     """Reference: the undisturbed run, bit for bit; its first part as an earlier version left it."""
     auto = {"run__compile": "auto"}
     train(photos, tmp_path / "whole", **auto)

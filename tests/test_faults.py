@@ -471,7 +471,7 @@ def test_updates_that_are_not_finite_are_skipped(
     assert len(told) == sum(map(bool, counts))
 
 
-def test_too_many_in_a_row_stop_the_run(photos, tmp_path, monkeypatch):
+def test_too_many_in_a_row_stop_the_run(photos, tmp_path, monkeypatch, any_end):
     """Reference: the state before the first of them. Single ones, however many, do not stop it."""
     monkeypatch.setattr(trainer_module, "MOST_SKIPPED", 4)
     settings = {"schedule__stable_kimg": 0.16, "schedule__total_kimg": 0.16}

@@ -219,7 +219,7 @@ def test_a_stop_while_measuring_for_the_last_time(gauged, photos, tmp_path, monk
     assert lines(run_dir) == lines(gauged) and bests(run_dir) == bests(gauged)
 
 
-def test_a_stop_within_a_tick(photos, tmp_path):
+def test_a_stop_within_a_tick(photos, tmp_path, any_end):
     """Reference: the undisturbed run, whose ticks end elsewhere: where it was stopped, which is
     after 1.5 of a phase's ticks, there is nothing to measure when it goes on."""
     settings = {"run__tick_kimg": 0.032, "run__metrics": "{swd12: 1}"}
@@ -245,7 +245,7 @@ def test_a_checkpoint_comes_before_measuring(photos, tmp_path, monkeypatch):
     assert list(dict.fromkeys(found)) == [line["nimg"] for line in lines(run_dir)]
 
 
-def test_what_evaluate_finds_is_not_training_s(gauged, photos, tmp_path):
+def test_what_evaluate_finds_is_not_training_s(gauged, photos, tmp_path, any_end):
     """Reference: the undisturbed run. A run that resumes at a tick measures there, even if a
     command has done so meanwhile; the best snapshot and the curve have that tick."""
     run_dir = tmp_path / "run"

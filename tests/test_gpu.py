@@ -98,7 +98,7 @@ def train(photos, run_dir, **settings) -> str:
     return result.output
 
 
-def test_a_run_trains_and_goes_on(photos, tmp_path):
+def test_a_run_trains_and_goes_on(photos, tmp_path, any_end):
     """Reference: the schedule's end, finite numbers, a line per tick, and weights that all changed
     after resuming. Stopped in mid-fade, after five updates of twelve."""
     name = torch.cuda.get_device_name()

@@ -100,10 +100,10 @@ def test_processes_equal_one(photos, tmp_path, monkeypatch, kind, processes, pas
 @pytest.mark.parametrize("then", [1, 4])
 def test_a_run_goes_on_with_another_number_of_processes(photos, tmp_path, monkeypatch, then):
     """Reference: one process in one go, in float64, to rounding. Begun on two, stopped
-    in mid-fade."""
+    within a phase."""
     settings = BATCH | {"schedule__learning_rate": 0.001}
     arguments = ["train", "--data", photos, "--run-dir", tmp_path / "run"]
-    short = options(**settings | {"schedule__total_kimg": 0.096})
+    short = options(**settings | {"schedule__total_kimg": 0.16})
     compute_in_float64(monkeypatch.setattr)
     train_in_float64(2, *arguments, *short)
     if then == 1:
@@ -129,7 +129,7 @@ def test_a_second_run_in_the_same_processes(photos, tmp_path):
     """Reference: the first one, bit for bit. Its end has closed the processes' connections."""
     settings = {name: yaml.safe_load(str(value)) for name, value in TINY.items()}
     file = tmp_path / "twice.py"
-    file.write_text(TWICE.format(settings=settings | {"schedule.total_kimg": 0.032}))
+    file.write_text(TWICE.format(settings=settings | {"schedule.total_kimg": 0.064}))
     process = launch(file, photos, tmp_path / "first", tmp_path / "second")
     _, errors = process.communicate(timeout=300)
     assert process.returncode == 0, errors
@@ -258,7 +258,7 @@ def test_processes_with_different_checkpoints_are_noticed(photos, tmp_path):
     """Reference: rank 1 is given a run folder of its own, as on a machine without a shared disk,
     and would begin where rank 0 goes on: nothing is trained."""
     run_dir = tmp_path / "run"
-    train(photos, run_dir, **BATCH | {"schedule__total_kimg": 0.096})
+    train(photos, run_dir, **BATCH | {"schedule__total_kimg": 0.16})
     before = state(run_dir)
     words = ["train", "--data", photos, "--run-dir", run_dir, *options(**BATCH)]
     process = launch(script(tmp_path, ELSEWHERE), *words)

@@ -1,6 +1,7 @@
 """The schedule: the official formula, whole batches, ramps, divisibility."""
 
 import random
+import re
 import subprocess
 import sys
 from fractions import Fraction
@@ -9,7 +10,7 @@ import pytest
 
 from progan.cli.phases import phase_table, points
 from progan.config.resolutions import at_resolution
-from progan.config.schedule import check_batches, make_schedule
+from progan.config.schedule import check_batches, make_schedule, shortfall
 from progan.config.settings import OptimConfig, ScheduleConfig
 from progan.config.value_types import Ramp
 from progan.runtime.errors import UserError
@@ -325,6 +326,30 @@ def test_no_images():
     """Reference: a schedule without a single batch is the user's mistake; both values are named."""
     with pytest.raises(UserError, match=r"total_kimg \(0.001\).*stable_kimg \(1.0\)"):
         make(resolution=4, total_kimg=0.001)
+
+
+@pytest.mark.parametrize(
+    ("settings", "ends", "then"),
+    [  # 4x4 until 1 kimg, 8x8 fading until 2 and stable until 3, 16x16 fading until 4
+        ({"total_kimg": 2.5}, "ends at 8x8, and network.resolution is 16", 8),
+        ({"total_kimg": 1.5}, "ends at 8x8", 4),
+        ({"total_kimg": 3.5}, r"ends while 16x16 still fades in \(alpha 0.5\)", 8),
+        ({"fade_kimg": {4: 1, 16: 0}, "stable_kimg": {4: 1, 16: 0}}, "less than a batch", 8),
+        ({"total_kimg": 4}, "", 16),
+        ({}, "", 16),
+    ],
+)
+def test_shortfall(settings, ends, then):
+    """Reference: by hand. What the text proposes has no shortfall; the length that it names is the
+    shortest that has none, but for a batch."""
+    settings = ScheduleConfig(**{"stable_kimg": 1, "fade_kimg": 1, "batch_size": 10} | settings)
+    why = shortfall(16, settings, OptimConfig())
+    assert bool(why) == bool(ends) and re.search(ends, why)
+    assert shortfall(then, settings, OptimConfig()) == ""
+    if "total_kimg is" in why:
+        assert f"network.resolution={then}," in why and "after 4 kimg" in why
+        whole = settings.model_copy(update={"total_kimg": None})
+        assert shortfall(16, whole, OptimConfig()) == ""
 
 
 def test_total_none():

@@ -139,7 +139,7 @@ def train(photos, run_dir, **settings) -> None:
     assert result.exit_code == 0, result.output
 
 
-def test_resume_keeps_the_penaltys_rhythm(photos, tmp_path):
+def test_resume_keeps_the_penaltys_rhythm(photos, tmp_path, any_end):
     """Reference: 12 updates in one go, bit for bit, against 5 and 7. The penalty is due in one of
     3, and the stop is after the first update of a phase of 4: if the count began again, the next
     one would have the penalty."""

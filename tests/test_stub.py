@@ -241,6 +241,7 @@ def test_attributes(tmp_path):
 def test_compiling(photos, tmp_path, compile):
     """Reference: on the stub code is compiled and not run; the graphs are recorded."""
     settings = ON_STUB | {"run__compile": compile, "schedule__total_kimg": 0.032}
+    settings |= {"network__resolution": 4}
     output = on_stub(*command(*training(photos, tmp_path / "run", **settings)))
     assert ("compiling for 4x4 stable" in output) == (compile == "true")
     assert "not compiled" not in output and "done; make images" in output

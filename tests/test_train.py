@@ -18,6 +18,7 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from progan.cli.main import main
+from progan.config.config import Config
 from progan.config.load import load_config
 from progan.data.decode import Square
 from progan.data.pyramid import prepare
@@ -114,7 +115,7 @@ def test_resume_is_exact(photos, whole, tmp_path, monkeypatch, updates):
     assert statistics(tmp_path) == statistics(whole)
 
 
-def test_a_longer_run_goes_on_from_a_short_one(photos, whole, tmp_path):
+def test_a_longer_run_goes_on_from_a_short_one(photos, whole, tmp_path, any_end):
     """Reference: the run in one go, bit for bit; total_kimg was raised from 5 updates to 12."""
     train(photos, tmp_path, schedule__total_kimg=0.04)
     train(photos, tmp_path)
@@ -270,7 +271,7 @@ def test_results_without_checkpoints_are_not_overwritten(photos, tmp_path):
     assert after == before
 
 
-def test_a_total_below_what_was_shown_is_refused(photos, tmp_path):
+def test_a_total_below_what_was_shown_is_refused(photos, tmp_path, any_end):
     """Reference: the run's config, which must keep its true length."""
     constant = {"schedule__learning_rate": 0.001}
     train(photos, tmp_path, **constant)
@@ -278,6 +279,22 @@ def test_a_total_below_what_was_shown_is_refused(photos, tmp_path):
     result = CliRunner().invoke(main, shorter)
     assert result.exit_code == 2 and "has shown 0.096 kimg" in result.output
     assert load_config(str(tmp_path / "config.yaml")).schedule.total_kimg == 0.096
+
+
+def test_an_old_run_that_ends_below_its_resolution_goes_on(photos, tmp_path, monkeypatch):
+    """Reference: as earlier versions began it; a warning says where it ends. No run is made to end
+    there by a shorter length."""
+    settings = {"schedule__total_kimg": 0.032, "schedule__learning_rate": 0.001}
+    with monkeypatch.context() as patch:
+        patch.setattr(Config, "shortfall", lambda config: "")
+        train(photos, tmp_path / "old", **settings | {"schedule__total_kimg": 0.016})
+    assert "warning: the run ends at 4x4, and network" in train(
+        photos, tmp_path / "old", **settings
+    )
+    train(photos, tmp_path / "new", schedule__learning_rate=0.001)
+    shorter = ["train", "--resume", str(tmp_path / "new"), "-o", "schedule.total_kimg=0.04"]
+    result = CliRunner().invoke(main, shorter)
+    assert result.exit_code == 2 and "ends while 8x8 still fades in" in result.output
 
 
 @pytest.mark.parametrize("left", [0.5, 0.0])

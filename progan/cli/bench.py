@@ -61,6 +61,7 @@ def bench(
     from progan.runtime.numerics import deterministic
 
     config = load_config(config_name, list(overrides))
+    config.check_reach()
     schedule = config.make_schedule()
     check_batches(schedule, processes(), config.network.stddev_group)
     phases = chosen_phases(schedule, resolutions)

@@ -22,7 +22,9 @@ def schedule(config_name: str | None, overrides: tuple[str, ...], plot_file: Pat
     """Print the phases of a schedule, or plot it."""
     from progan.cli.phases import phase_table, plot
 
-    made = load_config(config_name, list(overrides)).make_schedule()
+    config = load_config(config_name, list(overrides))
+    config.check_reach()
+    made = config.make_schedule()
     click.echo(phase_table(made))
     if plot_file:
         plot(made, plot_file)

@@ -6,7 +6,7 @@ from pydantic import model_validator
 
 from progan.config.metric_names import SMALLEST
 from progan.config.resolutions import MAX_RESOLUTION
-from progan.config.schedule import Schedule, make_schedule
+from progan.config.schedule import Schedule, make_schedule, shortfall
 from progan.config.settings import (
     DataConfig,
     EmaConfig,
@@ -18,6 +18,7 @@ from progan.config.settings import (
 )
 from progan.config.value_types import Section
 from progan.config.yaml_io import dump_yaml
+from progan.runtime.errors import UserError
 
 
 class Config(Section):
@@ -80,6 +81,15 @@ class Config(Section):
     def make_schedule(self) -> Schedule:
         """The schedule that these settings describe."""
         return make_schedule(self.network.resolution, self.schedule, self.optim)
+
+    def shortfall(self) -> str:
+        """Why this schedule ends before the resolution has faded in; empty if it does not."""
+        return shortfall(self.network.resolution, self.schedule, self.optim)
+
+    def check_reach(self) -> None:
+        """Raises UserError for a schedule that ends before the resolution has faded in."""
+        if why := self.shortfall():
+            raise UserError(why)
 
     def to_yaml(self) -> str:
         return dump_yaml(self.model_dump())

@@ -135,6 +135,38 @@ def shorten(phases: list[Phase], total: float) -> Schedule:
     return Schedule(tuple(p for p in phases if p.start_nimg < end), end)
 
 
+def shortfall(resolution: int, settings: ScheduleConfig, optim: OptimConfig) -> str:
+    """Why the run would end before `resolution` has faded in, and what helps; empty if it does not.
+
+    Its images would be those of a smaller resolution, enlarged.
+    """
+    schedule = make_schedule(resolution, settings, optim)
+    reached, alpha = schedule.reached(schedule.total_nimg)
+    if (reached, alpha) == (resolution, None):
+        return ""
+    if reached < resolution:
+        ends = f"ends at {reached}x{reached}, and network.resolution is {resolution}"
+    else:
+        ends = f"ends while {reached}x{reached} still fades in (alpha {alpha:.2g})"
+    whole = make_schedule(resolution, settings.model_copy(update={"total_kimg": None}), optim)
+    end = whole.phases[-1]
+    if end.resolution < resolution:  # whatever the total
+        return (
+            f"the schedule {ends}: schedule.fade_kimg ({settings.fade_kimg}) and "
+            f"schedule.stable_kimg ({settings.stable_kimg}) leave {resolution}x{resolution} less "
+            f"than a batch; raise them, or set network.resolution={reached}"
+        )
+    faded = end.end_nimg if end.fading else end.start_nimg
+    return (
+        f"the run {ends}, as schedule.total_kimg is {settings.total_kimg:,.10g}: "
+        f"{resolution}x{resolution} has faded in after {faded / 1000:,.10g} kimg and has trained "
+        f"after {whole.total_nimg / 1000:,.10g}; set -o schedule.total_kimg=null, which means "
+        "until then, or -o network.resolution="
+        f"{reached if alpha is None else max(reached // 2, 4)}, or shorten schedule.stable_kimg "
+        "and schedule.fade_kimg (to train a part of the run for now, use --max-hours)"
+    )
+
+
 def fits(phase: Phase, processes: int, stddev_group: int) -> bool:
     """Whether the batch divides into equal forward passes of whole groups on all processes."""
     size, gpu = phase.batch_size, phase.images_per_pass(processes)

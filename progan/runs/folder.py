@@ -70,6 +70,12 @@ def read_config(run_dir: Path, overrides: list[str]) -> Config:
     return load_config(str(file), overrides)
 
 
+def begun_with(run_dir: Path) -> Config | None:
+    """The config of the run in a folder; None if there is no run yet."""
+    file = run_dir / "config.yaml"
+    return load_config(str(file)) if file.is_file() else None
+
+
 def check_run_dir(run_dir: Path, config: Config) -> None:
     """Raises UserError unless `run_dir` is new, empty, or a run of the same config.
 

@@ -10,7 +10,7 @@ from progan.config.load import assignments, load_config, override, validate
 from progan.config.schedule import check_batches
 from progan.config.yaml_io import dump_yaml
 from progan.data.sources.find import NAMED, is_missing
-from progan.runs.folder import base_name, check_run_dir, read_config
+from progan.runs.folder import base_name, begun_with, check_run_dir, read_config
 from progan.runtime.errors import UserError
 from progan.runtime.launch import processes
 
@@ -90,6 +90,9 @@ def check_start(config: Config, run_dir: Path) -> None:
     """Raises UserError for what can be refused before any work is done, by `--dry-run` too."""
     from progan.runs.tracking import check_tracker  # here, as it loads torch
 
+    before = begun_with(run_dir)
+    if before is None or not before.shortfall():  # older versions began such runs
+        config.check_reach()
     check_batches(config.make_schedule(), processes(), config.network.stddev_group)
     check_tracker(config.run.tracker)
     check_run_dir(run_dir, config)

@@ -162,6 +162,8 @@ def announce(trainer: Trainer, say: Say) -> None:
         say(f"curves and samples: tensorboard --logdir {run_dir}")
     count = f"{processes()} x " if processes() > 1 else ""
     say(f"on {count}{machine.device_name(device)}, in {trainer.step.precision}")
+    if short := trainer.config.shortfall():
+        say(f"warning: {short}")
     environment = machine.environment(device)
     environment |= {"processes": processes(), "precision": trainer.step.precision}
     for line in record_start(run_dir, environment):
