@@ -34,7 +34,7 @@ WITHOUT_TORCH = [
 ] + [
     *("runs.folder", "runs.records", "runs.best", "model.grid", "training.request"),
     *("runtime.cache", "runtime.disk", "runtime.errors", "runtime.launch", "runtime.progress"),
-    *("runtime.randomness", "runtime.stopping", "runtime.text"),
+    *("runtime.randomness", "runtime.secrets", "runtime.stopping", "runtime.text"),
 ]
 
 

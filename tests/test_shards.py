@@ -397,18 +397,24 @@ def test_no_images(tmp_path):
 
 
 def test_index_is_made_once(tmp_path, store):
-    """Reference: what the server was asked. The second start looks at the shards, reads nothing."""
+    """Reference: what the server was asked. The second start looks at the shards, reads nothing.
+
+    The signature in their addresses is another one, as it is on another day.
+    """
     write_shards(store.folder, [photos(6), photos(6, start=6)])
-    pattern = f"{store.url}/shard-{{000..001}}.tar"
+    pattern = f"{store.url}/shard-{{000..001}}.tar?X-Amz-Signature="
     lines = []
-    first = from_shards(pattern, say=lines.append)
-    assert set(store.reads()) == {"/shard-000.tar", "/shard-001.tar"}
+    first = from_shards(f"{pattern}monday", say=lines.append)
+    asked = [f"/shard-00{k}.tar?X-Amz-Signature=monday" for k in (0, 1)]
+    assert set(store.reads()) == set(asked)
+    assert "monday" not in first.name + str(first.content.index)
     assert lines[0] == "indexing 2 shards, once" and lines[-1] == "indexed 12 images"
     store.asked.clear()
     fsspec.filesystem("http").invalidate_cache()
-    second = from_shards(pattern, say=lines.append)
+    second = from_shards(f"{pattern}tuesday", say=lines.append)
     assert store.reads() == [] and len(lines) == 3
-    assert sorted(store.asked) == [("HEAD", "/shard-000.tar"), ("HEAD", "/shard-001.tar")]
+    again = [("HEAD", path.replace("monday", "tuesday")) for path in asked]
+    assert sorted(store.asked) == again
     assert first.key == second.key
     np.testing.assert_array_equal(first.read(7, SQUARE), second.read(7, SQUARE))
 

@@ -14,6 +14,7 @@ from progan.config.schedule import Phase, Schedule, check_batches
 from progan.runtime.disk import write_json
 from progan.runtime.errors import UserError
 from progan.runtime.launch import is_main, processes
+from progan.runtime.secrets import redacted
 from progan.runtime.text import aligned, human_time, percent
 
 if TYPE_CHECKING:
@@ -138,7 +139,7 @@ def measure(
         "precision": precision,
         "peak_tflops": peak,
         "peak_is": source,
-        "config": config.model_dump(mode="json"),
+        "config": redacted(config.model_dump(mode="json")),
         "phases": [asdict(figures) for figures in measured],
     }
 

@@ -89,7 +89,7 @@ def unlike(folders: list[Path]) -> list[str]:
     from progan.config.config import flatten
     from progan.runs.folder import read_config
 
-    configs = [flatten(read_config(folder, []).model_dump()) for folder in folders]
+    configs = [flatten(read_config(folder, []).shared()) for folder in folders]
     seen = {key: {json.dumps(config[key]).strip('"') for config in configs} for key in DECISIVE}
     return [
         f"note: their {key} differs ({', '.join(sorted(values))}): the metrics cannot be compared"

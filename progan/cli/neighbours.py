@@ -10,6 +10,7 @@ from progan.cli.options import DATA, DEVICE, PathOption, check_picture, say
 from progan.runs.folder import base_name
 from progan.runtime.errors import UserError
 from progan.runtime.launch import is_main
+from progan.runtime.secrets import redact
 from progan.runtime.text import printable
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ def neighbours(
         size = f"{snapshot.resolution}x{snapshot.resolution}"
         mirrored = ", also flipped" if snapshot.config.data.mirror else ""
         click.echo(f"{file}: {snapshot.nimg / 1000} kimg, {size}")
-        source_of_them = data or snapshot.config.data.source
+        source_of_them = redact(str(data or snapshot.config.data.source))
         click.echo(f"{images.count:,} images of {source_of_them}{mirrored}")
         cache = cache_of(snapshot)
         title = f"{printable(base_name(source.resolve()))}, {snapshot.nimg / 1000:g} kimg"

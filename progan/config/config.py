@@ -19,6 +19,7 @@ from progan.config.settings import (
 from progan.config.value_types import Section
 from progan.config.yaml_io import dump_yaml
 from progan.runtime.errors import UserError
+from progan.runtime.secrets import redacted
 
 
 class Config(Section):
@@ -91,8 +92,12 @@ class Config(Section):
         if why := self.shortfall():
             raise UserError(why)
 
+    def shared(self) -> dict[str, Any]:
+        """Plain values for all that is written or printed: the secrets of URLs stay out."""
+        return redacted(self.model_dump())
+
     def to_yaml(self) -> str:
-        return dump_yaml(self.model_dump())
+        return dump_yaml(self.shared())
 
 
 def flatten(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:

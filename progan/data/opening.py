@@ -19,6 +19,7 @@ from progan.data.sources.shards import Shards, from_shards, is_shards
 from progan.data.sources.source import Source
 from progan.runtime.cache import lock
 from progan.runtime.errors import LabelError, UserError
+from progan.runtime.secrets import HIDDEN
 
 
 def open_data(
@@ -59,6 +60,12 @@ def find_data(
     """
     if data.source is None:
         raise UserError("data.source is not set; give demo, or the path of a folder of images")
+    if HIDDEN in data.source:
+        raise UserError(
+            f"data.source is kept without its secrets, {data.source}: give it in full, as --data "
+            "'…' or, to go on with a run, as -o data.source='…'; or without what is REDACTED if "
+            "the environment has it (docs/shards.md)"
+        )
     path = Path(os.path.expanduser(data.source))
     if data.source not in NAMED and is_pyramid(path):
         return Pyramid.open(path, labels=data.labels, workers=data.workers)

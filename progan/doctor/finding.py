@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from progan.runtime.secrets import redact
+
 GOOD, SLOW, WRONG, NOT_HERE = ("good", "slow", "wrong", "not here")
 ANY_PATH = re.compile(r"(?<![\w./<])(?:~|[A-Za-z]:(?=[\\/]))?[\\/][^\s'\"<>,;:)\]]+")
 
@@ -47,6 +49,7 @@ def anonymous(content: Any) -> Any:
         return [anonymous(value) for value in content]
     if not isinstance(content, str):
         return content
+    content = redact(content)
     for path in own_paths():
         content = content.replace(path, "<path>")
     content = ANY_PATH.sub("<path>", content)

@@ -24,6 +24,7 @@ from progan.runtime.distributed import check_same_images
 from progan.runtime.errors import UserError
 from progan.runtime.launch import is_main
 from progan.runtime.progress import Say
+from progan.runtime.secrets import redact
 
 
 def evaluate(
@@ -106,5 +107,5 @@ def compare_with_data(
         reals = Reals(images, full, mirror, device)
         kept = ReferenceCache(cache_of(snapshot), images, full, mirror)
         results = Evaluation(reals, accelerator, kept, say).measure(metrics, fakes)
-        source = str(data or config.data.source)
+        source = redact(str(data or config.data.source))
         return Comparison(metrics, results, source, images.count, images.identity)

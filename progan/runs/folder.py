@@ -17,6 +17,7 @@ from progan.config.load import load_config
 from progan.config.schedule import Ramp, Schedule
 from progan.runtime.disk import append_line, read_lines, write_atomically
 from progan.runtime.errors import UserError
+from progan.runtime.secrets import bare, redact
 
 LOCK = ".lock"
 STOP = "stop"
@@ -151,7 +152,7 @@ def record_start(run_dir: Path, environment: dict[str, Any]) -> list[str]:
     before = (read_lines(file) or [{}])[-1]
     record = {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": shlex.join(sys.argv),
+        "command": redact(shlex.join(sys.argv)),
         **environment,
     }
     append_line(file, record)
@@ -172,5 +173,5 @@ def write_config(run_dir: Path, config: Config) -> None:
 
 def base_name(path: str | Path) -> str:
     """The default name of a run or its samples."""
-    name = re.sub(r"-*[{}*?]+", "-", Path(path).name)  # of shards' patterns
+    name = re.sub(r"-*[{}*?]+", "-", Path(bare(str(path))).name)  # of shards' patterns
     return re.sub(r"\.(zip|tar|tgz|tar\.\w+|np[yz]|safetensors)$", "", name).strip("-") or "run"

@@ -52,7 +52,7 @@ class Tracker:
         accelerator.init_trackers(folder, init_kwargs=options)
         for tracker in accelerator.trackers:
             if tracker.name != "tensorboard":
-                tracker.store_init_configuration(flatten(config.model_dump()))
+                tracker.store_init_configuration(flatten(config.shared()))
             elif nimg == 0:
                 # Four spaces make it a code block in TensorBoard's Markdown.
                 lines = ("    " + line for line in config.to_yaml().splitlines())

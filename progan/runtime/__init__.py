@@ -1,6 +1,7 @@
 """The process and its machine. Nothing here knows of networks, data or runs.
 
 errors       users' mistakes as exceptions, and words for their messages
+secrets      texts without the passwords and signatures of URLs
 text         numbers, names and tables as people read them
 disk         files that are whole or absent; files of JSON lines
 cache        the folder of prepared data, and a lock on it

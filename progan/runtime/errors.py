@@ -3,9 +3,17 @@
 import difflib
 from collections.abc import Iterable
 
+from progan.runtime.secrets import redact
+
 
 class UserError(ValueError):
-    """A user's mistake: which value is wrong, what is allowed, what to do. Exit code 2."""
+    """A user's mistake: which value is wrong, what is allowed, what to do. Exit code 2.
+
+    Its message shows no secrets of URLs.
+    """
+
+    def __init__(self, message: str):
+        super().__init__(redact(message))
 
 
 class LostProcessError(UserError):
@@ -23,5 +31,5 @@ def nearest(word: str, allowed: Iterable[str]) -> str:
 
 
 def brief(error: Exception) -> str:
-    """The first line of an error's message."""
-    return (str(error).splitlines() or [type(error).__name__])[0][:200]
+    """The first line of an error's message, without the secrets of URLs."""
+    return redact((str(error).splitlines() or [type(error).__name__])[0])[:200]

@@ -21,6 +21,7 @@ from progan.runtime.device import take_device
 from progan.runtime.errors import UserError
 from progan.runtime.launch import is_main, processes
 from progan.runtime.numerics import deterministic
+from progan.runtime.secrets import redact
 from progan.runtime.stopping import StopRequest
 from progan.training.memory_fit import try_phases
 from progan.training.request import new_run, old_run
@@ -148,7 +149,7 @@ def make_trainer(
     """Meet the other processes and build what trains; says what it trains on."""
     accelerator = make_accelerator(run_dir, config.run.tracker, config.run.timeout, device)
     if is_main():
-        say(f"{data.count:,} images of {config.data.source}")
+        say(f"{data.count:,} images of {redact(str(config.data.source))}")
         if labels := data.labels:
             say(f"{len(labels.names)} {labels.kind}: {', '.join(labels.names)}")
     return Trainer(config, data, run_dir, accelerator, stop)

@@ -81,11 +81,11 @@ def check_ranges(fs: Any, shard: Shard) -> None:
         with fs.open(shard.path, "rb", block_size=BLOCK, cache_type="none") as file:
             file.seek(1)
             file.read(1)
-    except ValueError as error:  # fsspec's, before it fetches more
+    except ValueError:  # fsspec's, before it fetches more
         raise UserError(
             f"data.source: this server does not serve byte ranges, which shards need "
             f"({shard.title}); download them or use another server"
-        ) from error
+        ) from None
     except Exception:  # any other error is raised where the shard is read, after more tries
         return
 
@@ -122,7 +122,7 @@ def index_shard(
         raise UserError(
             f"data.source: cannot read {shard.title} ({explain(error)}); its store must be "
             "reachable and serve byte ranges"
-        ) from error
+        ) from None  # its own message may show secrets
 
 
 def walk_shard(

@@ -12,6 +12,7 @@ import fsspec
 
 from progan.data.sources.tars import BadTar
 from progan.runtime.errors import UserError, brief
+from progan.runtime.secrets import bare, redact
 
 AT_ONCE = 16  # requests: most of the time they wait for the network
 WAITS = (1.0, 4.0)  # seconds before the second and the third try
@@ -31,17 +32,13 @@ class Shard(NamedTuple):
 
     @property
     def title(self) -> str:
-        """For messages: without the query of a URL, which may hold secrets."""
-        return without_query(self.path).rsplit("/", 1)[-1]
-
-
-def without_query(url: str) -> str:
-    return url.partition("?")[0] if url.startswith("http") else url
+        """For messages."""
+        return bare(self.path).rsplit("/", 1)[-1]
 
 
 def explain(error: Exception) -> str:
-    """An error's kind and message, without the queries of URLs."""
-    return re.sub(r"[?][^\s)]*", "?…", f"{type(error).__name__}: {brief(error)}")
+    """An error's kind and message."""
+    return redact(f"{type(error).__name__}: {brief(error)}")
 
 
 def some(texts: list[str]) -> str:
@@ -82,7 +79,7 @@ def list_shards(data: str) -> tuple[Any, list[Shard]]:
     Raises:
         UserError: `data` is no pattern of shards; one is missing; they cannot be reached.
     """
-    if not TAR.search(without_query(data)):
+    if not TAR.search(bare(data)):
         raise UserError(
             f"data.source: '{data}' names no shards, which are .tar files: "
             "./shard-{000..099}.tar, s3://bucket/train/*.tar, https://host/one.tar"
@@ -100,9 +97,7 @@ def list_shards(data: str) -> tuple[Any, list[Shard]]:
             "s3://, `gcsfs` for gs://, `aiohttp` for http://)"
         ) from error
     except Exception as error:  # as in `patiently`
-        raise UserError(
-            f"data.source: cannot list '{without_query(data)}' ({explain(error)})"
-        ) from error
+        raise UserError(f"data.source: cannot list '{data}' ({explain(error)})") from None
     if missing := [why for why in found if isinstance(why, str)]:
         raise UserError(
             f"data.source: {len(missing)} of {len(paths)} shards cannot be read: {some(missing)}"

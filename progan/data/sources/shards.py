@@ -22,13 +22,14 @@ from progan.data.labels import Labels
 from progan.data.sources import shard_list
 from progan.data.sources.readers import check_size
 from progan.data.sources.shard_index import ROW, check_of, index_shards, middle_of
-from progan.data.sources.shard_list import TAR, Shard, explain, first_of, list_shards, without_query
+from progan.data.sources.shard_list import TAR, Shard, explain, first_of, list_shards
 from progan.data.sources.source import Source, attempt, content_key, short_name
 from progan.data.sources.tars import BLOCK, header_name
 from progan.runtime.cache import cache_folder, lock
 from progan.runtime.disk import write_atomically
 from progan.runtime.errors import LabelError, UserError
 from progan.runtime.progress import Say
+from progan.runtime.secrets import bare
 
 
 def is_shards(data: str) -> bool:
@@ -56,8 +57,8 @@ def from_shards(
         UserError: shards are missing, unreachable, compressed or damaged; images lack labels.
     """
     fs, shards = list_shards(data)
-    name = short_name(Path(without_query(data)))
-    stamps = [(fs.unstrip_protocol(shard.path), shard.stamp) for shard in shards]
+    name = short_name(Path(bare(data)))
+    stamps = [(bare(fs.unstrip_protocol(shard.path)), shard.stamp) for shard in shards]
     index = cache_folder(cache) / "shards" / f"{name}-{content_key(ROW, labels, stamps)[:16]}.npy"
     rows = saved_index(index)
     if rows is None:

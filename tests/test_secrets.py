@@ -1,0 +1,69 @@
+"""Passwords, keys and signatures in URLs, which no file and no message may show."""
+
+import json
+import sys
+
+import pytest
+
+from progan.config.load import load_config
+from progan.data.opening import open_data
+from progan.runs.folder import base_name, read_config, record_start, write_config
+from progan.runtime.errors import UserError, brief
+from progan.runtime.secrets import bare, redact, redacted
+
+SIGNED = "https://me:SECRET@host/a-{000..146}.tar?X-Amz-Signature=SECRET/x&X-Amz-Date=1"
+
+
+@pytest.mark.parametrize(
+    "text, shown",
+    [
+        (SIGNED, "https://REDACTED@host/a-{000..146}.tar?REDACTED"),
+        ("https://me:SEC@RET@host:80/a.tar", "https://REDACTED@host:80/a.tar"),
+        ("https://SECRET@host/a.tar#token=SECRET", "https://REDACTED@host/a.tar#REDACTED"),
+        ("s3://AKIA:1/SECRET/x+y@bucket/a-?.tar", "s3://REDACTED@bucket/a-?.tar"),
+        ("s3://bucket/a.tar?versionId=SECRET", "s3://bucket/a.tar?REDACTED"),
+        ("(400, url='https://h/a?sig=SECRET'); again", "(400, url='https://h/a?REDACTED'); again"),
+        ("see https://h/a?SECRET, then", "see https://h/a?REDACTED, then"),
+        ("--data 'HTTPS://h/a?k=SECRET' -o x=1", "--data 'HTTPS://h/a?REDACTED' -o x=1"),
+        ("GET /a.tar?X-Goog-Signature=SECRET", "GET /a.tar?REDACTED"),
+    ],
+)
+def test_secrets_are_left_out(text, shown):
+    """Reference: by hand. What is left out stays left out, and `bare` has not even a mark of it."""
+    assert redact(text) == redact(redact(text)) == shown
+    assert bare(bare(text)) == bare(text) and "REDACTED" not in bare(text)
+    assert redacted({"a": [text, 1, None]}) == {"a": [shown, 1, None]}
+    assert str(UserError(text)) == shown
+    assert "SEC" not in brief(ValueError("x" * 190 + text))  # cut off after, not before
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "s3://bucket/train/a-??.tar",
+        "http://localhost:9000/a@v1/x.tar",
+        "hf://datasets/me/photos@main/a.tar",
+        "abfs://container@account.dfs.core.windows.net/a.tar",
+        "what? me@here.com: -o run.seed=1 (did you mean 'x?')",
+        "file:///data/a:b@c/x.tar",
+    ],
+)
+def test_what_is_no_secret_stays(text):
+    """Reference: the text itself."""
+    assert redact(text) == bare(text) == text
+
+
+def test_no_file_of_a_run_has_secrets(tmp_path, monkeypatch):
+    """Reference: the secret, looked for in what a start writes; the next one asks for the URL."""
+    config = load_config(None, {"data.source": SIGNED})
+    assert config.data.source == SIGNED
+    monkeypatch.setattr(sys, "argv", ["progan", "train", "--data", SIGNED])
+    record_start(tmp_path, {"device": "cpu"})
+    write_config(tmp_path, config)
+    files = {file.name: file.read_text() for file in tmp_path.iterdir()}
+    assert len(files) == 2 and not [name for name, text in files.items() if "SECRET" in text]
+    assert "https://REDACTED@host" in json.loads(files["starts.jsonl"])["command"]
+    with pytest.raises(UserError, match="without its secrets, .*-o data.source="):
+        open_data(read_config(tmp_path, []))
+    assert "SECRET" not in json.dumps(config.shared())
+    assert base_name(SIGNED) == base_name(bare(SIGNED)) == "a-000..146"
