@@ -193,7 +193,14 @@ def test_what_counts_as_shards(tmp_path):
         ("none-*.tar", "no shard matches"),
         ("none-{0..4}.tar", r"5 of 5 shards cannot be read: none-0.tar \(not found\), .*, …$"),
         ("https://host/images.zip", "names no shards"),
-        ("nosuch://bucket/a.tar", "Protocol not known: nosuch"),
+        ("zip://a.tar", "'zip://a.tar' is not read: .* file://, .* https://, "),
+        ("reference://a/*.tar", "reference://a/.* is not read"),
+        ("{file,github}://a.tar", "github://a.tar' is not read"),
+        ("memory://a.tar", "is not read"),
+        ("data:a?.tar", "is not read"),
+        ("simplecache::file:///a/*.tar", "is not read: .*without '::'"),
+        ("a/{b:,c}:d*.tar", "a/b::d.*is not read"),
+        ("filecache::/a/*.tar", "is not read"),
         ("gs://bucket/a.tar", "pip install s3fs.*gcsfs"),
         ("http://127.0.0.1:9/a.tar", "cannot list .*ConnectorError"),
         ("a.tar.gz", "not found"),
@@ -467,8 +474,9 @@ def test_cache_that_cannot_be_written(tmp_path):
 # --- object stores ------------------------------------------------------------------------------
 
 
-def test_memory_store_and_globs():
+def test_memory_store_and_globs(monkeypatch):
     """Reference: the files put there, in the order of their names."""
+    monkeypatch.setattr(shard_list, "PROTOCOLS", ("memory",))
     fs = fsspec.filesystem("memory")
     for k in (1, 0):
         fs.pipe(f"/bucket/s-{k}.tar", tar(photos(2, start=2 * k)))

@@ -21,6 +21,9 @@ TAR = re.compile(r"\.(tar|tgz|tbz2?|txz|tar\.\w+)$", re.IGNORECASE)
 # Names that stores give a file's size, and values that change with its content.
 STAMPS = ["size", "ETag", "etag", "Content-MD5", "generation", "created", "mtime", "updated"]
 STAMPS += ["Last-Modified", "LastModified", "last_modified"]
+# Those that only fetch bytes; others of fsspec run templates, unpack archives, keep copies or log in.
+PROTOCOLS = ("file", "local", "http", "https", "s3", "s3a", "gs", "gcs", "az", "abfs")
+PROTOCOLS += ("abfss", "hf")
 FINAL = (FileNotFoundError, PermissionError, BadTar)  # another try would not help
 BRACES = re.compile(r"\{(\d{1,9})\.\.(\d{1,9})\}|\{([^{}]*,[^{}]*)\}")
 
@@ -85,7 +88,7 @@ def list_shards(data: str) -> tuple[Any, list[Shard]]:
             "./shard-{000..099}.tar, s3://bucket/train/*.tar, https://host/one.tar"
         )
     try:
-        fs = fsspec.core.url_to_fs(first_of(data))[0]
+        fs = open_store(first_of(data))[0]
         paths = find_paths(fs, data)
         with ThreadPoolExecutor(AT_ONCE) as pool:
             found = list(pool.map(functools.partial(look_at, fs), paths))
@@ -103,6 +106,23 @@ def list_shards(data: str) -> tuple[Any, list[Shard]]:
             f"data.source: {len(missing)} of {len(paths)} shards cannot be read: {some(missing)}"
         )
     return fs, [shard for shard in found if isinstance(shard, Shard)]
+
+
+def open_store(url: str) -> tuple[Any, str]:
+    """The file system of a URL or path without braces, and its path there.
+
+    Raises:
+        UserError: it is a chain of protocols, or of one that does more than fetch bytes: a config
+            may come from anybody.
+    """
+    protocol = fsspec.core.split_protocol(url)[0]
+    if "::" in url or protocol not in (None, *PROTOCOLS):
+        raise UserError(
+            f"data.source: '{url}' is not read: shards lie in a folder or at "
+            f"{', '.join(f'{name}://' for name in PROTOCOLS)}, and without '::'; download them, or "
+            "give their own address"
+        )
+    return fsspec.core.url_to_fs(url)
 
 
 def expand_braces(pattern: str) -> Iterator[str]:
@@ -132,7 +152,7 @@ def find_paths(fs: Any, data: str) -> list[str]:
     """Paths on their file system, each once. Raises UserError if there are none, or too many."""
     paths: dict[str, None] = {}
     for pattern in itertools.islice(expand_braces(data), MOST + 1):
-        path = fsspec.core.url_to_fs(pattern)[1]
+        path = open_store(pattern)[1]
         magic = r"\*" if path.startswith("http") else r"[*?]"  # there "?" begins a query
         found = sorted(fs.glob(path)) if re.search(magic, path) else [path]
         paths |= dict.fromkeys(found)

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import fsspec
 import numpy as np
 
 from progan.data.decode import BadImage, Content, Square, read_square
@@ -22,7 +21,7 @@ from progan.data.labels import Labels
 from progan.data.sources import shard_list
 from progan.data.sources.readers import check_size
 from progan.data.sources.shard_index import ROW, check_of, index_shards, middle_of
-from progan.data.sources.shard_list import TAR, Shard, explain, first_of, list_shards
+from progan.data.sources.shard_list import TAR, Shard, explain, first_of, list_shards, open_store
 from progan.data.sources.source import Source, attempt, content_key, short_name
 from progan.data.sources.tars import BLOCK, header_name
 from progan.runtime.cache import cache_folder, lock
@@ -99,7 +98,7 @@ class ShardContent:
     @property
     def fs(self) -> Any:
         """The file system; fsspec keeps one in each process."""
-        return fsspec.core.url_to_fs(self.url)[0]
+        return open_store(self.url)[0]
 
     def __call__(self, i: int) -> Content:
         (content,) = self.read_many([i])
