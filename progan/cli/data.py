@@ -1,6 +1,5 @@
 """The commands of `progan data`: list known sets, inspect images, prepare them."""
 
-import os
 import warnings
 from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
@@ -12,6 +11,7 @@ import click
 from progan.cli.options import BoxOption, PathOption, ResolutionOption
 from progan.config.config import DataConfig
 from progan.runtime.errors import UserError
+from progan.runtime.paths import to_path
 from progan.runtime.stopping import ended_by_signals
 
 if TYPE_CHECKING:
@@ -151,15 +151,15 @@ def open_source(
     """Images that are not prepared yet, or a UserError if there are none."""
     from progan.data.pyramid.format import is_pyramid
     from progan.data.sources.bit_depth import warn_of_darkness
-    from progan.data.sources.find import NAMED, find
+    from progan.data.sources.find import find, is_local
     from progan.data.sources.shards import from_shards, is_shards
     from progan.runtime.cache import lock
 
     if not name:
         raise UserError("SOURCE is empty; give a name, or the path of a folder or zip of images")
-    if name not in NAMED and is_pyramid(Path(name).expanduser()):
+    if is_local(name) and is_pyramid(to_path(name, "SOURCE")):
         raise UserError(f"{name} is a prepared folder already: train with --data {name}")
-    if name not in NAMED and not Path(name).expanduser().exists() and is_shards(name):
+    if is_shards(name):
         if limit:
             raise UserError("--max-images is not for shards; name fewer of them")
         return from_shards(name, labels=labels, say=click.echo)
@@ -174,9 +174,9 @@ def open_source(
 def list_known(root: Path | None) -> None:
     """List known data sets: which files they need, where, and whether these are there."""
     from progan.data.info.report import known_report
+    from progan.data.sources.find import data_folder
 
-    where = root or Path(os.environ.get("PROGAN_DATA") or "data")
-    say(known_report(where, root))
+    say(known_report(data_folder(root), root))
 
 
 @data.command()
@@ -202,7 +202,7 @@ def info(
     from progan.data.pyramid.format import JOURNAL, Pyramid, is_pyramid
     from progan.data.sources.find import NAMED
 
-    path = Path(source).expanduser()
+    path = to_path(source, "SOURCE")
     if sheet:
         check_sheet(sheet, None if source in NAMED else path)
     if source in NAMED or not is_pyramid(path):

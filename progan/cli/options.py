@@ -11,18 +11,18 @@ from progan.config.resolutions import MAX_RESOLUTION, START_RESOLUTION, is_resol
 from progan.config.value_types import check_device
 from progan.runtime.disk import can_be_replaced
 from progan.runtime.errors import UserError
+from progan.runtime.paths import to_path
 
 
 class PathOption(click.Path):
-    """A path that is not empty: an unset variable of a script would mean the current folder."""
+    """A path, as `to_path` has it: not empty, as an unset variable would mean this folder."""
 
     def __init__(self) -> None:
         super().__init__(path_type=Path)
 
     def convert(self, value: Any, param: Any, ctx: Any) -> Any:
-        if value == "":
-            self.fail("is empty; give a path", param, ctx)
-        return super().convert(value, param, ctx)
+        name = param.opts[0] if isinstance(param, click.Option) else param.human_readable_name
+        return super().convert(to_path(value, name), param, ctx)
 
 
 class PositiveNumber(click.ParamType):

@@ -14,6 +14,7 @@ from progan.config.config import Config
 from progan.config.value_types import Ramp
 from progan.config.yaml_io import dump_yaml, parse_yaml
 from progan.runtime.errors import UserError, nearest
+from progan.runtime.paths import to_path
 
 GIVE = "give keys with their section, such as {'network.resolution': 64}"
 PRESET_FOLDERS = (Path(__file__).parents[1] / "presets", Path(__file__).parents[2] / "configs")
@@ -27,8 +28,8 @@ def presets() -> dict[str, Path]:
 
 def read_file(name: str) -> dict[str, Any]:
     """The content of a preset, by its name, or of a YAML file."""
-    path = presets().get(name, Path(name))
     try:
+        path = presets().get(name) or to_path(name, "--config")
         text = path.read_text(encoding="utf-8")
     except (OSError, ValueError) as error:  # not there, not text, no name of a file
         hint = nearest(name, presets())

@@ -29,6 +29,10 @@ from progan.config.value_types import (
 RATES: dict[int, float | Ramp] = {4: 0.001, 1024: 0.0015}  # the official ones for one GPU
 
 
+# Settings that are paths; data.source may also be a name or a URL. A run keeps them absolute.
+PATHS = ("data.source", "data.root", "data.cache", "run.inception")
+
+
 class DataConfig(Section):
     """The training images, and how they are prepared."""
 

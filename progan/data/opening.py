@@ -1,6 +1,5 @@
 """From the data section of a config to a data set."""
 
-import os
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
@@ -14,11 +13,12 @@ from progan.data.live import OnDemandDataset
 from progan.data.pyramid.format import Pyramid, is_pyramid
 from progan.data.pyramid.prepare import cached
 from progan.data.sources.bit_depth import warn_of_darkness
-from progan.data.sources.find import NAMED, find, first
+from progan.data.sources.find import find, first, is_local
 from progan.data.sources.shards import Shards, from_shards, is_shards
 from progan.data.sources.source import Source
 from progan.runtime.cache import lock
 from progan.runtime.errors import LabelError, UserError
+from progan.runtime.paths import to_path
 from progan.runtime.secrets import HIDDEN
 
 
@@ -66,9 +66,8 @@ def find_data(
             "'…' or, to go on with a run, as -o data.source='…'; or without what is REDACTED if "
             "the environment has it (docs/shards.md)"
         )
-    path = Path(os.path.expanduser(data.source))
-    if data.source not in NAMED and is_pyramid(path):
-        return Pyramid.open(path, labels=data.labels, workers=data.workers)
+    if is_local(data.source) and is_pyramid(to_path(data.source, "data.source")):
+        return Pyramid.open(data.source, labels=data.labels, workers=data.workers)
     if is_shards(data.source):
         refuse(data, ["storage", "device_cache"], "images of shards are not kept")
         shards = from_shards(data.source, labels=data.labels, cache=cache_of(data), say=say)

@@ -23,6 +23,7 @@ from progan.runtime.device import take_device
 from progan.runtime.distributed import check_same_images
 from progan.runtime.errors import UserError
 from progan.runtime.launch import is_main
+from progan.runtime.paths import to_path
 from progan.runtime.progress import Say
 from progan.runtime.secrets import redact
 
@@ -96,7 +97,7 @@ def compare_with_data(
     check_resolution(snapshot.file, full)
     if inception is None and run_of(snapshot.file):
         inception = config.run.inception
-    weights = None if inception is None else Path(inception).expanduser()
+    weights = None if inception is None else to_path(inception, "run.inception or --inception")
     metrics = [make(name, loader(weights, device)) for name in names]
     images = open_reference_data(
         snapshot, None if data is None else str(data), say or (lambda line: None)

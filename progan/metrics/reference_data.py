@@ -14,6 +14,7 @@ from progan.data.sources.find import NAMED, is_missing
 from progan.data.sources.shards import is_shards
 from progan.runs.snapshot import Snapshot
 from progan.runtime.errors import LabelError, UserError
+from progan.runtime.paths import to_path
 
 
 def run_of(file: Path) -> Path | None:
@@ -93,7 +94,7 @@ def with_data(file: Path, config: Config, data: str | None, labels: bool) -> Con
             )
     if data is not None:
         changes |= {"source": data, "max_images": None}
-        kept = ["fit", "allow_upscale", "storage"] if is_pyramid(Path(data)) else []
+        kept = ["fit", "allow_upscale", "storage"] if is_pyramid(to_path(data, "--data")) else []
         kept += ["storage", "device_cache"] if is_shards(data) else []
         changes |= {key: getattr(DataConfig(), key) for key in kept}  # it is made already
     return config.model_copy(update={"data": config.data.model_copy(update=changes)})

@@ -26,6 +26,7 @@ from progan.runs.best import best_files
 from progan.runs.snapshot import Snapshot
 from progan.runtime.disk import write_atomically
 from progan.runtime.errors import UserError, brief
+from progan.runtime.paths import to_path
 from progan.runtime.text import stamp
 
 MOST_YAML = 100_000  # characters of a config, which takes about 3,000
@@ -129,7 +130,7 @@ def load(run_or_snapshot: str | Path, which: str | float = "newest") -> Snapshot
     Raises:
         UserError: there is none, or several metrics have a best one; or the file is damaged.
     """
-    return load_snapshot(find_snapshot(Path(run_or_snapshot).expanduser(), which))
+    return load_snapshot(find_snapshot(to_path(run_or_snapshot, "the run or snapshot"), which))
 
 
 def find_snapshot(path: Path, which: str | float = "newest") -> Path:

@@ -3,6 +3,7 @@
 errors       users' mistakes as exceptions, and words for their messages
 secrets      texts without the passwords and signatures of URLs
 text         numbers, names and tables as people read them
+paths        paths as users give them: ~, and none that is empty
 disk         files that are whole or absent; files of JSON lines
 cache        the folder of prepared data, and a lock on it
 progress     progress of long work: a bar on terminals, else a line now and then

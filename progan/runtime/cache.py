@@ -5,17 +5,21 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from progan.runtime.paths import to_path
+
 
 def default_cache() -> Path:
     """$PROGAN_CACHE, else $XDG_CACHE_HOME/progan, else ~/.cache/progan."""
     if chosen := os.environ.get("PROGAN_CACHE"):
-        return Path(chosen)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "progan"
+        return to_path(chosen, "$PROGAN_CACHE")
+    if caches := os.environ.get("XDG_CACHE_HOME"):
+        return to_path(caches, "$XDG_CACHE_HOME") / "progan"
+    return to_path("~/.cache/progan", "the cache, as $PROGAN_CACHE is not set")
 
 
 def cache_folder(cache: Path | None) -> Path:
-    """`cache` with `~` expanded, or the default folder."""
-    return Path(os.path.expanduser(cache or default_cache()))
+    """`cache`, or the default folder."""
+    return to_path(cache, "data.cache") if cache else default_cache()
 
 
 def lock(name: str, cache: Path | None) -> FileLock:

@@ -1,6 +1,5 @@
 """The run that is asked for: its settings and its folder, checked before any work. No torch."""
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,11 +7,13 @@ from typing import Any
 from progan.config.config import Config
 from progan.config.load import assignments, load_config, override, validate
 from progan.config.schedule import check_batches
+from progan.config.settings import PATHS
 from progan.config.yaml_io import dump_yaml
-from progan.data.sources.find import NAMED, is_missing
+from progan.data.sources.find import NAMED, is_local, is_missing
 from progan.runs.folder import base_name, begun_with, check_run_dir, read_config
 from progan.runtime.errors import UserError
 from progan.runtime.launch import processes
+from progan.runtime.paths import to_path
 
 Overrides = Sequence[str] | Mapping[str, Any]
 
@@ -32,7 +33,7 @@ def new_run(
     source = made.data.source
     if source is None:
         raise UserError("what to train on? give --data demo, or --data with a folder of images")
-    folder = Path(run_dir).expanduser() if run_dir else Path("runs") / base_name(source)
+    folder = Path("runs") / base_name(source) if run_dir is None else to_path(run_dir, "--run-dir")
     check_start(made, folder)
     return made, folder
 
@@ -43,7 +44,7 @@ def old_run(run_dir: str | Path, overrides: Overrides) -> tuple[Config, Path]:
     Raises:
         UserError: there is no run, its data is not there, or an override may not change.
     """
-    folder = Path(run_dir).expanduser()
+    folder = to_path(run_dir, "--resume")
     config = with_absolute_paths(read_config(folder, assignments(overrides)))
     source = config.data.source
     if source is not None and is_missing(source):
@@ -74,16 +75,15 @@ def resolve(
 
 def with_absolute_paths(config: Config) -> Config:
     """Paths are kept absolute, so that the run can be resumed from any folder."""
-    if config.run.inception:
-        weights = str(Path(config.run.inception).expanduser().resolve())
-        run = config.run.model_copy(update={"inception": weights})
-        config = config.model_copy(update={"run": run})
-    source = config.data.source
-    if source is None or source in NAMED or "://" in source or is_missing(source):
-        return config  # whoever looks for what is missing says what else it might be
-    path = Path(os.path.expanduser(source)).resolve()  # leaves an unknown ~user as it is
-    absolute = config.data.model_copy(update={"source": str(path)})
-    return config.model_copy(update={"data": absolute})
+    for key in PATHS:
+        name, field = key.split(".")
+        section = getattr(config, name)
+        value = getattr(section, field)
+        if value is None or (key == "data.source" and (not is_local(value) or is_missing(value))):
+            continue  # whoever looks for a source that is missing says what else it might be
+        changed = section.model_copy(update={field: str(to_path(value, key).resolve())})
+        config = config.model_copy(update={name: changed})
+    return config
 
 
 def check_start(config: Config, run_dir: Path) -> None:

@@ -23,6 +23,7 @@ from progan.config.resolutions import is_resolution, resolutions_to
 from progan.data.labels import Labels
 from progan.data.workers import Workers
 from progan.runtime.errors import UserError, brief
+from progan.runtime.paths import to_path
 
 VERSION = 2
 BAD_FILES = "bad-files.txt"
@@ -77,7 +78,7 @@ class Pyramid:
     @classmethod
     def open(cls, path: Path | str, labels: bool = True, workers: int | None = None) -> Self:
         """Open a pyramid. Raises UserError if it is none, damaged or of another version."""
-        path = Path(path)
+        path = to_path(path, "data.source")
         remedy = "delete the folder and have it prepared again"
         try:
             meta = json.loads((path / "meta.json").read_text(encoding="utf-8"))

@@ -14,6 +14,7 @@ from progan.data.sources.lsun import FILE, from_lmdb, is_lmdb
 from progan.data.sources.shards import is_shards
 from progan.data.sources.source import Source, content_key
 from progan.runtime.errors import LabelError, UserError, nearest
+from progan.runtime.paths import to_path
 
 
 @dataclass(frozen=True)
@@ -165,7 +166,7 @@ def find(
         download: fetch a known data set that is absent.
         limit: only the first images.
     """
-    root = Path(os.path.expanduser(root or os.environ.get("PROGAN_DATA") or "data"))
+    root = data_folder(root)
     try:
         if data in NAMED:
             known = NAMED[data]
@@ -177,14 +178,26 @@ def find(
     return source if limit is None else first(source, limit)
 
 
+def data_folder(root: str | Path | None) -> Path:
+    """Where known data sets are kept: `root`, else $PROGAN_DATA, else ./data."""
+    if root is not None:
+        return to_path(root, "data.root")
+    return to_path(os.environ.get("PROGAN_DATA") or "data", "$PROGAN_DATA")
+
+
+def is_local(data: str) -> bool:
+    """Whether `data` is a path, or a pattern of paths, on this machine."""
+    return data not in NAMED and "://" not in data
+
+
 def is_missing(data: str) -> bool:
     """Whether `data` is a path on this machine at which nothing lies."""
-    here = data not in NAMED and "://" not in data and not is_shards(data)
-    return here and not Path(os.path.expanduser(data)).exists()
+    here = is_local(data) and not is_shards(data)
+    return here and not to_path(data, "data.source").exists()
 
 
 def find_path(data: str, labels: bool) -> Source:
-    path = Path(os.path.expanduser(data))  # leaves an unknown ~user as it is
+    path = to_path(data, "data.source")
     if not path.exists():
         if "/" in data or "." in data or os.sep in data:
             raise UserError(f"data.source: no such path: '{data}'; give the path of {KINDS}")

@@ -21,9 +21,10 @@ TAR = re.compile(r"\.(tar|tgz|tbz2?|txz|tar\.\w+)$", re.IGNORECASE)
 # Names that stores give a file's size, and values that change with its content.
 STAMPS = ["size", "ETag", "etag", "Content-MD5", "generation", "created", "mtime", "updated"]
 STAMPS += ["Last-Modified", "LastModified", "last_modified"]
-# Those that only fetch bytes; others of fsspec run templates, unpack archives, keep copies or log in.
-PROTOCOLS = ("file", "local", "http", "https", "s3", "s3a", "gs", "gcs", "az", "abfs")
-PROTOCOLS += ("abfss", "hf")
+# They only fetch bytes; others of fsspec run templates, unpack archives, keep copies or log in.
+PROTOCOLS = (
+    *("file", "local", "http", "https", "s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "hf"),
+)
 FINAL = (FileNotFoundError, PermissionError, BadTar)  # another try would not help
 BRACES = re.compile(r"\{(\d{1,9})\.\.(\d{1,9})\}|\{([^{}]*,[^{}]*)\}")
 

@@ -27,6 +27,7 @@ from progan.data.sources.tars import BLOCK, header_name
 from progan.runtime.cache import cache_folder, lock
 from progan.runtime.disk import write_atomically
 from progan.runtime.errors import LabelError, UserError
+from progan.runtime.paths import to_path
 from progan.runtime.progress import Say
 from progan.runtime.secrets import bare
 
@@ -37,7 +38,7 @@ def is_shards(data: str) -> bool:
     The path of a single tar is not a pattern; `sources.files` reads it, compressed or not.
     """
     pattern = bool(TAR.search(data) and re.search(r"[{*?]", data))
-    return "://" in data or (pattern and not Path(data).exists())
+    return "://" in data or (pattern and not to_path(data, "data.source").exists())
 
 
 def from_shards(
