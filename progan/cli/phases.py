@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from progan.cli.options import check_picture
 from progan.config.schedule import Phase, Ramp, Schedule
-from progan.runtime.text import human_time, table
+from progan.runtime.text import table
 
 if TYPE_CHECKING:  # it imports torch, which a table does not need
     from progan.training.costs import CostModel
@@ -36,15 +36,15 @@ def phase_table(schedule: Schedule, costs: "CostModel | None" = None) -> str:
             rate_text(phase),
         ]
         if costs:
-            seconds = costs.per_image(phase)
+            each = costs.range_of(phase)
             row += [
-                f"{costs.gflops[phase]:.3g}",
-                human_time(None if seconds is None else seconds * images),
+                f"{costs.work[phase].gflops:.3g}",
+                "-" if each is None else str(each.times(images)),
             ]
         rows.append(row)
     total = f"total {schedule.total_nimg / 1000:,.1f} kimg"
     if costs:
-        total += f", about {human_time(costs.seconds_left(0))} on this machine"
+        total += f", about {costs.left(0) or 'an unknown time'} on this machine"
     return f"{table(rows)}\n{total}"
 
 

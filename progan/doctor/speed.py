@@ -14,7 +14,9 @@ from progan.runtime.speeds import measured, resolve_precision
 from progan.runtime.text import percent
 from progan.training.bench import timed
 from progan.training.build import make_loss, make_networks
-from progan.training.costs import CostModel, count_gflops, measure
+from progan.training.costs import CostModel
+from progan.training.trials import Trials
+from progan.training.work import count_work
 
 LONG = 0.01  # seconds of a product in which its launch is a small part
 LEAST_OF_PEAK = 0.5  # share of the data sheet that a large product reaches on an idle device
@@ -97,18 +99,18 @@ def training(accelerator: Accelerator, seconds: float) -> Finding:
     schedule = Schedule(phases, phases[-1].end_nimg)
     G, D = make_networks(config, 0, device)
     loss = make_loss(config)
-    costs = CostModel(schedule, count_gflops(G, D, loss, schedule))
+    costs = CostModel(schedule, count_work(G, D, loss, schedule))
     with computing_in(precision, device):
-        measure(costs, G, D, loss, accelerator, seconds)
+        Trials(G, D, loss, accelerator).measure(costs, seconds)
     return finding_of(costs, precision, reached, accelerator.num_processes)
 
 
 def finding_of(costs: CostModel, precision: str, peak: float, processes: int) -> Finding:
     """peak: TFLOP/s that this process's device reaches."""
     figures, parts = {}, []
-    for phase, per_image in costs.seconds.items():
+    for phase, per_image in costs.trials.items():
         rate = 1 / per_image
-        share = rate / processes * costs.gflops[phase] / 1000 / peak
+        share = rate / processes * costs.work[phase].gflops / 1000 / peak
         r = f"{phase.resolution}x{phase.resolution}"
         figures[r] = {"images_per_sec": rate, "share_of_speed": share}
         parts.append(f"{rate:,.0f} at {r} ({percent(share, 0)})")

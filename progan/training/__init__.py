@@ -3,7 +3,7 @@
 The step: `feed`, `losses`, `augment`, `updates`, `ema`, `compile`, `step`.
 The start: `request`, `start`.
 The loop: `trainer`, `build`, `outputs`, `statistics`, `console`, `health`.
-What it takes: `costs`, `memory_fit`, `bench`.
+What it takes: `work`, `trials`, `costs`, `memory_fit`, `bench`.
 
     feed        what each update consumes: reals, labels, latents
     losses      adversarial losses and gradient penalties, pure functions
@@ -20,7 +20,9 @@ What it takes: `costs`, `memory_fit`, `bench`.
     statistics  means and skipped updates since the last tick, kept on the device
     console     progress on the console
     health      signs that training goes wrong
-    costs       FLOPs counted, time predicted
+    work        FLOPs and values written, counted
+    trials      what parts of an update take, measured at the start
+    costs       the time of phases, pauses and runs, predicted
     memory_fit  as many images in a forward pass as memory has room for
     bench       how fast a config trains here, and what the time goes into
 """

@@ -23,11 +23,11 @@ from progan.runtime.distributed import on_any
 from progan.runtime.errors import UserError
 from progan.runtime.launch import processes_here
 from progan.training.build import compiles, make_costs, make_feed, make_loss, make_step
-from progan.training.costs import gflops_per_image, shell
 from progan.training.feed import Batch, Feed, Latents
 from progan.training.memory_fit import SMALLER, rehearsed
 from progan.training.step import Step
 from progan.training.updates import apply
+from progan.training.work import shell, work_of
 
 WARM_UP = 3  # steps before anything is timed: they compile, find memory and kernels
 REPEATS = {1.0: 3, 0.1: 10, 0.0: 50}  # of a step that takes more than this many seconds
@@ -116,7 +116,8 @@ def measure_phase(step: Step, feed: Feed, phase: Phase, peak_tflops: float | Non
     step.begin(phase, restart=True)
     rate = phase.batch_size / time_whole(step, feed, phase)
     peak = memory.peak(accelerator.device)
-    gflops = gflops_of(step, phase)
+    networks = shell(step.G), shell(step.D)
+    gflops = work_of(*networks, step.loss, phase, step.penalty_interval).gflops
     tflops = gflops * rate / accelerator.num_processes / 1000
     return Figures(
         resolution=phase.resolution,
@@ -132,14 +133,6 @@ def measure_phase(step: Step, feed: Feed, phase: Phase, peak_tflops: float | Non
         peak_memory_gb=None if peak is None else peak / 2**30,
         shares=time_shares(step, feed, phase),
     )
-
-
-def gflops_of(step: Step, phase: Phase) -> float:
-    """GFLOP of one image; the penalty counts as often as it takes part."""
-    G, D, interval = shell(step.G), shell(step.D), step.penalty_interval
-    with_penalty = gflops_per_image(G, D, step.loss, phase)
-    without = gflops_per_image(G, D, step.without_penalty, phase)
-    return without + (with_penalty - without) / interval
 
 
 def time_whole(step: Step, feed: Feed, phase: Phase) -> float:

@@ -5,21 +5,25 @@ import torch
 from accelerate import Accelerator
 
 from progan.config.config import Config
+from progan.config.resolutions import resolutions_to
 from progan.config.schedule import Phase, Schedule
 from progan.data.dataset import Dataset
 from progan.data.stream import Stream
 from progan.model.layers import EqualizedConv2d, EqualizedLinear
 from progan.model.networks import Critic, Generator
+from progan.model.sampling import grid_layout
 from progan.runtime import memory
 from progan.runtime.distributed import on_any
 from progan.runtime.numerics import computing_in
 from progan.runtime.randomness import make_rng
 from progan.runtime.speeds import resolve_precision
 from progan.training.compile import pays
-from progan.training.costs import CostModel, count_gflops, measure
+from progan.training.costs import CostModel, Pauses
 from progan.training.feed import Feed
 from progan.training.step import Step
+from progan.training.trials import Trials
 from progan.training.updates import LossSettings
+from progan.training.work import count_work
 
 
 def make_feed(config: Config, data: Dataset, accelerator: Accelerator) -> Feed:
@@ -107,12 +111,33 @@ def make_costs(
     D: Critic,
     accelerator: Accelerator,
 ) -> CostModel:
-    """The cost of each phase on this machine, from a few seconds of trial updates."""
-    costs = CostModel(schedule, count_gflops(G, D, loss, schedule))
+    """The cost of each phase and of the run on this machine, from some seconds of trial updates."""
+    interval = config.loss.penalty_interval
+    costs = CostModel(schedule, count_work(G, D, loss, schedule, interval), pauses_of(config, G, D))
     precision = resolve_precision(config.run.precision, accelerator)
+    trials = Trials(G, D, loss, accelerator, interval)
     with computing_in(precision, accelerator.device):
-        measure(costs, G, D, loss, accelerator, budget=5)
+        trials.measure(costs, budget=5)
+        if costs.trials:
+            last = max(costs.trials, key=lambda phase: phase.start_nimg)
+            costs.per_parameter = trials.optimizer(last)
+    if costs.trials:
+        costs.per_sample = trials.sample(last) / (costs.trials[last] * accelerator.num_processes)
     if accelerator.device.type == "cuda":  # the trial's memory does not count as the run's
         memory.release(accelerator.device)
         memory.reset_peak(accelerator.device)
     return costs
+
+
+def pauses_of(config: Config, G: Generator, D: Critic) -> Pauses:
+    """When the run's updates pause, and for what."""
+    size_G, size_D = (sum(p.numel() for p in network.parameters()) for network in (G, D))
+    sizes = resolutions_to(config.network.resolution)
+    run = config.run
+    return Pauses(
+        run.tick_kimg,
+        run.checkpoint_ticks,
+        4.0 * (4 * size_G + 3 * size_D),  # each with two moments, and the generator's average
+        {r: len(grid_layout(r, None)[0]) for r in sizes},
+        run.metrics,
+    )

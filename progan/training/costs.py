@@ -1,185 +1,196 @@
-"""What training costs: FLOPs counted on the real update, time predicted from measured times."""
+"""Predicts the time of a run from what was measured: of phases, of pauses, of all together."""
 
-import copy
-import time
-from typing import Any, TypeVar
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
-import torch
-from accelerate import Accelerator
-from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import flop_registry
-
+from progan.config.resolutions import ByResolution, at_resolution
 from progan.config.schedule import Phase, Schedule
-from progan.model.networks import Critic, Generator
-from progan.runtime import memory
-from progan.runtime.device import synchronize
-from progan.training.feed import noise
-from progan.training.updates import LossSettings, critic_gradients, generator_gradients
+from progan.runtime.text import human_time
+from progan.training.work import Work
+
+MARGIN = 1.15  # a phase that was measured takes up to this factor more or less
+WIDE = 1.5  # bounds further apart than this factor are shown in place of the likely time
+WRITING = 0.1  # seconds of a tick for statistics, pictures and curves, before one was measured
+DISK = 300e6  # bytes/s to a disk, synced, before a checkpoint was measured
 
 
-class FlopCounter(TorchDispatchMode):
-    """Counts the FLOPs of convolutions and matrix products while it is active.
+class Range(NamedTuple):
+    """Seconds: the likely ones, and between which bounds."""
 
-    torch's own `FlopCounterMode` also hooks modules, which `autograd.grad` does not allow.
+    low: float
+    likely: float
+    high: float
+
+    def __str__(self) -> str:
+        if self.high <= WIDE * self.low:
+            return human_time(self.likely)
+        return f"{human_time(self.low)} to {human_time(self.high)}"
+
+    def times(self, factor: float) -> "Range":
+        return Range(*(factor * seconds for seconds in self))
+
+
+def total(ranges: Iterable[Range]) -> Range:
+    """The sum; bounds add up, as what makes one phase slow makes all slow."""
+    parts = list(ranges)
+    return Range(*map(sum, zip(*parts, strict=True))) if parts else Range(0, 0, 0)
+
+
+@dataclass(frozen=True)
+class Pauses:
+    """When updates pause, and for what.
+
+    Args:
+        tick_kimg: between ticks, each of which makes a grid of samples.
+        checkpoint_ticks, checkpoint_bytes: between checkpoints, and of each.
+        samples: images in a grid, by resolution.
+        metrics: ticks between measurements of each metric.
     """
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.flops = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        # On the meta device torch finds their shapes in Python, which takes a millisecond each.
-        if func in ELEMENTWISE and args[0].is_meta:
-            shapes = [x.shape for x in args if isinstance(x, Tensor)]
-            return args[0].new_empty(torch.broadcast_shapes(*shapes))
-        out = func(*args, **kwargs)
-        if func._overloadpacket in flop_registry:
-            self.flops += flop_registry[func._overloadpacket](*args, **kwargs, out_val=out)
-        return out
-
-
-aten = torch.ops.aten
-ELEMENTWISE = {  # the most frequent ones, of floating-point results
-    aten.leaky_relu.default,
-    aten.leaky_relu_backward.default,
-    aten.mul.Tensor,
-    aten.mul.Scalar,
-    aten.add.Tensor,
-    aten.div.Tensor,
-    aten.pow.Tensor_Scalar,
-}
-
-
-def random_update(G: Generator, D: Critic, loss: LossSettings, phase: Phase, n: int) -> None:
-    """Compute both gradients of one update on noise: all of its cost but Adam's, with no effect."""
-    r = phase.resolution
-    batch = noise(G, n, r, augmented=bool(loss.augment))
-    alpha = torch.tensor(0.5, device=batch.z.device) if phase.fading else None
-    parameters = [list(net.active_parameters(r, phase.fading).values()) for net in (G, D)]
-    critic_gradients(G, D, parameters[1], batch, alpha, loss)
-    generator_gradients(G, D, parameters[0], batch.of_fakes(), alpha, loss, r)
-
-
-def whole_groups(D: Critic, n: int) -> int:
-    """About `n` images, in whole groups of minibatch stddev."""
-    return D.stddev_group * max(1, n // D.stddev_group)
-
-
-def gflops_per_image(G: Generator, D: Critic, loss: LossSettings, phase: Phase) -> float:
-    """GFLOP an image of one update (a multiply-add is two), counted without computing.
-
-    The networks may be on the meta device.
-    """
-    n = whole_groups(D, 4)
-    with torch.device("meta"), FlopCounter() as counter:
-        random_update(G, D, loss, phase, n)
-    return counter.flops / n / 1e9
-
-
-def count_gflops(
-    G: Generator, D: Critic, loss: LossSettings, schedule: Schedule
-) -> dict[Phase, float]:
-    """GFLOP an image for each phase; takes some 0.3 s a phase, whatever the networks' size."""
-    meta_G, meta_D = shell(G), shell(D)
-    return {phase: gflops_per_image(meta_G, meta_D, loss, phase) for phase in schedule.phases}
+    tick_kimg: ByResolution[float]
+    checkpoint_ticks: int
+    checkpoint_bytes: float
+    samples: Mapping[int, int]
+    metrics: Mapping[str, int] = field(default_factory=dict)
 
 
 class CostModel:
-    """Seconds an image for each phase, measured or extrapolated.
+    """Seconds an image for each phase, and of the whole run.
 
-    Small resolutions do not fill a machine. So a phase's cost is that of the nearest measured one
-    times the ratio of FLOPs, which is too long while the resolution is small.
+    Args:
+        work: what an image costs in each phase.
+        pauses: None: there are none.
     """
 
-    def __init__(self, schedule: Schedule, gflops: dict[Phase, float]):
+    def __init__(
+        self, schedule: Schedule, work: dict[Phase, Work], pauses: Pauses | None = None
+    ) -> None:
         self.schedule = schedule
-        self.gflops = gflops
-        self.seconds: dict[Phase, float] = {}
+        self.work = work
+        self.pauses = pauses
+        # Seconds an image of both networks' gradients, smaller phases first.
+        self.trials: dict[Phase, float] = {}
+        self.per_parameter = 0.0  # seconds an update, of the optimizers and the average
+        self.per_sample = 0.0  # of a sample, as a share of an image's trial
+        self.seconds: dict[Phase, float] = {}  # an image in training, as last observed
+        self.correction = 1.0  # seconds observed in training, over those expected
+        self.paused = self.pauses_expected = 0.0  # seconds, in all
+        self.metric_seconds: dict[str, float] = {}
 
     def observe(self, phase: Phase, seconds_per_image: float) -> None:
+        """Learn what an image took in training."""
         self.seconds[phase] = seconds_per_image
+        if expected := self.expected(phase):
+            self.correction = seconds_per_image / expected.likely
+
+    def observe_pause(self, phase: Phase, seconds: float) -> None:
+        """Learn what a tick took between updates, without metrics."""
+        self.paused += seconds
+        self.pauses_expected += self.pause(phase)
+
+    def observe_metrics(self, names: list[str], seconds: float) -> None:
+        """Learn what measuring took."""
+        self.metric_seconds |= {name: seconds / len(names) for name in names}
 
     def per_image(self, phase: Phase) -> float | None:
-        """Seconds an image; `None` while nothing has been measured."""
-        if phase in self.seconds:
-            return self.seconds[phase]
-        if not self.seconds:
+        """Likely seconds an image; `None` while nothing has been measured."""
+        found = self.range_of(phase)
+        return None if found is None else found.likely
+
+    def range_of(self, phase: Phase) -> Range | None:
+        """Seconds an image: as observed in training, else as expected; `None`: nothing is known."""
+        if (seconds := self.seconds.get(phase)) is not None:
+            return Range(seconds / MARGIN, seconds, seconds * MARGIN)
+        found = self.expected(phase)
+        return None if found is None else found.times(self.correction)
+
+    def expected(self, phase: Phase) -> Range | None:
+        """Seconds an image, from trials alone."""
+        gradients = self.gradients(phase)
+        if gradients is None:
             return None
-        near = min(self.seconds, key=lambda p: abs(p.start_nimg - phase.start_nimg))
-        return self.seconds[near] * self.gflops[phase] / self.gflops[near]
+        update = self.per_parameter * self.work[phase].parameters / phase.batch_size
+        low, likely, high = (seconds + update for seconds in gradients)
+        return Range(low / MARGIN, likely, high * MARGIN)
+
+    def gradients(self, phase: Phase) -> Range | None:
+        """Seconds an image for both gradients: of a trial, else from the nearest trials.
+
+        By the work of FLOPs and by that of memory, which are the bounds where nothing larger was
+        tried.
+        """
+        if (seconds := self.trials.get(phase)) is not None:
+            return Range(seconds, seconds, seconds)
+        if not self.trials:
+            return None
+        at = {p: i for i, p in enumerate(self.schedule.phases)}
+        smaller = [p for p in self.trials if at[p] < at[phase]]
+        larger = [p for p in self.trials if at[p] > at[phase]]
+        if not smaller or not larger:
+            return spread(self.scaled(smaller[-1] if smaller else larger[0], phase))
+        a, b = smaller[-1], larger[0]
+        share = (at[phase] - at[a]) / (at[b] - at[a])
+        pairs = zip(self.scaled(a, phase), self.scaled(b, phase), strict=True)
+        return spread([one ** (1 - share) * other**share for one, other in pairs])
+
+    def scaled(self, near: Phase, phase: Phase) -> list[float]:
+        """The trial of `near`, scaled by FLOPs and by memory to what `phase` would take."""
+        a, b = self.work[near], self.work[phase]
+        return [self.trials[near] * ratio for ratio in (b.gflops / a.gflops, b.values / a.values)]
+
+    def pause(self, phase: Phase) -> float:
+        """Seconds of one tick between updates, as expected: samples, files, its part of a
+        checkpoint."""
+        if self.pauses is None:
+            return 0.0
+        found = self.expected(phase)
+        samples = self.pauses.samples[phase.resolution] * self.per_sample
+        saving = self.pauses.checkpoint_bytes / DISK / self.pauses.checkpoint_ticks
+        return samples * (found.likely if found else 0.0) + WRITING + saving
+
+    def pauses_from(self, nimg: int) -> Range:
+        """Seconds of all pauses from `nimg` to the end."""
+        if self.pauses is None:
+            return Range(0, 0, 0)
+        ticks = {phase: self.ticks_from(phase, nimg) for phase in self.schedule.phases}
+        seconds = sum(n * self.pause(phase) for phase, n in ticks.items())
+        if self.pauses_expected:
+            seconds *= self.paused / self.pauses_expected
+        for name, every in self.pauses.metrics.items():
+            seconds += self.metric_seconds.get(name, 0.0) * math.ceil(sum(ticks.values()) / every)
+        return Range(seconds / MARGIN, seconds, seconds * MARGIN)
+
+    def ticks_from(self, phase: Phase, nimg: int) -> int:
+        assert self.pauses is not None
+        images = self.schedule.end_of(phase) - max(phase.start_nimg, nimg)
+        each = at_resolution(self.pauses.tick_kimg, phase.resolution) * 1000
+        return max(0, math.ceil(images / each))
 
     def seconds_of(self, phase: Phase) -> float | None:
-        """Seconds of a whole phase in this run; `None` while nothing has been measured."""
+        """Seconds of a whole phase's updates; `None` while nothing has been measured."""
         each = self.per_image(phase)
         images = self.schedule.end_of(phase) - phase.start_nimg
         return None if each is None else each * images
 
-    def seconds_left(self, nimg: int) -> float | None:
+    def left(self, nimg: int) -> Range | None:
         """Seconds from `nimg` to the end of the run; `None` while nothing has been measured."""
-        total = 0.0
+        parts = []
         for phase in self.schedule.phases:
             images = self.schedule.end_of(phase) - max(phase.start_nimg, nimg)
-            each = self.per_image(phase)
+            each = self.range_of(phase)
             if each is None:
                 return None
-            total += max(images, 0) * each
-        return total
+            parts.append(each.times(max(images, 0)))
+        return total([*parts, self.pauses_from(nimg)])
+
+    def seconds_left(self, nimg: int) -> float | None:
+        """The likely ones of `left`."""
+        found = self.left(nimg)
+        return None if found is None else found.likely
 
 
-def measure(
-    costs: CostModel,
-    G: Generator,
-    D: Critic,
-    loss: LossSettings,
-    accelerator: Accelerator,
-    budget: float,
-) -> None:
-    """Time updates of each phase, smallest first, until about `budget` seconds are spent.
-
-    If a whole forward pass would take long, four images are timed; if memory is short, half as
-    many as before. Phases from the first of which nothing fits are left to extrapolation.
-    """
-
-    def timed(phase: Phase, n: int) -> float:
-        begin = time.perf_counter()
-        random_update(G, D, loss, phase, n)
-        synchronize(accelerator.device)
-        return time.perf_counter() - begin
-
-    def times_of_what_fits(phase: Phase, n: int) -> tuple[int, list[float]]:
-        """Number of images, and seconds of three updates: the first finds memory and kernels."""
-        while True:
-            try:
-                return n, [timed(phase, n) for _ in range(3)]
-            except Exception as error:
-                if not memory.is_short(error):
-                    raise
-            memory.release(accelerator.device)
-            smaller = whole_groups(D, n // 2)
-            if smaller >= n:
-                return n, []
-            n = smaller
-
-    left = budget
-    for phase in costs.schedule.phases:
-        n = phase.images_per_pass(accelerator.num_processes)
-        expected = costs.per_image(phase) or 0
-        if expected * n > budget / 4:
-            n = min(n, whole_groups(D, 4))
-        if 3 * n * expected > left:
-            return
-        n, times = times_of_what_fits(phase, n)
-        if not times:
-            return
-        left -= sum(times)
-        costs.observe(phase, min(times) / n / accelerator.num_processes)
-
-
-Network = TypeVar("Network", Generator, Critic)
-
-
-def shell(network: Network) -> Network:
-    """A copy of a network on the meta device: shapes without numbers."""
-    return copy.deepcopy(network).to("meta")
+def spread(seconds: list[float]) -> Range:
+    """Between two guesses, their geometric mean being the likely one."""
+    return Range(min(seconds), math.prod(seconds) ** (1 / len(seconds)), max(seconds))

@@ -22,7 +22,7 @@ from progan.runs.snapshot_file import MOST_EXAMPLES, save_snapshot, snapshot_pat
 from progan.runs.tracking import Tracker
 from progan.runtime.disk import DiskError
 from progan.runtime.memory import memory_in_use
-from progan.runtime.text import human_time, stamp
+from progan.runtime.text import stamp
 from progan.training.console import Console
 from progan.training.costs import CostModel
 from progan.training.health import signs, variety
@@ -147,7 +147,7 @@ class Outputs:
         )
         seconds = self.costs.per_image(phase)
         rate = f"{1 / seconds:.0f} img/s" if seconds else ""
-        left = human_time(self.costs.seconds_left(nimg))
+        left = self.costs.left(nimg) or "-"
         return f"{phase.resolution}x{phase.resolution}{fading}{losses}  {rate}  {left} left"
 
     def fakes(self, nimg: int) -> None:

@@ -232,8 +232,10 @@ class Trainer:
             "Timing/total_hours": self.progress.seconds / 3600,
             "Timing/data_wait": self.stream.waited / seconds,
         }
+        paused = time.perf_counter()
         self.outputs.tick(phase, nimg, means, more)
         self.keep(phase)
+        self.costs.observe_pause(phase, time.perf_counter() - paused)
         if in_a_row >= MOST_SKIPPED:
             self.save_checkpoint()
             raise UserError(
@@ -256,9 +258,11 @@ class Trainer:
             return
         self.outputs.say(f"measuring {', '.join(due)}")
         reached = self.schedule.reached(nimg)
+        begun = time.perf_counter()
         results = self.metrics.measure(due, *reached, lambda: self.stop.reason() is not None)
         self.unmeasured = not results
         if results:
+            self.costs.observe_metrics(due, time.perf_counter() - begun)
             self.outputs.measured(results, nimg)
 
     def metrics_due(self) -> list[str]:
