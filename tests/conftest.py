@@ -17,7 +17,7 @@ from PIL import Image
 from progan.config.config import Config
 from progan.data.stream import Stream
 from progan.runtime import speeds
-from progan.training import bench, costs
+from progan.training import bench, work
 
 # 4x4 for 4 updates, 8x8 fading in for 4, then 8x8: twelve updates see two phase boundaries.
 TINY = {
@@ -105,17 +105,16 @@ def shape_of(network: torch.nn.Module) -> str:
 @pytest.fixture(scope="session", autouse=True)
 def counted_once():
     """Counts an update's FLOPs once per shape: counting takes as long as a tiny run trains."""
-    count, known = costs.gflops_per_image, {}
+    count, known = work.work_per_image, {}
 
-    def gflops_per_image(G, D, loss, phase):
+    def work_per_image(G, D, loss, phase):
         update = (shape_of(G), shape_of(D), loss, phase.resolution, phase.fading)
         if update not in known:
             known[update] = count(G, D, loss, phase)
         return known[update]
 
     with pytest.MonkeyPatch.context() as patch:
-        for module in (costs, bench):
-            patch.setattr(module, "gflops_per_image", gflops_per_image)
+        patch.setattr(work, "work_per_image", work_per_image)
         yield
 
 

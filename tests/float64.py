@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import torch
 
-from progan.training import build, costs, step, updates
+from progan.training import build, step, updates, work
 from progan.training.feed import Batch, Latents
 from progan.training.updates import Adam
 
@@ -48,7 +48,7 @@ def compute_in_float64(patch: Callable = setattr) -> None:
 
     patch(build, "make_networks", made)
     for name in ("critic_gradients", "generator_gradients"):
-        for module in (step, costs):
+        for module in (step, work):
             patch(module, name, of_doubles(getattr(updates, name)))
     patch(Adam, "load_state_dict", load)
 

@@ -18,9 +18,9 @@ from progan.config.schedule import Phase
 from progan.config.settings import DataConfig
 from progan.runtime.errors import UserError
 from progan.training.augment import DRAWS, KINDS, augment
-from progan.training.costs import gflops_per_image
 from progan.training.feed import Batch, Feed, split
 from progan.training.updates import LossSettings, accumulate, critic_gradients, generator_gradients
+from progan.training.work import work_per_image
 
 POLICIES = [list(names) for k in range(4) for names in combinations(KINDS, k)]
 LAST = 1 - 2.0**-24  # the largest draw below 1 that float32 has
@@ -386,7 +386,9 @@ def test_costs_are_counted():
     """Reference: the FLOPs without augmentation, which has no convolutions."""
     phase = Phase(8, True, 0, 4, 4, None, 0.001, 0.0, 0.99, 1e-8)
     G, D = (network.float().to("meta") for network in networks())
-    on, off = (gflops_per_image(G, D, LossSettings(augment=p), phase) for p in (tuple(KINDS), ()))
+    on, off = (
+        work_per_image(G, D, LossSettings(augment=p), phase).gflops for p in (tuple(KINDS), ())
+    )
     assert on == off > 0
 
 

@@ -31,9 +31,9 @@ from progan.runtime.errors import UserError
 from progan.runtime.text import human_time
 from progan.training import bench, memory_fit
 from progan.training.build import make_loss, make_step
-from progan.training.costs import count_gflops
 from progan.training.feed import Batch
 from progan.training.step import Step
+from progan.training.work import count_work
 
 PARTS = ["data", "critic", "penalty", "generator", "optimizer"]
 COLUMNS = ["phase", "batch_size", "images/s", "sec/kimg", *PARTS, "memory", "TFLOP/s", "of peak"]
@@ -243,7 +243,8 @@ def test_kinds_of_training(settings, here, quick):
     assert content["precision"] == config.run.precision
     G = Generator(**config.network.generator_settings(), c_dim=c_dim)
     D = Critic(**config.network.critic_settings(), c_dim=c_dim)
-    expected = list(count_gflops(G, D, make_loss(config), config.make_schedule()).values())[1:]
+    work = list(count_work(G, D, make_loss(config), config.make_schedule()).values())[1:]
+    expected = [each.gflops for each in work]
     assert [f["gflop_per_image"] for f in content["phases"]] == pytest.approx(expected)
     assert {f["batch_gpu"] for f in content["phases"]} == {config.schedule.batch_gpu or 8}
 

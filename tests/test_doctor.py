@@ -25,6 +25,7 @@ from progan.runtime import speeds
 from progan.runtime.cache import lock
 from progan.runtime.errors import UserError
 from progan.training import updates
+from progan.training.work import Work
 
 CPU = torch.device("cpu")
 TINY = Networks(channel_base=256, channel_max=16, z_dim=16)
@@ -270,6 +271,7 @@ checks.examine.__defaults__ = (SMALL,)
 speed.LONG, speeds.CONVOLUTIONS = 0, [[4, 8], [8, 4]]
 checks.system.compiler = lambda device: Finding("compiler", "good" if is_main() else "slow", "")
 from progan.cli.main import main
+from progan.training.work import Work
 main()
 """
 
@@ -381,7 +383,7 @@ def test_slow_devices(monkeypatch):
     finding = speed.rate(CPU, "bf16", "fp32")
     assert finding.state == NOT_HERE and "no instructions" in finding.says
     phase = Phase(8, False, 0, 8, 8, None, 0.001, 0.0, 0.99, 1e-8)
-    costs = SimpleNamespace(seconds={phase: 0.001}, gflops={phase: 2.0})
+    costs = SimpleNamespace(trials={phase: 0.001}, work={phase: Work(2.0, 0.0, 0)})
     costs.schedule = SimpleNamespace(phases=(phase,))  # 2 GFLOP in a ms: 2 TFLOP/s
     assert speed.finding_of(costs, "fp32", 19.0, 1).state == GOOD
     assert speed.finding_of(costs, "fp32", 21.0, 1).state == SLOW

@@ -32,6 +32,7 @@ from progan.metrics.inputs import Fakes, Reals
 from progan.metrics.measuring import measure
 from progan.metrics.metric import Metric
 from progan.metrics.msssim import MSSSIM
+from progan.metrics.pace import TRIED
 from progan.metrics.reference_cache import ReferenceCache
 from progan.metrics.swd import SWD
 from progan.model.networks import Generator
@@ -355,7 +356,7 @@ def test_the_reals_are_looked_at_once(trained, tmp_path, empty_cache, monkeypatc
         Reals, "batch", lambda self, *a: seen.append(a) or whole(self, *a), raising=True
     )
     assert evaluated(tmp_path, trained, *ALL) == [first]
-    assert sum(count for _, count in seen) == 64  # those of SWD
+    assert sum(count for _, count in seen) == 64 + TRIED  # those of SWD; to predict the time
     assert {p: p.stat().st_mtime_ns for p in files} == files
     for damages in (("empty", "cut", "flipped", "encrypted"), ("text", "gone", "cut", "flipped")):
         for path, kind in zip(files, damages, strict=bool(FEATURES)):

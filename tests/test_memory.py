@@ -15,10 +15,12 @@ from progan.config.settings import OptimConfig, ScheduleConfig
 from progan.model.networks import Critic, Generator
 from progan.runtime import memory
 from progan.runtime.errors import UserError
-from progan.training import costs
-from progan.training.costs import CostModel, count_gflops, measure
+from progan.training import trials
+from progan.training.costs import CostModel
 from progan.training.step import Step
+from progan.training.trials import Trials
 from progan.training.updates import LossSettings
+from progan.training.work import count_work
 
 CPU = torch.device("cpu")
 
@@ -120,7 +122,7 @@ def limited_updates(monkeypatch, most: int, error: Exception) -> list[tuple[str,
         if n > most:
             raise error
 
-    monkeypatch.setattr(costs, "random_update", random_update)
+    monkeypatch.setattr(trials, "random_update", random_update)
     return tried
 
 
@@ -131,19 +133,19 @@ def test_trial_updates_halve(monkeypatch, kind):
     schedule = schedule_to(8)
     G, D = (network(8, channel_base=32, channel_max=4) for network in (Generator, Critic))
     accelerator = SimpleNamespace(device=CPU, num_processes=1)
-    model = CostModel(schedule, count_gflops(G, D, LossSettings(), schedule))
+    model = CostModel(schedule, count_work(G, D, LossSettings(), schedule))
     tried = limited_updates(monkeypatch, 8, SHORT[kind])
-    measure(model, G, D, LossSettings(), accelerator, budget=1e9)
+    Trials(G, D, LossSettings(), accelerator).measure(model, budget=1e9)
     of_4 = [("4x4 stable", n) for n in (16, 8, 8, 8)]
     of_8 = [(name, n) for name in ("8x8 fading", "8x8 stable") for n in (32, 16, 8, 8, 8)]
     assert tried == of_4 + of_8
-    assert set(model.seconds) == set(schedule.phases)
+    assert set(model.trials) == set(schedule.phases)
 
-    model = CostModel(schedule, model.gflops)
+    model = CostModel(schedule, model.work)
     tried = limited_updates(monkeypatch, 2, SHORT[kind])
-    measure(model, G, D, LossSettings(), accelerator, budget=1e9)
+    Trials(G, D, LossSettings(), accelerator).measure(model, budget=1e9)
     assert tried == [("4x4 stable", n) for n in (16, 8, 4)]
-    assert not model.seconds and model.seconds_left(0) is None
+    assert not model.trials and model.seconds_left(0) is None
 
 
 def test_other_errors_of_trial_updates_are_not_hidden(monkeypatch):
@@ -153,7 +155,7 @@ def test_other_errors_of_trial_updates_are_not_hidden(monkeypatch):
     limited_updates(monkeypatch, 8, RuntimeError("a fault of ours"))
     accelerator = SimpleNamespace(device=CPU, num_processes=1)
     with pytest.raises(RuntimeError, match="a fault of ours"):
-        measure(CostModel(schedule, {}), G, D, LossSettings(), accelerator, budget=1e9)
+        Trials(G, D, LossSettings(), accelerator).measure(CostModel(schedule, {}), budget=1e9)
 
 
 @pytest.mark.parametrize("kind", ["cublas", "cudnn", "accelerator", "compiler"])

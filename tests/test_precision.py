@@ -21,10 +21,10 @@ from progan.model.networks import Critic, Generator
 from progan.runtime import speeds
 from progan.runtime.numerics import computing_in, deterministic
 from progan.runtime.speeds import resolve_precision
-from progan.training.costs import FlopCounter
 from progan.training.feed import Batch
 from progan.training.step import Step
 from progan.training.updates import LossSettings
+from progan.training.work import WorkCounter
 
 CPU = torch.device("cpu")
 LOSSES = {
@@ -230,7 +230,7 @@ def test_a_convolution_is_measured_as_training_does_it(monkeypatch, precision, d
     assert len(times) == speeds.REPEATS
     ticks = chain.from_iterable((10.0 * i, 10.0 * i + seconds) for i, seconds in enumerate(times))
     monkeypatch.setattr(speeds.time, "perf_counter", ticks.__next__)
-    with FlopCounter() as counter, Results() as results:
+    with WorkCounter() as counter, Results() as results:
         rate = speeds.gflops(4, 8, precision, CPU)
     assert rate == pytest.approx(counter.flops / len(times) / 0.5 / 1e9)
     assert results.types["convolution"] == results.types["convolution_backward"] == {dtype}

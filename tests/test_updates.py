@@ -8,7 +8,6 @@ import torch
 from progan.config.schedule import Phase
 from progan.model.networks import Critic, Generator
 from progan.training import ema
-from progan.training.costs import gflops_per_image
 from progan.training.feed import Batch, split
 from progan.training.updates import (
     LossSettings,
@@ -18,6 +17,7 @@ from progan.training.updates import (
     generator_gradients,
     gradients,
 )
+from progan.training.work import work_per_image
 
 
 def noise(*shape, seed=0):
@@ -466,7 +466,7 @@ def test_cost_of_an_update(paper_networks, resolution):
     counted or counted twice."""
     G, D, fused = paper_networks
     phase = Phase(resolution, False, 0, 4, 4, None, 0.001, 0.0, 0.99, 1e-8)
-    gflops = gflops_per_image(G, D, LossSettings(), phase)
+    gflops = work_per_image(G, D, LossSettings(), phase).gflops
     table = FUSED if fused else PLAIN
     assert gflops == pytest.approx(table[resolution], rel=0.01, abs=0.05 if resolution == 4 else 1)
     per_G, per_D = forward_gflops(resolution, fused)

@@ -12,6 +12,7 @@ inception_score   Inception score
 precision_recall  improved precision and recall
 registry          makes the metric that a name stands for
 inputs            the two sides: fakes by number, reals in order
+pace              how long metrics will take, tried with a few images
 evaluate          metrics of a generator and its data, on all processes
 of_snapshot       metrics of a snapshot, from the command line and from Python
 reference_data    the data that a snapshot is compared with

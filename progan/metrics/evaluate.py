@@ -12,11 +12,13 @@ from accelerate import Accelerator
 from progan.config.metric_names import SMALLEST
 from progan.metrics.inputs import Fakes, Reals
 from progan.metrics.metric import Gather, Metric, alone
+from progan.metrics.pace import TRIED, pace, timed
 from progan.metrics.reference_cache import ReferenceCache
 from progan.runtime.distributed import gathered, on_any
 from progan.runtime.errors import UserError
 from progan.runtime.numerics import float32_as
 from progan.runtime.progress import Say, progress_bar
+from progan.runtime.text import human_time
 
 
 def check_resolution(file: Path, resolution: int) -> None:
@@ -68,6 +70,8 @@ class Evaluation:
     @float32_as("ieee")
     def measure(self, metrics: Sequence[Metric], fakes: Fakes) -> dict[str, float]:
         """Results of all metrics, the same on all processes."""
+        if self.say:
+            self.say(f"this takes about {human_time(self.expected(metrics, fakes))}")
         floors = {metric.name: self.noise_floor(metric) for metric in metrics}
         names = dict.fromkeys(metric.kept_as for metric in metrics if metric.kept_as)
         kept = {name: self.load(name) for name in names}
@@ -86,6 +90,29 @@ class Evaluation:
         for metric in metrics:
             results |= self.result(metric) | floors[metric.name]
         return results
+
+    def expected(self, metrics: Sequence[Metric], fakes: Fakes) -> float:
+        """Seconds of all stages together, tried with a few images of each side.
+
+        Reading and adding images, and comparisons that grow with them; not those of Inception
+        features, which take seconds.
+        """
+        count = self.reals.data.count
+        n = min(TRIED, max(2, count // 2 * 2))
+        images = fakes.batch(0, n)
+        making, reading = (
+            timed(partial(side.batch, 0, n), images) / n for side in (fakes, self.reals)
+        )
+        seconds = making * max(metric.fakes for metric in metrics)
+        for metric in metrics:
+            each, floor = pace(metric, images), metric.floor(floor_size(metric, count))
+            seconds += metric.fakes * (each.add + each.compare)
+            if not metric.kept_as or self.kept.load(metric.kept_as) is None:
+                reals = count if metric.reals is None else metric.reals
+                seconds += reals * (reading + each.add)
+            if floor and self.kept.load(floor.name) is None:
+                seconds += floor.fakes * (2 * (reading + each.add) + each.compare)
+        return seconds / self.accelerator.num_processes
 
     def result(self, metric: Metric) -> dict[str, float]:
         """A metric's values; one that takes long shows a bar and can be stopped."""

@@ -1,5 +1,7 @@
 """The base of metrics on Inception features: collects them, and keeps those of the reals."""
 
+from typing import Self
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -23,6 +25,9 @@ class OnFeatures(Metric):
         self.kept_as = f"features{count}-{inception.version}"
         self.sides = {"reals": Rows(), "fakes": Rows()}
         self.kept: Tensor | None = None  # features of all reals
+
+    def of(self, count: int) -> Self:
+        return type(self)(self.name, count, self.inception)
 
     def add(self, side: str, images: Tensor, first: int) -> None:
         self.sides[side].add(self.inception(images)[0], first)

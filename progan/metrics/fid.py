@@ -23,6 +23,9 @@ class FID(Metric):
         self.moments = {"reals": Moments(), "fakes": Moments()}
         self.whole: Moments | None = None  # moments of all reals
 
+    def of(self, count: int) -> "FID":
+        return FID(self.name, count, self.inception)
+
     def add(self, side: str, images: Tensor, first: int) -> None:
         self.moments[side].add(self.inception(images)[0])
 

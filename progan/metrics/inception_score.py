@@ -29,6 +29,9 @@ class InceptionScore(Metric):
         self.inception = inception
         self.scores = Rows()
 
+    def of(self, count: int) -> "InceptionScore":
+        return InceptionScore(self.name, count, self.inception)
+
     def add(self, side: str, images: Tensor, first: int) -> None:
         self.scores.add(self.inception(images)[1], first)
 

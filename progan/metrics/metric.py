@@ -35,6 +35,7 @@ class Metric(ABC):
 
     kept_as = ""  # name for keeping results about reals, shared by metrics; empty: not kept
     repeats = True  # whether reals are repeated if there are fewer than asked for
+    proportional = False  # whether comparing takes time in proportion to the images
 
     def __init__(self, name: str, *, reals: int | None, fakes: int):
         self.name = name
@@ -58,6 +59,10 @@ class Metric(ABC):
         Args:
             bar: used by metrics whose comparison takes long.
         """
+
+    def of(self, count: int) -> "Metric":
+        """The same metric of `count` images, to try it with."""
+        raise NotImplementedError
 
     def floor(self, count: int) -> "Metric | None":
         """The same metric of `count` images, for reals against other reals; None: not worth it."""

@@ -25,11 +25,16 @@ class MSSSIM(Metric):
     `NAME_reals`.
     """
 
+    proportional = True
+
     def __init__(self, name: str, count: int):
         super().__init__(name, reals=2 * count, fakes=2 * count)
         self.kept_as = f"msssim{count}"
         self.values: dict[str, list[Tensor]] = {"reals": [], "fakes": []}
         self.single: dict[str, list[Tensor]] = {"reals": [], "fakes": []}  # waits for its second
+
+    def of(self, count: int) -> "MSSSIM":
+        return MSSSIM(self.name, count // 2)
 
     def add(self, side: str, images: Tensor, first: int) -> None:
         images = torch.cat([*self.single[side], images])

@@ -41,6 +41,8 @@ class SWD(Metric):
     Results: the mean over levels under the metric's name, and `NAME_at_R` for each level.
     """
 
+    proportional = True
+
     def __init__(self, name: str, count: int):
         super().__init__(name, reals=count, fakes=count)
         self.sides: dict[str, list[Patches]] = {"reals": [], "fakes": []}
@@ -53,6 +55,9 @@ class SWD(Metric):
         places = np.stack([corners(first + i, sizes) for i in range(len(images))], axis=1)
         for patches, level, some in zip(levels, pyramid, places, strict=True):
             patches.add(level, torch.from_numpy(some))
+
+    def of(self, count: int) -> "SWD":
+        return SWD(self.name, count)
 
     def floor(self, count: int) -> "SWD":
         return SWD(f"{self.name}_floor", count)

@@ -116,8 +116,7 @@ def measure_phase(step: Step, feed: Feed, phase: Phase, peak_tflops: float | Non
     step.begin(phase, restart=True)
     rate = phase.batch_size / time_whole(step, feed, phase)
     peak = memory.peak(accelerator.device)
-    networks = shell(step.G), shell(step.D)
-    gflops = work_of(*networks, step.loss, phase, step.penalty_interval).gflops
+    gflops = gflops_of(step, phase)
     tflops = gflops * rate / accelerator.num_processes / 1000
     return Figures(
         resolution=phase.resolution,
@@ -133,6 +132,11 @@ def measure_phase(step: Step, feed: Feed, phase: Phase, peak_tflops: float | Non
         peak_memory_gb=None if peak is None else peak / 2**30,
         shares=time_shares(step, feed, phase),
     )
+
+
+def gflops_of(step: Step, phase: Phase) -> float:
+    """GFLOP of one image; the penalty counts as often as it takes part."""
+    return work_of(shell(step.G), shell(step.D), step.loss, phase, step.penalty_interval).gflops
 
 
 def time_whole(step: Step, feed: Feed, phase: Phase) -> float:

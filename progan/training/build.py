@@ -5,10 +5,13 @@ import torch
 from accelerate import Accelerator
 
 from progan.config.config import Config
+from progan.config.metric_names import SMALLEST, parse
 from progan.config.resolutions import resolutions_to
 from progan.config.schedule import Phase, Schedule
 from progan.data.dataset import Dataset
 from progan.data.stream import Stream
+from progan.metrics.pace import TRIED, pace
+from progan.metrics.registry import PLAIN
 from progan.model.layers import EqualizedConv2d, EqualizedLinear
 from progan.model.networks import Critic, Generator
 from progan.model.sampling import grid_layout
@@ -123,10 +126,33 @@ def make_costs(
             costs.per_parameter = trials.optimizer(last)
     if costs.trials:
         costs.per_sample = trials.sample(last) / (costs.trials[last] * accelerator.num_processes)
+        costs.metric_seconds = seconds_of_metrics(config, costs, last, accelerator)
     if accelerator.device.type == "cuda":  # the trial's memory does not count as the run's
         memory.release(accelerator.device)
         memory.reset_peak(accelerator.device)
     return costs
+
+
+def seconds_of_metrics(
+    config: Config, costs: CostModel, phase: Phase, accelerator: Accelerator
+) -> dict[str, float]:
+    """Seconds of measuring each of `run.metrics` that needs no Inception, and whose reals are kept.
+
+    phase: one with a trial.
+    """
+    found, network = {}, config.network
+    shape = TRIED, network.channels, network.resolution, network.resolution
+    images = torch.randint(0, 256, shape, dtype=torch.uint8, device=accelerator.device)
+    update = costs.per_image(costs.schedule.phases[-1])
+    sample = costs.per_sample * update if update else 0.0
+    for name in config.run.metrics:
+        kind, count = parse(name)
+        if kind in PLAIN and network.resolution >= SMALLEST:
+            metric = PLAIN[kind](name, count)
+            each = pace(metric, images)
+            seconds = metric.fakes * (each.add + each.compare + sample)
+            found[name] = seconds / accelerator.num_processes
+    return found
 
 
 def pauses_of(config: Config, G: Generator, D: Critic) -> Pauses:
