@@ -116,9 +116,11 @@ def prepare_into(
     from progan.data.info.report import train_command
     from progan.data.info.resolution import choose_resolution
     from progan.data.pyramid.prepare import prepare
+    from progan.data.sources.source import warn_of_left_out
 
     labels, max_bad = options["labels"], options["max_bad"]
     source = open_source(name, labels, options["root"], options["max_images"], options["download"])
+    warn_of_left_out(source, name)
     fit = crop or ("pad" if pad else "crop")
     if max_resolution is None:
         max_resolution, why = choose_resolution(source, fit, max_bad)

@@ -5,6 +5,7 @@ An image goes from `sources` through `decode` and `pyramid` (or `live`) to `stre
     sources/     where images come from
     pyramid/     prepared data: every image at every resolution
     info/        what `progan data info` says
+    formats      which formats of image files are decoded, and their suffixes
     decode       one image of any size and mode to a square
     workers      processes that read and decode images
     labels       classes or attributes of images

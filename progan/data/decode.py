@@ -8,8 +8,7 @@ import numpy as np
 import simplejpeg
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
-# A file's first bytes choose the decoder, whatever its suffix; none but these may run.
-FORMATS = ["JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM"]
+from progan.data.formats import FORMATS
 
 ORIENTATION = 0x0112  # in EXIF
 

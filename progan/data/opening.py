@@ -15,7 +15,7 @@ from progan.data.pyramid.prepare import cached
 from progan.data.sources.bit_depth import warn_of_darkness
 from progan.data.sources.find import find, first, is_local
 from progan.data.sources.shards import Shards, from_shards, is_shards
-from progan.data.sources.source import Source
+from progan.data.sources.source import Source, warn_of_left_out
 from progan.runtime.cache import lock
 from progan.runtime.errors import LabelError, UserError
 from progan.runtime.paths import to_path
@@ -38,6 +38,7 @@ def open_data(
     square = Square(network.resolution, network.channels, fit_of(data), data.allow_upscale)
     if isinstance(found, Shards):
         return OnDemandDataset(found, square, max_bad=data.max_bad, workers=data.workers)
+    warn_of_left_out(found, str(data.source))
     warn_of_darkness(found)
     return cached(
         found,

@@ -10,13 +10,14 @@ import numpy as np
 from progan.config.config import DataConfig
 from progan.config.resolutions import resolutions_to
 from progan.data.decode import Square
+from progan.data.formats import SUFFIXES
 from progan.data.info.resolution import Choice, choose, left_out_line
 from progan.data.info.survey import Survey
 from progan.data.labels import Labels
 from progan.data.pyramid.format import BAD_FILES, Pyramid
 from progan.data.pyramid.plan import make_plan
 from progan.data.pyramid.writer import read_journal
-from progan.data.sources.files import ARCHIVES, SUFFIXES
+from progan.data.sources.files import ARCHIVES
 from progan.data.sources.find import NAMED, Known
 from progan.data.sources.source import Source
 from progan.runtime.text import human_bytes, percent
@@ -86,6 +87,8 @@ def source_report(name: str, source: Source, seen: Survey, no_labels: str = "") 
     if seen.turned:
         yield from field("EXIF", f"{seen.turned:,} are turned, and will be set upright")
     yield from bad_images([f"{source.item_name(i)}: {why}" for i, why in seen.bad.items()])
+    if source.left_out:
+        yield from field("left out", source.left_out)
     if no_labels:
         yield from field("labels", f"none ({no_labels})")
     if source.labels:

@@ -5,6 +5,8 @@ find          from a name or a path to its source
 named         known data sets, in the files that their authors publish
 demo          the embedded cartoon faces, drawn from (seed, index)
 files         image files in a folder, a zip or a tar
+names         which files are images, by their names
+zip_names     names in zips, in whatever encoding
 readers       bytes of single files of a folder, a zip or a tar
 tars          where the files in a tar lie
 arrays        images in a NumPy file or in memory

@@ -5,7 +5,6 @@ their names, those of a tar in the tar's own order: a compressed tar can only be
 beginning, so each process that reads the images decompresses it once.
 """
 
-import logging
 import lzma
 import os
 import posixpath
@@ -14,25 +13,25 @@ import stat
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from progan.data.decode import BadImage
+from progan.data.formats import SUFFIXES
 from progan.data.labels import Labels
 from progan.data.sources.label_tables import TABLES, common_folder, from_folders, from_table
+from progan.data.sources.names import LeftOut, is_kept, thumbnails, why_left_out
 from progan.data.sources.readers import FolderReader, TarReader, ZipReader, open_tar
 from progan.data.sources.source import Source, content_key, short_name
 from progan.data.sources.tars import BadTar, members
+from progan.data.sources.zip_names import entry_name, is_guessed, warn_of_guesses
 from progan.runtime.errors import UserError
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm")
 TARS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 ARCHIVES = (".zip", *TARS)
-log = logging.getLogger("progan")
-
 TABLE_BYTES = 2**28  # of labels: one of a million images with 40 attributes takes half of it
 
 ClassesOf = Callable[[Path, list[str]], Labels]
@@ -45,14 +44,14 @@ class Files:
     Args:
         read: an item to the file's bytes.
         stamps: numbers that change when the file does.
-        outside: entries of an archive that lead out of it, and are left out.
+        left_out: files that are not read.
     """
 
     names: list[str]
     items: np.ndarray
     read: Callable[[Any], bytes]
     stamps: np.ndarray
-    outside: list[str] = field(default_factory=list)
+    left_out: LeftOut
 
 
 def from_path(path: Path, labels: bool, classes: ClassesOf = from_folders) -> Source:
@@ -67,13 +66,14 @@ def from_path(path: Path, labels: bool, classes: ClassesOf = from_folders) -> So
     else:
         files = list_tar(path) if path.name.lower().endswith(TARS) else list_zip(path)
     tables = {name: i for i, name in enumerate(files.names) if posixpath.basename(name) in TABLES}
-    images = [i for i, name in enumerate(files.names) if name not in tables]
+    images = without_thumbnails(files, [i for i, n in enumerate(files.names) if n not in tables])
     names = inner = [files.names[i] for i in images]
-    ignored = say_ignored(files.outside)
+    left_out = str(files.left_out)
+    also = f"; left out: {left_out}" if left_out else ""
     if not names:
         raise UserError(
             f"data.source: no images in {path}: files ending in {' '.join(SUFFIXES)} count, "
-            f"except hidden ones{ignored and f'; {ignored}'}{suggest_shards(path)}"
+            f"except hidden ones{also}{suggest_shards(path)}"
         )
     around = common_folder(names)
     if around and not path.is_dir():  # the folder that most archives have around everything
@@ -85,23 +85,31 @@ def from_path(path: Path, labels: bool, classes: ClassesOf = from_folders) -> So
         above = {name: i for name, i in tables.items() if around.startswith(folder_of(name))}
         found = read_table(path, names, above, files) if above else classes(path, names)
         key = content_key(key, found.names, found.values.dtype, found.values.tobytes())
-    if ignored:
-        log.warning("%s: %s", path, ignored)
     items = files.items[images]
-    return Source(short_name(path), key, items, files.read, inner.__getitem__, found)
+    return Source(short_name(path), key, items, files.read, inner.__getitem__, found, left_out)
+
+
+def without_thumbnails(files: Files, images: list[int]) -> list[int]:
+    """The images that are no thumbnails of others; these are counted."""
+    names = [files.names[i] for i in images]
+    dropped = {images[k] for k in thumbnails(names)}
+    for i in dropped:
+        files.left_out.add("thumbnails of others", files.names[i])
+    return [i for i in images if i not in dropped]
 
 
 def list_folder(path: Path) -> Files:
-    found = sorted(walk(path))
+    left_out = LeftOut()
+    found = sorted(walk(path, left_out))
     names = [name for name, _, _ in found]
     stamps = np.array([stamp for _, *stamp in found], np.int64).reshape(-1, 2)
-    return Files(names, np.array(names, object), FolderReader(path), stamps)
+    return Files(names, np.array(names, object), FolderReader(path), stamps, left_out)
 
 
-def walk(path: Path) -> Iterator[tuple[str, int, int]]:
+def walk(path: Path, left_out: LeftOut) -> Iterator[tuple[str, int, int]]:
     """Every file of interest below a folder: its name, and two numbers that change when it does.
 
-    Links are followed, but no folder is entered twice.
+    The others are counted. Links are followed, but no folder is entered twice.
     """
 
     def fail(error: OSError) -> None:
@@ -114,10 +122,15 @@ def walk(path: Path) -> Iterator[tuple[str, int, int]]:
             folders.clear()
             continue
         entered.add((status.st_dev, status.st_ino))
-        folders[:] = sorted(filter(is_shown, folders))
         inside = Path(here).relative_to(path).as_posix()
         prefix = "" if inside == "." else f"{inside}/"
-        for name in filter(is_wanted, files):
+        kept = [folder for folder in folders if is_kept(folder)]
+        for name in kept_files(here, kept, prefix):
+            left_out.add_if_unread(name)
+        folders[:] = sorted(set(folders) - set(kept))
+        for name in files:
+            if left_out.add_if_unread(prefix + name):
+                continue
             try:
                 status = os.stat(f"{here}/{name}")
             except OSError as error:  # a dangling link, say: reading it will raise it again
@@ -125,6 +138,14 @@ def walk(path: Path) -> Iterator[tuple[str, int, int]]:
                 continue
             if stat.S_ISREG(status.st_mode):
                 yield prefix + name, status.st_size, status.st_mtime_ns
+
+
+def kept_files(here: str, folders: list[str], prefix: str) -> Iterator[str]:
+    """Names of all files in folders that are not read, as far as these can be listed."""
+    for folder in folders:
+        for inside, _, files in os.walk(f"{here}/{folder}"):
+            below = Path(inside).relative_to(here).as_posix()
+            yield from (f"{prefix}{below}/{name}" for name in files)
 
 
 def list_zip(path: Path) -> Files:
@@ -136,15 +157,16 @@ def list_zip(path: Path) -> Files:
         raise unreadable(path, f"cannot be read as a zip: {error}") from error
     if any(info.flag_bits & 1 for info in infos):
         raise UserError(f"data.source: {path} is encrypted; unpack it and give the folder")
-    places, outside = select(
-        (i.filename, (i.header_offset, i.compress_size, i.file_size, i.CRC, i.compress_type))
+    warn_of_guesses(path, [entry_name(info) for info in infos if is_guessed(info)])
+    places, left_out = select(
+        (entry_name(i), (i.header_offset, i.compress_size, i.file_size, i.CRC, i.compress_type))
         for i in infos
         if stat.S_IFMT(i.external_attr >> 16) in (0, stat.S_IFREG)
     )
     names = sorted(places)
     table = np.array([places[name] for name in names], np.uint64).reshape(-1, 5)
     # Sizes and checksums, not places: a zip made again of the same files is the same.
-    return Files(names, table, ZipReader(path), table[:, 2:4], outside)
+    return Files(names, table, ZipReader(path), table[:, 2:4], left_out)
 
 
 def list_tar(path: Path) -> Files:
@@ -155,60 +177,45 @@ def list_tar(path: Path) -> Files:
         file, compressed = open_tar(path)
         with file:
             found = members(file, 2**62 if compressed else status.st_size)
-            places, outside = select((name, place) for name, *place in found)
+            places, left_out = select((name, place) for name, *place in found)
     except BadTar as error:
         raise unreadable(path, str(error)) from error
     except (EOFError, zlib.error, lzma.LZMAError) as error:
         raise unreadable(path, f"is cut off or damaged: {error}") from error
+    warn_of_guesses(path, [name for name in places if re.search("[\udc80-\udcff]", name)])
     table = np.array(list(places.values()), np.int64).reshape(-1, 2)
     stamps = np.tile(stamp, (len(table), 1))
-    return Files(list(places), table, TarReader(path, compressed, stamp), stamps, outside)
+    return Files(list(places), table, TarReader(path, compressed, stamp), stamps, left_out)
 
 
-def select(entries: Iterable[tuple[str, Any]]) -> tuple[dict[str, Any], list[str]]:
+def select(entries: Iterable[tuple[str, Any]]) -> tuple[dict[str, Any], LeftOut]:
     """Sorts out the entries of an archive, (name, place) each.
 
     Returns:
         The places of those of interest by their plain names: of two with one name, the later.
-        The names of images that lead out of the archive.
+        Those that are not read, images that lead out of the archive among them.
     """
     places: dict[str, Any] = {}
-    outside = []
+    left_out = LeftOut()
     for entry, place in entries:
-        name = entry.replace("\\", "/")
+        name = re.sub(r"(?<![\udc80-\udcff])\\", "/", entry)
         parts = [part for part in name.split("/") if part not in ("", ".")]
-        if name.endswith("/") or not parts or not is_wanted(parts[-1]):
+        if name.endswith("/") or not parts:
             continue
+        plain = "/".join(parts)
         if ".." in parts or re.match("/|[A-Za-z]:", name):
-            outside.append(entry)
-        elif all(map(is_shown, parts)):
-            plain = "/".join(parts)
+            if why_left_out(parts[-1]) is None:
+                left_out.add("with an absolute path or '..'", entry)
+        elif not left_out.add_if_unread(plain):
             places.pop(plain, None)
             places[plain] = place
-    return places, outside
+    return places, left_out
 
 
 def unreadable(path: Path, why: str) -> UserError:
     return UserError(
         f"data.source: {path} {why}; get or make it again, or unpack it and give the folder"
     )
-
-
-def is_shown(name: str) -> bool:
-    """False for hidden files and folders and for macOS's bookkeeping in zips."""
-    return not name.startswith(".") and name != "__MACOSX"
-
-
-def is_wanted(name: str) -> bool:
-    """Whether a file of this name is an image or a table of labels."""
-    return (name.lower().endswith(SUFFIXES) and is_shown(name)) or name in TABLES
-
-
-def say_ignored(outside: list[str]) -> str:
-    if not outside:
-        return ""
-    first = outside[0].encode(errors="backslashreplace").decode()
-    return f"{len(outside):,} entries with absolute paths or '..' are left out, such as {first}"
 
 
 def suggest_shards(path: Path) -> str:

@@ -15,7 +15,8 @@ from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
-from progan.data.sources.files import SUFFIXES
+from progan.data.formats import SUFFIXES
+from progan.data.sources.names import LeftOut, is_kept
 from progan.data.sources.shard_list import AT_ONCE, Shard, explain, patiently, some
 from progan.data.sources.tars import BLOCK, BadTar, Member, members
 from progan.runtime.errors import LabelError, UserError
@@ -60,8 +61,10 @@ def index_shards(fs: Any, shards: list[Shard], labels: bool, say: Say) -> np.nda
     found = [walk.result() for walk in walks]
     rows = np.concatenate([shard_rows for shard_rows, _ in found])
     check_rows(len(rows), [name for _, odd in found for name in odd.no_label])
-    if left_out := sum(odd.no_image for _, odd in found):
-        log.warning("shards: %d samples without an image are left out", left_out)
+    if without := sum(odd.no_image for _, odd in found):
+        log.warning("shards: %d samples without an image are left out", without)
+    if left_out := str(LeftOut.together(odd.left_out for _, odd in found)):
+        log.warning("shards: files left out: %s", left_out)
     if cut := [shard.title for shard, (_, odd) in zip(shards, found, strict=True) if odd.cut]:
         log.warning(
             "shards: %d may be cut off: they end without the zeros that end a tar (%s)",
@@ -104,6 +107,7 @@ class Odd(NamedTuple):
     """What is unusual about a shard."""
 
     no_image: int  # samples
+    left_out: LeftOut  # files of such samples, and those that a system keeps for itself
     no_label: list[str]  # names of images
     cut: bool  # the shard has no end-of-archive block
 
@@ -128,14 +132,16 @@ def index_shard(
 def walk_shard(
     fs: Any, shard: Shard, number: int, labels: bool, stop: threading.Event
 ) -> tuple[np.ndarray, Odd]:
-    rows, no_image, no_label = [], 0, []
+    rows, no_image, no_label, left_out = [], 0, [], LeftOut()
     with fs.open(shard.path, "rb", block_size=READ_BYTES) as file:
-        for files in samples(members(file, shard.size)):
+        for files in samples(members(file, shard.size), left_out):
             if stop.is_set():
                 break
             image = next((files[kind] for kind in files if f".{kind}" in SUFFIXES), None)
             if image is None:
                 no_image += 1
+                for member in files.values():
+                    left_out.add_if_unread(member.name)
                 continue
             label = label_of(file, files) if labels else 0
             if label is None:
@@ -147,18 +153,27 @@ def walk_shard(
             rows.append((number, min(image.size, 2**32 - 1), image.offset, label, check))
         file.seek(shard.size - BLOCK)
         cut = any(file.read(BLOCK))
-    return np.array(rows, ROW), Odd(no_image, no_label, cut)
+    return np.array(rows, ROW), Odd(no_image, left_out, no_label, cut)
 
 
-def samples(files: Iterator[Member]) -> Iterator[dict[str, Member]]:
-    """The files of each sample by their extension; of two with the same one, the first."""
+def samples(files: Iterator[Member], left_out: LeftOut) -> Iterator[dict[str, Member]]:
+    """The files of each sample by their extension; of two with the same one, the first.
+
+    What systems keep for themselves belongs to no sample, and is counted.
+    """
 
     def split(member: Member) -> tuple[str, str]:
         folder, _, name = member.name.rpartition("/")
         stem, _, kind = name.partition(".")
         return f"{folder}/{stem}" if stem else "", kind.lower()
 
-    named = ((*split(member), member) for member in files)
+    def is_free(member: Member) -> bool:
+        kept = any(map(is_kept, member.name.split("/")))
+        if kept:
+            left_out.add_if_unread(member.name)
+        return not kept
+
+    named = ((*split(member), member) for member in filter(is_free, files))
     whole = (item for item in named if item[0] and item[1])  # hidden files belong to no sample
     for _, group in itertools.groupby(whole, key=lambda item: item[0]):
         sample: dict[str, Member] = {}

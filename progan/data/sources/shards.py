@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from progan.data.decode import BadImage, Content, Square, read_square
+from progan.data.formats import SUFFIXES
 from progan.data.labels import Labels
 from progan.data.sources import shard_list
 from progan.data.sources.readers import check_size
@@ -59,7 +60,8 @@ def from_shards(
     fs, shards = list_shards(data)
     name = short_name(Path(bare(data)))
     stamps = [(bare(fs.unstrip_protocol(shard.path)), shard.stamp) for shard in shards]
-    index = cache_folder(cache) / "shards" / f"{name}-{content_key(ROW, labels, stamps)[:16]}.npy"
+    made_by = content_key(ROW, SUFFIXES, labels, stamps)[:16]
+    index = cache_folder(cache) / "shards" / f"{name}-{made_by}.npy"
     rows = saved_index(index)
     if rows is None:
         try:

@@ -2,6 +2,7 @@
 
 import errno
 import hashlib
+import logging
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -13,6 +14,9 @@ import numpy as np
 from progan.data.decode import BadImage, Content, Square, read_square
 from progan.data.labels import Labels
 from progan.runtime.errors import UserError
+from progan.runtime.launch import prints_errors
+
+log = logging.getLogger("progan")
 
 # Errors that say something about a disk, a network or this machine, not about a file.
 AWAY = {
@@ -39,6 +43,7 @@ class Source:
         content: an item to a file's bytes, an array or an image. It opens what it reads from when
             it is first called in a process.
         name_of: an index to the image's name, for messages.
+        left_out: files that are there and are not read, in words.
     """
 
     name: str
@@ -47,6 +52,7 @@ class Source:
     content: Callable[[Any], Content]
     name_of: Callable[[int], str]
     labels: Labels | None = None
+    left_out: str = ""
 
     def __len__(self) -> int:
         return len(self.items)
@@ -85,6 +91,12 @@ class Source:
     def read_batch(self, indices: Sequence[int], square: Square) -> Sequence[np.ndarray | BadImage]:
         """For each index the image as from `read`, or the BadImage that `read` raises."""
         return [attempt(self.read, i, square) for i in indices]
+
+
+def warn_of_left_out(source: Source, title: str) -> None:
+    """Says which files are not read, once a machine."""
+    if source.left_out and prints_errors():
+        log.warning("%s: files left out: %s", title, source.left_out)
 
 
 def attempt(make: Callable[..., T], *arguments: Any) -> T | BadImage:

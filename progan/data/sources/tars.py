@@ -23,7 +23,7 @@ class BadTar(Exception):
 
 
 class Member(NamedTuple):
-    name: str
+    name: str  # bytes that are not UTF-8 as in names of files on a disk (PEP 383)
     offset: int
     size: int
 
@@ -55,7 +55,7 @@ def members(file: BinaryIO, length: int) -> Iterator[Member]:
         elif kind not in (b"g", b"K"):
             name = extended.get(b"path") or header_name(header)
             if kind in (b"0", b"\0", b"7") and not name.endswith(b"/"):
-                yield Member(name.decode(errors="backslashreplace"), start, size)
+                yield Member(name.decode(errors="surrogateescape"), start, size)
             extended = {}
         position = start + -(-size // BLOCK) * BLOCK
     if position == 0:

@@ -1,0 +1,125 @@
+"""Which files of a folder or an archive are images, by their names, and why others are left out."""
+
+import os
+import re
+from collections.abc import Iterable, Sequence
+
+from progan.data.formats import HEIC, PICTURES, SUFFIXES
+from progan.data.sources.label_tables import TABLES
+
+# Folders and files that systems and programs keep for themselves, besides hidden ones.
+BOOKKEEPING = re.compile(
+    r"@(eadir|tmp|recycle|recently-snapshot|transcode|__thumb|sharebin|sharesnap|snapshots?|appstore"
+    r"|appdata|apphome|apptemp|appconf|appshare|database|s2s|syno\w*)"  # Synology, QNAP
+    r"|#(recycle|snapshots?|trash)|~snapshot"  # other network storage
+    r"|\$(recycle\.bin|recycled|extend|winreagent|sysreset|windows\.~\w+)"
+    r"|recycler|recycle\.bin|system volume information|found\.\d{3}"
+    r"|thumbs\.db|ehthumbs(_vista)?\.db|desktop\.ini"  # Windows
+    r"|lost\+found"  # Linux
+    r"|__macosx|network trash folder|temporary items|thevolumesettingsfolder|icon\r"  # macOS
+    r"|picasa\.ini|ipod photo cache|nksc_param|digikam4\.db|thumbnails-digikam\.db|.*\.lrdata"
+    r"|files_trashbin|files_versions|appdata_oc\w+"  # Nextcloud
+    r"|node_modules|__pycache__",
+    re.IGNORECASE,
+)
+# Folders of thumbnails, if the images whose names their files have lie next to them.
+THUMBNAILS = re.compile(r"[@#$~].*|.*thumbs?|.*thumbnails?|_?previews?", re.IGNORECASE)
+MOST_REASONS = 8  # that are listed
+
+
+def is_image(name: str) -> bool:
+    return name.lower().endswith(SUFFIXES)
+
+
+def is_kept(name: str) -> bool:
+    """Whether a file or folder of this name is hidden, or a system keeps it for itself."""
+    hidden = name.startswith(".") and name not in (".", "..")
+    return hidden or BOOKKEEPING.fullmatch(name) is not None
+
+
+def why_left_out(name: str) -> str | None:
+    """Why a file is not read, by its path from the source; None for images and tables of labels.
+
+    Empty if nothing needs to be said: it is no image, and hidden or a system's.
+    """
+    parts = name.split("/")
+    last = parts[-1]
+    if kept := next(filter(is_kept, parts), None):
+        why = "hidden" if kept.startswith(".") else f"in {kept}"
+        return why if is_image(last) else ""
+    if is_image(last) or last in TABLES:
+        return None
+    return os.path.splitext(last)[1].lower() or "without a suffix"
+
+
+def thumbnails(names: Sequence[str]) -> list[int]:
+    """Indices of the images that are thumbnails of others by their place.
+
+    That is in a folder with the name of an image that lies elsewhere (`@x/a.jpg/large.jpg`), or in
+    one for thumbnails next to the image of the same name (`_thumbs/a.jpg`).
+    """
+    folders = {name.rpartition("/")[0] for name in names}
+    like_images = {f: set(filter(is_image, f.split("/"))) for f in folders}
+    named = set().union(*like_images.values())
+    beside = {f for f in folders if THUMBNAILS.fullmatch(f.rpartition("/")[2])}
+    if not named and not beside:
+        return []
+    plain = {f for f in folders if not like_images[f]}
+    split = [name.rpartition("/") for name in names]
+    originals = {last for folder, _, last in split if folder in plain and last in named}
+    above = {f.rpartition("/")[0] for f in beside} - beside
+    places = {(folder, last) for folder, _, last in split if folder in above}
+    return [
+        i
+        for i, (folder, _, last) in enumerate(split)
+        if like_images[folder] & originals
+        or (folder in beside and (folder.rpartition("/")[0], last) in places)
+    ]
+
+
+class LeftOut:
+    """Files that are not read: how many for each reason, and one of them."""
+
+    def __init__(self) -> None:
+        self.found: dict[str, tuple[int, str]] = {}
+
+    def add(self, reason: str, name: str, count: int = 1) -> None:
+        """Counts files. The example is the first by name, whatever order a disk has."""
+        before, example = self.found.get(reason, (0, name))
+        self.found[reason] = before + count, min(example, name)
+
+    @classmethod
+    def together(cls, parts: Iterable["LeftOut"]) -> "LeftOut":
+        """The sum of several."""
+        whole = cls()
+        for part in parts:
+            for reason, (count, name) in part.found.items():
+                whole.add(reason, name, count)
+        return whole
+
+    def add_if_unread(self, name: str) -> bool:
+        """Counts a file unless it is read; returns whether it is left out."""
+        why = why_left_out(name)
+        if why:
+            self.add(why, name)
+        return why is not None
+
+    def __str__(self) -> str:
+        """One line, pictures first; empty if nothing was left out."""
+
+        def rank(reason: str) -> tuple[bool, int]:
+            other = reason not in PICTURES and (reason.startswith(".") or "suffix" in reason)
+            return other, -self.found[reason][0]
+
+        ordered = sorted(self.found, key=rank)
+        shown = ", ".join(map(self._one, ordered[:MOST_REASONS]))
+        if rest := ordered[MOST_REASONS:]:
+            more = sum(self.found[reason][0] for reason in rest)
+            shown += f", and {more:,} of {len(rest):,} more kinds"
+        if any(reason in HEIC for reason in ordered):
+            shown += "; pip install 'progan[heic]' reads HEIC"
+        return shown
+
+    def _one(self, reason: str) -> str:
+        count, example = self.found[reason]
+        return f"{count:,} {reason} ({example.encode(errors='backslashreplace').decode()})"
