@@ -560,8 +560,8 @@ def test_snapshots_that_cannot_be_compared(photos, tmp_path):
     nameless = make_snapshot(tmp_path / "c.safetensors")
     assert "give --data" in refused(nameless, *SMALL)
     gone = tmp_path / "run" / "snapshots" / "snapshot-000012.500.safetensors"
-    make_snapshot(gone, f"data.source={tmp_path}/gone")
-    (tmp_path / "run" / "config.yaml").touch()
+    make_snapshot(gone)
+    (tmp_path / "run" / "config.yaml").write_text(f"data: {{source: {tmp_path}/gone}}")
     assert "gone, is not there; if it has moved, give --data" in refused(gone, *SMALL)
     unlabelled = tmp_path / "unlabelled"
     shutil.copytree(photos / "cats", unlabelled)

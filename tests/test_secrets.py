@@ -6,8 +6,12 @@ import sys
 import pytest
 
 from progan.config.load import load_config
-from progan.data.opening import open_data
+from progan.config.settings import PATHS
+from progan.data.opening import find_data, open_data
+from progan.model.networks import Generator
 from progan.runs.folder import base_name, read_config, record_start, write_config
+from progan.runs.snapshot import Snapshot
+from progan.runs.snapshot_file import load, save_snapshot
 from progan.runtime.errors import UserError, brief
 from progan.runtime.secrets import bare, redact, redacted
 
@@ -55,7 +59,7 @@ def test_what_is_no_secret_stays(text):
 
 def test_no_file_of_a_run_has_secrets(tmp_path, monkeypatch):
     """Reference: the secret, looked for in what a start writes; the next one asks for the URL."""
-    config = load_config(None, {"data.source": SIGNED})
+    config = load_config("demo", {"data.source": SIGNED, "network.channel_max": 4})
     assert config.data.source == SIGNED
     monkeypatch.setattr(sys, "argv", ["progan", "train", "--data", SIGNED])
     record_start(tmp_path, {"device": "cpu"})
@@ -65,5 +69,38 @@ def test_no_file_of_a_run_has_secrets(tmp_path, monkeypatch):
     assert "https://REDACTED@host" in json.loads(files["starts.jsonl"])["command"]
     with pytest.raises(UserError, match="without its secrets, .*-o data.source="):
         open_data(read_config(tmp_path, []))
+    G = Generator(**config.network.generator_settings())
+    snapshot = Snapshot(tmp_path / "a.safetensors", G, config, 0, 8, None)
+    save_snapshot(snapshot)
+    assert b"SECRET" not in snapshot.file.read_bytes()
     assert "SECRET" not in json.dumps(config.shared())
     assert base_name(SIGNED) == base_name(bare(SIGNED)) == "a-000..146"
+
+
+def test_a_snapshot_knows_no_places(tmp_path):
+    """Reference: its bytes, in which no path lies; the name of a known data set stays."""
+    places = {key: f"{tmp_path}/{key}" for key in PATHS}
+    config = load_config("demo", places | {"network.channel_max": 4, "network.resolution": 16})
+    G = Generator(**config.network.generator_settings())
+    for given in (config, config.with_places({"data.source": "celeba"})):
+        file = tmp_path / "a.safetensors"
+        save_snapshot(Snapshot(file, G, given, 0, 8, None))
+        assert str(tmp_path).encode() not in file.read_bytes()
+        kept = {key: value for key, value in load(file).config.places().items() if value}
+        assert kept == ({} if given is config else {"data.source": "celeba"})
+
+
+@pytest.mark.parametrize("source", ["/home/me/private", "http://169.254.169.254/{0..9}.tar?SECRET"])
+def test_data_is_named_before_it_is_opened(source, tmp_path, monkeypatch):
+    """Reference: the line that is there when opening fails at once. A run, a config or a snapshot
+    may be somebody else's; what it opens here, and where it writes, is not done in silence."""
+    monkeypatch.setattr("progan.data.sources.shard_list.open_store", failing)
+    lines: list[str] = []
+    settings = {"data.source": source, "data.cache": "/home/me/.ssh"}
+    with pytest.raises(UserError):
+        find_data(load_config(None, settings).data, say=lines.append)
+    assert lines == [f"data: {redact(source)}; cache: /home/me/.ssh"]
+
+
+def failing(url):
+    raise UserError("not opened")

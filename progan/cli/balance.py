@@ -66,7 +66,7 @@ def balance(
     if not is_main():
         return
     from progan.analysis.balance import chart, compare_shares
-    from progan.metrics.reference_data import open_reference_data
+    from progan.metrics.reference_data import open_reference_data, source_of
     from progan.runs.snapshot_file import find_snapshot, load_snapshot
     from progan.runtime.device import take_device
 
@@ -76,7 +76,7 @@ def balance(
     with closing(open_reference_data(snapshot, data, say, labels=True)) as images:
         classifier = classifier_for(snapshot, images, where)
         rows = compare_shares(classifier, samples_of(snapshot, images, num))
-    title = printable(base_name(str(data or snapshot.config.data.source)))
+    title = printable(base_name(source_of(snapshot, data)))
     report(file, snapshot, f"{images.count:,} images of {title}", classifier, num, rows)
     chart(
         rows,

@@ -10,7 +10,6 @@ from progan.cli.options import DATA, DEVICE, PathOption, check_picture, say
 from progan.runs.folder import base_name
 from progan.runtime.errors import UserError
 from progan.runtime.launch import is_main
-from progan.runtime.secrets import redact
 from progan.runtime.text import printable
 
 if TYPE_CHECKING:
@@ -63,7 +62,7 @@ def neighbours(
     """
     from progan.cli.options import parse_seeds
     from progan.metrics.inception import library
-    from progan.metrics.reference_data import cache_of, open_reference_data
+    from progan.metrics.reference_data import cache_of, open_reference_data, source_of
     from progan.model.grid import save_png
     from progan.runs.snapshot_file import find_snapshot, load_snapshot
     from progan.runtime.device import take_device
@@ -84,8 +83,7 @@ def neighbours(
         size = f"{snapshot.resolution}x{snapshot.resolution}"
         mirrored = ", also flipped" if snapshot.config.data.mirror else ""
         click.echo(f"{file}: {snapshot.nimg / 1000} kimg, {size}")
-        source_of_them = redact(str(data or snapshot.config.data.source))
-        click.echo(f"{images.count:,} images of {source_of_them}{mirrored}")
+        click.echo(f"{images.count:,} images of {source_of(snapshot, data)}{mirrored}")
         cache = cache_of(snapshot)
         title = f"{printable(base_name(source.resolve()))}, {snapshot.nimg / 1000:g} kimg"
         save_png(picture_of(title, snapshot, images, numbers, inception, cache, where), out)

@@ -1,5 +1,6 @@
 """All settings of a run as one constant: sections that fit together, and their schedule."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import model_validator
@@ -8,6 +9,7 @@ from progan.config.metric_names import SMALLEST
 from progan.config.resolutions import MAX_RESOLUTION
 from progan.config.schedule import Schedule, make_schedule, shortfall
 from progan.config.settings import (
+    PATHS,
     DataConfig,
     EmaConfig,
     LossConfig,
@@ -91,6 +93,19 @@ class Config(Section):
         """Raises UserError for a schedule that ends before the resolution has faded in."""
         if why := self.shortfall():
             raise UserError(why)
+
+    def places(self) -> dict[str, str | None]:
+        """The settings that are paths, by `section.key`."""
+        return {key: value for key, value in flatten(self.model_dump()).items() if key in PATHS}
+
+    def with_places(self, places: Mapping[str, str | None]) -> "Config":
+        """The same settings with these of `places`."""
+        changed: dict[str, Any] = {}
+        for key, value in places.items():
+            name, field = key.split(".")
+            section = changed.get(name, getattr(self, name))
+            changed[name] = section.model_copy(update={field: value})
+        return self.model_copy(update=changed)
 
     def shared(self) -> dict[str, Any]:
         """Plain values for all that is written or printed: the secrets of URLs stay out."""

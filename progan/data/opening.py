@@ -18,8 +18,9 @@ from progan.data.sources.shards import Shards, from_shards, is_shards
 from progan.data.sources.source import Source, warn_of_left_out
 from progan.runtime.cache import lock
 from progan.runtime.errors import LabelError, UserError
+from progan.runtime.launch import is_main
 from progan.runtime.paths import to_path
-from progan.runtime.secrets import HIDDEN
+from progan.runtime.secrets import HIDDEN, redact
 
 
 def open_data(
@@ -67,6 +68,8 @@ def find_data(
             "'…' or, to go on with a run, as -o data.source='…'; or without what is REDACTED if "
             "the environment has it (docs/shards.md)"
         )
+    if is_main():  # a run or a config may come from anybody: said before anything is opened
+        say(f"data: {described(data)}")
     if is_local(data.source) and is_pyramid(to_path(data.source, "data.source")):
         return Pyramid.open(data.source, labels=data.labels, workers=data.workers)
     if is_shards(data.source):
@@ -81,6 +84,12 @@ def find_data(
             download=download,
             limit=data.max_images,
         )
+
+
+def described(data: DataConfig) -> str:
+    """Where images come from, and where files are kept that are made of them."""
+    known = f" in {data.root}" if data.root and not is_local(str(data.source)) else ""
+    return redact(f"{data.source}{known}" + (f"; cache: {data.cache}" if data.cache else ""))
 
 
 def resolution_of_data(

@@ -14,7 +14,7 @@ from progan.metrics.inception import loader
 from progan.metrics.inputs import Fakes, Reals
 from progan.metrics.metric import Metric
 from progan.metrics.reference_cache import ReferenceCache
-from progan.metrics.reference_data import cache_of, open_reference_data, run_of
+from progan.metrics.reference_data import as_in_run, cache_of, open_reference_data, source_of
 from progan.metrics.registry import make
 from progan.runs.snapshot import Snapshot
 from progan.runs.snapshot_file import load
@@ -25,7 +25,6 @@ from progan.runtime.errors import UserError
 from progan.runtime.launch import is_main
 from progan.runtime.paths import to_path
 from progan.runtime.progress import Say
-from progan.runtime.secrets import redact
 
 
 def evaluate(
@@ -95,8 +94,8 @@ def compare_with_data(
     config, device = snapshot.config, accelerator.device
     full, mirror = config.network.resolution, config.data.mirror
     check_resolution(snapshot.file, full)
-    if inception is None and run_of(snapshot.file):
-        inception = config.run.inception
+    if inception is None:
+        inception = as_in_run(snapshot).run.inception
     weights = None if inception is None else to_path(inception, "run.inception or --inception")
     metrics = [make(name, loader(weights, device)) for name in names]
     images = open_reference_data(
@@ -108,5 +107,5 @@ def compare_with_data(
         reals = Reals(images, full, mirror, device)
         kept = ReferenceCache(cache_of(snapshot), images, full, mirror)
         results = Evaluation(reals, accelerator, kept, say).measure(metrics, fakes)
-        source = redact(str(data or config.data.source))
+        source = source_of(snapshot, data)
         return Comparison(metrics, results, source, images.count, images.identity)

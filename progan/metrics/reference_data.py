@@ -10,11 +10,14 @@ from progan.data.dataset import Dataset
 from progan.data.labels import Labels
 from progan.data.opening import open_data
 from progan.data.pyramid.format import is_pyramid
-from progan.data.sources.find import NAMED, is_missing
+from progan.data.sources.find import is_missing
 from progan.data.sources.shards import is_shards
+from progan.runs.folder import read_config
 from progan.runs.snapshot import Snapshot
+from progan.runs.snapshot_file import without_places
 from progan.runtime.errors import LabelError, UserError
 from progan.runtime.paths import to_path
+from progan.runtime.secrets import redact
 
 
 def run_of(file: Path) -> Path | None:
@@ -24,10 +27,26 @@ def run_of(file: Path) -> Path | None:
     return run if folder.name == "snapshots" and (run / "config.yaml").is_file() else None
 
 
+def as_in_run(snapshot: Snapshot) -> Config:
+    """A snapshot's config with the places of its run: data, cache and weights of Inception.
+
+    A file outside a run may come from anybody, so it chooses none but a known data set.
+    """
+    config, run = snapshot.config, run_of(snapshot.file)
+    if run is not None:
+        return config.with_places(read_config(run, []).places())
+    return without_places(config)
+
+
 def cache_of(snapshot: Snapshot) -> Path | None:
-    """The cache for results about the data; only a run's own file may choose it."""
-    chosen = snapshot.config.data.cache if run_of(snapshot.file) else None
+    """The cache for results about the data."""
+    chosen = as_in_run(snapshot).data.cache
     return Path(chosen) if chosen else None
+
+
+def source_of(snapshot: Snapshot, data: str | Path | None) -> str:
+    """What the images compared with are called: those of `data`, or of the snapshot's run."""
+    return redact(str(data or as_in_run(snapshot).data.source))
 
 
 def open_reference_data(
@@ -46,7 +65,7 @@ def open_reference_data(
         UserError: they are not there, or have no labels where some are needed.
     """
     labels = labels or bool(snapshot.labels)
-    config = with_data(snapshot.file, snapshot.config, data, labels)
+    config = with_data(snapshot, data, labels)
     try:
         images = open_data(config, False, say)
     except LabelError as error:
@@ -71,27 +90,23 @@ def open_reference_data(
     return images
 
 
-def with_data(file: Path, config: Config, data: str | None, labels: bool) -> Config:
-    """A snapshot's config with the data to compare with, and with or without labels.
-
-    A file outside a run may come from anybody, so the paths in its config are ignored.
-    """
+def with_data(snapshot: Snapshot, data: str | None, labels: bool) -> Config:
+    """A snapshot's config with the data to compare with, and with or without labels."""
+    file, config = snapshot.file, as_in_run(snapshot)
     changes: dict[str, Any] = {"labels": labels}
     if run_of(file) is None:
-        changes |= dict.fromkeys(("cache", "root", "workers"))
+        changes["workers"] = None
     source = config.data.source if data is None else data
+    if source is None and run_of(file) is None:
+        raise UserError(
+            f"{file} is not in a run's folder, so its data cannot be found: give --data NAME|PATH"
+        )
     if source is None:
         raise UserError(f"{file} does not say what data it was trained on; give --data")
-    if data is None and source not in NAMED:
-        if run_of(file) is None:
-            raise UserError(
-                f"{file} is not in a run's folder, so its data cannot be found: give "
-                "--data NAME|PATH"
-            )
-        if is_missing(source):
-            raise UserError(
-                f"the data of this run, {source}, is not there; if it has moved, give --data PATH"
-            )
+    if data is None and is_missing(source):
+        raise UserError(
+            f"the data of this run, {source}, is not there; if it has moved, give --data PATH"
+        )
     if data is not None:
         changes |= {"source": data, "max_images": None}
         kept = ["fit", "allow_upscale", "storage"] if is_pyramid(to_path(data, "--data")) else []

@@ -18,9 +18,11 @@ from progan import __version__
 from progan.config.config import Config
 from progan.config.load import validate
 from progan.config.resolutions import resolutions_to
+from progan.config.settings import PATHS
 from progan.config.value_types import LIMIT
 from progan.config.yaml_io import parse_yaml
 from progan.data.labels import Labels
+from progan.data.sources.find import NAMED
 from progan.model.networks import Generator
 from progan.runs.best import best_files
 from progan.runs.snapshot import Snapshot
@@ -46,7 +48,7 @@ def save_snapshot(snapshot: Snapshot) -> None:
     labels = snapshot.labels
     metadata = {
         "progan": __version__,
-        "config": snapshot.config.to_yaml(),
+        "config": without_places(snapshot.config).to_yaml(),
         "progress": json.dumps([snapshot.nimg, snapshot.resolution, snapshot.alpha]),
         "classes": json.dumps(labels.names if labels else ()),
     }
@@ -59,6 +61,15 @@ def save_snapshot(snapshot: Snapshot) -> None:
     metadata["sha256"] = digest(tensors, metadata)
     content = serialize(tensors, metadata)
     write_atomically(snapshot.file, lambda temporary: temporary.write_bytes(content))
+
+
+def without_places(config: Config) -> Config:
+    """Without paths and addresses: sampling needs none, and a snapshot may go to anybody.
+
+    The name of a known data set stays. `metrics.reference_data` finds the others in the run.
+    """
+    source = config.data.source if config.data.source in NAMED else None
+    return config.with_places(dict.fromkeys(PATHS) | {"data.source": source})
 
 
 def serialize(tensors: dict[str, Tensor], metadata: dict[str, str]) -> bytes:

@@ -7,7 +7,6 @@ from typing import Any
 from progan.config.config import Config
 from progan.config.load import assignments, load_config, override, validate
 from progan.config.schedule import check_batches
-from progan.config.settings import PATHS
 from progan.config.yaml_io import dump_yaml
 from progan.data.sources.find import NAMED, is_local, is_missing
 from progan.runs.folder import base_name, begun_with, check_run_dir, read_config
@@ -75,15 +74,14 @@ def resolve(
 
 def with_absolute_paths(config: Config) -> Config:
     """Paths are kept absolute, so that the run can be resumed from any folder."""
-    for key in PATHS:
-        name, field = key.split(".")
-        section = getattr(config, name)
-        value = getattr(section, field)
-        if value is None or (key == "data.source" and (not is_local(value) or is_missing(value))):
-            continue  # whoever looks for a source that is missing says what else it might be
-        changed = section.model_copy(update={field: str(to_path(value, key).resolve())})
-        config = config.model_copy(update={name: changed})
-    return config
+    absolute = {}
+    for key, value in config.places().items():
+        # Whoever looks for a source that is missing says what else it might be.
+        if value is not None and (
+            key != "data.source" or is_local(value) and not is_missing(value)
+        ):
+            absolute[key] = str(to_path(value, key).resolve())
+    return config.with_places(absolute)
 
 
 def check_start(config: Config, run_dir: Path) -> None:
