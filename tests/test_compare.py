@@ -173,7 +173,7 @@ def test_pictures(name, here):
             picture.load()
             assert picture.format == "PNG" and picture.width == 11 * 120
             assert len(np.unique(np.asarray(picture.convert("L")))) > 50
-    assert not list(here.glob("*.partial"))
+    assert not list(here.glob("*.partial*"))
 
 
 def test_one_run(here, quick):

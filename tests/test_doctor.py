@@ -314,7 +314,9 @@ def test_locks_that_do_not_hold(monkeypatch):
     """Reference: two files in place of one, as where locks are ignored."""
     assert folders.locks().state == GOOD
     names = iter("ab")
-    monkeypatch.setattr(folders, "lock", lambda name, cache: lock(name + next(names), cache))
+    monkeypatch.setattr(
+        folders, "lock", lambda name, *more, **how: lock(name + next(names), *more, **how)
+    )
     assert folders.locks().state == WRONG
 
 

@@ -148,7 +148,7 @@ def test_a_second_interrupt_stops_at_once_without_harm(photos, tmp_path):
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=60)
     assert process.returncode in (130, -signal.SIGINT, 1)
-    assert not list(run_dir.rglob("*.partial"))
+    assert not list(run_dir.rglob("*.partial*"))
     train(photos, run_dir)
     train(photos, tmp_path / "whole")
     assert_identical(state(tmp_path / "whole"), state(run_dir))
@@ -219,7 +219,7 @@ def test_killed_thirty_times(photos, tmp_path):
     assert statistics(run_dir) == statistics(tmp_path / "whole")
     assert images(run_dir) == images(tmp_path / "whole")
     assert curves(run_dir) == curves(tmp_path / "whole")
-    assert not list(run_dir.rglob("*.partial"))
+    assert not list(run_dir.rglob("*.partial*"))
 
 
 def grown(run_dir: Path, lines: int) -> bool:
@@ -255,7 +255,7 @@ def test_a_full_disk_does_not_end_a_run(photos, small_disk, tmp_path, monkeypatc
             fill(filler)
         if nimg == 80:
             kept.append([read(path)["progress"]["nimg"] for path in run_dir.glob("checkpoints/*")])
-            assert not list(run_dir.rglob("*.partial"))
+            assert not list(run_dir.rglob("*.partial*"))
             filler.unlink()
         return real(self, phase, nimg, means, more)
 
@@ -287,7 +287,7 @@ def test_a_disk_that_is_full_at_the_end(photos, small_disk, monkeypatch):
         patch.setattr(Outputs, "tick", tick)
         result = CliRunner().invoke(main, words)
     assert result.exit_code == 2 and "no space is left on the disk" in result.output
-    assert "done" not in result.output and not list(run_dir.rglob("*.partial"))
+    assert "done" not in result.output and not list(run_dir.rglob("*.partial*"))
     assert load_checkpoint(run_dir)["progress"]["nimg"] == 80
     (small_disk / "filler").unlink()
     assert "done" in train(photos, run_dir)
@@ -392,7 +392,7 @@ def test_a_disk_that_is_full_at_the_start(photos, small_disk):
     result = progan("train", "--data", photos, "--run-dir", small_disk / "run", *options())
     assert result.returncode == 2, result.stderr
     assert "no space is left on the disk" in result.stderr or "No space left" in result.stderr
-    assert not list(small_disk.rglob("*.partial"))
+    assert not list(small_disk.rglob("*.partial*"))
     (small_disk / "filler").unlink()
     train(photos, small_disk / "run")
     assert (small_disk / "run" / "complete").exists()

@@ -12,7 +12,6 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import psutil
 import torch
-from filelock import Timeout
 
 from progan.config.resolutions import resolutions_to
 from progan.data.pyramid.format import VERSION, Meta, Pyramid
@@ -21,6 +20,7 @@ from progan.doctor.finding import GOOD, SLOW, WRONG, Finding
 from progan.runtime.cache import cache_folder, lock
 from progan.runtime.device import synchronize
 from progan.runtime.disk import write_json
+from progan.runtime.lock import Busy
 from progan.runtime.text import human_bytes
 
 ELSEWHERE = "set $PROGAN_CACHE to a folder on a local disk"
@@ -75,12 +75,11 @@ def existing(folder: Path) -> Path:
 
 def locks() -> Finding:
     """Check that a lock excludes a second handle, which stands for a second process."""
-    first, second = lock("doctor", None), lock("doctor", None)
-    with first.acquire(timeout=10):
+    with lock("doctor", None):
         try:
-            with second.acquire(timeout=0):
+            with lock("doctor", None, wait=False):
                 held = False
-        except Timeout:
+        except Busy:
             held = True
     if not held:
         says = "a lock in the cache folder excludes nobody"

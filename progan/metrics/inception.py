@@ -127,6 +127,8 @@ def downloaded(url: str) -> Path:
         UserError: it cannot be fetched.
     """
     file = place(url)
+    if file.exists():  # the cache may be one that can only be read
+        return file
     with lock("inception", None):  # one process on a machine downloads it
         if file.exists():
             return file

@@ -7,23 +7,28 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
-
-from filelock import FileLock, Timeout
 
 from progan.config.config import Config, flatten
 from progan.config.load import load_config
 from progan.config.schedule import Ramp, Schedule
-from progan.runtime.disk import append_line, read_lines, write_atomically
+from progan.runs.records import METRICS, STATS
+from progan.runtime.disk import append_line, check_plain, read_lines, write_atomically
 from progan.runtime.errors import UserError
+from progan.runtime.lock import Busy, file_lock
 from progan.runtime.secrets import bare, redact
 
 LOCK = ".lock"
 STOP = "stop"
 COMPLETE = "complete"
 STARTS = "starts.jsonl"
-BEFORE = {LOCK, STOP, STARTS, "config.yaml.partial"}  # all that a failed start may leave behind
+CONFIG = "config.yaml"
+FILES = (LOCK, STOP, COMPLETE, STARTS, CONFIG, STATS, METRICS)
+SUFFIXES = (".pt", ".png", ".safetensors")  # of files in folders of a run
+FOLDERS = ("checkpoints", "images", "snapshots", "tensorboard")
+BEFORE = (LOCK, STOP, STARTS, f"{CONFIG}.partial*")  # patterns of what a failed start may leave
 # Keys that may differ when a run goes on: they change no weight (to rounding), only how long,
 # how often and where.
 CHANGEABLE = {
@@ -52,17 +57,17 @@ CHANGEABLE = {
 @contextmanager
 def lock_run(run_dir: Path) -> Iterator[None]:
     """Lock a run's folder against a second start; the lock ends with the process."""
-    run_dir.mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(run_dir / LOCK, timeout=0):
+        with file_lock(run_dir / LOCK, wait=False, shared=False):
             yield
-    except Timeout:
+    except Busy:
         raise UserError(f"another process is training in {run_dir}; stop it, or wait") from None
 
 
 def read_config(run_dir: Path, overrides: list[str]) -> Config:
     """The config a run was started with, with overrides."""
-    file = run_dir / "config.yaml"
+    file = run_dir / CONFIG
+    check_own(run_dir)
     if not file.is_file():
         raise UserError(
             f"{run_dir} is no run: it has no config.yaml; start one with "
@@ -73,8 +78,37 @@ def read_config(run_dir: Path, overrides: list[str]) -> Config:
 
 def begun_with(run_dir: Path) -> Config | None:
     """The config of the run in a folder; None if there is no run yet."""
-    file = run_dir / "config.yaml"
+    check_own(run_dir)
+    file = run_dir / CONFIG
     return load_config(str(file)) if file.is_file() else None
+
+
+def check_own(run_dir: Path) -> None:
+    """Raises UserError if a file of the run is a link, or something else than a file.
+
+    In a run from somebody else it might lead to any file of the user's, to be overwritten or read.
+    """
+    for name in FILES:
+        check_plain(run_dir / name, written=False)  # a second name is refused by those that write
+    for name in FOLDERS:
+        folder = run_dir / name
+        if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+            raise UserError(
+                f"{folder} must be a folder, and no link to one; move it away, or put the folder "
+                "itself in its place"
+            )
+        if folder.exists():
+            check_inside(folder)
+
+
+def check_inside(folder: str | Path) -> None:
+    """`check_own` for a folder; the listing itself says what is a file."""
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False) and not entry.name.endswith(SUFFIXES):
+                check_inside(entry.path)
+            elif not entry.is_file(follow_symlinks=False):
+                check_plain(entry.path, written=False)
 
 
 def check_run_dir(run_dir: Path, config: Config) -> None:
@@ -87,17 +121,16 @@ def check_run_dir(run_dir: Path, config: Config) -> None:
     parent = next(folder for folder in (run_dir, *run_dir.absolute().parents) if folder.exists())
     if not os.access(parent, os.W_OK):
         raise UserError(f"--run-dir {run_dir} cannot be written: no permission in {parent}")
-    if not run_dir.exists() or all(path.name in BEFORE for path in run_dir.iterdir()):
+    check_own(run_dir)
+    names = os.listdir(run_dir) if run_dir.exists() else []
+    if all(any(fnmatch(name, pattern) for pattern in BEFORE) for name in names):
         return
-    if not (run_dir / "config.yaml").is_file():
+    if not (run_dir / CONFIG).is_file():
         raise UserError(
             f"--run-dir {run_dir} holds something else (it has no config.yaml of a run); "
             "give a new or empty folder"
         )
-    for name in ("checkpoints", "images", "snapshots"):
-        if (run_dir / name).exists() and not (run_dir / name).is_dir():
-            raise UserError(f"{run_dir / name} must be a folder; move that file away")
-    changed = differences(load_config(str(run_dir / "config.yaml")), config)
+    changed = differences(load_config(str(run_dir / CONFIG)), config)
     if changed:
         raise UserError(
             f"the run in {run_dir} was started with other settings:\n  "
@@ -120,6 +153,16 @@ def differences(old: Config, new: Config) -> list[str]:
             "ramp to the run's end)"
         )
     return lines
+
+
+def fixed_settings(config: Config) -> dict[str, Any]:
+    """The settings that may not change while a run goes on, and its length, to which a ramp may
+    lead. No paths are among them."""
+    content = config.model_dump()
+    for key in CHANGEABLE - {"schedule.total_kimg"}:
+        section, name = key.split(".")
+        del content[section][name]
+    return content
 
 
 def stretches_a_ramp(old: Schedule, new: Schedule) -> bool:
@@ -166,7 +209,7 @@ def record_start(run_dir: Path, environment: dict[str, Any]) -> list[str]:
 def write_config(run_dir: Path, config: Config) -> None:
     """Write the resolved config into the run's folder."""
     write_atomically(
-        run_dir / "config.yaml",
+        run_dir / CONFIG,
         lambda temporary: temporary.write_text(config.to_yaml(), encoding="utf-8"),
     )
 

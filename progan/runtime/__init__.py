@@ -4,7 +4,8 @@ errors       users' mistakes as exceptions, and words for their messages
 secrets      texts without the passwords and signatures of URLs
 text         numbers, names and tables as people read them
 paths        paths as users give them: ~, and none that is empty
-disk         files that are whole or absent; files of JSON lines
+disk         files that are whole or absent; files of JSON lines; no writing through links
+lock         a lock by a file, which one process at a time holds
 cache        the folder of prepared data, and a lock on it
 progress     progress of long work: a bar on terminals, else a line now and then
 launch       processes and ranks, as the launcher set them

@@ -1,10 +1,10 @@
 """The folder for prepared data, and a lock on it."""
 
 import os
+from contextlib import AbstractContextManager
 from pathlib import Path
 
-from filelock import FileLock
-
+from progan.runtime.lock import file_lock
 from progan.runtime.paths import to_path
 
 
@@ -22,8 +22,10 @@ def cache_folder(cache: Path | None) -> Path:
     return to_path(cache, "data.cache") if cache else default_cache()
 
 
-def lock(name: str, cache: Path | None) -> FileLock:
-    """A lock that one process at a time can hold, of all that use the same cache folder."""
-    path = cache_folder(cache) / f"{name}.lock"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return FileLock(path)
+def lock(name: str, cache: Path | None, wait: bool = True) -> AbstractContextManager[None]:
+    """A lock that one process at a time can hold, of all that use the same cache folder.
+
+    Args:
+        wait: see `file_lock`, also for the errors.
+    """
+    return file_lock(cache_folder(cache) / f"{name}.lock", wait)

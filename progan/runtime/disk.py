@@ -1,8 +1,14 @@
-"""Files that are whole or absent, and files of JSON lines, any of which may be torn."""
+"""Files that are whole or absent, and files of JSON lines, any of which may be torn.
+
+A folder that came from somebody else may hold links in place of files. Nothing here writes through
+one, but for `write_json` where a user has named it.
+"""
 
 import json
 import os
+import secrets
 import shutil
+import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,11 +20,54 @@ class DiskError(UserError):
     """A file could not be written; what was there before is unchanged."""
 
 
-def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
-    """Calls `write` on a temporary file, syncs and renames it: `path` is whole or absent."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".partial")
+# A link fails to open, and a pipe without a reader does not hang.
+NOT_THROUGH = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+
+
+def check_plain(path: Path | str, written: bool = True) -> None:
+    """Raises UserError if `path` is there and is no file of its own.
+
+    Args:
+        written: whether it will be; then it must have no other name (a hard link), either.
+    """
     try:
+        found = os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    if stat.S_ISLNK(found.st_mode):
+        what = f"a link to {os.readlink(path)}"
+    elif not stat.S_ISREG(found.st_mode):
+        what = "a folder" if stat.S_ISDIR(found.st_mode) else "a pipe or a device"
+    elif written and found.st_nlink > 1:
+        what = "the same file as another one (a hard link)"
+    else:
+        return
+    raise UserError(
+        f"{path} is {what}, where progan keeps a file of its own; it is left as it is: move it "
+        "away, or put a copy of the file in its place"
+    )
+
+
+def open_plain(path: Path | str, flags: int) -> int:
+    """An `opener` for `open`.
+
+    Raises:
+        UserError: `path` is no file of its own.
+    """
+    check_plain(path, written=bool(flags & (os.O_WRONLY | os.O_RDWR)))
+    return os.open(path, flags | NOT_THROUGH, 0o666)
+
+
+def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
+    """Calls `write` on a temporary file, syncs and renames it: `path` is whole or absent.
+
+    A link is replaced, and what it leads to stays as it is.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # torch.save writes the part before the last dot into the file, so chance comes after it.
+    temporary = path.with_name(f"{path.name}.partial-{secrets.token_hex(4)}")
+    try:
+        os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | NOT_THROUGH, 0o666))
         write(temporary)
         with open(temporary, "r+b") as file:
             os.fsync(file.fileno())
@@ -33,15 +82,18 @@ def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def write_json(path: Path, content: Any) -> None:
+def write_json(path: Path, content: Any, replace: bool = False) -> None:
     """Write indented JSON atomically; into a pipe, a device or a link (/dev/stdout) directly.
+
+    Args:
+        replace: those, too, as in folders where nobody has asked for them.
 
     Raises:
         ValueError: a number is NaN or infinite, for which JSON has no word.
         DiskError, OSError: it could not be written.
     """
     text = json.dumps(content, indent=2, allow_nan=False) + "\n"
-    if can_be_replaced(path):
+    if replace or can_be_replaced(path):
         write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
     else:
         path.write_text(text, encoding="utf-8")
@@ -53,8 +105,13 @@ def can_be_replaced(path: Path) -> bool:
 
 
 def append(path: Path, text: str) -> None:
-    """Appends `text` and syncs it. On an error the file is as it was."""
-    with open(path, "ab", buffering=0) as file:
+    """Appends `text` and syncs it. On an error the file is as it was.
+
+    Raises:
+        DiskError, OSError: it could not be written.
+        UserError: `path` is a link, or something else than a file.
+    """
+    with open(path, "ab", buffering=0, opener=open_plain) as file:
         size, left = file.tell(), memoryview(text.encode())
         try:
             while left:  # a nearly full disk takes a part
@@ -73,11 +130,27 @@ def why_write_failed(error: Exception, folder: Path) -> str:
     return "no space is left on the disk" if full else brief(error)
 
 
+def read_plain(file: Path) -> bytes:
+    """The content of a file of progan's own; nothing if it is not there.
+
+    Raises:
+        UserError: it is a link, or something else than a file.
+    """
+    try:
+        with open(file, "rb", opener=open_plain) as opened:
+            return opened.read()
+    except FileNotFoundError:
+        return b""
+
+
 def read_lines(file: Path) -> list[dict[str, Any]]:
-    """The dictionaries in a file of JSON lines, without torn lines; none if there is no file."""
-    lines = file.read_text(encoding="utf-8", errors="replace").splitlines() if file.exists() else []
+    """The dictionaries in a file of JSON lines, without torn lines; none if there is no file.
+
+    Raises:
+        UserError: see `read_plain`.
+    """
     found = []
-    for line in lines:
+    for line in read_plain(file).decode(errors="replace").splitlines():
         try:
             content = json.loads(line)
         except (ValueError, RecursionError):  # the latter for deeply nested brackets
@@ -92,7 +165,8 @@ def append_line(file: Path, content: dict[str, Any]) -> None:
 
     Raises:
         DiskError, OSError: it could not be written; the file is as it was.
+        UserError: see `append`.
     """
-    before = file.read_bytes() if file.exists() else b""
+    before = read_plain(file)
     torn = bool(before) and not before.endswith(b"\n")
     append(file, "\n" * torn + json.dumps(content) + "\n")

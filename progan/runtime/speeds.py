@@ -129,6 +129,6 @@ def load(path: Path, of: dict[str, Any]) -> dict[str, list[float]] | None:
 def save(path: Path, content: dict[str, Any]) -> None:
     """Keeps the figures, if the disk allows it."""
     try:
-        write_json(path, content)
+        write_json(path, content, replace=True)
     except (DiskError, OSError) as error:
         log.warning("%s; it will be measured again next time", error)

@@ -66,8 +66,9 @@ class Outputs:
         self.stream = stream
         for pattern in ("snapshots/snapshot-*", "snapshots/best-*", "images/fakes-*"):
             remove_after(run_dir, pattern, nimg)
-        for path in run_dir.rglob("*.partial"):  # of a start that was killed
-            path.unlink()
+        for path in run_dir.rglob("*.partial*"):  # of a start that was killed
+            if not path.is_dir():
+                path.unlink()
         self.tracker = Tracker(accelerator, run_dir, nimg, config)
         self.console = Console(self.schedule.total_nimg, nimg)
         self.means: dict[str, float] = {}  # of the last tick, for the progress bar

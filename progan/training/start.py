@@ -18,6 +18,7 @@ from progan.runs.snapshot_file import load
 from progan.runtime import machine
 from progan.runtime.accelerator import make_accelerator
 from progan.runtime.device import take_device
+from progan.runtime.disk import append
 from progan.runtime.errors import UserError
 from progan.runtime.launch import is_main, processes
 from progan.runtime.numerics import deterministic
@@ -119,7 +120,7 @@ def train_run(
             announce(trainer, say)
         complete = trainer.run()
         if is_main() and complete:
-            (run_dir / COMPLETE).touch()
+            append(run_dir / COMPLETE, "")
     trainer.accelerator.wait_for_everyone()  # none ends before it can be seen that all is done
     with suppress(OSError):  # of a tracker whose disk was full, which has been said
         trainer.accelerator.end_training()

@@ -3,7 +3,7 @@
 import logging
 import os
 from collections.abc import Collection, Generator, Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from fnmatch import fnmatch
 from functools import partial
@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock, Timeout
 
 from progan.data.decode import BadImage, Square, TooSmall, box_levels
 from progan.data.pyramid.bad_images import BadImages, TooManyBad
@@ -30,6 +29,7 @@ from progan.data.sources.source import Items, Source, content_key
 from progan.data.workers import Workers, cores
 from progan.runtime.cache import cache_folder
 from progan.runtime.errors import UserError
+from progan.runtime.lock import Busy, file_lock
 from progan.runtime.progress import Say, progress_bar
 
 log = logging.getLogger("progan")
@@ -120,27 +120,26 @@ def prepare(
 @contextmanager
 def alone(dest: Path, say: Say) -> Iterator[None]:
     """Lets one process at a time into the folder; the others wait, and say so."""
-    lock = FileLock(dest / LOCK)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        if say:
-            say(f"{dest.name}: waiting for another process that prepares it")
-        lock.acquire()
-    try:
-        yield
-    finally:
-        if not (dest / JOURNAL).exists():  # done, or nothing worth keeping
-            (dest / LOCK).unlink(missing_ok=True)
-            if not any(dest.iterdir()):
-                dest.rmdir()
-        lock.release()
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(file_lock(dest / LOCK, wait=False))
+        except Busy:
+            if say:
+                say(f"{dest.name}: waiting for another process that prepares it")
+            stack.enter_context(file_lock(dest / LOCK))
+        try:
+            yield
+        finally:
+            if not (dest / JOURNAL).exists():  # done, or nothing worth keeping
+                (dest / LOCK).unlink(missing_ok=True)
+                if not any(dest.iterdir()):
+                    dest.rmdir()
 
 
 def check_folder(dest: Path, ours: Collection[str]) -> None:
     """Refuses a folder with files of the user's; `ours` are patterns of other names."""
     names = os.listdir(dest) if dest.exists() else []
-    patterns = (LOCK, BAD_FILES, f"{JOURNAL}.partial", *ours)
+    patterns = (LOCK, BAD_FILES, f"{BAD_FILES}.partial*", f"{JOURNAL}.partial*", *ours)
     others = sorted(n for n in names if not any(fnmatch(n, pattern) for pattern in patterns))
     if others and not is_pyramid(dest):
         raise UserError(

@@ -21,13 +21,14 @@ from progan.data.pyramid.format import (
     index_file,
     records_file,
 )
-from progan.runtime.disk import write_atomically, write_json
+from progan.runtime.disk import check_plain, read_plain, write_atomically, write_json
 
 HEADER_BYTES = 128  # of a .npy file
 NUMBER = "[0-9][0-9][0-9][0-9]"
 UNFINISHED = (
     *(f"{NUMBER}.{suffix}" for suffix in ("npy", "index.npy", "records")),
-    *("labels.npy", BAD_FILES, JOURNAL, f"{JOURNAL}.partial", "meta.json.partial"),
+    *("labels.npy", BAD_FILES, JOURNAL, f"{JOURNAL}.partial*", "meta.json.partial*"),
+    f"{BAD_FILES}.partial*",
 )
 SYNC_SECONDS = 10  # at most this much work is done again
 
@@ -167,6 +168,8 @@ class PyramidWriter:
         files += [records_file(self.layout.path, r) for r in self.layout.png]
         if first != self._first_entry() or not entries or not all(file.is_file() for file in files):
             return False
+        for file in unfinished_files(self.layout.path):  # written to, where they stand
+            check_plain(file)
         whole = [first]
         for entry in entries:
             if entry["start"] == self.done:  # one that stands twice was interrupted in `sync`
@@ -213,7 +216,7 @@ class PyramidWriter:
             layout.png,
             len(self.bad),
         )
-        write_json(path / "meta.json", {"version": VERSION} | asdict(meta))
+        write_json(path / "meta.json", {"version": VERSION} | asdict(meta), replace=True)
         (path / JOURNAL).unlink()
 
     def order(self) -> np.ndarray:
@@ -238,7 +241,7 @@ def read_journal(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """What is being made, and the pieces up to the first that is torn; empty without a journal."""
     entries = []
     with suppress(OSError, ValueError):
-        for line in (path / JOURNAL).read_bytes().split(b"\n")[:-1]:
+        for line in read_plain(path / JOURNAL).split(b"\n")[:-1]:
             entries.append(json.loads(line))
     first, *pieces = entries or [{}]
     return first if isinstance(first, dict) else {}, pieces
@@ -251,7 +254,8 @@ def unfinished_files(path: Path) -> list[Path]:
 
 def write_lines(path: Path, lines: list[str]) -> None:
     text = "".join(f"{line}\n" for line in lines)
-    path.write_text(text, encoding="utf-8", errors="backslashreplace")
+    content = text.encode(errors="backslashreplace")
+    write_atomically(path, lambda temporary: temporary.write_bytes(content))
 
 
 def write_header(file: Path, shape: tuple[int, ...]) -> None:
