@@ -214,8 +214,11 @@ def torchrun(processes: int, *arguments: object) -> None:
 
 
 def load_checkpoint(run_dir: Path) -> dict:
+    """The newest one's state, without the settings: runs that end equal may differ there."""
     newest = sorted((run_dir / "checkpoints").glob("checkpoint-*.pt"))[-1]
-    return torch.load(newest, weights_only=True)
+    state = torch.load(newest, weights_only=True)
+    del state["settings"]
+    return state
 
 
 def flat(tree, prefix: str = "") -> dict[str, object]:

@@ -66,6 +66,11 @@ class Schedule:
         """The phase of the update that starts at `nimg`."""
         return self.phases[bisect_right(self.phases, nimg, key=lambda p: p.start_nimg) - 1]
 
+    def ends_update(self, nimg: int) -> bool:
+        """Whether an update ends, or the run begins, at `nimg`."""
+        phase = self.at(max(nimg - 1, 0))
+        return (nimg - phase.start_nimg) % phase.batch_size == 0
+
     def end_of(self, phase: Phase) -> int:
         """The end of a phase in this run, which may cut the last one short."""
         return min(phase.end_nimg, self.total_nimg)

@@ -4,7 +4,7 @@ Layer by layer the networks of Table 2 in Karras et al. (ICLR 2018), with 23.1M 
 1024x1024.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 import torch.nn.functional as F
@@ -278,3 +278,10 @@ def conditions(labels: Tensor, c_dim: int) -> Tensor:
 def quantized(images: Tensor) -> Tensor:
     """[-1, 1] -> uint8; the inverse of how reals are read."""
     return images.float().mul(127.5).add(127.5).round().clamp(0, 255).byte()
+
+
+def check_finite(weights: Mapping[str, Tensor], above: str = "") -> None:
+    """Raises ValueError if a weight is NaN or infinite. above: stands before its name."""
+    for name, weight in weights.items():
+        if wrong := int((~weight.isfinite()).sum()):
+            raise ValueError(f"{wrong} of {weight.numel()} numbers in {above}{name} are not finite")

@@ -1,18 +1,26 @@
 """Checkpoints: everything needed to resume, in files that cannot run code when they are loaded."""
 
 import logging
-import zipfile
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 
+from progan.config.config import Config
+from progan.config.load import validate
+from progan.config.value_types import LIMIT
+from progan.model.networks import check_finite
+from progan.runs.checkpoint_file import read_parts
+from progan.runs.folder import CONFIG, differences, fixed_settings
 from progan.runtime.disk import write_atomically
 from progan.runtime.errors import UserError, brief
 from progan.runtime.text import stamp
 
 log = logging.getLogger("progan")
+
+NETWORKS = {"G", "D", "G_ema"}  # whose weights must be finite
 
 
 class Stateful(Protocol):
@@ -33,17 +41,31 @@ class Progress:
         return asdict(self)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        vars(self).update(vars(Progress(**state)))
+        vars(self).update(vars(self.of(state)))
+
+    @classmethod
+    def of(cls, state: dict[str, Any]) -> "Progress":
+        """Raises ValueError or TypeError if no run can be so far."""
+        it = cls(**state)
+        right = type(it.nimg) is int and type(it.tick) is int
+        right = right and 0 <= it.tick <= it.nimg <= 1000 * LIMIT
+        right = right and type(it.seconds) in (int, float) and 0 <= it.seconds < math.inf
+        if not right or it.compiled not in (None, True, False):
+            raise ValueError(f"no run can be so far: {it}")
+        return it
 
 
 class Checkpoint:
-    """Training state in `run_dir/checkpoints`: `Checkpoint(run_dir, G=G, G_opt=optimizer, …)`.
+    """Training state in `run_dir/checkpoints`.
 
-    Everything given by name has `state_dict()` and `load_state_dict()`.
+    Args:
+        config: checkpoints of other settings, but for those that may change, are refused.
+        parts: `G=G, G_opt=optimizer, …`, whatever has `state_dict()` and `load_state_dict()`.
     """
 
-    def __init__(self, run_dir: Path, **parts: Stateful):
+    def __init__(self, run_dir: Path, config: Config, **parts: Stateful):
         self.run_dir = run_dir
+        self.config = config
         self.folder = run_dir / "checkpoints"
         self.parts = parts
 
@@ -63,6 +85,7 @@ class Checkpoint:
         """
         path = self.folder / f"checkpoint-{stamp(nimg)}.pt"
         state = {name: part.state_dict() for name, part in self.parts.items()}
+        state["settings"] = fixed_settings(self.config)
         write_atomically(path, lambda temporary: torch.save(state, temporary))
         for unread in (file for file in self.files() if file > path):
             unread.rename(unread.with_name(unread.name + ".damaged"))
@@ -76,20 +99,27 @@ class Checkpoint:
         A damaged file gets a warning, and the one before it is used.
 
         Raises:
-            UserError: there are checkpoints and none can be read.
+            UserError: there are checkpoints and none can be read, or it is of other settings.
         """
         files = self.files()
         for path in reversed(files):
             try:
                 state = read(path)
-                missing = self.parts.keys() - state.keys()
-                if missing:
-                    raise ValueError(f"it lacks {', '.join(sorted(missing))}")
+                changed = self.changes(state)
+                if not changed:
+                    self.check(state)
             except Exception as error:  # whatever damage makes the reader raise
                 log.warning(
                     "checkpoint %s cannot be read (%s); trying the one before", path, brief(error)
                 )
                 continue
+            if changed:
+                raise UserError(
+                    f"{path} was written with other settings than {self.run_dir / CONFIG} has:\n  "
+                    + "\n  ".join(changed)
+                    + "\na run keeps these from its first image to its last: set them back there, "
+                    "or train in another --run-dir"
+                )
             self.restore(state, path)
             return path
         if files:
@@ -98,6 +128,21 @@ class Checkpoint:
                 "start again with another --run-dir"
             )
         return None
+
+    def changes(self, state: dict[str, Any]) -> list[str]:
+        """`section.key: old -> new` for settings that may not differ. Older files have none."""
+        if "settings" not in state:
+            return []
+        return differences(validate(state["settings"], "its settings"), self.config)
+
+    def check(self, state: dict[str, Any]) -> None:
+        """Raises ValueError if the run cannot go on from here."""
+        missing = self.parts.keys() - state.keys()
+        if missing:
+            raise ValueError(f"it lacks {', '.join(sorted(missing))}")
+        nimg, schedule = state["progress"]["nimg"], self.config.make_schedule()
+        if nimg <= schedule.total_nimg and not schedule.ends_update(nimg):
+            raise ValueError(f"no update of this run ends at {nimg} images")
 
     def restore(self, state: dict[str, Any], path: Path) -> None:
         for name, part in self.parts.items():
@@ -118,15 +163,13 @@ def checkpoints_of(run_dir: Path) -> list[Path]:
 
 
 def read(path: Path) -> dict[str, Any]:
-    """The state in a checkpoint file, if it is whole.
+    """The state in a checkpoint file, if it is whole and a run can be in it.
 
     Raises:
         Exception: of any type, if the file is damaged.
     """
-    with zipfile.ZipFile(path) as archive:
-        # Compressed parts could expand beyond memory; torch compresses nothing.
-        if any(part.compress_type != zipfile.ZIP_STORED for part in archive.infolist()):
-            raise ValueError("it is compressed, so it was not written by progan")
-        if damaged := archive.testzip():  # torch does not compare checksums
-            raise ValueError(f"the checksum of {damaged} is wrong")
-    return torch.load(path, map_location="cpu", weights_only=True)
+    state = read_parts(path)
+    Progress.of(state["progress"])
+    for name in NETWORKS & state.keys():
+        check_finite(state[name], f"{name}.")
+    return state

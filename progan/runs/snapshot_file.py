@@ -23,7 +23,7 @@ from progan.config.value_types import LIMIT
 from progan.config.yaml_io import parse_yaml
 from progan.data.labels import Labels
 from progan.data.sources.find import NAMED
-from progan.model.networks import Generator
+from progan.model.networks import Generator, check_finite
 from progan.runs.best import best_files
 from progan.runs.snapshot import Snapshot
 from progan.runtime.disk import write_atomically
@@ -32,6 +32,7 @@ from progan.runtime.paths import to_path
 from progan.runtime.text import stamp
 
 MOST_YAML = 100_000  # characters of a config, which takes about 3,000
+MOST_HEADER = 10 * 2**20  # bytes of config, names and shapes; unpacked they take ten times as many
 MOST_EXAMPLES = 64  # label rows in a snapshot: as many as a grid has cells
 
 
@@ -201,6 +202,7 @@ def load_snapshot(path: Path) -> Snapshot:
         UserError: it is not a snapshot of progan, or is damaged.
     """
     try:
+        check_header(path)
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             if len(metadata["config"]) > MOST_YAML:
@@ -221,9 +223,24 @@ def load_snapshot(path: Path) -> Snapshot:
             f"{path} is not a snapshot of progan ({brief(error)}); "
             "snapshots are the .safetensors files in a run's snapshots/"
         ) from None
+    try:
+        check_finite(tensors)
+    except ValueError as error:
+        raise UserError(
+            f"{path} is of no use: {error}; take an earlier snapshot, or train again"
+        ) from None
     G.eval().requires_grad_(False)
     data = metadata.get("data")
     return Snapshot(path, G, config, nimg, resolution, alpha, labels, data)
+
+
+def check_header(path: Path) -> None:
+    """Raises ValueError if its header is too long to be read, or it is no file at all."""
+    if not path.is_file():  # a pipe would be waited for
+        raise ValueError("it is no file")
+    with open(path, "rb") as file:
+        if int.from_bytes(file.read(8), "little") > MOST_HEADER:
+            raise ValueError(f"its header is to have more than {MOST_HEADER:,} bytes")
 
 
 def check_shapes(file: safe_open, settings: dict[str, Any]) -> None:

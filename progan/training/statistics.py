@@ -39,6 +39,10 @@ class RunningMeans:
         return {"sums": {names: value.cpu() for names, value in self.sums.items()}}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Raises ValueError if they are not sums of these names."""
+        for names, sums in state["sums"].items():
+            if sums.shape != (2, len(names)):
+                raise ValueError(f"sums of {len(names)} statistics have the shape {sums.shape}")
         self.sums = dict(state["sums"])
 
     def to(self, device: torch.device) -> None:
@@ -65,7 +69,11 @@ class Skipped:
         return {"counts": self.counts.cpu()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.counts = state["counts"]
+        """Raises ValueError if they are no counts."""
+        counts = state["counts"]
+        if counts.shape != (2, 2) or not bool((counts >= 0).all() and counts.isfinite().all()):
+            raise ValueError(f"{counts} are no counts of skipped updates")
+        self.counts = counts
 
     def to(self, device: torch.device) -> None:
         self.counts = self.counts.to(device)

@@ -67,6 +67,7 @@ class Trainer:
         self.skipped = Skipped()
         self.checkpoint = Checkpoint(
             run_dir,
+            config,
             data=self.stream,  # first: other data may be the reason why the rest does not fit
             G=self.step.G,
             D=self.step.D,
