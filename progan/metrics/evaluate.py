@@ -106,12 +106,13 @@ class Evaluation:
         seconds = making * max(metric.fakes for metric in metrics)
         for metric in metrics:
             each, floor = pace(metric, images), metric.floor(floor_size(metric, count))
-            seconds += metric.fakes * (each.add + each.compare)
+            seconds += metric.fakes * each.add + each.comparing(metric.fakes)
             if not metric.kept_as or self.kept.load(metric.kept_as) is None:
                 reals = count if metric.reals is None else metric.reals
                 seconds += reals * (reading + each.add)
             if floor and self.kept.load(floor.name) is None:
-                seconds += floor.fakes * (2 * (reading + each.add) + each.compare)
+                seconds += 2 * floor.fakes * (reading + each.add)
+                seconds += each.comparing(floor.fakes)
         return seconds / self.accelerator.num_processes
 
     def result(self, metric: Metric) -> dict[str, float]:

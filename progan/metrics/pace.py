@@ -13,10 +13,15 @@ TRIED = 16  # images
 
 
 class Pace(NamedTuple):
-    """Seconds an image."""
+    """What a metric takes, in seconds."""
 
-    add: float  # of either side
-    compare: float  # of the fakes; 0 if it does not grow in proportion to them
+    add: float  # an image of either side
+    start: float  # a comparison, however few the images
+    compare: float  # a comparison, for each fake
+    # Both are 0 if a comparison does not take time in proportion to the images.
+
+    def comparing(self, fakes: int) -> float:
+        return self.start + fakes * self.compare
 
 
 def pace(metric: Metric, images: Tensor) -> Pace:
@@ -28,8 +33,14 @@ def pace(metric: Metric, images: Tensor) -> Pace:
     small = metric.of(len(images))
     small.add("reals", images.clone(), 0)  # finds memory and kernels
     add = timed(lambda: small.add("fakes", images, 0), images) / len(images)
-    compare = timed(small.result, images) / small.fakes if small.proportional else 0.0
-    return Pace(add, compare)
+    if not metric.proportional:
+        return Pace(add, 0.0, 0.0)
+    large = metric.of(4 * len(images))
+    for side in ("reals", "fakes"):
+        large.add(side, images.repeat(4, 1, 1, 1), 0)
+    seconds = [timed(of.result, images) for of in (small, large)]
+    compare = max(0.0, seconds[1] - seconds[0]) / (large.fakes - small.fakes)
+    return Pace(add, max(0.0, seconds[0] - compare * small.fakes), compare)
 
 
 def timed(work: Callable[[], object], images: Tensor) -> float:

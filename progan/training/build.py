@@ -150,7 +150,7 @@ def seconds_of_metrics(
         if kind in PLAIN and network.resolution >= SMALLEST:
             metric = PLAIN[kind](name, count)
             each = pace(metric, images)
-            seconds = metric.fakes * (each.add + each.compare + sample)
+            seconds = metric.fakes * (each.add + sample) + each.comparing(metric.fakes)
             found[name] = seconds / accelerator.num_processes
     return found
 
