@@ -1,15 +1,16 @@
 """Labels from tables next to the images, from arrays, and from folders."""
 
 import json
+import tracemalloc
 
 import numpy as np
 import pytest
 from pictures import folder, names, noise, tarred, zipped
 
 from progan.data.labels import Labels
-from progan.data.sources import files
+from progan.data.sources import label_tables
 from progan.data.sources.find import find
-from progan.data.sources.label_tables import from_array
+from progan.data.sources.label_values import from_array
 from progan.runtime.errors import UserError
 
 PICTURE = noise((8, 8))
@@ -96,6 +97,8 @@ def test_json_of_lists(tmp_path):
     one_hot = [["a/1.png", [0, 1, 0]], ["a/2.png", [0, 1, 0]], ["b/3.png", [1, 0, 0]]]
     source = labelled(tmp_path, "dataset.json", one_hot)
     assert source.labels.names == ("0", "1") and source.labels.values.tolist() == [1, 1, 0]
+    minus = [[path, [2 * x - 1 for x in row]] for path, row in one_hot]
+    assert labelled(tmp_path, "dataset.json", minus).labels.values.tolist() == [1, 1, 0]
     one_hot[0][1] = [0, 1.0, 1]
     source = labelled(tmp_path, "dataset.json", one_hot)
     assert source.labels.names == ("0", "1", "2") and source.labels.values.dtype == np.uint8
@@ -155,19 +158,22 @@ BAD_TABLES = {
         HEAD + REST: r"labels.csv: 1 of 3 images have no line in it \(a/1.png\)",
         HEAD: r"3 of 3 images have no line in it \(a/1.png, a/2.png, b/3.png\)",
         HEAD + "a/1.png,x\n./a/1.png,x\n" + REST: r"1 images are in it more than once \(a/1.png\)",
-        HEAD + "a/1.png, \n" + REST: r"1 of 3 images have an empty class \(a/1.png\)",
-        HEAD + "a/1.png,x,y\n" + REST: r"1 of 4 lines do not have the header's 2 columns",
+        HEAD
+        + "a/1.png, \n"
+        + REST: r"1 of 3 images have no class .*a/1.png has an empty cell in column kind, line 2",
+        HEAD + "a/1.png,x,y\n" + REST: "line 2 has 3 columns, and the header has 2",
         HEAD + "a/1.png,x\na/2.png,x\nb/3.png,x": "only one class, x",
         "file,p,q\na/1.png,1,yes\na/2.png,1,0\nb/3.png,1,2": (
-            r"2 of 3 images have attributes other than 0 and 1 \(a/1.png, b/3.png\)"
+            r"1 of 3 images .* neither 1 .*\(b/3.png\); b/3.png has '2' in column q, line 4"
         ),
-        "file,p,q\na/1.png,1,-1\na/2.png,1,0\nb/3.png,1,1": "other than -1 and 1 .a/2.png",
+        "file,p,q\na/1.png,1,-1\na/2.png,1,0\nb/3.png,1,1": "other than -1 .*q of a/2.png is 0",
         HEAD.encode() + b"a/1.png,\xff\n": "is not UTF-8",
         HEAD + 'a/1.png,"' + "x" * 200000 + '"\n': "no table that can be read",
     },
     "dataset.json": {
         "{": "no JSON that can be read",
         "[" * 100000: "no JSON that can be read",
+        '{"labels": [["a/1.png", ' + "9" * 5000 + "]]}": r"can be read \(Exceeds .* 5000 digits\)",
         "[]": "has no labels",
         '{"labels": null}': "has no labels.*data.labels=false",
         '{"labels": {"a": 1}}': "must be a list of",
@@ -205,16 +211,72 @@ def test_bad_values(tmp_path, message):
 @pytest.mark.parametrize(
     ("lines", "said"),
     [
-        ("1.png,x\n2.png,y\n3.png,y", "the table has '1.png' where 'a/1.png' is expected"),
-        ("a/1,x\na/2,y\nb/3,y", "the table has 'a/1' where 'a/1.png' is expected"),
+        ("1.png,x\n2.png,y\n3.png,y", "without folders"),
+        ("a/1,x\na/2,y\nb/3,y", "without suffixes"),
+        ("C:\\\\pics\\\\1.JPG,x\n2,y\nc/3,y", "without folders and suffixes"),
+    ],
+)
+def test_names_without_folders_or_suffixes(tmp_path, lines, said):
+    """Reference: the images that are meant, as no two have the same name; the labels say how."""
+    source = labelled(tmp_path, "labels.csv", f"file,kind\n{lines}\n")
+    assert source.labels.names == ("x", "y") and source.labels.values.tolist() == [0, 1, 1]
+    assert source.labels.origin == f"{tmp_path / 'in' / 'labels.csv'}, by names {said}"
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        ("1,x\n2,y", r"\(a/1.png, b/1.png\); the table has '1' where 'a/1.png' is expected"),
         ("p,x\nq,y", "the table has 'p' where 'a/1.png' is expected"),
-        ("a/1.png,x\np,y", r"\(a/2.png, b/3.png\); mend that"),
+        ("a/1.png,x\np,y", r"\(b/1.png\); mend that"),
+        ("a/1.png,x\nb/1.jpg,y\nb\\1.webp,y", r"more than once \(b/1.png\)"),
     ],
 )
 def test_names_that_do_not_match_are_shown_beside_each_other(tmp_path, lines, said):
-    """Reference: the line that is meant, by its name; of others any, if none at all fits."""
-    with pytest.raises(UserError, match=f"images have no line in it .*{said}"):
-        labelled(tmp_path, "labels.csv", f"file,kind\n{lines}\n")
+    """Reference: names alone cannot tell images of two folders apart; if no line fits any image,
+    the first is shown."""
+    pictures = dict.fromkeys(["a/1.png", "b/1.png"], PICTURE)
+    with pytest.raises(UserError, match=f"images (have no line|are) in it .*{said}"):
+        labelled(tmp_path, "labels.csv", f"file,kind\n{lines}\n", pictures)
+
+
+SPELLINGS = {  # of attributes 1, 0 and 0, 1 and 1, 0
+    "pandas": "file,p,q\na/1.png,True,0.0\na/2.png,False,1.0\nb/3.png,True,0.0\n",
+    "words": "file,p,q\na/1.png,yes,FALSE\na/2.png, No ,true\nb/3.png,YES,no\n",
+    "minus": "file,p,q\na/1.png,1.0,-1\na/2.png,-1,1\nb/3.png,1,-1.0\n",
+    "index": ",file,p,q\n0,a/1.png,1,0\n7,a/2.png,0,1\n9,b/3.png,1,0\n",
+    "index read": "Unnamed: 0,file,p,q\n0,a/1.png,1,0\n7,a/2.png,0,1\n9,b/3.png,1,0\n",
+    "files as index": ",p,q\na/1.png,1,0\na/2.png,0,1\nb/3.png,1,0\n",
+    "Excel": '"file";"p";"q"\r\n"a\\1.png";1;0\r\na\\2.png;0;1\r\n\r\nb\\3.png;1;0',
+    "old Macs": "file,p,q\ra/1.png,1,0\ra/2.png,0,1\rb/3.png,1,0",
+}
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("text", SPELLINGS)
+def test_tables_as_programs_write_them(tmp_path, text, encoding):
+    """Reference: by hand."""
+    for table in (SPELLINGS[text], SPELLINGS[text].replace(",", "\t").replace(";", "\t")):
+        labels = labelled(tmp_path, "labels.csv", table.encode(encoding)).labels
+        assert labels.names == ("p", "q")
+        assert labels.values.tolist() == [[1, 0], [0, 1], [1, 0]]
+        assert labels.values.dtype == np.uint8
+
+
+@pytest.mark.parametrize(
+    ("cell", "said"),
+    [
+        ("", "an empty cell in column q, line 3"),
+        ("NaN", "'NaN' in column q, line 3"),
+        ("2", "'2'"),
+        ("0.5", "'0.5'"),
+    ],
+)
+def test_cells_that_are_no_attributes(tmp_path, cell, said):
+    """Reference: the image, the column, the line and what was found there."""
+    with pytest.raises(UserError, match=rf"1 of 3 images .*\(a/2.png\); a/2.png has {said}"):
+        text = f"file,p,q\na/1.png,True,1\na/2.png,False,{cell}\nb/3.png,True,0\n"
+        labelled(tmp_path, "labels.csv", text)
 
 
 def test_a_table_without_header(tmp_path):
@@ -230,15 +292,54 @@ def test_many_faults_are_counted(tmp_path):
         labelled(tmp_path, "labels.csv", "file,kind\n0.png,a\n1.png,b\n", pictures)
 
 
-def test_tables_that_cannot_be_read(tmp_path, monkeypatch):
-    """Too large a table is not parsed, and one that a link leads nowhere from is an error."""
-    monkeypatch.setattr(files, "TABLE_BYTES", len(CSV) - 1)
-    with pytest.raises(UserError, match="labels.csv is larger than"):
-        labelled(tmp_path, "labels.csv", CSV)
-    (tmp_path / "in" / "labels.csv").unlink()
+def test_tables_that_cannot_be_read(tmp_path):
+    """A table that a link leads nowhere from is an error."""
+    folder(tmp_path / "in", THREE)
     (tmp_path / "in" / "labels.csv").symlink_to("nowhere")
     with pytest.raises(UserError, match="cannot read .*No such file.*labels.csv"):
         find(str(tmp_path / "in"), labels=True)
+
+
+BOMBS = {
+    "many lines": ("labels.csv", CSV + "x,y\n" * 2**18, "more than 1,030 lines"),
+    "empty lines": ("labels.csv", CSV + "\n" * 2**20, "more than 1,030 lines"),
+    "a line": ("labels.csv", HEAD + "x" * 2**17, "line 2 of .* is longer than 65536 characters"),
+    "a cell": ("labels.csv", HEAD + '"' + ("x" * 999 + "\n") * 200, "larger than field limit"),
+    "many bytes": ("labels.csv", CSV + ("x" * 1000 + ",y\n") * 1000, "more than 112 kB"),
+    "JSON": ("dataset.json", "[" + "[]," * 2**18, "more than 112 kB"),
+    "deep JSON": ("dataset.json", "[" * 2**20, "more than 112 kB"),
+}
+
+
+@pytest.mark.parametrize("bomb", BOMBS)
+@pytest.mark.parametrize("make", [folder, zipped, tarred])
+def test_tables_too_large_for_their_images(tmp_path, monkeypatch, bomb, make):
+    """Reference: refused after little memory, which is less than the table's own size."""
+    table, content, said = BOMBS[bomb]
+    monkeypatch.setattr(label_tables, "LINES", 1000)
+    monkeypatch.setattr(label_tables, "LONGEST_LINE", 2**16)
+    few = 10**5 if "kB" in said else 10**7
+    monkeypatch.setattr(label_tables, "BYTES", {".csv": few, ".json": few})
+    path = make(tmp_path / f"in.{make.__name__[:3]}", THREE | {table: content})
+    tracemalloc.start()
+    try:
+        with pytest.raises(UserError, match=said):
+            find(str(path), labels=True)
+        assert tracemalloc.get_traced_memory()[1] < 2**20
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_table_of_a_larger_set(tmp_path):
+    """Reference: three lines of 20,000, without keeping the others in memory."""
+    content = CSV + "".join(f"other/{i}.png,cow\n" for i in range(20000))
+    path = zipped(tmp_path / "in.zip", THREE | {"labels.csv": content})
+    tracemalloc.start()
+    try:
+        assert find(str(path), labels=True).labels.values.tolist() == [0, 1, 1]
+        assert tracemalloc.get_traced_memory()[1] < len(content)
+    finally:
+        tracemalloc.stop()
 
 
 def test_key_follows_the_labels(tmp_path):
@@ -297,9 +398,10 @@ def test_arrays_of_labels(dtype):
     found = from_array(np.eye(3).astype(dtype), "x")
     assert found.names == ("0", "1", "2") and found.values.tolist() == [0, 1, 2]
     attributes = np.array([[1, 1], [0, 1], [0, 0]], dtype)
-    found = from_array(attributes, "x")
-    assert found.names == ("0", "1") and found.values.dtype == np.uint8
-    assert found.values.tolist() == attributes.astype(int).tolist()
+    for array in (attributes, 2.0 * attributes - 1):  # or -1 and 1
+        found = from_array(array, "x")
+        assert found.names == ("0", "1") and found.values.dtype == np.uint8
+        assert found.values.tolist() == attributes.astype(int).tolist()
 
 
 @pytest.mark.parametrize(

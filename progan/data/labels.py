@@ -1,6 +1,6 @@
 """Labels: what each image of a data set shows."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, final
 
 import numpy as np
@@ -15,10 +15,14 @@ class Labels:
         names: of the classes or attributes.
         values: int64 [N], indices into the names, for classes; uint8 [N, K] of 0 and 1 for
             attributes.
+        origin: where they come from, such as the path of a table; empty if it is not known.
+        doubt: sentences on what else may have been meant.
     """
 
     names: tuple[str, ...]
     values: np.ndarray
+    origin: str = ""
+    doubt: str = ""
 
     @staticmethod
     def each_class(names: tuple[str, ...]) -> "Labels":
@@ -50,7 +54,7 @@ class Labels:
 
     def take(self, images: np.ndarray | slice) -> "Labels":
         """The labels of some images."""
-        return Labels(self.names, self.values[images])
+        return replace(self, values=self.values[images])
 
     def matrix(self, images: np.ndarray) -> np.ndarray:
         """Which of the K labels some images have: bool [n, K]."""

@@ -12,7 +12,7 @@ import psutil
 from numpy.lib import format
 
 from progan.data.labels import Labels
-from progan.data.sources.label_tables import from_array
+from progan.data.sources.label_values import from_array
 from progan.data.sources.source import Source, content_key, short_name
 from progan.runtime.errors import LabelError, UserError
 from progan.runtime.text import human_bytes

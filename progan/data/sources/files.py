@@ -14,6 +14,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,8 @@ import numpy as np
 from progan.data.decode import BadImage
 from progan.data.formats import SUFFIXES
 from progan.data.labels import Labels
-from progan.data.sources.label_tables import TABLES, common_folder, from_folders, from_table
+from progan.data.sources.label_folders import common_folder, from_folders
+from progan.data.sources.label_tables import TABLES, from_table
 from progan.data.sources.names import LeftOut, is_kept, thumbnails, why_left_out
 from progan.data.sources.readers import FolderReader, TarReader, ZipReader, open_tar
 from progan.data.sources.source import Source, content_key, short_name
@@ -32,7 +34,6 @@ from progan.runtime.errors import UserError
 
 TARS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 ARCHIVES = (".zip", *TARS)
-TABLE_BYTES = 2**28  # of labels: one of a million images with 40 attributes takes half of it
 
 ClassesOf = Callable[[Path, list[str]], Labels]
 
@@ -49,7 +50,7 @@ class Files:
 
     names: list[str]
     items: np.ndarray
-    read: Callable[[Any], bytes]
+    read: FolderReader | ZipReader | TarReader
     stamps: np.ndarray
     left_out: LeftOut
 
@@ -232,14 +233,12 @@ def read_table(path: Path, names: list[str], tables: dict[str, int], files: File
             "leave one"
         )
     ((name, i),) = tables.items()
+    start = len(folder_of(name))
+    chunks = partial(files.read.chunks, files.items[i])
     try:
-        data = files.read(files.items[i])
+        return from_table(str(path / name), chunks, [name[start:] for name in names])
     except BadImage as error:
         raise UserError(f"data.labels: cannot read {path / name}: {error}") from error
-    if len(data) > TABLE_BYTES:
-        raise UserError(f"data.labels: {path / name} is larger than {TABLE_BYTES} bytes")
-    start = len(folder_of(name))
-    return from_table(str(path / name), data, [name[start:] for name in names])
 
 
 def folder_of(name: str) -> str:

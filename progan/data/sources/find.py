@@ -10,6 +10,7 @@ from typing import TypeVar
 from progan.data.sources import named
 from progan.data.sources.arrays import from_array_file
 from progan.data.sources.files import ARCHIVES, from_path
+from progan.data.sources.label_folders import from_folders
 from progan.data.sources.lsun import FILE, from_lmdb, is_lmdb
 from progan.data.sources.shards import is_shards
 from progan.data.sources.source import Source, content_key
@@ -152,6 +153,7 @@ def find(
     *,
     root: Path | None = None,
     labels: bool = False,
+    label_level: int | None = None,
     download: bool = False,
     limit: int | None = None,
 ) -> Source:
@@ -162,7 +164,8 @@ def find(
     Args:
         root: where known data sets are kept; None: $PROGAN_DATA, else ./data.
         labels: with classes or attributes: from a table next to the images, labels.csv or
-            dataset.json, else from their first level of folders.
+            dataset.json, else from a level of folders.
+        label_level: which level, from 1; None: the first whose folders may be classes.
         download: fetch a known data set that is absent.
         limit: only the first images.
     """
@@ -172,7 +175,7 @@ def find(
             known = NAMED[data]
             source = known.find(root, known.places(root), labels, download)
         else:
-            source = find_path(data, labels)
+            source = find_path(data, labels, label_level)
     except OSError as error:
         raise UserError(f"data.source: cannot read {data} ({error})") from error
     return source if limit is None else first(source, limit)
@@ -196,7 +199,7 @@ def is_missing(data: str) -> bool:
     return here and not to_path(data, "data.source").exists()
 
 
-def find_path(data: str, labels: bool) -> Source:
+def find_path(data: str, labels: bool, label_level: int | None = None) -> Source:
     path = to_path(data, "data.source")
     if not path.exists():
         if "/" in data or "." in data or os.sep in data:
@@ -209,7 +212,7 @@ def find_path(data: str, labels: bool) -> Source:
         return from_lmdb([path], labels)
     name = path.name.lower()
     if path.is_dir() or name.endswith(ARCHIVES):
-        return from_path(path, labels)
+        return from_path(path, labels, partial(from_folders, level=label_level))
     if name.endswith(ARRAYS):
         return from_array_file(path, labels)
     if name == FILE:

@@ -1,68 +1,181 @@
-"""Labels of images: from a table next to them, an array, or the folders they lie in."""
+"""Labels of images from a table next to them, which is read line by line."""
 
+import codecs
 import csv
 import io
 import json
-import os
-import unicodedata
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
 
 import numpy as np
 
 from progan.data.labels import Labels
+from progan.data.sources.label_match import Line, match, plain, without_folder
+from progan.data.sources.label_values import (
+    attributes_of,
+    class_of,
+    classes,
+    from_array,
+    labels_of_table,
+    refuse,
+)
 from progan.runtime.errors import LabelError, UserError
+from progan.runtime.text import human_bytes
 
 TABLES = ("labels.csv", "dataset.json")
+# A table may speak of more images than there are, as one of a larger set does.
+BYTES = {".csv": 2**25, ".txt": 2**25, ".json": 2**22}  # JSON unfolds to 20 times its size
+BYTES_AN_IMAGE = 2**12  # 40 attributes as words take 250, a thousand as one-hot lists 3,000
+LINES, LINES_AN_IMAGE = 10**6, 10
+LONGEST_LINE = 2**20
+BOMS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
+NO_NAME = re.compile(r"(Unnamed: \d+)?")  # how pandas heads its index
+
+Chunks = Callable[[], Iterator[bytes]]  # reads a file from its beginning
+Text = Callable[[], io.TextIOWrapper]
 
 
-def from_table(file: str, data: bytes, names: Sequence[str]) -> Labels:
-    """The labels of images from `data`, the content of a file with one of the names TABLES.
+def from_table(file: str, chunks: Chunks, names: Sequence[str]) -> Labels:
+    """The labels of images from a file with one of the names TABLES.
 
     Its paths are relative to its folder, as `names` are. Lines for other files are ignored.
     """
+    read = from_csv if file.endswith(".csv") else from_json
     try:
-        text = data.decode("utf-8-sig")
+        labels, way = read(file, partial(text_of, file, chunks, len(names)), names)
     except UnicodeDecodeError as error:
         raise UserError(f"data.labels: {file} is not UTF-8 ({error}); save it as UTF-8") from None
-    return (from_csv if file.endswith(".csv") else from_json)(file, text, names)
+    return replace(labels, origin=file + (way and f", {way}"))
 
 
-def from_csv(file: str, text: str, names: Sequence[str]) -> Labels:
-    """Reads a header, then file name and class, or file name and 0/1 (or -1/1) per attribute."""
+class Pieces(io.RawIOBase):
+    """Chunks as a file to read."""
+
+    def __init__(self, chunks: Iterator[bytes]):
+        self.chunks, self.rest = filter(None, chunks), b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        self.rest = self.rest or next(self.chunks, b"")
+        size = min(len(buffer), len(self.rest))
+        buffer[:size], self.rest = self.rest[:size], self.rest[size:]
+        return size
+
+
+def limited(file: str, chunks: Iterator[bytes], images: int) -> Iterator[bytes]:
+    """The chunks of a table of labels. Raises UserError once it is too large for so many images."""
+    most, size = BYTES[file[file.rindex(".") :]] + BYTES_AN_IMAGE * images, 0
+    for chunk in chunks:
+        size += len(chunk)
+        if size > most:
+            raise too_large(file, human_bytes(most), images)
+        yield chunk
+
+
+def too_large(file: str, most: str, images: int) -> UserError:
+    return UserError(
+        f"data.labels: {file} has more than {most}, too many for the labels of {images:,} images; "
+        "leave only their lines in it"
+    )
+
+
+def text_of(file: str, chunks: Chunks, images: int) -> io.TextIOWrapper:
+    """The text of a table, from its beginning: UTF-8, or UTF-16 with a byte order mark."""
+    raw = io.BufferedReader(Pieces(limited(file, chunks(), images)), 2**16)
+    start = raw.peek(4)
+    encoding = next((name for bom, name in BOMS.items() if start.startswith(bom)), "utf-8")
+    return io.TextIOWrapper(raw, encoding, newline="")
+
+
+def lines_of(file: str, text: io.TextIOWrapper, images: int) -> Iterator[str]:
+    """Lines of a text, neither too long ones nor too many."""
+    most = LINES + LINES_AN_IMAGE * images
+    for number, line in enumerate(iter(partial(text.readline, LONGEST_LINE + 1), "")):
+        if len(line) > LONGEST_LINE:
+            raise UserError(
+                f"data.labels: line {number + 1} of {file} is longer than {LONGEST_LINE} "
+                "characters, which is no line of a table of labels"
+            )
+        if number > most:
+            raise too_large(file, f"{most:,} lines", images)
+        yield line
+
+
+def from_csv(file: str, text: Text, names: Sequence[str]) -> tuple[Labels, str]:
+    """Reads a header, then file name and class, or file name and 0/1 (or -1/1) per attribute.
+
+    Columns are separated by commas, semicolons or tabs. An index that pandas writes before the
+    file names is ignored.
+    """
     try:
-        rows = [row for row in csv.reader(io.StringIO(text, newline="")) if row]
+        delimiter, header, first = opening_of(lines_of(file, text(), len(names)))
+        skip = len(header) > 2 and NO_NAME.fullmatch(header[0]) is not None and first.isdigit()
+        columns = tuple(header[1 + skip :])
+        check_header(file, header[skip:], names)
+
+        def lines() -> Iterator[Line]:
+            reader = csv.reader(lines_of(file, text(), len(names)), delimiter=delimiter)
+            next(filter(None, reader))
+            for row in filter(None, reader):
+                check_width(file, reader.line_num, len(row), len(header))
+                yield row[skip], reader.line_num, row[1 + skip :]
+
+        keep = partial(class_of, *columns) if len(columns) == 1 else partial(attributes_of, columns)
+        found, way = match(file, lines, names, keep)
     except csv.Error as error:
         raise UserError(f"data.labels: {file} is no table that can be read ({error})") from None
-    header = [name.strip() for name in rows[0]] if rows else []
+    return labels_of_table(file, columns, names, found), way
+
+
+def opening_of(lines: Iterator[str]) -> tuple[str, list[str], str]:
+    """What separates the columns of a table, their names, and the first cell below them."""
+    line = next((line for line in lines if line.strip()), "")
+    headers = {mark: next(csv.reader([line], delimiter=mark), []) for mark in ",;\t"}
+    delimiter = max(headers, key=lambda mark: len(headers[mark]))
+    first = next(filter(None, csv.reader(lines, delimiter=delimiter)), [""])[0]
+    return delimiter, [name.strip() for name in headers[delimiter]], first
+
+
+def check_width(file: str, line: int, columns: int, wanted: int) -> None:
+    if columns != wanted:
+        raise LabelError(
+            f"data.labels: {file}: line {line} has {columns} columns, and the header has "
+            f"{wanted}; mend that, or set data.labels=false"
+        )
+
+
+def check_header(file: str, header: list[str], names: Sequence[str]) -> None:
     if len(header) < 2 or len(set(header)) < len(header):
         raise UserError(
             f"data.labels: {file} must open with a line of column names that differ, such as "
-            f"file,class or file,smiling,glasses; it has '{','.join(header)}'"
+            f"file,class or file,smiling,glasses; it has '{','.join(header)[:200]}'"
         )
-    if header[0] and plain(header[0]) in set(map(plain, names)):
-        raise UserError(
-            f"data.labels: {file} has no header: its first line is '{','.join(header)}'; put a "
-            "line of column names above it, such as file,class"
-        )
-    uneven = [row[0] for row in rows if len(row) != len(header)]
-    refuse(file, uneven, f"of {len(rows)} lines do not have the header's {len(header)} columns")
-    found = match(file, [row[0] for row in rows[1:]], names)
-    values = [[value.strip() for value in rows[1 + k][1:]] for k in found]
-    if len(header) == 2:
-        return classes([value for (value,) in values], file, names)
-    return attribute_rows(file, tuple(header[1:]), names, values)
+    for key in (plain, without_folder):
+        if header[0] and key(header[0]) in set(map(key, names)):
+            raise UserError(
+                f"data.labels: {file} has no header: its first line is '{','.join(header)}'; put a "
+                "line of column names above it, such as file,class"
+            )
 
 
-def from_json(file: str, text: str, names: Sequence[str]) -> Labels:
+def from_json(file: str, text: Text, names: Sequence[str]) -> tuple[Labels, str]:
     """Reads `{"labels": [[path, label], …]}`, as StyleGAN's tools write it.
 
     A label is a class number, or a list of 0 and 1: one-hot if each has exactly one 1, otherwise
     attributes. Both are named by number.
     """
     try:
-        content = json.loads(text)
+        content = json.load(text())
+    except (UserError, UnicodeDecodeError):
+        raise
     except (ValueError, RecursionError) as error:
-        raise UserError(f"data.labels: {file} is no JSON that can be read ({error})") from None
+        why = str(error).partition("; use sys.")[0]  # which raises Python's limit of digits
+        raise UserError(f"data.labels: {file} is no JSON that can be read ({why})") from None
     pairs = content.get("labels") if isinstance(content, dict) else None
     if not pairs:
         raise LabelError(
@@ -71,18 +184,21 @@ def from_json(file: str, text: str, names: Sequence[str]) -> Labels:
         )
     if not isinstance(pairs, list) or not all(map(is_pair, pairs)):
         raise UserError(f'data.labels: "labels" in {file} must be a list of [path, label]')
-    found = match(file, [path for path, _ in pairs], names)
-    labels = [pairs[k][1] for k in found]
+
+    def lines() -> Iterator[Line]:
+        return ((path, k, label) for k, (path, label) in enumerate(pairs))
+
+    labels, way = match(file, lines, names, lambda k, label: label)
     if isinstance(labels[0], int):
         wrong = [n for n, x in zip(names, labels, strict=True) if type(x) is not int or x < 0]
         refuse(file, wrong, f"of {len(names)} images have no class number such as 0 or 7")
-        return classes(list(map(str, labels)), file, names)
+        return classes(list(map(str, labels)), file), way
     width = len(labels[0]) if isinstance(labels[0], list) else 0
     wrong = [n for n, x in zip(names, labels, strict=True) if not is_vector(x, width)]
     refuse(
         file, wrong, f"of {len(names)} images have neither a class number nor {width or 'some'} 0/1"
     )
-    return from_array(np.array(labels), file)
+    return from_array(np.array(labels), file), way
 
 
 def is_pair(x: object) -> bool:
@@ -90,142 +206,28 @@ def is_pair(x: object) -> bool:
 
 
 def is_vector(x: object, width: int) -> bool:
-    """Whether `x` is a list of `width` 0s and 1s, not empty."""
-    return isinstance(x, list) and 0 < len(x) == width and all(v in (0, 1) for v in x)
+    """Whether `x` is a list of `width` 0s (or -1s) and 1s, not empty."""
+    return isinstance(x, list) and 0 < len(x) == width and all(v in (-1, 0, 1) for v in x)
 
 
-def from_array(labels: np.ndarray, where: str) -> Labels:
-    """From class numbers [N] or [N, 1], or from 0/1 [N, K]: attributes or one-hot classes."""
-    if labels.ndim == 2 and labels.shape[1] == 1:
-        labels = labels[:, 0]
-    if labels.ndim == 2 and np.isin(labels, (0, 1)).all():
-        if not (labels.sum(1) == 1).all():
-            return Labels(tuple(map(str, range(labels.shape[1]))), labels.astype(np.uint8))
-        labels = labels.argmax(1)
-    if labels.ndim != 1 or labels.dtype.kind not in "iub" or labels.min() < 0:
-        raise UserError(
-            f"data.labels: the labels of {where} are {labels.dtype} {list(labels.shape)}; they "
-            "must be class numbers from 0, integers [N], or attributes, 0 and 1 [N, K]"
-        )
-    return classes(list(map(str, labels.astype(np.int64).tolist())), where)
-
-
-def from_attributes(file: str, data: bytes, names: Sequence[str]) -> Labels:
+def from_attributes(file: str, chunks: Chunks, names: Sequence[str]) -> Labels:
     """From CelebA's own list: a count, the attributes' names, then file name and -1/1 for each."""
-    lines = data.decode(errors="replace").splitlines()
-    header = tuple(lines[1].split()) if len(lines) > 1 else ()
-    rows = [line.strip().partition(" ") for line in lines[2:] if line.strip()]
-    uneven = [name for name, _, rest in rows if len(rest.split()) != len(header)]
-    if not header or not rows:
+
+    def rows() -> Iterator[tuple[int, list[str]]]:
+        raw = io.BufferedReader(Pieces(limited(file, chunks(), len(names))))
+        text = io.TextIOWrapper(raw, "utf-8", "replace")
+        split = (line.split() for line in lines_of(file, text, len(names)))
+        return ((number, words) for number, words in enumerate(split, 1) if words)
+
+    columns = tuple(next((words for number, words in rows() if number == 2), ()))
+
+    def lines() -> Iterator[Line]:
+        for number, (name, *cells) in rows():
+            if number > 2:
+                check_width(file, number, 1 + len(cells), 1 + len(columns))
+                yield name, number, cells
+
+    if not columns or next(lines(), None) is None:
         raise UserError(f"data.labels: {file} is no list of attributes: fetch it again")
-    refuse(file, uneven, f"of {len(rows)} lines do not have {len(header)} attributes")
-    found = match(file, [name for name, _, _ in rows], names)
-    return attribute_rows(file, header, names, (rows[k][2].split() for k in found))
-
-
-def from_folders(where: object, names: Sequence[str]) -> Labels:
-    """From the first folder of every name, below a folder around all of them."""
-    start = len(common_folder(names))
-    folders = [name[start:].rpartition("/")[0].partition("/")[0] for name in names]
-    loose = [name for name, folder in zip(names, folders, strict=True) if not folder]
-    lone = {name.rpartition("/")[0] for name in names}
-    how = "<class>/<image>, two or more folders, put a labels.csv or dataset.json next to them"
-    if loose and lone != {""} and len(lone) == 1:
-        raise LabelError(
-            f"data.labels: all images of {where} lie in one folder, {lone.pop()}; lay them out as "
-            f"{how}, or set data.labels=false"
-        )
-    if loose:
-        raise LabelError(
-            f"data.labels: {len(loose)} of {len(names)} images of {where} lie in no class folder "
-            f"({loose[0]}); lay them out as {how}, or set data.labels=false"
-        )
-    return classes(folders, where)
-
-
-def common_folder(names: Sequence[str]) -> str:
-    """The folder around all names, with a `/` at its end; empty if there is none."""
-    prefix = os.path.commonprefix([min(names), max(names)])
-    return prefix[: prefix.rfind("/") + 1]
-
-
-def classes(texts: Sequence[str], where: object, names: Sequence[str] = ()) -> Labels:
-    """From a class name for each image. Classes are sorted, by value if all are numbers."""
-    wrong = [name for name, text in zip(names, texts, strict=False) if not text]
-    refuse(where, wrong, f"of {len(texts)} images have an empty class")
-    found = set(texts)
-    digits = all(text.isascii() and text.isdigit() for text in found)
-    ordered = sorted(found, key=(lambda text: (int(text), text)) if digits else None)
-    if len(ordered) < 2:
-        raise LabelError(
-            f"data.labels: {where} knows only one class, {ordered[0]}; two or more are needed: "
-            "set data.labels=false"
-        )
-    number = {name: k for k, name in enumerate(ordered)}
-    return Labels(tuple(ordered), np.array([number[text] for text in texts], np.int64))
-
-
-def attribute_rows(
-    file: str, columns: tuple[str, ...], names: Sequence[str], values: Iterable[list[str]]
-) -> Labels:
-    """From rows of 0/1, or of -1/1, as text."""
-    texts, odd, zeros, off = [], [], [], "0"
-    for name, row in zip(names, values, strict=True):
-        found = set(row)
-        if not found <= {"0", "-1", "1"}:
-            odd.append(name)
-        elif "0" in found:
-            zeros.append(name)
-        off = "-1" if "-1" in found else off
-        texts.append("".join(row))  # millions of strings for long would keep the collector busy
-    wrong = odd + (zeros if off == "-1" else [])
-    refuse(file, wrong, f"of {len(names)} images have attributes other than {off} and 1")
-    digits = "".join(texts).replace("-1", "0").encode()
-    rows = np.frombuffer(digits, np.uint8).reshape(len(names), len(columns))
-    return Labels(columns, rows - ord("0"))
-
-
-def match(file: str, paths: Sequence[str], names: Sequence[str]) -> list[int]:
-    """The index of each image's line. There must be exactly one."""
-    wanted = [plain(name) for name in names]
-    line: dict[str, int] = {}
-    twice = set()
-    for k, path in enumerate(map(plain, paths)):
-        if line.setdefault(path, k) != k:
-            twice.add(path)
-    refuse(file, [n for n in wanted if n in twice], "images are in it more than once")
-    missing = [name for name, path in zip(names, wanted, strict=True) if path not in line]
-    what = f"of {len(names)} images have no line in it"
-    refuse(file, missing, what, instead(missing, paths, set(wanted)) if missing else "")
-    return [line[path] for path in wanted]
-
-
-def instead(missing: Sequence[str], paths: Sequence[str], wanted: set[str]) -> str:
-    """Shows a line of the table next to the image that it may be meant for."""
-
-    def stem(path: str) -> str:
-        return os.path.splitext(plain(path).rpartition("/")[2])[0].lower()
-
-    unused = {stem(path): path for path in reversed(paths) if plain(path) not in wanted}
-    pairs = ((unused[stem(name)], name) for name in missing if stem(name) in unused)
-    pair = next(pairs, None)
-    if pair is None and unused and len(missing) == len(wanted):
-        pair = next(reversed(unused.values())), missing[0]
-    return f"; the table has '{pair[0]}' where '{pair[1]}' is expected" if pair else ""
-
-
-def plain(path: str) -> str:
-    """A path in one form: `/` between folders, and letters with accents normalized."""
-    path = path.replace("\\", "/").removeprefix("./")
-    return path if path.isascii() else unicodedata.normalize("NFC", path)
-
-
-def refuse(where: object, wrong: Iterable[str], what: str, more: str = "") -> None:
-    """Raises a LabelError that counts and names those that are `wrong`, if any."""
-    wrong = list(wrong)
-    if wrong:
-        first = ", ".join(wrong[:3]) + (", …" if len(wrong) > 3 else "")
-        said = f"({first}){more}".encode(errors="backslashreplace").decode()
-        raise LabelError(
-            f"data.labels: {where}: {len(wrong)} {what} {said}; mend that, or set data.labels=false"
-        )
+    found, _ = match(file, lines, names, partial(attributes_of, columns))
+    return replace(labels_of_table(file, columns, names, found), origin=file)

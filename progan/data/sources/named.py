@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,10 @@ from progan.data.decode import BadImage, Content, Square, open_image, read_squar
 from progan.data.labels import Labels
 from progan.data.sources import demo
 from progan.data.sources.arrays import in_memory
-from progan.data.sources.files import TABLE_BYTES, ClassesOf, from_path
+from progan.data.sources.files import ClassesOf, from_path
 from progan.data.sources.label_tables import from_attributes
 from progan.data.sources.lsun import from_lmdb
+from progan.data.sources.readers import FolderReader
 from progan.data.sources.source import Source, content_key
 from progan.runtime.errors import LabelError, UserError, brief
 
@@ -88,11 +90,8 @@ def attributes_of(lists: list[Path], remedy: str) -> ClassesOf:
                 f"data.labels: {lists[0]} is missing, which has the attributes: {remedy}, or set "
                 "data.labels=false"
             )
-        if found.stat().st_size > TABLE_BYTES:
-            raise UserError(
-                f"data.labels: {found} is larger than {TABLE_BYTES} bytes: get it again"
-            )
-        return from_attributes(str(found), found.read_bytes(), [n.split("/")[-1] for n in names])
+        chunks = partial(FolderReader(found.parent).chunks, found.name)
+        return from_attributes(str(found), chunks, [n.split("/")[-1] for n in names])
 
     return classes
 

@@ -1,4 +1,7 @@
-"""Bytes of single files of a folder, a zip or a tar, which is opened where it is read."""
+"""Bytes of single files of a folder, a zip or a tar, which is opened where it is read.
+
+Each reader takes an item to a file's bytes, and has `chunks`, which takes it to its pieces.
+"""
 
 import bz2
 import functools
@@ -10,7 +13,10 @@ import struct
 import threading
 import zipfile
 import zlib
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -19,7 +25,9 @@ import numpy as np
 from progan.data.decode import BadImage
 from progan.data.sources.tars import COMPRESSED
 
+CHUNK = 2**16
 FILE_BYTES = 2**29  # a file that claims more is no image, and is not read
+DAMAGED = "the zip is damaged here: wrong length or checksum"
 DECOMPRESS: dict[str, Any] = {"gzip": gzip.open, "bzip2": bz2.open, "xz": lzma.open}
 
 
@@ -30,12 +38,21 @@ class FolderReader:
     path: Path
 
     def __call__(self, name: str) -> bytes:
+        with self._open(name) as file:
+            return file.read(FILE_BYTES)
+
+    def chunks(self, name: str) -> Iterator[bytes]:
+        with self._open(name) as file:
+            yield from iter(partial(file.read, CHUNK), b"")
+
+    @contextmanager
+    def _open(self, name: str) -> Iterator[BinaryIO]:
         with open(self.path / name, "rb", opener=open_at_once) as file:
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode):
                 raise BadImage("not a regular file")
             check_size(status.st_size)
-            return file.read(FILE_BYTES)
+            yield file
 
 
 @dataclass
@@ -48,7 +65,32 @@ class ZipReader:
     path: Path
 
     def __call__(self, place: np.ndarray) -> bytes:
-        offset, packed, size, crc, method = place.tolist()
+        _, packed, size, crc, method = place.tolist()
+        with self._open(place) as file:
+            data = file.read(packed)
+        try:
+            if method == zipfile.ZIP_DEFLATED:
+                data = zlib.decompressobj(-15).decompress(data, size + 1)
+        except zlib.error:
+            data = b""
+        if len(data) != size or zlib.crc32(data) != crc:
+            raise BadImage(DAMAGED)
+        return data
+
+    def chunks(self, place: np.ndarray) -> Iterator[bytes]:
+        _, packed, size, crc, method = place.tolist()
+        check = length = 0
+        with self._open(place) as file:
+            pieces = pieces_of(file, packed)
+            for data in inflated(pieces) if method == zipfile.ZIP_DEFLATED else pieces:
+                check, length = zlib.crc32(data, check), length + len(data)
+                yield data
+        if (check, length) != (crc, size):
+            raise BadImage(DAMAGED)
+
+    @contextmanager
+    def _open(self, place: np.ndarray) -> Iterator[BinaryIO]:
+        offset, packed, size, _, method = place.tolist()
         check_size(max(packed, size))
         if method not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             raise BadImage(f"compressed by method {method}: only stored and deflated are read")
@@ -58,15 +100,7 @@ class ZipReader:
             if len(header) < 30 or header[:4] != b"PK\3\4":
                 raise BadImage("the zip is damaged here: no entry where one should be")
             file.seek(sum(struct.unpack("<HH", header[26:])), os.SEEK_CUR)
-            data = file.read(packed)
-        try:
-            if method == zipfile.ZIP_DEFLATED:
-                data = zlib.decompressobj(-15).decompress(data, size + 1)
-        except zlib.error:
-            data = b""
-        if len(data) != size or zlib.crc32(data) != crc:
-            raise BadImage("the zip is damaged here: wrong length or checksum")
-        return data
+            yield file
 
 
 @dataclass
@@ -95,6 +129,31 @@ class TarReader:
         if len(data) != size:
             raise BadImage("the tar ends before it does")
         return data
+
+    def chunks(self, place: np.ndarray) -> Iterator[bytes]:
+        offset, size = place.tolist()
+        for start in range(0, size, CHUNK):
+            yield self(np.array([offset + start, min(CHUNK, size - start)]))
+
+
+def pieces_of(file: BinaryIO, size: int) -> Iterator[bytes]:
+    """The next `size` bytes of a file, or fewer if it ends before."""
+    while size > 0 and (data := file.read(min(CHUNK, size))):
+        size -= len(data)
+        yield data
+
+
+def inflated(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """Deflated pieces, unfolded a chunk at a time. Raises BadImage if they are damaged."""
+    inflate = zlib.decompressobj(-15)
+    try:
+        for data in pieces:
+            while data:
+                yield inflate.decompress(data, CHUNK)
+                data = inflate.unconsumed_tail
+        yield inflate.flush()
+    except zlib.error as error:
+        raise BadImage(DAMAGED) from error
 
 
 def check_size(size: int) -> None:

@@ -1,0 +1,149 @@
+"""Labels of images from the folders they lie in.
+
+The classes are the first level of folders that is neither one folder around everything, nor parts
+of a data set (train, val), nor numbered pieces of one size.
+"""
+
+import os
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+
+from progan.data.labels import Labels
+from progan.data.sources.label_values import by_value, classes
+from progan.runtime.errors import LabelError
+
+# Words that name a part of a data set, and those for files: not what an image shows.
+SPLIT = (
+    r"train(ing)?|trn|val(id(at(e|ion|ing))?)?|dev(elop(ment)?)?|test(s|ing)?|tst|eval(uat(e|ion))?"
+    r"|hold|held|out|(un)?label+ed|fold|split|(sub)?set|part(ition)?s?|chunk|batch|shard|piece"
+)
+FILES = r"ima?ge?s?|pic(ture)?s?|photos?|jpe?g|png|data(set)?|folder|dir|all|extra"
+WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")  # of `train_set`, `JPEGImages`, `trainA`
+SIZE = re.compile(r"\d+x\d+")
+NUMBER = re.compile(r"[0-9]+")
+PART = re.compile(f"{SPLIT}|{FILES}")
+
+
+def from_folders(where: object, names: Sequence[str], level: int | None = None) -> Labels:
+    """From a level of folders, counted from 1 below a folder around all images.
+
+    Args:
+        level: which; None: the first whose folders may be classes.
+
+    Raises:
+        LabelError: images lie in no folder of this level, or all in one.
+    """
+    start = len(common_folder(names))
+    paths = [name[start:].split("/")[:-1] for name in names]
+    deepest = max(map(len, paths))
+    passed: list[str] = []
+    at = level or 1
+    while level is None and at <= deepest and (why := why_no_classes(at_level(paths, at))):
+        passed.append(why)
+        at += 1
+    folders = at_level(paths, at)
+    loose = [name for name, folder in zip(names, folders, strict=True) if not folder]
+    if loose:
+        refuse_loose(where, names, loose, level, passed)
+    labels = classes(folders, f"the {nth(at)} level of folders in {where}")
+    doubt = "; ".join(passed)
+    if level is None and not passed:
+        doubt = doubts_about(sorted(set(folders)))
+    remedy = f"data.label_level={1 if passed else at + 1}"
+    if not passed and at == deepest:
+        remedy = "data.labels=false"
+    doubt = doubt and f"{doubt}; if that is wrong, set {remedy}"
+    return replace(labels, origin=f"the {nth(at)} level of folders", doubt=doubt)
+
+
+def at_level(paths: Sequence[Sequence[str]], level: int) -> list[str]:
+    """The folder of each image at a level; empty for an image above it."""
+    return [path[level - 1] if level <= len(path) else "" for path in paths]
+
+
+def why_no_classes(folders: Sequence[str]) -> str:
+    """Why the folders of a level are no classes; empty if they may be."""
+    counts = Counter(folders)
+    found = sorted(filter(None, counts))
+    if len(counts) == 1:
+        return f"{found[0]} is around all images"
+    if all(words(name) and all(map(PART.fullmatch, words(name))) for name in found):
+        return f"{listed(found)} are taken for parts of the data, all of which are used"
+    if are_pieces(counts):
+        return f"{listed(found)} are taken for pieces of the data, as their sizes are the same"
+    return ""
+
+
+def words(folder: str) -> list[str]:
+    """The words in a folder's name, in small letters and without numbers."""
+    return [word.lower() for word in WORDS.findall(SIZE.sub("", folder))]
+
+
+def are_pieces(counts: Counter[str]) -> bool:
+    """Whether folders are numbered and hold the same number of images, the last one at most.
+
+    Numbers without zeros in front are often classes; they are pieces if the last one is smaller.
+    """
+    if not all(map(NUMBER.fullmatch, counts)):
+        return False
+    found = sorted(counts, key=by_value)
+    first, *between, last = (counts[name] for name in found)
+    most = first if are_padded(found) else first - 1
+    return set(between) <= {first} and last <= most and (are_padded(found) or bool(between))
+
+
+def are_padded(names: Sequence[str]) -> bool:
+    """Whether names are numbers of one width, with zeros in front."""
+    same = len(set(map(len, names))) == 1 and len(names[0]) > 1
+    return same and all(map(NUMBER.fullmatch, names)) and any(name[0] == "0" for name in names)
+
+
+def doubts_about(names: Sequence[str]) -> str:
+    """What the names of classes may be instead; empty if there is no doubt."""
+    parts = [name for name in names if any(map(re.compile(SPLIT).fullmatch, words(name)))]
+    if len(parts) > 1:
+        return f"{listed(parts)} may be parts of the data rather than classes"
+    return f"{listed(names)} may be pieces of the data" if are_padded(names) else ""
+
+
+def listed(names: Sequence[str]) -> str:
+    """`a, b and c`; of many the first two and the last."""
+    if len(names) > 4:
+        return f"{names[0]}, {names[1]}, … {names[-1]}"
+    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
+
+
+def nth(level: int) -> str:
+    return {1: "1st", 2: "2nd", 3: "3rd"}.get(level, f"{level}th")
+
+
+def refuse_loose(
+    where: object, names: Sequence[str], loose: list[str], level: int | None, passed: list[str]
+) -> None:
+    """Raises LabelError, as images lie in no class folder."""
+    how = (
+        "lay them out as <class>/<image>, two or more folders, put a labels.csv or dataset.json "
+        "next to them"
+    )
+    if passed:
+        how += ", set data.label_level=1 if these are the classes after all"
+    how += ", or set data.labels=false"
+    lone = {name.rpartition("/")[0] for name in names}
+    if level is None and lone != {""} and len(lone) == 1:
+        raise LabelError(
+            f"data.labels: all images of {where} lie in one folder, {lone.pop()}; {how}"
+        )
+    because = "".join(f"{why}; " for why in passed)
+    kind = f"folder of the {nth(level)} level" if level else "class folder"
+    raise LabelError(
+        f"data.labels: {because}{len(loose)} of {len(names)} images of {where} lie in no {kind} "
+        f"({loose[0]}); {how}"
+    )
+
+
+def common_folder(names: Sequence[str]) -> str:
+    """The folder around all names, with a `/` at its end; empty if there is none."""
+    prefix = os.path.commonprefix([min(names), max(names)])
+    return prefix[: prefix.rfind("/") + 1]
