@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tarfile
 import time
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -103,7 +104,7 @@ def test_info_counts_what_was_put_there(odd):
     assert "EXIF 1 are turned" in said
     assert "bad 4, which are left out: dogs/cut.jpg: image file is truncated" in said
     assert "dogs/empty.png: empty file" in said and "dogs/gone.png: No such file" in said
-    assert "labels 2 classes, of 5 … 7 images cats 5 41.7 %" in said
+    assert "labels 2 classes from the 1st level of folders, of 5 … 7 images cats 5 41.7 %" in said
     assert "progan train --data" in said and "-o data.labels=true" in said
     assert max(map(len, text.splitlines())) <= 100 + len(str(odd)), "fits 100 columns"
 
@@ -195,6 +196,26 @@ def test_a_lone_class_folder_is_named(here):
     fill(here / "photos" / "cats", 3)
     message = refused("info", "photos", "--labels")
     assert "all images of photos lie in one folder, cats; lay them out as" in flat(message)
+
+
+def test_the_level_of_class_folders_is_said_and_can_be_chosen(here):
+    """Reference: the folders; info, prepare and train say the same, and take the same classes."""
+    for part in ("train/cats", "train/dogs", "val/dogs"):
+        fill(here / "photos" / part, 2)
+    said = flat(run("info", "photos"))
+    assert "labels 2 classes from the 2nd level of folders, of 2 … 4 images train and val " in said
+    line = "classes from the 2nd level of folders: cats, dogs\ntrain and val are taken for parts of"
+    assert line in run("prepare", "photos", "made", "--labels")
+    lines: list[str] = []
+    config = resolve("photos", None, ["data.labels=true", "network.resolution=16"])
+    with closing(open_data(config, say=lines.append)) as data:
+        assert line in "\n".join(lines) and data.labels.names == ("cats", "dogs")
+    assert "cats, dogs" not in run("prepare", "photos", "other", "--label-level", 1)
+    assert Pyramid.open(here / "other").labels.names == ("train", "val")
+    said = flat(run("info", "photos", "--label-level", 1))
+    assert "1st level" in said and "-o data.labels=true -o data.label_level=1" in said
+    message = refused("info", "photos", "--labels", "--label-level", 3)
+    assert "lie in no folder of the 3rd level" in flat(message)
 
 
 def test_info_of_grey_images_hints_at_one_channel(here):

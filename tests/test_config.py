@@ -16,7 +16,7 @@ from progan.config.resolutions import at_resolution
 from progan.config.schedule import check_batches
 from progan.config.value_types import Ramp
 from progan.model.networks import Critic, Generator
-from progan.runs.folder import CHANGEABLE, differences
+from progan.runs.folder import CHANGEABLE, differences, read_config
 from progan.runtime.errors import UserError
 from progan.training import ema
 
@@ -318,7 +318,7 @@ def test_null_where_not_allowed(path):
 
 NULLABLE = [
     *("data.source", "data.root", "data.cache"),
-    *("data.max_images", "data.device_cache", "data.workers"),
+    *("data.label_level", "data.max_images", "data.device_cache", "data.workers"),
     *("schedule.total_kimg", "schedule.batch_gpu", "run.compile"),
     *("run.inception", "run.tracker"),
 ]
@@ -580,3 +580,17 @@ def test_presets_of_the_official_schedules(name, official):
     for phase in stable:
         half_life = at_resolution(config.ema.half_life_kimg, phase.resolution)
         assert ema.decay(phase.batch_size, half_life) == pytest.approx(0.999, abs=2e-5)
+
+
+@pytest.mark.parametrize(("labels", "level"), [(True, 1), (False, None)])
+def test_a_run_from_before_a_setting_goes_on_as_it_began(tmp_path, labels, level):
+    """Reference: classes came from the first level of folders before there was label_level. A run
+    that has it keeps it, null as well."""
+    config = load_config(None, {"data.labels": labels})
+    for text, expected in (
+        (config.to_yaml(), None),
+        (re.sub(r"\n  label_level: null", "", config.to_yaml()), level),
+    ):
+        (tmp_path / "config.yaml").write_text(text)
+        assert read_config(tmp_path, []).data.label_level == expected
+        assert read_config(tmp_path, ["data.label_level=2"]).data.label_level == 2

@@ -1,6 +1,7 @@
 """Labels from tables next to the images, from arrays, and from folders."""
 
 import json
+import re
 import tracemalloc
 
 import numpy as np
@@ -10,8 +11,9 @@ from pictures import folder, names, noise, tarred, zipped
 from progan.data.labels import Labels
 from progan.data.sources import label_tables
 from progan.data.sources.find import find
+from progan.data.sources.label_folders import from_folders
 from progan.data.sources.label_values import from_array
-from progan.runtime.errors import UserError
+from progan.runtime.errors import LabelError, UserError
 
 PICTURE = noise((8, 8))
 
@@ -383,6 +385,79 @@ def test_a_folder_around_the_classes_is_no_class(tmp_path):
     one = {name: picture for name, picture in pictures.items() if "/ab/" in name}
     with pytest.raises(UserError, match="lie in one folder, all/ab; lay them out .* two or more"):
         find(str(folder(tmp_path / "one", one)), labels=True)
+
+
+def tree(*folders: str, images: int = 2) -> list[str]:
+    """The names of some images in each of the folders; `*3` at a folder's end: so many."""
+    counted = [(folder.partition("*") + (images,))[:4] for folder in folders]
+    return [f"{name}/{i}.png" for name, _, n, _ in counted for i in range(int(n or images))]
+
+
+LEVELS = {  # names: the classes, their level, and what is said of it
+    ("train/cats", "train/dogs", "val/cats"): (
+        ["cats", "dogs"],
+        "2nd",
+        "train and val are taken for parts .*all of which are used; .* set data.label_level=1$",
+    ),
+    ("Training_Set/a", "test-2/b", "VAL2017/b"): (["a", "b"], "2nd", "Training_Set, VAL2017 and t"),
+    ("data/images/a", "data/images/b"): (["a", "b"], "1st", "^$"),
+    ("images/train/a", "images/val/b", "imgs/a"): (["a", "train", "val"], "2nd", "val may be"),
+    ("train/img64x64/a", "val/img64x64/b"): (["a", "b"], "3rd", "and val .*; img64x64 is around"),
+    ("00000/a", "00000/b", "01000/a*4", "02000/a"): (["a", "b"], "2nd", "00000, 01000 and 02000 "),
+    ("cats/train", "cats/val", "dogs"): (["cats", "dogs"], "1st", "^$"),
+    ("cats/kittens", "cats", "dogs/a/b"): (["cats", "dogs"], "1st", "^$"),
+    ("1", "2", "3"): (["1", "2", "3"], "1st", "^$"),
+    ("00*2", "01*3", "02*2"): (["00", "01", "02"], "1st", "may be pieces.*data.labels=false$"),
+    ("trainA", "trainB", "testA", "testB"): (
+        ["testA", "testB", "trainA", "trainB"],
+        "1st",
+        "testA, testB, trainA and trainB may be parts",
+    ),
+    ("train", "bus", "trail", "value"): (["bus", "trail", "train", "value"], "1st", "^$"),
+    ("train/a", "test/a", "cow/b"): (["cow", "test", "train"], "1st", "set data.label_level=2$"),
+    ("photos", "drawings"): (["drawings", "photos"], "1st", "^$"),
+}
+
+
+@pytest.mark.parametrize("folders", LEVELS)
+def test_the_level_of_folders_that_classes_come_from(folders):
+    """Reference: what a person would take for the classes, and the doubts they would have."""
+    names, level, doubt = LEVELS[folders]
+    labels = from_folders("x", tree(*folders))
+    assert list(labels.names) == names and labels.origin == f"the {level} level of folders"
+    assert re.search(doubt, labels.doubt), labels.doubt
+
+
+@pytest.mark.parametrize(
+    ("folders", "said"),
+    [
+        (
+            ("train", "val"),
+            "parts of the data.* 4 of 4 .*train/0.png.*data.label_level=1 if",
+        ),
+        (("train/a", "val"), r"2 of 4 images of x lie in no class folder \(val/0.png\)"),
+        (("train/a", "val/a"), "train and val are taken .*; a is around all images; 4 of 4"),
+        (("00", "01", "02*1"), "00, 01 and 02 are taken for pieces.* 5 of 5 .*data.label_level=1"),
+        (("0", "1", "10*1"), "0, 1 and 10 are taken for pieces"),
+    ],
+)
+def test_folders_that_are_no_classes(folders, said):
+    """Reference: no labels, with the way to have them."""
+    with pytest.raises(LabelError, match=f"{said}.* or set data.labels=false$"):
+        from_folders("x", tree(*folders))
+    if folders[0] in ("train", "00"):
+        labels = from_folders("x", tree(*folders), level=1)
+        assert labels.names == folders[:2] + tuple(f.partition("*")[0] for f in folders[2:])
+
+
+def test_a_level_of_folders_can_be_chosen(tmp_path):
+    """Reference: by hand; the config's setting does, and one that is not there is refused."""
+    path = folder(tmp_path / "in", dict.fromkeys(tree("train/a", "train/b", "val/b"), PICTURE))
+    for level, classes in ((1, ("train", "val")), (2, ("a", "b")), (None, ("a", "b"))):
+        found = find(str(path), labels=True, label_level=level).labels
+        assert found.names == classes and (found.doubt == "") is (level is not None)
+    with pytest.raises(LabelError, match=r"6 of 6 images of .* lie in no folder of the 3rd level"):
+        find(str(path), labels=True, label_level=3)
 
 
 # --- arrays ---

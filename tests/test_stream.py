@@ -245,3 +245,7 @@ def test_other_data_are_refused(pyramid, tmp_path, stream):
         made = prepare(other, tmp_path / other.key, Square(16))
         with pytest.raises(UserError, match="are not those that this run has been trained on"):
             stream(made).load_state_dict(state)
+    labels = np.arange(SIZE) % 2
+    split = prepare(drawn(SIZE, labels=labels, classes=("a", "b")), tmp_path / "b", Square(16))
+    with pytest.raises(UserError, match=r"only their classes differ, set data.label_level=1$"):
+        stream(split).load_state_dict(state)

@@ -24,6 +24,12 @@ ROOT = click.option(
     metavar="DIR",
     help="Folder of the known data sets. [default: $PROGAN_DATA, else ./data]",
 )
+LABEL_LEVEL = click.option(
+    "--label-level",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Take classes from the Nth level of folders. [default: chosen, and said]",
+)
 WORKERS = click.option(
     "--workers",
     type=click.IntRange(0, 1024),
@@ -62,6 +68,7 @@ def data() -> None:
     help="3 for colour, 1 for grey.",
 )
 @click.option("--labels", is_flag=True, help="Keep classes or attributes, to train on them.")
+@LABEL_LEVEL
 @click.option(
     "--crop",
     type=BoxOption(),
@@ -118,8 +125,16 @@ def prepare_into(
     from progan.data.pyramid.prepare import prepare
     from progan.data.sources.source import warn_of_left_out
 
-    labels, max_bad = options["labels"], options["max_bad"]
-    source = open_source(name, labels, options["root"], options["max_images"], options["download"])
+    labels, max_bad = options["labels"] or bool(options["label_level"]), options["max_bad"]
+    source = open_source(
+        name,
+        labels,
+        label_level=options["label_level"],
+        root=options["root"],
+        max_images=options["max_images"],
+        download=options["download"],
+    )
+    say(source.labels.provenance if source.labels else ())
     warn_of_left_out(source, name)
     fit = crop or ("pad" if pad else "crop")
     if max_resolution is None:
@@ -148,7 +163,13 @@ def prepare_into(
 
 
 def open_source(
-    name: str, labels: bool, root: Path | None, limit: int | None = None, download: bool = False
+    name: str,
+    labels: bool,
+    *,
+    label_level: int | None,
+    root: Path | None,
+    max_images: int | None = None,
+    download: bool = False,
 ) -> "Source":
     """Images that are not prepared yet, or a UserError if there are none."""
     from progan.data.pyramid.format import is_pyramid
@@ -162,11 +183,18 @@ def open_source(
     if is_local(name) and is_pyramid(to_path(name, "SOURCE")):
         raise UserError(f"{name} is a prepared folder already: train with --data {name}")
     if is_shards(name):
-        if limit:
+        if max_images:
             raise UserError("--max-images is not for shards; name fewer of them")
         return from_shards(name, labels=labels, say=click.echo)
     with lock("download", None) if download else nullcontext():
-        found = find(name, root=root, labels=labels, download=download, limit=limit)
+        found = find(
+            name,
+            root=root,
+            labels=labels,
+            label_level=label_level,
+            download=download,
+            limit=max_images,
+        )
     warn_of_darkness(found)
     return found
 
@@ -184,6 +212,7 @@ def list_known(root: Path | None) -> None:
 @data.command()
 @click.argument("source", metavar="PATH|NAME")
 @click.option("--labels", is_flag=True, help="Stop if the labels cannot be used, and say why.")
+@LABEL_LEVEL
 @click.option(
     "--sheet",
     type=PathOption(),
@@ -193,7 +222,12 @@ def list_known(root: Path | None) -> None:
 @WORKERS
 @ROOT
 def info(
-    source: str, labels: bool, sheet: Path | None, workers: int | None, root: Path | None
+    source: str,
+    labels: bool,
+    label_level: int | None,
+    sheet: Path | None,
+    workers: int | None,
+    root: Path | None,
 ) -> None:
     """Describe images: sizes, kinds, bad ones, labels, disk space.
 
@@ -208,7 +242,7 @@ def info(
     if sheet:
         check_sheet(sheet, None if source in NAMED else path)
     if source in NAMED or not is_pyramid(path):
-        info_of_source(source, labels, sheet, workers, root)
+        info_of_source(source, labels, label_level, sheet, workers, root)
     elif (path / JOURNAL).exists() and not (path / "meta.json").exists():
         say(unfinished_report(path))
     else:
@@ -219,21 +253,26 @@ def info(
 
 
 def info_of_source(
-    name: str, labels: bool, sheet: Path | None, workers: int | None, root: Path | None
+    name: str,
+    labels: bool,
+    label_level: int | None,
+    sheet: Path | None,
+    workers: int | None,
+    root: Path | None,
 ) -> None:
     from progan.data.info.report import source_report
     from progan.data.info.survey import survey
 
     why_not = ""
     try:
-        source = open_source(name, True, root)
+        source = open_source(name, True, label_level=label_level, root=root)
     except UserError as error:
         if labels:
             raise
-        source = open_source(name, False, root)
+        source = open_source(name, False, label_level=None, root=root)
         why_not = str(error).removeprefix("data.labels: ")
     seen = survey(source, workers, click.echo)
-    say(source_report(name, source, seen, why_not))
+    say(source_report(name, source, seen, why_not, label_level))
     draw_sheet(sheet, source, [i for i in range(len(source)) if i not in seen.bad])
 
 

@@ -119,6 +119,14 @@ def load_config(
     return validate(override(content, changes), file, changes)
 
 
+def as_begun(content: Any) -> Any:
+    """The settings of a run; those it was begun without, as they were before they existed."""
+    data = content.get("data") if isinstance(content, dict) else None
+    if isinstance(data, dict) and data.get("labels") is True:
+        return content | {"data": {"label_level": 1} | data}
+    return content
+
+
 def validate(content: dict[str, Any], name: str | None, overrides: Sequence[str] = ()) -> Config:
     """The config described by `content`: the settings in `name`, with `overrides` applied."""
     try:

@@ -48,6 +48,11 @@ class DataConfig(Section):
         None, description="folder for prepared data; null: $PROGAN_CACHE, else ~/.cache/progan"
     )
     labels: bool = Field(False, description="train on the data's classes or attributes")
+    label_level: Annotated[int, Field(ge=1)] | None = Field(
+        None,
+        description="level of folders that classes come from, 1 for the first, where no table has "
+        "them; null: the first that is neither parts of the data (train, val) nor numbered pieces",
+    )
     mirror: bool = Field(False, description="flip half of the reals left to right")
     augment: Annotated[
         list[Literal["color", "translation", "cutout"]], AfterValidator(check_distinct)

@@ -5,6 +5,8 @@ from typing import Literal, final
 
 import numpy as np
 
+SHOWN = 10  # names in a line
+
 
 @final
 @dataclass(frozen=True, eq=False)
@@ -32,6 +34,14 @@ class Labels:
     @property
     def kind(self) -> Literal["classes", "attributes"]:
         return "classes" if self.values.ndim == 1 else "attributes"
+
+    @property
+    def provenance(self) -> list[str]:
+        """Where they come from, as lines for people; none if it is not known."""
+        some, rest = ", ".join(self.names[:SHOWN]), len(self.names) - SHOWN
+        more = f", … and {rest:,} more" if rest > 0 else ""
+        lines = [f"{self.kind} from {self.origin}: {some}{more}", self.doubt]
+        return list(filter(None, lines)) if self.origin else []
 
     @property
     def counts(self) -> np.ndarray:

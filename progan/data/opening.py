@@ -41,6 +41,8 @@ def open_data(
         return OnDemandDataset(found, square, max_bad=data.max_bad, workers=data.workers)
     warn_of_left_out(found, str(data.source))
     warn_of_darkness(found)
+    for line in found.labels.provenance if found.labels else ():
+        say(line)
     return cached(
         found,
         square,
@@ -81,6 +83,7 @@ def find_data(
             data.source,
             root=Path(data.root) if data.root else None,
             labels=data.labels,
+            label_level=data.label_level,
             download=download,
             limit=data.max_images,
         )

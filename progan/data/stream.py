@@ -145,9 +145,11 @@ class Stream:
     def load_state_dict(self, state: dict[str, str]) -> None:
         """Raises UserError if the run was trained on other images."""
         if state != self.state_dict():
+            folders = self.data.labels is not None and self.data.labels.kind == "classes"
+            level = "; if only their classes differ, set data.label_level=1" if folders else ""
             raise UserError(
-                f"the data ({self.data.count} images, '{self.data.title}') are not those "
-                "that this run has been trained on; give the same --data, or another --run-dir"
+                f"the data ({self.data.count} images, '{self.data.title}') are not those that this "
+                f"run has been trained on; give the same --data, or another --run-dir{level}"
             )
 
     def close(self) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from progan.config.config import Config, flatten
-from progan.config.load import load_config
+from progan.config.load import as_begun, load_config, override, read_file, validate
 from progan.config.schedule import Ramp, Schedule
 from progan.runs.records import METRICS, STATS
 from progan.runtime.disk import append_line, check_plain, read_lines, write_atomically
@@ -37,6 +37,7 @@ CHANGEABLE = {
     "data.source",  # the images themselves are compared (data.stream.Stream)
     "data.root",
     "data.cache",
+    "data.label_level",  # so are the labels
     "data.max_bad",
     "data.storage",
     "data.device_cache",
@@ -73,7 +74,8 @@ def read_config(run_dir: Path, overrides: list[str]) -> Config:
             f"{run_dir} is no run: it has no config.yaml; start one with "
             f"progan train --data NAME --run-dir {run_dir}"
         )
-    return load_config(str(file), overrides)
+    content = override(as_begun(read_file(str(file))), overrides)
+    return validate(content, str(file), overrides)
 
 
 def begun_with(run_dir: Path) -> Config | None:

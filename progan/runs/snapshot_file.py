@@ -16,7 +16,7 @@ from torch import Tensor
 
 from progan import __version__
 from progan.config.config import Config
-from progan.config.load import validate
+from progan.config.load import as_begun, validate
 from progan.config.resolutions import resolutions_to
 from progan.config.settings import PATHS
 from progan.config.value_types import LIMIT
@@ -207,7 +207,8 @@ def load_snapshot(path: Path) -> Snapshot:
             metadata = file.metadata() or {}
             if len(metadata["config"]) > MOST_YAML:
                 raise ValueError(f"its config has {len(metadata['config']):,} characters")
-            config = validate(parse_yaml(metadata["config"], "its config"), "its config")
+            content = as_begun(parse_yaml(metadata["config"], "its config"))
+            config = validate(content, "its config")
             nimg, resolution, alpha = read_progress(metadata, config)
             labels = read_labels(metadata)
             c_dim = len(labels.names) if labels else 0

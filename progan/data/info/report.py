@@ -69,12 +69,19 @@ def train_command(
     return " ".join(words)
 
 
-def source_report(name: str, source: Source, seen: Survey, no_labels: str = "") -> Iterator[str]:
+def source_report(
+    name: str,
+    source: Source,
+    seen: Survey,
+    no_labels: str = "",
+    label_level: int | None = None,
+) -> Iterator[str]:
     """The report on a source.
 
     Args:
         name: what the user calls it.
         no_labels: why it has no labels.
+        label_level: the level of folders that the user took the classes from.
     """
     choice = choose(seen.headers, len(source), "crop", DataConfig().max_bad)
     yield f"{name}: {len(source):,} images"
@@ -102,7 +109,8 @@ def source_report(name: str, source: Source, seen: Survey, no_labels: str = "") 
     command = train_command(name, choice.resolution)
     yield from field("training", f"progan train --data {name}" if name in NAMED else command)
     if source.labels:
-        yield from field("", "on the labels with -o data.labels=true")
+        level = f" -o data.label_level={label_level}" if label_level else ""
+        yield from field("", f"on the labels with -o data.labels=true{level}")
 
 
 def sizes_of(source: Source, seen: Survey, choice: Choice | None) -> Iterator[str]:
@@ -145,7 +153,10 @@ def label_table(labels: Labels) -> Iterator[str]:
     names, counts, shares = labels.names, labels.counts.tolist(), labels.shares.tolist()
     few, many = min(counts), max(counts)
     each = f"each of {few:,}" if few == many else f"of {few:,} … {many:,}"
-    yield from field("labels", f"{len(names):,} {labels.kind}, {each} images")
+    origin = labels.origin and f" from {labels.origin}"
+    yield from field("labels", f"{len(names):,} {labels.kind}{origin}, {each} images")
+    if labels.doubt:
+        yield from field("", labels.doubt)
     name_width = min(max(map(len, names)), 28)
     count_width = len(f"{many:,}")
     for name, count, share in list(zip(names, counts, shares, strict=True))[:MOST_CLASSES]:

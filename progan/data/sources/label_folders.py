@@ -48,9 +48,8 @@ def from_folders(where: object, names: Sequence[str], level: int | None = None) 
     if loose:
         refuse_loose(where, names, loose, level, passed)
     labels = classes(folders, f"the {nth(at)} level of folders in {where}")
-    doubt = "; ".join(passed)
-    if level is None and not passed:
-        doubt = doubts_about(sorted(set(folders)))
+    doubts = [] if level else [*passed, doubts_about(labels.names)]
+    doubt = "; ".join(filter(None, doubts))
     remedy = f"data.label_level={1 if passed else at + 1}"
     if not passed and at == deepest:
         remedy = "data.labels=false"
