@@ -509,8 +509,9 @@ def test_default_resolution_leaves_out_no_more_than_max_bad(here):
         (os.killpg, signal.SIGINT, 130),
         (os.kill, signal.SIGTERM, 143),
         pytest.param(os.killpg, signal.SIGTERM, 143, marks=pytest.mark.slow),
+        pytest.param(os.killpg, signal.SIGHUP, 129, marks=pytest.mark.slow),
     ],
-    ids=["Ctrl-C", "SIGTERM", "SIGTERM to all"],
+    ids=["Ctrl-C", "SIGTERM", "SIGTERM to all", "closed terminal"],
 )
 def test_a_stop_loses_nothing(here, send, number, code):
     """Reference: the journal it leaves; the exit code; the same command then finishes. A terminal

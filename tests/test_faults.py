@@ -28,6 +28,7 @@ from progan.data.stream import Stream
 from progan.runs.checkpoint import Checkpoint, read
 from progan.runs.folder import STOP
 from progan.runs.snapshot_file import digest, load_snapshot
+from progan.runtime import stopping
 from progan.runtime.disk import DiskError, append, write_json
 from progan.runtime.errors import UserError
 from progan.runtime.stopping import StopRequest
@@ -99,9 +100,10 @@ def test_a_stop_file_may_wait_in_a_new_folder(photos, tmp_path, monkeypatch):
 
 def test_looks_for_the_stop_file_are_rare(tmp_path, monkeypatch):
     """Reference: a clock of our own. No look within a second of the last one; the first reason
-    counts, and the limit is of hours since the given start."""
+    counts, and the limit is of hours since the given start. The wall clock may jump by years."""
     now = [100.0]
-    monkeypatch.setattr(time, "time", lambda: now[0])
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(time, "time", iter([1e9, 0.0, 2e9, 1e8]).__next__)
     stop = StopRequest(tmp_path / STOP, max_hours=1, start=100.0)
     (tmp_path / STOP).touch()
     now[0] += 0.9
@@ -122,6 +124,29 @@ def test_looks_for_the_stop_file_are_rare(tmp_path, monkeypatch):
     (tmp_path / STOP).touch()
     now[0] += 2
     assert far.reason() is not None
+
+
+@pytest.mark.parametrize("number", stopping.ENDINGS)
+def test_what_asks_a_process_to_end(number, capsys):
+    """Reference: POSIX: each of these ends a process that does not handle it. They stop a run in
+    good order; other commands end by 128 + number, also where one is called by another. What is
+    ignored (as nohup ignores SIGHUP) stays so, and a caller's own handler stays in force."""
+    with stopping.ended_by_signals("outer"), StopRequest() as stop:
+        os.kill(os.getpid(), number)
+        os.kill(os.getpid(), number)  # a terminal and torchrun may both send it
+    assert stop.reason() == signal.Signals(number).name
+    by = stopping.ended_by_signals
+    with pytest.raises(SystemExit) as ended, by("outer"), by("inner"):
+        os.kill(os.getpid(), number)
+    assert ended.value.code == 128 + number and capsys.readouterr().err == "\ninner\n"
+    for before in (signal.SIG_IGN, lambda *_: None):
+        if number != signal.SIGTERM:
+            signal.signal(number, before)
+            with stopping.ended_by_signals("outer"), StopRequest() as stop:
+                os.kill(os.getpid(), number)
+            assert stop.reason() is None
+            assert signal.signal(number, signal.SIG_DFL) == before
+    assert signal.getsignal(number) == signal.SIG_DFL
 
 
 def out_of_reach():

@@ -33,9 +33,9 @@ WITHOUT_TORCH = [
     if module.startswith(("cli.", "config.", "data.")) and module != "data.stream"
 ] + [
     *("runs.folder", "runs.records", "runs.best", "model.grid", "training.request"),
-    *("runtime.cache", "runtime.disk", "runtime.errors", "runtime.launch", "runtime.paths"),
-    *("runtime.progress", "runtime.randomness", "runtime.secrets", "runtime.stopping"),
-    "runtime.text",
+    *("runtime.cache", "runtime.disk", "runtime.errors", "runtime.launch", "runtime.output"),
+    *("runtime.paths", "runtime.progress", "runtime.randomness", "runtime.secrets"),
+    *("runtime.stopping", "runtime.text"),
 ]
 
 

@@ -2,7 +2,6 @@
 
 Heavy imports are inside the commands, so `progan --help` is instant."""
 
-import io
 import logging
 import sys
 from typing import Any
@@ -24,6 +23,8 @@ from progan.cli.schedule import schedule
 from progan.cli.train import train
 from progan.runtime.errors import LostProcessError, UserError, brief
 from progan.runtime.launch import let_threads_sleep, prints_errors
+from progan.runtime.output import guard_output
+from progan.runtime.stopping import ended_by_signals
 from progan.runtime.text import printable
 
 SHORT_MEMORY = "close other programs that use it, or choose a smaller resolution or batch"
@@ -32,10 +33,15 @@ SHORT_MEMORY = "close other programs that use it, or choose a smaller resolution
 class Commands(click.Group):
     """Shows a user's mistake as one message, with exit code 2."""
 
+    def main(self, *arguments: Any, **more: Any) -> Any:
+        guard_output()
+        return super().main(*arguments, **more)
+
     def invoke(self, ctx: click.Context) -> Any:
         shown = prints_errors()  # one message per machine, however many processes make the mistake
         try:
-            return super().invoke(ctx)
+            with ended_by_signals("stopped"):
+                return super().invoke(ctx)
         except click.NoSuchOption as error:
             raise with_setting(error) from None
         except UserError as error:
@@ -70,7 +76,13 @@ def with_setting(error: click.NoSuchOption) -> click.UsageError:
     return click.UsageError(f"{error.message.rstrip('.')}; use the setting {hint}", error.ctx)
 
 
-@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+SETTINGS = {
+    "help_option_names": ["-h", "--help"],
+    "color": True,  # else click drops what looks like colours from names; `Output` escapes it
+}
+
+
+@click.group(cls=Commands, context_settings=SETTINGS)
 @click.version_option(__version__, prog_name="progan")
 def main() -> None:
     """Progressive-growing GANs: train, resume, sample.
@@ -89,8 +101,6 @@ def main() -> None:
     progan compare runs/a runs/b         which is better?
     """
     let_threads_sleep()
-    if isinstance(sys.stdout, io.TextIOWrapper):  # names of files may not be text
-        sys.stdout.reconfigure(errors="backslashreplace")
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     logging.getLogger("progan").setLevel(logging.INFO)
 

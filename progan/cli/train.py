@@ -11,6 +11,7 @@ from progan.cli.options import CONFIG, OVERRIDES, PathOption, PositiveNumber, sa
 from progan.config.config import Config
 from progan.runtime.errors import UserError
 from progan.runtime.launch import is_main, started
+from progan.runtime.output import outlive_output
 
 
 @click.command()
@@ -65,6 +66,7 @@ def train(
     """
     from progan.training.request import new_run, old_run
 
+    outlive_output()
     if resume:
         if data or config_name or run_dir:
             raise UserError(

@@ -19,6 +19,7 @@ import numpy as np
 
 from progan.runtime.errors import UserError
 from progan.runtime.launch import processes_here
+from progan.runtime.stopping import ENDINGS
 
 GRACE_SECONDS = 5  # that a worker goes on after SIGTERM: enough for the update under way
 
@@ -45,7 +46,8 @@ class Workers:
         if count:
             # Spawned, not forked: torch's threads and CUDA do not survive a fork.
             context = multiprocessing.get_context("spawn")
-            self._pool = ProcessPoolExecutor(count, context, initializer=begin, initargs=(job,))
+            with interrupts_wait():  # it starts Python's resource tracker
+                self._pool = ProcessPoolExecutor(count, context, initializer=begin, initargs=(job,))
 
     def __enter__(self) -> Self:
         self._stack.enter_context(without_pil_warnings())
@@ -121,17 +123,19 @@ def killing_explained() -> Iterator[None]:
 
 @contextmanager
 def interrupts_wait() -> Iterator[None]:
-    """Delays Ctrl-C and SIGTERM. Processes that start meanwhile never receive Ctrl-C.
+    """Delays Ctrl-C, SIGTERM and the like. Processes that start meanwhile receive only SIGTERM.
 
     An executor that is interrupted while it starts a process does not know of it, and waits for
     ever when it shuts down.
     """
     seen: list[tuple] = []
     main = threading.current_thread() is threading.main_thread()  # handlers run nowhere else
-    numbers = (signal.SIGINT, signal.SIGTERM) if main else ()
+    ignored = signal.SIG_IGN, None  # None: by a handler that is not Python's
+    numbers = [n for n in (signal.SIGINT, *ENDINGS) if main and signal.getsignal(n) not in ignored]
     before = {n: signal.signal(n, lambda *arguments: seen.append(arguments)) for n in numbers}
     masks = hasattr(signal, "pthread_sigmask")  # not on Windows
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT}) if masks else set()
+    others = {signal.SIGINT, *ENDINGS} - {signal.SIGTERM}  # a terminal signals all its processes
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, others) if masks else set()
     try:
         yield
     finally:

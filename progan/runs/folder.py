@@ -24,11 +24,18 @@ LOCK = ".lock"
 STOP = "stop"
 COMPLETE = "complete"
 STARTS = "starts.jsonl"
+UNPRINTED = "unprinted.txt"  # what could not be printed, as the terminal or the log was gone
 CONFIG = "config.yaml"
-FILES = (LOCK, STOP, COMPLETE, STARTS, CONFIG, STATS, METRICS)
+FILES = (LOCK, STOP, COMPLETE, STARTS, CONFIG, STATS, METRICS, UNPRINTED)
 SUFFIXES = (".pt", ".png", ".safetensors")  # of files in folders of a run
 FOLDERS = ("checkpoints", "images", "snapshots", "tensorboard")
-BEFORE = (LOCK, STOP, STARTS, f"{CONFIG}.partial*")  # patterns of what a failed start may leave
+BEFORE = (
+    LOCK,
+    STOP,
+    STARTS,
+    UNPRINTED,
+    f"{CONFIG}.partial*",
+)  # patterns of what a failed start may leave
 # Keys that may differ when a run goes on: they change no weight (to rounding), only how long,
 # how often and where.
 CHANGEABLE = {

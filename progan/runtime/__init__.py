@@ -10,6 +10,7 @@ cache        the folder of prepared data, and a lock on it
 progress     progress of long work: a bar on terminals, else a line now and then
 launch       processes and ranks, as the launcher set them
 stopping     requests to stop: signals, a time limit, a file
+output       printing that controls no terminal, and whose failure ends no run
 randomness   counted randomness: (seed, stream, position) to a generator
 accelerator  joining the other processes, and errors when one is lost
 distributed  averages, sums and checks over all processes

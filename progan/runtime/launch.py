@@ -1,6 +1,7 @@
 """How many processes there are and which one this is, as the launcher set it. Imports no torch."""
 
 import os
+import time
 
 import psutil
 
@@ -16,10 +17,11 @@ def processes_here() -> int:
 
 
 def started() -> float:
-    """Time of the start, as `time.time()` counts; torchrun's own start, as it may restart this."""
+    """Time of the start, as `time.monotonic()` counts; torchrun's own, as it may restart this."""
     here = psutil.Process()
     parent = here.parent() if "TORCHELASTIC_RUN_ID" in os.environ else None
-    return (parent or here).create_time()
+    age = time.time() - (parent or here).create_time()
+    return time.monotonic() - max(age, 0.0)
 
 
 def restarts() -> int:

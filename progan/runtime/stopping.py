@@ -11,17 +11,42 @@ from types import FrameType, TracebackType
 from typing import Any
 
 LOOK = 1.0  # seconds between checks for the stop file, which may be on a network
+# By these a process is asked to end: by a user, a terminal that closes, batch systems before a time
+# limit, a machine that loses power. SIGQUIT ends at once, as its senders mean it.
+ENDINGS = [
+    getattr(signal, name)
+    for name in ("SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU", "SIGPWR", "SIGBREAK")
+    if hasattr(signal, name)
+]
+
+
+def taken() -> list[signal.Signals]:
+    """Signals to take: SIGINT, SIGTERM, and those of the others that would end this process.
+
+    Not those that are ignored, as nohup does with SIGHUP, or that a caller of ours handles. Empty
+    in threads other than the main one, which alone may have handlers.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return []
+    others = [n for n in ENDINGS[1:] if signal.getsignal(n) in (signal.SIG_DFL, interrupt)]
+    return [signal.SIGINT, signal.SIGTERM, *others]
+
+
+def interrupt(number: int, frame: FrameType | None) -> None:
+    """A handler of signals."""
+    raise KeyboardInterrupt(number)
 
 
 class StopRequest:
-    """A context manager; inside, SIGTERM and the first SIGINT only set `signal`.
+    """A context manager; inside, SIGTERM, SIGHUP and the like, and the first SIGINT only set
+    `signal`.
 
     Then SIGINT acts as usual: an impatient second Ctrl-C ends the program at once.
 
     Args:
         file: stop when it appears; removed then, so that the next start goes on.
         max_hours: stop this long after `start`.
-        start: a time of `time.time()`.
+        start: a time of `time.monotonic()`, which no correction of the clock changes.
     """
 
     def __init__(
@@ -31,13 +56,12 @@ class StopRequest:
         self.file = file
         self.max_hours = max_hours
         self.start = start
-        self.looked = time.time()
+        self.looked = time.monotonic()
         self.seen = False
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> "StopRequest":
-        main = threading.current_thread() is threading.main_thread()  # no other may have handlers
-        for number in (signal.SIGTERM, signal.SIGINT) if main else ():
+        for number in taken():
             self._before[number] = signal.signal(number, self._request)
         return self
 
@@ -50,7 +74,7 @@ class StopRequest:
         """Why to stop, or `None`. Called after every update, so it is quick."""
         if self.signal:
             return self.signal.name
-        now = time.time()
+        now = time.monotonic()
         if self.max_hours is not None and now - self.start > 3600 * self.max_hours:
             return f"--max-hours {self.max_hours:g}"
         if self.file and not self.seen and now - self.looked > LOOK:
@@ -72,16 +96,16 @@ class StopRequest:
 
 @contextmanager
 def ended_by_signals(line: str) -> Iterator[None]:
-    """Inside, SIGTERM and Ctrl-C end the work, print `line` and exit with code 143 or 130."""
+    """Inside, SIGTERM, SIGHUP and the like, and Ctrl-C end the work, print `line` and exit.
 
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt(number)
-
-    before = signal.signal(signal.SIGTERM, interrupt)
+    The exit code is 128 and the signal's number: 143 for SIGTERM, 130 for Ctrl-C.
+    """
+    before = {number: signal.signal(number, interrupt) for number in taken()}
     try:
         yield
     except KeyboardInterrupt as stop:
         print(f"\n{line}", file=sys.stderr)
         sys.exit(128 + (stop.args[0] if stop.args else signal.SIGINT))
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

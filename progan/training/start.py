@@ -12,7 +12,7 @@ import torch
 from progan.config.config import Config
 from progan.data.dataset import Dataset
 from progan.data.opening import open_data
-from progan.runs.folder import COMPLETE, STOP, lock_run, record_start
+from progan.runs.folder import COMPLETE, STOP, UNPRINTED, lock_run, record_start
 from progan.runs.snapshot import Snapshot
 from progan.runs.snapshot_file import load
 from progan.runtime import machine
@@ -22,6 +22,7 @@ from progan.runtime.disk import append
 from progan.runtime.errors import UserError
 from progan.runtime.launch import is_main, processes
 from progan.runtime.numerics import deterministic
+from progan.runtime.output import keep_unprinted, output_outlived
 from progan.runtime.secrets import redact
 from progan.runtime.stopping import StopRequest
 from progan.training.memory_fit import try_phases
@@ -88,14 +89,16 @@ def train_and_load(
     if max_hours is not None and not (isinstance(max_hours, Real) and max_hours > 0):
         raise UserError(f"max_hours is {max_hours!r}; give a number of hours above 0, or None")
     say: Say = print if is_main() else lambda line: None
-    device = take_device(config.run.device)
-    data = open_data(config, download, say)
-    stop = StopRequest(run_dir / STOP if is_main() else None, max_hours, time.time())
-    if train_run(config, run_dir, data, device, stop, say):
-        say(f"done; the run is in {run_dir}")
-    else:
-        why = f" ({reason})" if (reason := stop.reason()) else ""  # another process may have it
-        say(f"stopped{why}, nothing is lost; go on with progan.resume({str(run_dir)!r})")
+    start = time.monotonic()
+    with output_outlived():
+        device = take_device(config.run.device)
+        data = open_data(config, download, say)
+        stop = StopRequest(run_dir / STOP if is_main() else None, max_hours, start)
+        if train_run(config, run_dir, data, device, stop, say):
+            say(f"done; the run is in {run_dir}")
+        else:
+            why = f" ({reason})" if (reason := stop.reason()) else ""  # another process may have it
+            say(f"stopped{why}, nothing is lost; go on with progan.resume({str(run_dir)!r})")
     return load(run_dir)
 
 
@@ -115,6 +118,8 @@ def train_run(
     """
     locked = lock_run(run_dir) if is_main() else nullcontext()
     with closing(data), locked, stop, deterministic(config.run.deterministic):
+        if is_main():
+            keep_unprinted(run_dir / UNPRINTED)
         trainer = make_trainer(config, run_dir, data, device, stop, say)
         if is_main():
             announce(trainer, say)
