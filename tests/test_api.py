@@ -283,7 +283,7 @@ def test_samples_are_those_of_the_command(run_dir, tmp_path):
         assert images.shape == (2, 16, 16, 3) and images.dtype == np.uint8
         assert (images == snapshot.sample(iter([3, 5]), classes=[k, np.int64(k)])).all()
         for image, picture, seed in zip(images, progan.to_pil(images), (3, 5), strict=True):
-            with Image.open(tmp_path / f"seed{seed:04d}-class{k:03d}.png") as file:
+            with Image.open(tmp_path / f"seed{seed:04d}-class-{name}.png") as file:
                 assert (np.asarray(file) == image).all()
             assert picture.mode == "RGB" and (np.asarray(picture) == image).all()
     assert (snapshot.sample([3], classes=1) == snapshot.sample([3])).all()  # in turn: 3 is odd

@@ -226,10 +226,10 @@ def test_hostile_rows_are_refused(tmp_path, examples, classes, complaint):
 @pytest.mark.parametrize(
     ("class_name", "row", "ending"),
     [
-        ("Smiling,Male", [0, 0, 1, 1, 0], "-class002-003"),
-        ("Male, Smiling, Male", [0, 0, 1, 1, 0], "-class002-003"),
-        ("3,Male", [0, 0, 1, 1, 0], "-class002-003"),
-        ("Bald", [1, 0, 0, 0, 0], "-class000"),
+        ("Smiling,Male", [0, 0, 1, 1, 0], "-class-Male+Smiling"),
+        ("Male, Smiling, Male", [0, 0, 1, 1, 0], "-class-Male+Smiling"),
+        ("3,Male", [0, 0, 1, 1, 0], "-class-Male+Smiling"),
+        ("Bald", [1, 0, 0, 0, 0], "-class-Bald"),
         (None, COMBINATIONS[7 % 5], ""),
     ],
 )

@@ -1,6 +1,8 @@
 """From seeds to images to files; snapshots as files."""
 
 import json
+import re
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +20,10 @@ from progan.data.labels import Labels
 from progan.model.grid import grid
 from progan.model.networks import Generator
 from progan.model.sampling import generate, grid_layout, latents
-from progan.runs.snapshot import Snapshot
+from progan.runs.snapshot import Snapshot, label_indices
 from progan.runs.snapshot_file import load_snapshot, save_snapshot
 from progan.runtime.errors import UserError
+from progan.runtime.text import for_file_names, joined_for_files
 
 SETTINGS = ["network.resolution=16", "network.channel_base=128", "network.channel_max=16"]
 
@@ -101,8 +104,80 @@ def test_classes_by_name_and_number(tmp_path):
     sample(path, "--seeds", 1, "--class", 1, "--out", tmp_path / "number")
     sample(path, "--seeds", 1, "--class", 2, "--out", tmp_path / "owl")
     name, number, owl = (next((tmp_path / d).iterdir()) for d in ("name", "number", "owl"))
-    assert name.name == "seed0001-class001.png"
+    assert name.name == "seed0001-class-dogs.png"
     assert (read(name) == read(number)).all() and (read(name) != read(owl)).any()
+
+
+@pytest.mark.parametrize(
+    ("names", "choice", "index"),
+    [
+        (("1", "2", "3"), "1", 0),
+        (("1", "2", "3"), 3, 2),
+        (("0", "1", "7"), np.int64(7), 2),
+        (("1", "01"), "01", 1),
+        (("1", "01"), "1", 0),
+        (("00", "01"), 1, 1),
+        (("1.0", "2.0", "10"), "2", 1),
+        (("1", "2", "cat"), "1", 0),
+        (("1", "2", "cat"), "0", 0),
+        (("cat", "dog"), 1, 1),
+        (("1", "2", "3"), 0, r"class '0' is unknown.*; classes: 1, 2, 3$"),
+        (("7", "12"), "1", "classes: 7, 12$"),
+        (("1", "01"), "001", "class '001' is unknown"),
+        (("cat", "dog"), 2, "class '2' is unknown; classes: 0 cat, 1 dog$"),
+        (("cat", "dog"), "-1", "is unknown"),
+        (("cat", "dog"), "9" * 5000, "is unknown"),
+        (("9" * 5000, "8"), "8.0", 1),
+        (tuple(map(str, range(1000))), "x", "98, 99, …$"),
+    ],
+)
+def test_names_win_over_numbers(names, choice, index):
+    """Reference: by hand. A number is an index only where names are no numbers."""
+    labels = Labels.each_class(names)
+    if isinstance(index, int):
+        assert label_indices(choice, labels) == [index]
+    else:
+        with pytest.raises(UserError, match=index):
+            label_indices(choice, labels)
+
+
+def test_an_attribute_with_a_comma():
+    """Reference: the whole text is a name before its parts are."""
+    labels = Labels(("a, b", "b", "c"), np.eye(3, dtype=np.uint8))
+    assert [label_indices(text, labels) for text in ("a, b", "b, c")] == [[0], [1, 2]]
+
+
+HOSTILE = [
+    "a/b",
+    "a:b",
+    "A b",
+    "a\\b",
+    "..",
+    "../x",
+    "\x1b[31m",
+    "é",
+    "e\u0301",
+    "\udcff",
+    "~",
+    "a+b",
+]
+HOSTILE += ["x" * 300, "x" * 299 + "y", "絵" * 200, "cat", "Cat", "con", "x~9", "", "hair_ü.1-2"]
+
+
+def test_files_carry_the_names_of_classes(tmp_path):
+    """Reference: plain names as they are; of all others a file each, also where capitals are not
+    told apart, with names that every system takes."""
+    parts = for_file_names(HOSTILE)
+    assert len({unicodedata.normalize("NFC", part).casefold() for part in parts}) == len(HOSTILE)
+    assert all(re.fullmatch(r"[\w.~-]*", part) for part in parts) and parts[-1] == "hair_ü.1-2"
+    assert max(len(part.encode()) for part in parts) < 100
+    chosen = [joined_for_files(parts[:k]) for k in range(1, 20)]
+    assert len(set(chosen)) == 19 and max(len(part.encode()) for part in chosen) <= 160
+    path = make_snapshot(tmp_path, classes=("1", "2", "2/3"))
+    sample(path, "--seeds", 1, "--out", tmp_path / "out")
+    sample(path, "--seeds", 1, "--class", "2", "--out", tmp_path / "out")
+    files = sorted(file.name for file in (tmp_path / "out").iterdir())
+    assert files == [f"seed0001-class-{name}.png" for name in ("1", "2", "2_3")]
 
 
 def test_grid_has_a_row_a_class(tmp_path):

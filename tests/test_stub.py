@@ -234,7 +234,7 @@ def test_attributes(tmp_path):
     output = on_stub(*command(*words))
     assert "5 attributes: Bald" in output and "done; make images" in output
     on_stub(*command("sample", tmp_path / "run", "--class", "Bald,Young", "--out", tmp_path))
-    assert list(tmp_path.glob("*class000-004.png"))
+    assert list(tmp_path.glob("*-class-Bald+Young.png"))
 
 
 @pytest.mark.parametrize("compile", ["auto", "true"])

@@ -21,8 +21,9 @@ from progan.runtime.launch import is_main
 @click.option(
     "--class",
     "class_name",
-    metavar="K",
-    help="Number or name of a class; or the attributes to switch on, all others off: Smiling,Male",
+    metavar="NAME",
+    help="Name of a class, or its number if names are no numbers; or the attributes to switch on, "
+    "all others off: Smiling,Male",
 )
 @DEVICE
 def sample(

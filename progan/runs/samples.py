@@ -11,7 +11,7 @@ from tqdm import tqdm
 from progan.model.grid import grid, save_png
 from progan.model.sampling import BATCH, generate, grid_layout
 from progan.runs.snapshot import Snapshot, label_indices
-from progan.runtime.text import stamp
+from progan.runtime.text import for_file_names, joined_for_files, stamp
 
 MOST_COLUMNS = 16
 
@@ -25,12 +25,14 @@ def labels_to_make(
         UserError: the snapshot has no labels, or not this one.
     """
     labels = snapshot.labels
+    parts = for_file_names(labels.names) if labels else []
     if class_name is None and labels and labels.kind == "classes":
-        return {f"-class{k:03d}": np.full(len(seeds), k) for k in labels.values}
+        return {f"-class-{parts[k]}": np.full(len(seeds), k) for k in labels.values}
     rows = snapshot.labels_of(seeds, class_name)
     if class_name is None or labels is None:
         return {"": rows}
-    return {"-class" + "-".join(f"{k:03d}" for k in label_indices(class_name, labels)): rows}
+    chosen = [parts[k] for k in label_indices(class_name, labels)]
+    return {f"-class-{joined_for_files(chosen)}": rows}
 
 
 def write_samples(

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from functools import cached_property
 from numbers import Integral
 from pathlib import Path
@@ -18,7 +19,9 @@ from progan.model.networks import Generator
 from progan.model.sampling import TrainedGenerator, example_rows, in_batches, latents, slerp
 from progan.runtime.errors import UserError, nearest
 
-Choice = int | str  # the number or name of a class; attributes as "Smiling,Male"
+Choice = int | str  # the name or number of a class; attributes as "Smiling,Male"
+NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?")
+MOST_LISTED = 100  # classes in a message
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -63,9 +66,9 @@ class Snapshot:
 
         Args:
             seeds: whole numbers from 0.
-            classes: a class by name or number, for all seeds or one for each; of attributes those
-                to switch on: "Smiling,Male". None: by seed, the classes in turn, or attributes of
-                images of the data.
+            classes: a class by name, or by number if names are no numbers, for all seeds or one for
+                each; of attributes those to switch on: "Smiling,Male". None: by seed, the classes
+                in turn, or attributes of images of the data.
             resolution: of an earlier stage of the network, drawn by that stage's own last layer.
                 It has learned nothing since the next stage had faded in, while the layers before
                 it have: the image shows what the network plans, in colours that may be off. For
@@ -161,19 +164,34 @@ def label_indices(choice: Choice, labels: Labels) -> list[int]:
         UserError: there is no such class or attribute.
     """
     text = str(choice)
-    words = [word.strip() for word in text.split(",")] if labels.kind == "attributes" else [text]
+    whole = labels.kind == "classes" or text in labels.names  # a name may have a comma
+    words = [text] if whole else [word.strip() for word in text.split(",")]
     return sorted({label_index(word, labels) for word in words})
 
 
 def label_index(name: str, labels: Labels) -> int:
-    """The class or attribute of a name or number."""
+    """The class or attribute of a name, or of a number where names are no numbers."""
     names = labels.names
     if name in names:
         return names.index(name)
-    if re.fullmatch(r"\d{1,9}", name) and int(name) < len(names):
-        return int(name)
-    listing = ", ".join(f"{i} {known}" for i, known in enumerate(names))
-    raise UserError(f"class '{name}' is unknown{nearest(name, names)}; {labels.kind}: {listing}")
+    numbered = all(map(NUMBER.fullmatch, names))
+    if numbered:  # 1 may stand for 01 or 1.0
+        same = [k for k, known in enumerate(names) if is_same_number(known, name)]
+    else:
+        same = [int(name)] if re.fullmatch(r"[0-9]{1,9}", name) else []
+    if len(same) == 1 and same[0] < len(names):
+        return same[0]
+    shown = [known if len(known) <= 60 else f"{known[:59]}…" for known in names[:MOST_LISTED]]
+    known = shown if numbered else [f"{i} {known}" for i, known in enumerate(shown)]
+    more = ["…"] if len(names) > MOST_LISTED else []
+    raise UserError(
+        f"class '{name}' is unknown{nearest(name, names)}; {labels.kind}: {', '.join(known + more)}"
+    )
+
+
+def is_same_number(a: str, b: str) -> bool:
+    """Whether two texts are the same number, in other digits."""
+    return bool(NUMBER.fullmatch(a) and NUMBER.fullmatch(b)) and Decimal(a) == Decimal(b)
 
 
 def label_value(indices: list[int], labels: Labels) -> np.ndarray:

@@ -1,6 +1,11 @@
 """Numbers, names and tables as people read them."""
 
+import hashlib
+import unicodedata
+from collections import Counter
 from collections.abc import Collection, Sequence
+
+PART_BYTES, JOINED_BYTES = 80, 160  # of names in file names, which take 255
 
 
 def human_time(seconds: float | None) -> str:
@@ -51,6 +56,35 @@ def aligned(
 def printable(text: str) -> str:
     """`text` with escapes for characters that would break the line or control the terminal."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+def for_file_names(names: Sequence[str]) -> list[str]:
+    """Names as parts of file names, for any system; where two would be the same, with a number.
+
+    They are the same if only capitals differ, as some file systems do not tell those apart.
+    """
+    plain = [within(PART_BYTES, unicodedata.normalize("NFC", name)) for name in names]
+    plain = ["".join(c if fits_file_names(c) else "_" for c in name) for name in plain]
+    alike = Counter(map(str.casefold, plain))
+    return [f"{name}~{k}" if alike[name.casefold()] > 1 else name for k, name in enumerate(plain)]
+
+
+def fits_file_names(c: str) -> bool:
+    """Whether a character is a letter, a digit or one of `_.-`: `~` and `+` join such parts."""
+    return unicodedata.category(c)[0] in "LMN" or c in "_.-"
+
+
+def joined_for_files(parts: Sequence[str]) -> str:
+    """Parts of file names as one: `Male+Smiling`. One that would be too long ends in a hash."""
+    whole = "+".join(parts)
+    if len(whole.encode()) <= JOINED_BYTES:
+        return whole
+    return f"{within(PART_BYTES, whole)}~{hashlib.sha256(whole.encode()).hexdigest()[:12]}"
+
+
+def within(most: int, text: str) -> str:
+    """The start of a text that takes at most so many bytes."""
+    return text.encode(errors="replace")[:most].decode(errors="ignore")
 
 
 def stamp(nimg: int) -> str:
