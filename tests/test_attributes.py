@@ -16,8 +16,10 @@ from safetensors.torch import save_file
 
 from progan.cli.main import main
 from progan.config.load import load_config
+from progan.data.epoch_order import spread
 from progan.data.labels import Labels
-from progan.data.pyramid.format import VERSION, Meta, Pyramid
+from progan.data.pyramid.format import Pyramid
+from progan.data.pyramid.meta import VERSION, Meta
 from progan.data.stream import Stream
 from progan.model.grid import grid
 from progan.model.networks import Generator
@@ -129,13 +131,14 @@ def test_training_minimizes_the_attribute_loss(run):
 
 
 def test_fakes_have_the_attributes_of_the_reals_in_their_places(run):
-    """Reference: the images and rows of the data in order, eight per row of the grid; with fewer
-    than 64 images they repeat."""
+    """Reference: images and rows of the data in the order of `spread`, eight per row of the grid;
+    with fewer than 64 images they repeat."""
     run_dir, pyramid = run
-    shown = np.asarray(pyramid.level(8)[:64])
+    chosen = spread(pyramid.count, 64)
+    shown = pyramid.read(chosen, 8)
     assert (read(run_dir / "images" / "reals-0008.png") == grid(shown, 8)).all()
     snapshot = load_snapshot(sorted((run_dir / "snapshots").iterdir())[-1])
-    rows = np.stack([pyramid.labels.values[:64][k % len(shown)] for k in range(64)])
+    rows = np.stack([pyramid.labels.values[chosen[k % len(shown)]] for k in range(64)])
     fakes = grid(generate(snapshot.G, list(range(64)), rows, 8, None), 8)
     assert (read(sorted((run_dir / "images").glob("fakes-*"))[-1]) == fakes).all()
 
@@ -155,13 +158,14 @@ def test_samples_are_the_grid_that_training_showed(run, tmp_path):
 
 
 def test_snapshots_carry_names_and_rows(run):
-    """Reference: the data's own, the first 64 rows of them."""
+    """Reference: the data's own, of the 64 images that stand for all."""
     run_dir, pyramid = run
     snapshot = load_snapshot(sorted((run_dir / "snapshots").iterdir())[-1])
     assert snapshot.labels.names == NAMES
     shown = snapshot.labels.values
     assert shown.dtype == np.uint8
-    np.testing.assert_array_equal(shown, pyramid.labels.values[:MOST_EXAMPLES])
+    chosen = spread(pyramid.count, MOST_EXAMPLES)
+    np.testing.assert_array_equal(shown, pyramid.labels.values[chosen])
 
 
 # Snapshots --------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -21,10 +22,13 @@ from drawn import Drawn, drawn, pixels
 from PIL import Image
 
 from progan.data.decode import Square, box_levels
+from progan.data.labels import Labels
 from progan.data.pyramid import plan, prepare, writer
-from progan.data.pyramid.format import JOURNAL, Pyramid, is_pyramid
+from progan.data.pyramid.array_file import ArrayFile
+from progan.data.pyramid.format import JOURNAL, DamagedPyramid, Pyramid, is_pyramid
 from progan.data.pyramid.plan import make_plan
 from progan.data.pyramid.prepare import made_from
+from progan.data.pyramid.repeats import Repeats
 from progan.data.sources.bit_depth import warn_of_darkness
 from progan.data.sources.files import from_path
 from progan.data.sources.find import find
@@ -213,12 +217,36 @@ def test_attributes_are_kept(tmp_path):
     assert bare.labels is None and bare.identity != pyramid.identity
 
 
-def test_identity_is_computed_once(tmp_path, monkeypatch):
-    """Reference: how often the images are hashed. Every checkpoint asks for it."""
-    pyramid, hashed = make(drawn(20), tmp_path / "out"), []
-    sha256 = hashlib.sha256
-    monkeypatch.setattr(hashlib, "sha256", lambda data: hashed.append(data) or sha256(data))
-    assert pyramid.identity == pyramid.identity and len(hashed) == 1
+def swapped(i: int) -> np.ndarray:
+    """An image whose smaller levels are those of `pixels(i)`: two neighbours change places."""
+    x = pixels(i)
+    x[0, [0, 1]] = x[0, [1, 0]]
+    return x
+
+
+def test_identity_covers_every_level(tmp_path):
+    """Reference: images that are the same at 4x4 and 8x8. With and without checksums; and what
+    progan 0.1 recorded, a hash of the 4x4 level, is recognized in both."""
+    ours = make(drawn(20), tmp_path / "ours")
+    other = make(Source("drawn", "20", range(20), swapped, str), tmp_path / "other")
+    recorded = hashlib.sha256(np.load(ours.path / "0004.npy").tobytes()).hexdigest()
+    identities = []
+    for _ in range(2):
+        np.testing.assert_array_equal(ours.read(np.arange(20), 8), other.read(np.arange(20), 8))
+        assert not other.is_identified_by(ours.identity)
+        assert ours.is_identified_by(recorded) and other.is_identified_by(recorded)
+        identities.append(ours.identity)
+        change(ours.path, checksums=[])
+        change(other.path, checksums=[])
+        ours, other = Pyramid.open(ours.path), Pyramid.open(other.path)
+    assert make(drawn(20), tmp_path / "again").is_identified_by(identities[1])
+
+
+def test_identity_is_read_not_computed(tmp_path, monkeypatch):
+    """Reference: images that may no longer be read. Every checkpoint asks for the identity."""
+    pyramid = make(drawn(20), tmp_path / "out")
+    monkeypatch.setattr(Pyramid, "read", None)
+    assert pyramid.identity == pyramid.identity
 
 
 SCRIPT = """
@@ -459,7 +487,7 @@ def test_nothing_outside_the_destination_is_written(tmp_path):
     (tmp_path / "beside").write_text("x")
     make(drawn(10, bad=(2,)), tmp_path / "out")
     assert sorted(os.listdir(tmp_path)) == ["beside", "out"]
-    names = {"0004.npy", "0008.npy", "0016.npy", "bad-files.txt", "meta.json"}
+    names = {"0004.npy", "0008.npy", "0016.npy", "bad-files.txt", "digests.npy", "meta.json"}
     assert set(os.listdir(tmp_path / "out")) == names
 
 
@@ -535,6 +563,58 @@ def test_a_class_without_a_usable_image(tmp_path):
         make(source, tmp_path / "out")
 
 
+# --- copies and blank images ---
+
+SHOWN = [0, 1, 2, 1, 1, "white", "black", 0, "junk"]  # `pixels` of a number, one colour, a bad file
+OF_CLASS = np.array([0, 0, 1, 0, 1, 0, 1, 0, 0])
+
+
+def showing(i: int) -> np.ndarray | bytes:
+    what = SHOWN[i]
+    if isinstance(what, int):
+        return pixels(what)
+    return b"junk" if what == "junk" else np.full((16, 16, 3), 255 * (what == "white"), np.uint8)
+
+
+def album(labels: np.ndarray | None = None) -> Source:
+    given = None if labels is None else Labels(("a", "b"), labels)
+    return Source("album", "1", range(len(SHOWN)), showing, "{}.png".format, given)
+
+
+def test_copies_and_blank_images_are_counted(tmp_path):
+    """Reference: by hand. Said at every start, also from another folder, without reading pixels."""
+    said = []
+    pyramid = make(album(OF_CLASS), tmp_path / "out", say=said.append)
+    assert pyramid.meta.repeats == Repeats(3, "1.png", 3, 1, 0, 2, ("5.png", "6.png"))
+    lines = pyramid.meta.repeats.lines(pyramid.count)
+    assert lines == said[-3:] and "3 of 8 images are exact copies" in lines[0]
+    assert "1.png is there 3 times" in lines[0] and "1 of the copies have another" in lines[1]
+    assert lines[2] == "2 images are blank, all of one colour: 5.png, 6.png"
+    again = []
+    make(album(OF_CLASS), tmp_path / "out", say=again.append)
+    assert again == lines
+    assert make(drawn(9), tmp_path / "plain").meta.repeats == Repeats()
+
+
+@pytest.mark.parametrize("storage", ["raw", "png"])
+@pytest.mark.parametrize("labels", [None, OF_CLASS])
+def test_copies_are_dropped(tmp_path, small_png, storage, labels):
+    """Reference: by hand. A copy with another label stays, so that no class loses its images, and
+    copies are no bad images."""
+    pyramid = make(album(labels), tmp_path / "a", storage=storage, drop_copies=True, max_bad=1)
+    left = [0, 1, 2, 1, "white", "black"] if labels is not None else [0, 1, 2, "white", "black"]
+    shown = [showing(SHOWN.index(what)).transpose(2, 0, 1).tobytes() for what in left]
+    images = pyramid.read(np.arange(pyramid.count), 16)
+    assert sorted(image.tobytes() for image in images) == sorted(shown)
+    dropped = len(SHOWN) - 1 - len(left)
+    assert (pyramid.meta.bad, pyramid.meta.repeats.dropped) == (1, dropped)
+    assert pyramid.meta.repeats.contradictory == (labels is not None)
+    lines = (pyramid.path / "bad-files.txt").read_text().splitlines()
+    assert len(lines) == dropped + 1 and "7.png: an exact copy of 0.png" in lines
+    assert made_from(album(), Square(16), True) != made_from(album(), Square(16))
+    pyramid.close()
+
+
 # --- opening ---
 
 DAMAGES = {
@@ -548,7 +628,33 @@ DAMAGES = {
     "labels outside of 0..1": lambda p: np.save(p / "labels.npy", np.full(20, 2)),
     "labels.npy holds": lambda p: np.save(p / "labels.npy", np.zeros(3, np.int64)),
     "says resolution 17, no power of two": lambda p: change(p, resolution=17),
-    "damaged or unreadable": lambda p: (p / "meta.json").write_text("{"),
+    "is damaged": lambda p: (p / "meta.json").write_text("{"),
+    "no map of names": lambda p: (p / "meta.json").write_text("[]"),
+    "nested too deeply": lambda p: (p / "meta.json").write_text("[" * 10**5),
+    "larger than 4,194,304": lambda p: (p / "meta.json").write_bytes(bytes(2**22 + 1)),
+    "does not say bad": lambda p: (p / "meta.json").write_text(
+        (p / "meta.json").read_text().replace('"bad"', '"worse"')
+    ),
+    r"format version \[2\]": lambda p: change(p, version=[2]),
+    "count '20', which must be a whole number": lambda p: change(p, count="20"),
+    "count True, which": lambda p: change(p, count=True),
+    "bad -1, which": lambda p: change(p, bad=-1),
+    "says 0 images": lambda p: change(p, count=0),
+    "says 1000+ images": lambda p: change(p, count=10**300),
+    "7 channels": lambda p: change(p, channels=7),
+    r"says \[4\] for png": lambda p: change(p, png=[4]),
+    r"resolution \[16\], which must be": lambda p: change(p, resolution=[16]),
+    r"classes {'a': 1}, which must be a list": lambda p: change(p, classes={"a": 1}),
+    r"classes \['a', 3\], which must": lambda p: change(p, classes=["a", 3]),
+    r"source \['.x1b\[2J'\], which": lambda p: change(p, source=["\x1b[2J"]),
+    "2 checksums, and not one a level": lambda p: change(p, checksums=["a", "b"]),
+    "digests.npy is not the one": lambda p: np.save(
+        p / "digests.npy", np.zeros((20, 3), np.uint64)
+    ),
+    "digests.npy'.*delete": lambda p: (p / "digests.npy").unlink(),
+    "0008.* holds other images": lambda p: np.save(
+        p / "0008.npy", np.load(p / "0008.npy")[::-1].copy()
+    ),
     "Python objects": lambda p: np.save(p / "labels.npy", np.array([{}] * 20), allow_pickle=True),
 }
 
@@ -574,6 +680,25 @@ def test_damaged_pyramids_are_refused(tmp_path, monkeypatch, message):
         Pyramid.open(path)
 
 
+WHILE_IN_USE = {  # what becomes of a file, and the error
+    "0016.npy has become shorter": lambda p: os.truncate(p / "0016.npy", 200),
+    "0008.records: the record at byte": lambda p: os.truncate(p / "0008.records", 200),
+    "0008.records.*once it can": lambda p: (p / "0008.records").unlink(),
+}
+
+
+@pytest.mark.parametrize("message", WHILE_IN_USE)
+def test_files_that_change_while_they_are_read(tmp_path, monkeypatch, message):
+    """Reference: the message. A mapped file that becomes shorter would kill the process."""
+    storage = "png" if "records" in message else "raw"
+    monkeypatch.setattr(plan, "FIRST_PNG", 8)
+    pyramid = make(drawn(20), tmp_path / "out", storage=storage, workers=0)
+    pyramid.read(np.arange(20), 16)
+    WHILE_IN_USE[message](pyramid.path)
+    with pytest.raises(UserError, match=message), closing(pyramid):
+        pyramid.read(np.arange(20), 8 if storage == "png" else 16)
+
+
 def test_png_records_of_another_kind_are_refused(tmp_path, monkeypatch):
     """A record that is no PNG of this size is an error, not a picture."""
     monkeypatch.setattr(plan, "FIRST_PNG", 16)
@@ -581,6 +706,7 @@ def test_png_records_of_another_kind_are_refused(tmp_path, monkeypatch):
     file = io.BytesIO()
     Image.new("RGB", (8, 8)).save(file, "PNG")
     places = np.array([[0, len(file.getvalue())]] * 4)
+    change(pyramid.path, checksums=[])  # or it would be refused when it is opened
     (pyramid.path / "0016.records").write_bytes(file.getvalue())
     np.save(pyramid.path / "0016.index.npy", places)
     pyramid = Pyramid.open(pyramid.path)
@@ -594,7 +720,7 @@ def test_png_records_of_another_kind_are_refused(tmp_path, monkeypatch):
 def test_pyramids_are_read_only(tmp_path):
     """Nobody can change the data by accident; an absent level is named."""
     pyramid = make(drawn(4), tmp_path / "out")
-    with pytest.raises(ValueError, match="read-only"):
+    with pytest.raises(TypeError, match="does not support item assignment"):
         pyramid.level(4)[0] = 0
     with pytest.raises(ValueError, match="has no level 32, only 4, 8, 16"):
         pyramid.read(np.array([0]), 32)
@@ -622,6 +748,41 @@ def test_the_cache_is_used_again(tmp_path):
         prepare.cached(drawn(10), Square(8, fit=(2, 2, 8))),
     ]
     assert len({pyramid.path for pyramid in [first, *others]}) == 6
+
+
+BREAK_CACHE = {
+    "becomes shorter": lambda p: os.truncate(p / "0008.npy", 200),
+    "other images": lambda p: np.save(p / "0016.npy", np.load(p / "0016.npy")[::-1].copy()),
+    "is lost": lambda p: (p / "0004.npy").unlink(),
+    "nested": lambda p: (p / "meta.json").write_text("[" * 10**5),
+    "labels": lambda p: os.truncate(p / "labels.npy", 130),
+    "digests": lambda p: (p / "digests.npy").unlink(),
+}
+
+
+@pytest.mark.parametrize("damage", BREAK_CACHE)
+def test_a_damaged_cache_is_prepared_again(damage):
+    """Reference: the files of before. A folder of the user's own is not touched, but refused."""
+    source = drawn(20, labels=np.arange(20) % 2, classes=("a", "b"))
+    path = cached(source).path
+    before = contents(path)
+    BREAK_CACHE[damage](path)
+    with pytest.raises(DamagedPyramid, match="delete the folder"):
+        Pyramid.open(path)
+    said = []
+    cached(source, say=said.append)
+    assert contents(path) == before
+    assert "is damaged" in said[0] and said[0].endswith("; it is prepared again")
+
+
+def test_a_cache_that_breaks_while_it_is_read_is_prepared_again():
+    """Reference: the files of before. Only a few images are looked at when a cache is opened."""
+    pyramid = cached(drawn(20))
+    before = contents(pyramid.path)
+    os.truncate(pyramid.path / "0016.npy", 200)
+    with pytest.raises(DamagedPyramid, match="it is prepared again at the next start"):
+        pyramid.read(np.arange(20), 16)
+    assert contents(cached(drawn(20)).path) == before
 
 
 def test_names_in_the_cache_never_change():
@@ -728,3 +889,14 @@ def test_lines_without_a_terminal(tmp_path, capsys):
     assert "done in" in lines[1] and "images/s" in lines[1]
     make(drawn(6), tmp_path / "quiet")
     assert capsys.readouterr() == ("", "")
+
+
+def test_array_files_are_read_as_arrays(tmp_path):
+    """Reference: NumPy."""
+    x = np.random.default_rng(0).integers(0, 256, (50, 3, 8, 8), np.uint8)
+    np.save(tmp_path / "x.npy", x)
+    array = ArrayFile(tmp_path / "x.npy", np.uint8, x.shape)
+    every, some, none = slice(None), np.array([4, 4, 1]), np.array([], int)
+    for key in (3, -1, slice(2, 9, 3), every, some, none, (every, 0), (3, 1), (some, 2, every, 0)):
+        np.testing.assert_array_equal(array[key], x[key])
+    np.testing.assert_array_equal(np.asarray(array), x)

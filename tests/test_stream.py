@@ -136,12 +136,27 @@ def workers() -> int:
 
 
 def test_a_small_class_repeats_its_images(tmp_path, stream):
-    """Reference: a class of two images, of which five are asked for."""
+    """Reference: a class of two images, of which five are asked for: each more than once."""
     labels = np.array([0, 1, 0, 1, 1, 1])
     made = prepare(drawn(6, labels=labels, classes=("a", "b")), tmp_path / "p", Square(16))
     images = stream(made).examples(5, np.zeros(5, int), 16)
     level = np.asarray(made.level(16))
-    np.testing.assert_array_equal(images, level[[0, 2, 0, 2, 0]])
+    shown = [next(k for k in (0, 2) if np.array_equal(image, level[k])) for image in images]
+    assert shown in ([0, 2, 0, 2, 0], [2, 0, 2, 0, 2])
+
+
+def test_examples_are_spread_over_the_data(pyramid, stream):
+    """Reference: the second half of the images, from which a quarter of them must come, as from
+    each class. Other streams show the same, and fewer are the first of more."""
+    level = {image.tobytes(): i for i, image in enumerate(np.asarray(pyramid.level(16)))}
+    reader = stream()
+    shown = [level[x.tobytes()] for x in reader.examples(SIZE // 2, None, 16)]
+    assert len(set(shown)) == SIZE // 2 and sum(k >= SIZE // 2 for k in shown) >= SIZE // 8
+    assert [level[x.tobytes()] for x in stream(seed=9).examples(4, None, 16)] == shown[:4]
+    rows = np.arange(3).repeat(6)
+    of_class = [level[x.tobytes()] for x in reader.examples(18, rows, 16)]
+    assert [pyramid.labels.values[k] for k in of_class] == rows.tolist()
+    assert len(set(of_class)) == 18 and min(max(of_class[k : k + 6]) for k in (0, 6, 12)) > 20
 
 
 def test_phases_over_png_levels_share_their_workers(tmp_path, stream, monkeypatch):

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 # Settings that determine the images on both sides of a metric.
 DECISIVE = (
     *("data.source", "data.max_images", "data.fit", "data.mirror", "data.labels"),
-    *("network.resolution", "network.channels"),
+    *("data.drop_copies", "network.resolution", "network.channels"),
 )
 
 

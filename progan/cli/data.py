@@ -91,6 +91,11 @@ def data() -> None:
     show_default=True,
     help="Number of bad images that may be left out.",
 )
+@click.option(
+    "--drop-copies",
+    is_flag=True,
+    help="Leave out all but the first of images that are exactly equal.",
+)
 @click.option("--max-images", type=click.IntRange(1), metavar="N", help="Use only the first N.")
 @WORKERS
 @ROOT
@@ -152,6 +157,7 @@ def prepare_into(
         Square(max_resolution, int(channels), fit, allow_upscale),
         storage=options["storage"],
         max_bad=max_bad,
+        drop_copies=options["drop_copies"],
         workers=options["workers"],
         say=click.echo,
     )

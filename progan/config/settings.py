@@ -75,6 +75,11 @@ class DataConfig(Section):
         ge=0,
         description="how many images may be left out because they are unreadable or too small",
     )
+    drop_copies: bool = Field(
+        False,
+        description="leave out all but the first of images that are exactly equal once prepared, "
+        "and have the same labels",
+    )
     storage: Literal["auto", "raw", "png"] = Field(
         "auto",
         description="format of prepared images from 256x256 up: raw arrays or PNG; auto: by free "

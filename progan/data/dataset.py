@@ -5,6 +5,7 @@ from typing import Protocol
 import numpy as np
 
 from progan.data.labels import Labels
+from progan.data.pyramid.array_file import ArrayFile
 
 
 class Dataset(Protocol):
@@ -20,7 +21,10 @@ class Dataset(Protocol):
     def identity(self) -> str:
         """A hash of the images and labels."""
 
-    def level(self, resolution: int) -> np.ndarray | None:
+    def is_identified_by(self, identity: str) -> bool:
+        """Whether this is the identity, or was it for an earlier version of progan."""
+
+    def level(self, resolution: int) -> ArrayFile | None:
         """All images, uint8 [N, C, r, r], if one array holds them."""
 
     def read(self, indices: np.ndarray, resolution: int) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""The order in which images are shown, a pure function of the seed and the position."""
+"""The order in which images are shown, a pure function of the seed and the position; examples."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -36,3 +36,11 @@ def shuffled(order: EpochOrder, epoch: int) -> tuple[np.ndarray, np.ndarray]:
     images = make_rng(order.seed, "order", epoch).permutation(order.count)
     draws = make_rng(order.seed, "flips", epoch).random(order.count)
     return images, draws < (0.5 if order.mirror else 0)
+
+
+def spread(count: int, most: int) -> np.ndarray:
+    """At most `most` of `count` images that stand for all: distinct indices int64 [n].
+
+    Those of fewer are the first of these, so that every resolution shows the same.
+    """
+    return make_rng(0, "spread", 0).permutation(count)[:most]

@@ -5,6 +5,8 @@ from typing import Literal, final
 
 import numpy as np
 
+from progan.data.epoch_order import spread
+
 SHOWN = 10  # names in a line
 
 
@@ -79,7 +81,7 @@ class Labels:
         return np.flatnonzero((rows == rows[image]).all(1))
 
     def examples(self, most: int) -> "Labels":
-        """Labels to make examples of: each class once, or the attributes of the first images."""
+        """Labels to make examples of: each class once, or the attributes of images by `spread`."""
         if self.kind == "classes":
             return Labels.each_class(self.names)
-        return self.take(slice(most))
+        return self.take(spread(len(self.values), most))

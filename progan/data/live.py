@@ -57,6 +57,9 @@ class OnDemandDataset:
         self._check_some()
         self._workers = Workers(self._job, workers).__enter__()
 
+    def is_identified_by(self, identity: str) -> bool:
+        return identity == self.identity
+
     def level(self, resolution: int) -> None:
         """None: there is no array of all images."""
         return None

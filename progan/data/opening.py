@@ -35,6 +35,8 @@ def open_data(
     found = find_data(data, download, say)
     if isinstance(found, Pyramid):
         check_prepared(found, config)
+        for line in found.meta.repeats.lines(found.count):
+            say(line)
         return found
     square = Square(network.resolution, network.channels, fit_of(data), data.allow_upscale)
     if isinstance(found, Shards):
@@ -49,6 +51,7 @@ def open_data(
         cache=cache_of(data),
         storage=data.storage,
         max_bad=data.max_bad,
+        drop_copies=data.drop_copies,
         workers=data.workers,
         say=say,
     )
@@ -75,7 +78,7 @@ def find_data(
     if is_local(data.source) and is_pyramid(to_path(data.source, "data.source")):
         return Pyramid.open(data.source, labels=data.labels, workers=data.workers)
     if is_shards(data.source):
-        refuse(data, ["storage", "device_cache"], "images of shards are not kept")
+        refuse(data, ["storage", "device_cache", "drop_copies"], "images of shards are not kept")
         shards = from_shards(data.source, labels=data.labels, cache=cache_of(data), say=say)
         return shards if data.max_images is None else first(shards, data.max_images)
     with lock("download", cache_of(data)) if download else nullcontext():
@@ -118,7 +121,7 @@ def cache_of(data: DataConfig) -> Path | None:
 def check_prepared(pyramid: Pyramid, config: Config) -> None:
     """Raises UserError if a run with this config cannot be trained on a prepared folder."""
     path = pyramid.path
-    keys = ["fit", "allow_upscale", "max_images", "storage"]
+    keys = ["fit", "allow_upscale", "max_images", "storage", "drop_copies"]
     refuse(config.data, keys, f"{path} is prepared already")
     if config.network.channels != pyramid.channels:
         raise UserError(

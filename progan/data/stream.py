@@ -11,7 +11,8 @@ from torch import Tensor
 
 from progan.data.ahead import AHEAD, Ahead
 from progan.data.dataset import Dataset
-from progan.data.epoch_order import EpochOrder
+from progan.data.epoch_order import EpochOrder, spread
+from progan.data.pyramid.array_file import ArrayFile
 from progan.runtime import memory
 from progan.runtime.device import pinned, upload
 from progan.runtime.distributed import share
@@ -124,17 +125,19 @@ class Stream:
         return size <= memory.free(self.device) / CACHE_SHARE
 
     def examples(self, count: int, rows: np.ndarray | None, resolution: int) -> np.ndarray:
-        """The first images of the data, or those of given classes: uint8 [n, C, r, r], not flipped.
+        """Images that stand for all, or those of given classes: uint8 [n, C, r, r], not flipped.
 
-        A class with too few images repeats them.
+        Always the same ones, spread over the data, as neighbours in a folder are often alike. A
+        class with too few images repeats them.
 
         Args:
             rows: labels as `Labels.values`, for which attributes count as none.
         """
         labels = self.data.labels
         if rows is None or labels is None or labels.kind == "attributes":
-            return self.data.read(np.arange(min(count, self.data.count)), resolution)
-        images = {k: cycle(np.flatnonzero(labels.values == k)) for k in set(rows.tolist())}
+            return self.data.read(spread(self.data.count, count), resolution)
+        of_class = {k: np.flatnonzero(labels.values == k) for k in set(rows.tolist())}
+        images = {k: cycle(some[spread(len(some), count)]) for k, some in of_class.items()}
         chosen = [next(images[k]) for k in rows.tolist()]
         return self.data.read(np.array(chosen), resolution)
 
@@ -144,7 +147,7 @@ class Stream:
 
     def load_state_dict(self, state: dict[str, str]) -> None:
         """Raises UserError if the run was trained on other images."""
-        if state != self.state_dict():
+        if not self.data.is_identified_by(state.get("data", "")):
             folders = self.data.labels is not None and self.data.labels.kind == "classes"
             level = "; if only their classes differ, set data.label_level=1" if folders else ""
             raise UserError(
@@ -158,7 +161,7 @@ class Stream:
         self.data.close()
 
 
-def to_device(level: np.ndarray, device: torch.device) -> Tensor | None:
+def to_device(level: ArrayFile, device: torch.device) -> Tensor | None:
     """A copy of a level, read from its file in order and in pieces; None if memory is short."""
     try:
         copy = torch.empty(level.shape, dtype=torch.uint8, device=device)
@@ -166,7 +169,7 @@ def to_device(level: np.ndarray, device: torch.device) -> Tensor | None:
         if not memory.is_short(error):
             raise
         return None
-    step = max(1, COPY_BYTES // level[0].nbytes)
+    step = max(1, COPY_BYTES * len(level) // level.nbytes)
     for start in range(0, len(level), step):
-        copy[start : start + step] = torch.from_numpy(np.array(level[start : start + step]))
+        copy[start : start + step] = torch.from_numpy(level[start : start + step])
     return copy

@@ -14,7 +14,8 @@ import psutil
 import torch
 
 from progan.config.resolutions import resolutions_to
-from progan.data.pyramid.format import VERSION, Meta, Pyramid
+from progan.data.pyramid.format import Pyramid
+from progan.data.pyramid.meta import VERSION, Meta
 from progan.data.stream import Stream
 from progan.doctor.finding import GOOD, SLOW, WRONG, Finding
 from progan.runtime.cache import cache_folder, lock

@@ -72,7 +72,8 @@ class Comparison:
 
     Args:
         results: each metric's value, and details under longer names.
-        source, count, identity: the data it was compared with.
+        source, count, identity: the data it was compared with; the snapshot's own identity if it
+            was trained on them.
     """
 
     metrics: list[Metric]
@@ -108,4 +109,7 @@ def compare_with_data(
         kept = ReferenceCache(cache_of(snapshot), images, full, mirror)
         results = Evaluation(reals, accelerator, kept, say).measure(metrics, fakes)
         source = source_of(snapshot, data)
-        return Comparison(metrics, results, source, images.count, images.identity)
+        identity = images.identity
+        if snapshot.data and images.is_identified_by(snapshot.data):
+            identity = snapshot.data
+        return Comparison(metrics, results, source, images.count, identity)

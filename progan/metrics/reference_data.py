@@ -82,7 +82,7 @@ def open_reference_data(
         images.close()
         raise
     as_trained = data is None and labels == snapshot.config.data.labels
-    if as_trained and images.identity != snapshot.data:
+    if as_trained and not images.is_identified_by(snapshot.data or ""):
         say(
             f"warning: these {images.count:,} images are not those that it was trained on; some "
             "were changed, added or removed since"
@@ -109,8 +109,9 @@ def with_data(snapshot: Snapshot, data: str | None, labels: bool) -> Config:
         )
     if data is not None:
         changes |= {"source": data, "max_images": None}
-        kept = ["fit", "allow_upscale", "storage"] if is_pyramid(to_path(data, "--data")) else []
-        kept += ["storage", "device_cache"] if is_shards(data) else []
+        made = ["storage", "drop_copies"]
+        kept = ["fit", "allow_upscale", *made] if is_pyramid(to_path(data, "--data")) else []
+        kept += ["device_cache", *made] if is_shards(data) else []
         changes |= {key: getattr(DataConfig(), key) for key in kept}  # it is made already
     return config.model_copy(update={"data": config.data.model_copy(update=changes)})
 

@@ -16,6 +16,7 @@ STREAMS = {
     "patches": 8,
     "directions": 9,
     "balance": 10,
+    "spread": 11,
 }
 
 

@@ -64,6 +64,9 @@ class Noise:
         self.labels = digits if config.data.labels else None
         self.block = np.empty((0, 0, 0, 0), np.uint8)
 
+    def is_identified_by(self, identity: str) -> bool:
+        return identity == self.identity
+
     def level(self, resolution: int) -> None:
         return None
 

@@ -1,48 +1,46 @@
-"""The on-disk format: an array or PNG records a resolution, labels, meta.json.
+"""The on-disk format: an array or PNG records a resolution, labels, digests, meta.json.
 
 A pyramid is a folder: `0004.npy`, `0008.npy`, … (uint8 [N, C, r, r]), or from 256x256 up, if disk
 is short, `0256.records` (PNG files one after another) with `0256.index.npy` (int64 [N, 2]: offset
 and length of each). `labels.npy` (int64 [N], or uint8 [N, K] for attributes) only if it has
-classes; `bad-files.txt` if images had to be left out; `meta.json`, written last.
+classes; `digests.npy` (uint64 [N, levels]: one of each image at each resolution) if progan has
+made it; `bad-files.txt` if images had to be left out; `meta.json`, written last.
 """
 
 import hashlib
-import io
-import json
-import mmap
 import threading
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Self
 
 import numpy as np
-from PIL import Image
 
-from progan.config.resolutions import is_resolution, resolutions_to
+from progan.config.resolutions import resolutions_to
 from progan.data.labels import Labels
+from progan.data.pyramid.array_file import ArrayFile, Damaged
+from progan.data.pyramid.digests import DTYPE, checksum, digests_of
+from progan.data.pyramid.meta import META, VERSION, Meta, OtherVersion, read_meta
+from progan.data.pyramid.records import Records, open_index, read_records, records_file
+from progan.data.sources.source import evenly
 from progan.data.workers import Workers
-from progan.runtime.errors import UserError, brief
+from progan.runtime.errors import UserError
 from progan.runtime.paths import to_path
 
-VERSION = 2
 BAD_FILES = "bad-files.txt"
+DIGESTS = "digests.npy"
 JOURNAL = "unfinished.jsonl"  # while the pyramid is being made (see writer)
 FIRST_PNG = 256  # smaller levels are always arrays
+CHECKED = 4  # images of a level that are compared with their digests when it is opened
+SAMPLE_BYTES = 2**24  # of a level without checksums that stand for it
+
+REMEDY = "delete the folder and have it prepared again"
+OWN_REMEDY = "it is prepared again at the next start"
 
 
-@dataclass(frozen=True)
-class Meta:
-    """The content of `meta.json`, besides the version."""
-
-    source: str  # its name
-    made_from: str  # a hash of all that the pyramid depends on
-    count: int
-    channels: int
-    resolution: int  # of the largest level
-    classes: tuple[str, ...]  # names of classes or attributes
-    png: tuple[int, ...]  # levels kept as PNG records
-    bad: int  # images of the source that were left out
+class DamagedPyramid(UserError):
+    """Prepared data that have to be prepared again."""
 
 
 class Pyramid:
@@ -51,88 +49,174 @@ class Pyramid:
     Args:
         labels: open them, if there are any.
         workers: processes that decode PNG records; None: one for each core.
+        own: in progan's own cache, where it may be removed and made again.
 
     Raises:
         ValueError, OSError: it is damaged.
     """
 
-    def __init__(self, path: Path, meta: Meta, labels: bool = True, workers: int | None = None):
+    def __init__(
+        self,
+        path: Path,
+        meta: Meta,
+        labels: bool = True,
+        workers: int | None = None,
+        own: bool = False,
+    ):
         self.path = path
         self.meta = meta
         self.title = path.name
         self.count, self.channels, self.resolution = meta.count, meta.channels, meta.resolution
-        if not is_resolution(self.resolution):
-            raise ValueError(f"meta.json says resolution {self.resolution}, no power of two")
-        self._count = workers
+        self._count, self._own = workers, own
         self._workers: Workers | None = None
         self._lock = threading.Lock()
-        self._levels = {
-            r: open_array(array_file(path, r), np.uint8, (self.count, self.channels, r, r))
-            for r in resolutions_to(self.resolution)
+        self.levels = resolutions_to(self.resolution)
+        self._arrays = {
+            r: ArrayFile(array_file(path, r), np.uint8, (self.count, self.channels, r, r))
+            for r in self.levels
             if r not in meta.png
         }
         self._places = {r: open_index(path, r, self.count) for r in meta.png}
         wanted = labels and bool(meta.classes)
         self.labels = open_labels(path, self.count, meta.classes) if wanted else None
+        if meta.checksums:
+            self._check_some()
 
     @classmethod
-    def open(cls, path: Path | str, labels: bool = True, workers: int | None = None) -> Self:
-        """Open a pyramid. Raises UserError if it is none, damaged or of another version."""
+    def open(
+        cls, path: Path | str, labels: bool = True, workers: int | None = None, own: bool = False
+    ) -> Self:
+        """Open a pyramid. Raises UserError if it is none; DamagedPyramid if it is damaged or of
+        another version."""
         path = to_path(path, "data.source")
-        remedy = "delete the folder and have it prepared again"
+        remedy = OWN_REMEDY if own else REMEDY
         try:
-            meta = json.loads((path / "meta.json").read_text(encoding="utf-8"))
-            version = meta.pop("version")
-            if version == VERSION:
-                meta |= {key: tuple(meta[key]) for key in ("classes", "png")}
-                return cls(path, Meta(**meta), labels, workers)
+            return cls(path, read_meta(path), labels, workers, own)
+        except OtherVersion as error:
+            raise DamagedPyramid(
+                f"{path} is of format version {error}, and this progan reads {VERSION}; {remedy}"
+            ) from None
         except (FileNotFoundError, NotADirectoryError) as error:
             if (path / JOURNAL).exists():
                 raise UserError(
                     f"{path} is not finished: its preparation was interrupted; run it again to go "
                     "on where it stopped"
                 ) from None
-            if not (path / "meta.json").exists():
-                raise UserError(f"{path} is no data pyramid: it has no meta.json") from None
-            raise UserError(f"{path} is damaged or unreadable ({error}); {remedy}") from error
-        except (OSError, ValueError, EOFError, KeyError, TypeError, AttributeError) as error:
-            raise UserError(f"{path} is damaged or unreadable ({error}); {remedy}") from error
-        raise UserError(
-            f"{path} is of format version {version!r}, and this progan reads {VERSION}; {remedy}"
-        )
+            if not (path / META).exists():
+                raise UserError(
+                    f"{path} is no data pyramid: it has no {META}; {REMEDY}, if it has been one"
+                ) from None
+            raise DamagedPyramid(f"{path} is damaged ({error}); {remedy}") from error
+        except ValueError as error:
+            raise DamagedPyramid(f"{path} is damaged ({error}); {remedy}") from error
+        except OSError as error:  # says nothing about the data
+            raise UserError(f"{path} cannot be read ({error})") from error
+
+    @property
+    def digests(self) -> np.ndarray | None:
+        """One of each image at each resolution: uint64 [N, levels]; None if there are none."""
+        if not self.meta.checksums:
+            return None
+        return ArrayFile(self.path / DIGESTS, DTYPE, (self.count, len(self.levels)))[:]
+
+    def _check_some(self) -> None:
+        """Raises Damaged unless digests are those of `meta.json`, and a few images those of the
+        digests."""
+        digests = self.digests
+        assert digests is not None
+        if tuple(map(checksum, digests.T)) != self.meta.checksums:
+            raise Damaged(f"{DIGESTS} is not the one that {META} was written for")
+        some = np.array(evenly(self.count, CHECKED))
+        for r, expected in zip(self.levels, digests[some].T, strict=True):
+            if (digests_of(self._read_here(some, r)) != expected).any():
+                raise Damaged(f"{r:04d}.* holds other images than were prepared")
 
     @cached_property
     def identity(self) -> str:
-        """A hash of the images at 4x4 and of the labels, the same wherever the pyramid is kept."""
-        digest = hashlib.sha256(np.ascontiguousarray(self._levels[4]).data)
+        """A hash of the images at every resolution and of the labels, the same wherever the pyramid
+        is kept.
+
+        Without checksums some images of each resolution stand for all.
+        """
+        return self._hash_of(*self.meta.checksums) if self.meta.checksums else self._by_samples
+
+    def is_identified_by(self, identity: str) -> bool:
+        """Whether it has or had this identity: before it was prepared again with checksums, or for
+        progan 0.1."""
+        return identity in (self.identity, self._by_samples, self._by_smallest)
+
+    @cached_property
+    def _by_samples(self) -> str:
+        found = []
+        for r in self.levels:
+            most = max(1, SAMPLE_BYTES // size_in_bytes(1, self.channels, r))
+            found.append(checksum(digests_of(self.read(np.array(evenly(self.count, most)), r))))
+        return self._hash_of(*found)
+
+    @cached_property
+    def _by_smallest(self) -> str:
+        """progan 0.1 looked at 4x4 only."""
+        return self._hash_of(np.asarray(self._arrays[4]).tobytes())
+
+    def _hash_of(self, *parts: str | bytes) -> str:
+        digest = hashlib.sha256()
+        for part in parts:
+            digest.update(part.encode() if isinstance(part, str) else part)
         if self.labels is not None:
             digest.update(repr(self.labels.names).encode() + self.labels.values.tobytes())
         return digest.hexdigest()
 
-    def level(self, resolution: int) -> np.memmap | None:
+    def level(self, resolution: int) -> ArrayFile | None:
         """The images at one resolution: uint8 [N, C, r, r]; None if they are PNG records."""
-        if resolution not in resolutions_to(self.resolution):
-            allowed = ", ".join(map(str, resolutions_to(self.resolution)))
+        if resolution not in self.levels:
+            allowed = ", ".join(map(str, self.levels))
             raise ValueError(f"{self.path} has no level {resolution}, only {allowed}")
-        return self._levels.get(resolution)
+        return self._arrays.get(resolution)
 
     def read(self, indices: np.ndarray, resolution: int) -> np.ndarray:
-        """Copies of images: uint8 [n, C, r, r]. PNG records are decoded in worker processes."""
+        """Copies of images: uint8 [n, C, r, r]. PNG records are decoded in worker processes.
+
+        Raises:
+            DamagedPyramid: files have been removed or changed since it was opened.
+        """
+        with self._damage_explained():
+            if self.level(resolution) is not None:
+                return self._read_here(indices, resolution)
+            with self._lock:  # several threads read
+                workers = self._workers = self._workers or Workers(read_records, self._count)
+            places = self._places[resolution][indices]
+            return np.concatenate(workers.spread(places, partial(self._item, resolution)))
+
+    def _read_here(self, indices: np.ndarray, resolution: int) -> np.ndarray:
         level = self.level(resolution)
         if level is None:
-            return self._read_records(self._places[resolution][indices], resolution)
-        ask_for(level, indices)
+            return read_records(self._item(resolution, self._places[resolution][indices]))
         # Sorted reads are kinder to a disk; the order is restored while copying.
         ordered = np.argsort(indices)
         images = np.empty((len(indices), *level.shape[1:]), np.uint8)
-        images[ordered] = level[indices[ordered]]
+        images[ordered] = level.read(indices[ordered])
         return images
 
-    def _read_records(self, places: np.ndarray, resolution: int) -> np.ndarray:
-        with self._lock:  # several threads read
-            workers = self._workers = self._workers or Workers(read_records, self._count)
-        path, shape = records_file(self.path, resolution), (self.channels, resolution, resolution)
-        return np.concatenate(workers.spread(places, lambda part: (path, shape, part)))
+    def _item(self, resolution: int, places: np.ndarray) -> Records:
+        shape = self.channels, resolution, resolution
+        return records_file(self.path, resolution), shape, places
+
+    @contextmanager
+    def _damage_explained(self) -> Iterator[None]:
+        """Replaces errors by what to do. The own cache is marked, so that it is made again."""
+        try:
+            yield
+        except OSError as error:
+            raise UserError(
+                f"{self.path} cannot be read any more ({error}); once it can, the same command "
+                "goes on"
+            ) from error
+        except Damaged as error:
+            if self._own:
+                with suppress(OSError):
+                    (self.path / META).unlink(missing_ok=True)
+            remedy = OWN_REMEDY if self._own else REMEDY
+            raise DamagedPyramid(f"{self.path} is damaged ({error}); {remedy}") from error
 
     def close(self) -> None:
         """End the worker processes."""
@@ -143,59 +227,16 @@ class Pyramid:
 
 
 def is_pyramid(path: Path) -> bool:
-    """Whether a folder is a pyramid, or one that is being made."""
-    whole = (path / "meta.json").is_file() and array_file(path, 4).is_file()  # no user's own
-    return whole or (path / JOURNAL).is_file()
+    """Whether a folder is a pyramid, or one that is being made.
+
+    Two of its files are enough, so that a lost one is missed. A user's own may have a meta.json.
+    """
+    files = path / META, array_file(path, 4), array_file(path, 8)
+    return sum(file.is_file() for file in files) >= 2 or (path / JOURNAL).is_file()
 
 
 def array_file(path: Path, resolution: int) -> Path:
     return path / f"{resolution:04d}.npy"
-
-
-def records_file(path: Path, resolution: int) -> Path:
-    return path / f"{resolution:04d}.records"
-
-
-def index_file(path: Path, resolution: int) -> Path:
-    return path / f"{resolution:04d}.index.npy"
-
-
-def read_records(item: tuple[Path, tuple[int, int, int], np.ndarray]) -> np.ndarray:
-    """A worker's job: the PNG images of one file at `places`, uint8 [n, C, r, r].
-
-    Args:
-        item: the file; C, r, r; places, int64 [n, 2], offset and length of each.
-    """
-    path, shape, places = item
-    images = np.empty((len(places), *shape), np.uint8)
-    with open(path, "rb") as file:
-        for image, (offset, length) in zip(images, places.tolist(), strict=True):
-            file.seek(offset)
-            try:
-                image[:] = from_png(file.read(length), shape)
-            except Exception as error:  # PIL meets damage with errors of any type
-                raise UserError(
-                    f"{path} is damaged: the record at byte {offset} is no image of "
-                    f"{shape[2]}x{shape[1]} ({brief(error)}); delete the folder and have it "
-                    "prepared again"
-                ) from None
-    return images
-
-
-def to_png(image: np.ndarray) -> bytes:
-    """uint8 [C, r, r] as a PNG file, lightly compressed: five times as fast, an eighth larger."""
-    file = io.BytesIO()
-    pixels = image[0] if len(image) == 1 else image.transpose(1, 2, 0)
-    Image.fromarray(np.ascontiguousarray(pixels)).save(file, "PNG", compress_level=1)
-    return file.getvalue()
-
-
-def from_png(data: bytes, shape: tuple[int, int, int]) -> np.ndarray:
-    """The image of `to_png`: uint8 [C, r, r]."""
-    image = Image.open(io.BytesIO(data), formats=["PNG"])
-    if (len(image.getbands()), image.height, image.width) != shape:
-        raise ValueError(f"a record is {image.mode} {image.size}, not {shape}")
-    return np.asarray(image).reshape(*shape[1:], shape[0]).transpose(2, 0, 1)
 
 
 def size_in_bytes(count: int, channels: int, resolution: int) -> int:
@@ -203,43 +244,11 @@ def size_in_bytes(count: int, channels: int, resolution: int) -> int:
     return count * channels * resolution**2
 
 
-def open_array(file: Path, dtype: type, shape: tuple[int, ...]) -> np.memmap:
-    """Map a .npy file, if it is what it should be."""
-    array = np.load(file, mmap_mode="r", allow_pickle=False)
-    if array.dtype != dtype or array.shape != shape:
-        raise ValueError(
-            f"{file.name} holds {array.dtype} {list(array.shape)} where meta.json says "
-            f"{np.dtype(dtype)} {list(shape)}"
-        )
-    if file.stat().st_size != array.offset + array.nbytes:
-        raise ValueError(f"{file.name} has the wrong length")
-    return array
-
-
-def ask_for(level: np.memmap, indices: np.ndarray) -> None:
-    """Lets the system fetch all images at once; else each would wait for the one before."""
-    file, size = level.base, level[0].nbytes
-    if not (hasattr(mmap, "MADV_WILLNEED") and isinstance(file, mmap.mmap)) or size < mmap.PAGESIZE:
-        return
-    for i in indices.tolist():
-        start = level.offset + i * size
-        page = start - start % mmap.PAGESIZE
-        file.madvise(mmap.MADV_WILLNEED, page, start - page + size)
-
-
-def open_index(path: Path, resolution: int, count: int) -> np.ndarray:
-    places = np.array(open_array(index_file(path, resolution), np.int64, (count, 2)))
-    records = records_file(path, resolution)
-    if (places < 0).any() or places.sum(axis=1).max(initial=0) > records.stat().st_size:
-        raise ValueError(f"{records.name} is shorter than its index says")
-    return places
-
-
 def open_labels(path: Path, count: int, names: tuple[str, ...]) -> Labels:
     file = path / "labels.npy"
     attributes = np.load(file, mmap_mode="r", allow_pickle=False).ndim == 2
     shape = (count, len(names)) if attributes else (count,)
-    values = np.array(open_array(file, np.uint8 if attributes else np.int64, shape))
+    values = ArrayFile(file, np.uint8 if attributes else np.int64, shape)[:]
     largest = 1 if attributes else len(names) - 1
     if values.min() < 0 or values.max() > largest:
         raise ValueError(f"labels.npy holds labels outside of 0..{largest}")

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from progan.config.resolutions import resolutions_to
 from progan.data.decode import BadImage, Square
-from progan.data.pyramid.format import FIRST_PNG, size_in_bytes, to_png
+from progan.data.pyramid.format import FIRST_PNG, size_in_bytes
+from progan.data.pyramid.records import to_png
 from progan.data.sources.source import Source, evenly
 from progan.data.workers import without_pil_warnings
 from progan.runtime.errors import UserError

@@ -14,8 +14,10 @@ import numpy as np
 
 from progan.data.decode import BadImage, Square, TooSmall, box_levels
 from progan.data.pyramid.bad_images import BadImages, TooManyBad
-from progan.data.pyramid.format import BAD_FILES, JOURNAL, VERSION, Pyramid, is_pyramid, to_png
+from progan.data.pyramid.format import BAD_FILES, JOURNAL, OWN_REMEDY, DamagedPyramid, Pyramid
+from progan.data.pyramid.meta import META, VERSION
 from progan.data.pyramid.plan import check_space, free_space, make_plan
+from progan.data.pyramid.records import to_png
 from progan.data.pyramid.writer import (
     UNFINISHED,
     Layout,
@@ -46,23 +48,47 @@ def cached(
     *,
     cache: Path | None = None,
     storage: str = "auto",
+    drop_copies: bool = False,
+    say: Say = None,
     **options: Any,
 ) -> Pyramid:
     """The pyramid of `source`, made on first use; processes that start together make it once.
 
+    One that is damaged is made again.
+
     Args:
         cache: folder to keep it in; None: $PROGAN_CACHE, else $XDG_CACHE_HOME/progan, else
             ~/.cache/progan.
-        storage, options: see `prepare`, also for the errors.
+        storage, drop_copies, say, options: see `prepare`, also for the errors.
     """
-    digest = content_key(made_from(source, square), storage)[:16]
+    digest = content_key(made_from(source, square, drop_copies), storage)[:16]
     dest = cache_folder(cache) / "pyramids" / f"{source.name}-{digest}"
-    return prepare(source, dest, square, storage=storage, **options)
+    settings = {"storage": storage, "drop_copies": drop_copies, "say": say, **options}
+    try:
+        return prepare(source, dest, square, own=True, **settings)
+    except DamagedPyramid as error:
+        if say:
+            say(str(error).replace(OWN_REMEDY, "it is prepared again"))
+        remove_damaged(dest)
+        return prepare(source, dest, square, own=True, **settings)
 
 
-def made_from(source: Source, square: Square) -> str:
+def remove_damaged(dest: Path) -> None:
+    """Removes a damaged pyramid, unless another process has made it again."""
+    with writing(dest), alone(dest, None):
+        try:
+            Pyramid.open(dest, own=True).close()
+        except DamagedPyramid:
+            for file in (dest / META, *unfinished_files(dest)):
+                file.unlink(missing_ok=True)
+        except UserError:  # another process has begun to make it
+            pass
+
+
+def made_from(source: Source, square: Square, drop_copies: bool = False) -> str:
     """A hash of all that a pyramid depends on, except how it is kept."""
-    return content_key(source.key, square.key, VERSION)
+    more = ["drop_copies"] if drop_copies else []
+    return content_key(source.key, square.key, VERSION, *more)
 
 
 def prepare(
@@ -72,8 +98,10 @@ def prepare(
     *,
     storage: str = "auto",
     max_bad: int = 0,
+    drop_copies: bool = False,
     workers: int | None = None,
     say: Say = None,
+    own: bool = False,
 ) -> Pyramid:
     """The pyramid of `source` in the folder `dest`, made if it is not there yet.
 
@@ -84,25 +112,28 @@ def prepare(
         storage: `raw` arrays, `png` records from 256x256 up, or `auto` by size and free space.
         max_bad: images that may be unreadable or too small; they are left out and named in
             `bad-files.txt`.
+        drop_copies: leave out all but the first of images that are equal, and of labels that are.
         workers: processes that decode; None: one for each core.
         say: shows lines and a progress bar to the user; None: silence.
+        own: `dest` is in progan's own cache.
 
     Raises:
         UserError: more images are bad, none is left, they do not fit on the disk, or the folder
             cannot be written or holds something else.
     """
     dest = Path(dest)
-    made = made_from(source, square)
+    made = made_from(source, square, drop_copies)
     with writing(dest):
-        if not (dest / "meta.json").exists():
+        if not (dest / META).exists():
             check_folder(dest, UNFINISHED)
             dest.mkdir(parents=True, exist_ok=True)
             with alone(dest, say):
-                if not (dest / "meta.json").exists():
-                    check_folder(dest, ())
+                if not (dest / META).exists():
+                    check_folder(dest, UNFINISHED if own else ())
                     check_unfinished(dest, made)
-                    make(source, dest, square, made, storage, max_bad, workers, say)
-    pyramid = Pyramid.open(dest, workers=workers)
+                    options = storage, max_bad, drop_copies, workers, say
+                    make(source, dest, square, made, *options)
+    pyramid = Pyramid.open(dest, workers=workers, own=own)
     if pyramid.meta.made_from != made:
         raise UserError(
             f"{dest} holds a pyramid of other images or options ({pyramid.meta.source}, "
@@ -114,6 +145,9 @@ def prepare(
             f"{source.name}: {pyramid.meta.bad} images are bad, and data.max_bad is {max_bad}; "
             f"see {dest / BAD_FILES}; mend or remove them, or raise data.max_bad"
         )
+    if say:
+        for line in pyramid.meta.repeats.lines(pyramid.count):
+            say(line)
     return pyramid
 
 
@@ -141,7 +175,7 @@ def check_folder(dest: Path, ours: Collection[str]) -> None:
     names = os.listdir(dest) if dest.exists() else []
     patterns = (LOCK, BAD_FILES, f"{BAD_FILES}.partial*", f"{JOURNAL}.partial*", *ours)
     others = sorted(n for n in names if not any(fnmatch(n, pattern) for pattern in patterns))
-    if others and not is_pyramid(dest):
+    if others and not any((dest / name).is_file() for name in (JOURNAL, META)):
         raise UserError(
             f"{dest} holds other files ({', '.join(others[:3])}); give an empty or a new folder"
         )
@@ -165,6 +199,7 @@ def make(
     made: str,
     storage: str,
     max_bad: int,
+    drop_copies: bool,
     workers: int | None,
     say: Say,
 ) -> None:
@@ -193,7 +228,7 @@ def make(
                     bad.check(piece.stop)
             bad.check(len(source))
             bad.check_classes()
-        writer.finish(source.name, source.labels, bad.lines)
+        writer.finish(source, drop_copies)
     if bad.found:
         file = dest / BAD_FILES
         log.warning("%s: left out %d bad images, named in %s", source.name, len(bad.found), file)
@@ -244,15 +279,14 @@ def make_piece(source: Source, square: Square, layout: Layout, piece: tuple[rang
     blank = np.zeros((square.channels, r, r), np.uint8)  # keeps a bad image's place
     images = [blank if isinstance(x, BadImage) else x for x in found]
     step = max(1, AT_ONCE_BYTES // blank.size)
-    levels = [box_levels(np.stack(images[k : k + step]), 4) for k in range(0, len(images), step)]
+    parts = [box_levels(np.stack(images[k : k + step]), 4) for k in range(0, len(images), step)]
+    levels = {r: np.concatenate([part[r] for part in parts]) for r in layout.levels}
+    layout.write_digests(indices.start, levels)
     for r in layout.raw:
-        layout.write(r, indices.start, np.concatenate([level[r] for level in levels]))
+        layout.write(r, indices.start, levels[r])
     left_out = {i - indices.start for i, _, _ in bad}
     records = {
-        r: [
-            b"" if k in left_out else to_png(image)
-            for k, image in enumerate(x for level in levels for x in level[r])
-        ]
+        r: [b"" if k in left_out else to_png(image) for k, image in enumerate(levels[r])]
         for r in layout.png
     }
     return Piece(indices.start, indices.stop, bad, records)

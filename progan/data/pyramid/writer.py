@@ -1,8 +1,10 @@
 """Writes a pyramid in pieces, so that an interrupted preparation goes on where it stopped."""
 
+import io
 import json
 import os
 import time
+from collections.abc import Collection
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,24 +13,21 @@ from typing import Any, BinaryIO, Self
 import numpy as np
 
 from progan.config.resolutions import resolutions_to
-from progan.data.labels import Labels
-from progan.data.pyramid.format import (
-    BAD_FILES,
-    JOURNAL,
-    VERSION,
-    Meta,
-    array_file,
-    index_file,
-    records_file,
-)
+from progan.data.pyramid.digests import DTYPE, checksum, digests_of
+from progan.data.pyramid.format import BAD_FILES, DIGESTS, JOURNAL, array_file
+from progan.data.pyramid.meta import META, VERSION, Meta
+from progan.data.pyramid.records import index_file, records_file
+from progan.data.pyramid.repeats import blank_ones, find_repeats, first_alike
+from progan.data.sources.source import Source
 from progan.runtime.disk import check_plain, read_plain, write_atomically, write_json
 
 HEADER_BYTES = 128  # of a .npy file
 NUMBER = "[0-9][0-9][0-9][0-9]"
+RAW_DIGESTS = "unfinished.digests"  # those of all images of the source, without a header
 UNFINISHED = (
     *(f"{NUMBER}.{suffix}" for suffix in ("npy", "index.npy", "records")),
-    *("labels.npy", BAD_FILES, JOURNAL, f"{JOURNAL}.partial*", "meta.json.partial*"),
-    f"{BAD_FILES}.partial*",
+    *("labels.npy", DIGESTS, RAW_DIGESTS, BAD_FILES, JOURNAL, f"{JOURNAL}.partial*"),
+    *(f"{META}.partial*", f"{BAD_FILES}.partial*"),
 )
 SYNC_SECONDS = 10  # at most this much work is done again
 
@@ -57,7 +56,15 @@ class Layout:
 
     @property
     def raw(self) -> list[int]:
-        return [r for r in resolutions_to(self.resolution) if r not in self.png]
+        return [r for r in self.levels if r not in self.png]
+
+    @property
+    def levels(self) -> list[int]:
+        return resolutions_to(self.resolution)
+
+    @property
+    def digests(self) -> Path:
+        return self.path / RAW_DIGESTS
 
     def array(self, resolution: int) -> Path:
         return array_file(self.path, resolution)
@@ -71,6 +78,17 @@ class Layout:
         with open(self.array(resolution), "r+b") as file:
             file.seek(self.place(resolution, start))
             file.write(np.ascontiguousarray(images).data)
+
+    def write_digests(self, start: int, levels: dict[int, np.ndarray]) -> None:
+        """Writes digests of images, whose levels are uint8 [n, C, r, r]. Any process may."""
+        digests = np.stack([digests_of(levels[r]) for r in self.levels], axis=1)
+        with open(self.digests, "r+b") as file:
+            file.seek(start * digests[0].nbytes)
+            file.write(digests.data)
+
+    def read_digests(self) -> np.ndarray:
+        """uint64 [total, levels]"""
+        return np.fromfile(self.digests, DTYPE).reshape(self.total, len(self.levels))
 
 
 class PyramidWriter:
@@ -126,9 +144,9 @@ class PyramidWriter:
 
     def sync(self) -> None:
         """Syncs the images first, then the journal that names them."""
-        for r in self.layout.raw:
-            with open(self.layout.array(r), "r+b") as array:
-                os.fsync(array.fileno())
+        for file in (self.layout.digests, *map(self.layout.array, self.layout.raw)):
+            with open(file, "r+b") as written:
+                os.fsync(written.fileno())
         for records in self._files.values():
             records.flush()
             os.fsync(records.fileno())
@@ -149,6 +167,8 @@ class PyramidWriter:
                 array.truncate(self.layout.place(r, self.layout.total))
         for r in self.layout.png:
             records_file(self.layout.path, r).touch()
+        with open(self.layout.digests, "wb") as digests:
+            digests.truncate(self.layout.total * len(self.layout.levels) * DTYPE.itemsize)
 
     def _first_entry(self) -> dict[str, Any]:
         """Identifies what is being made; `progan data info` shows its size."""
@@ -164,7 +184,7 @@ class PyramidWriter:
     def _go_on(self) -> bool:
         """Goes on with what an earlier process left; False if it was making something else."""
         first, entries = read_journal(self.layout.path)
-        files = [self.layout.array(r) for r in self.layout.raw]
+        files = [self.layout.digests, *(self.layout.array(r) for r in self.layout.raw)]
         files += [records_file(self.layout.path, r) for r in self.layout.png]
         if first != self._first_entry() or not entries or not all(file.is_file() for file in files):
             return False
@@ -180,15 +200,57 @@ class PyramidWriter:
         write_atomically(self.layout.path / JOURNAL, lambda part: part.write_bytes(lines))
         return True
 
-    def finish(self, source: str, labels: Labels | None, bad_lines: list[str]) -> None:
-        """Closes the gaps of bad images and writes the other files, `meta.json` last.
+    def finish(self, source: Source, drop_copies: bool) -> None:
+        """Closes the gaps of images that are left out and writes the other files, `meta.json` last.
 
         Each gap takes the last image that is left. May be interrupted and called again.
         """
         self.sync()
         layout, path = self.layout, self.layout.path
-        count = layout.total - len(self.bad)
-        order = self.order()
+        digests, labels = layout.read_digests(), source.labels
+        left_out = {i: why for i, why, _ in self.bad}
+        good = np.delete(np.arange(layout.total), sorted(left_out))
+        if drop_copies:
+            first = good[first_alike(digests[good, -1], labels and labels.take(good))]
+            copies = zip(good[good != first].tolist(), first[good != first].tolist(), strict=True)
+            left_out |= {i: f"an exact copy of {source.item_name(k)}" for i, k in copies}
+        order = self.order(left_out)
+        self._close_gaps(order)
+        digests, labels = digests[order], labels and labels.take(order)
+        save_array(path / DIGESTS, digests)
+        if labels:
+            save_array(path / "labels.npy", labels.values)
+        if left_out:
+            lines = [f"{source.item_name(i)}: {why}" for i, why in sorted(left_out.items())]
+            write_lines(path / BAD_FILES, lines)
+        self.sync()
+        smallest = np.load(layout.array(layout.levels[0]))
+        blank = blank_ones(smallest, digests[:, -1], layout.resolution)
+        meta = Meta(
+            source=source.name,
+            made_from=self.made_from,
+            count=len(order),
+            channels=layout.channels,
+            resolution=layout.resolution,
+            classes=labels.names if labels else (),
+            png=layout.png,
+            bad=len(self.bad),
+            checksums=tuple(map(checksum, digests.T)),
+            repeats=find_repeats(
+                digests[:, -1],
+                labels,
+                blank,
+                lambda i: source.item_name(int(order[i])),
+                dropped=len(left_out) - len(self.bad),
+            ),
+        )
+        write_json(path / META, {"version": VERSION} | asdict(meta), replace=True)
+        layout.digests.unlink()
+        (path / JOURNAL).unlink()
+
+    def _close_gaps(self, order: np.ndarray) -> None:
+        """Moves images to the places that `order` gives them and completes the files."""
+        layout, count = self.layout, len(order)
         gaps = np.flatnonzero(order != np.arange(count))
         for r in layout.raw:
             if os.path.getsize(layout.array(r)) > layout.place(r, count):
@@ -199,33 +261,16 @@ class PyramidWriter:
         for r in layout.png:
             lengths = np.array(self._lengths[r], np.int64)
             offsets = np.cumsum(lengths) - lengths
-            np.save(index_file(path, r), np.stack([offsets, lengths], axis=1)[order])
+            places = np.stack([offsets, lengths], axis=1)[order]
+            save_array(index_file(layout.path, r), places)
             self._files[r].truncate(int(lengths.sum()))
-        if labels is not None:
-            np.save(path / "labels.npy", labels.values[order])
-        if bad_lines:
-            write_lines(path / BAD_FILES, bad_lines)
-        self.sync()
-        meta = Meta(
-            source,
-            self.made_from,
-            count,
-            layout.channels,
-            layout.resolution,
-            labels.names if labels else (),
-            layout.png,
-            len(self.bad),
-        )
-        write_json(path / "meta.json", {"version": VERSION} | asdict(meta), replace=True)
-        (path / JOURNAL).unlink()
 
-    def order(self) -> np.ndarray:
+    def order(self, left_out: Collection[int]) -> np.ndarray:
         """The image of the source at each place of the finished pyramid: int64 [count]."""
-        bad = {i for i, _, _ in self.bad}
-        count = self.layout.total - len(bad)
+        count = self.layout.total - len(left_out)
         order = np.arange(count)
-        last = [i for i in range(count, self.layout.total) if i not in bad]
-        for gap, image in zip(sorted(i for i in bad if i < count), last, strict=True):
+        last = [i for i in range(count, self.layout.total) if i not in left_out]
+        for gap, image in zip(sorted(i for i in left_out if i < count), last, strict=True):
             order[gap] = image
         return order
 
@@ -256,6 +301,12 @@ def write_lines(path: Path, lines: list[str]) -> None:
     text = "".join(f"{line}\n" for line in lines)
     content = text.encode(errors="backslashreplace")
     write_atomically(path, lambda temporary: temporary.write_bytes(content))
+
+
+def save_array(path: Path, array: np.ndarray) -> None:
+    file = io.BytesIO()
+    np.save(file, array)
+    write_atomically(path, lambda temporary: temporary.write_bytes(file.getvalue()))
 
 
 def write_header(file: Path, shape: tuple[int, ...]) -> None:
