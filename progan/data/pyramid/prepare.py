@@ -15,12 +15,12 @@ import numpy as np
 from progan.data.decode import BadImage, Square, TooSmall, box_levels
 from progan.data.pyramid.bad_images import BadImages, TooManyBad
 from progan.data.pyramid.format import BAD_FILES, JOURNAL, OWN_REMEDY, DamagedPyramid, Pyramid
+from progan.data.pyramid.layout import Layout
 from progan.data.pyramid.meta import META, VERSION
 from progan.data.pyramid.plan import check_space, free_space, make_plan
 from progan.data.pyramid.records import to_png
 from progan.data.pyramid.writer import (
     UNFINISHED,
-    Layout,
     Piece,
     PyramidWriter,
     read_journal,

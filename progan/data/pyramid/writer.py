@@ -1,6 +1,5 @@
 """Writes a pyramid in pieces, so that an interrupted preparation goes on where it stopped."""
 
-import io
 import json
 import os
 import time
@@ -12,22 +11,21 @@ from typing import Any, BinaryIO, Self
 
 import numpy as np
 
-from progan.config.resolutions import resolutions_to
-from progan.data.pyramid.digests import DTYPE, checksum, digests_of
-from progan.data.pyramid.format import BAD_FILES, DIGESTS, JOURNAL, array_file
+from progan.data.pyramid.digests import DTYPE, checksum
+from progan.data.pyramid.format import BAD_FILES, DIGESTS, JOURNAL
+from progan.data.pyramid.layout import RAW_DIGESTS, Layout, save_array, write_header
 from progan.data.pyramid.meta import META, VERSION, Meta
 from progan.data.pyramid.records import index_file, records_file
 from progan.data.pyramid.repeats import blank_ones, find_repeats, first_alike
 from progan.data.sources.source import Source
 from progan.runtime.disk import check_plain, read_plain, write_atomically, write_json
 
-HEADER_BYTES = 128  # of a .npy file
 NUMBER = "[0-9][0-9][0-9][0-9]"
-RAW_DIGESTS = "unfinished.digests"  # those of all images of the source, without a header
+WHOLE = (f"{NUMBER}.index.npy", "labels.npy", DIGESTS, BAD_FILES, JOURNAL)  # written at once
 UNFINISHED = (
-    *(f"{NUMBER}.{suffix}" for suffix in ("npy", "index.npy", "records")),
-    *("labels.npy", DIGESTS, RAW_DIGESTS, BAD_FILES, JOURNAL, f"{JOURNAL}.partial*"),
-    *(f"{META}.partial*", f"{BAD_FILES}.partial*"),
+    *(f"{NUMBER}.npy", f"{NUMBER}.records", RAW_DIGESTS),
+    *WHOLE,
+    *(f"{name}.partial*" for name in (*WHOLE, META)),
 )
 SYNC_SECONDS = 10  # at most this much work is done again
 
@@ -42,53 +40,6 @@ class Piece:
     stop: int
     bad: list[Bad]
     records: dict[int, list[bytes]]  # PNG files by resolution, b"" for bad images
-
-
-@dataclass(frozen=True)
-class Layout:
-    """Where the images go while a pyramid is made; every image of the source has a place."""
-
-    path: Path
-    total: int  # images of the source
-    channels: int
-    resolution: int  # of the largest level
-    png: tuple[int, ...]  # levels kept as PNG records
-
-    @property
-    def raw(self) -> list[int]:
-        return [r for r in self.levels if r not in self.png]
-
-    @property
-    def levels(self) -> list[int]:
-        return resolutions_to(self.resolution)
-
-    @property
-    def digests(self) -> Path:
-        return self.path / RAW_DIGESTS
-
-    def array(self, resolution: int) -> Path:
-        return array_file(self.path, resolution)
-
-    def place(self, resolution: int, image: int) -> int:
-        """Byte offset of an image in its array."""
-        return HEADER_BYTES + image * self.channels * resolution**2
-
-    def write(self, resolution: int, start: int, images: np.ndarray) -> None:
-        """Writes images, uint8 [n, C, r, r], to the places from `start`. Any process may."""
-        with open(self.array(resolution), "r+b") as file:
-            file.seek(self.place(resolution, start))
-            file.write(np.ascontiguousarray(images).data)
-
-    def write_digests(self, start: int, levels: dict[int, np.ndarray]) -> None:
-        """Writes digests of images, whose levels are uint8 [n, C, r, r]. Any process may."""
-        digests = np.stack([digests_of(levels[r]) for r in self.levels], axis=1)
-        with open(self.digests, "r+b") as file:
-            file.seek(start * digests[0].nbytes)
-            file.write(digests.data)
-
-    def read_digests(self) -> np.ndarray:
-        """uint64 [total, levels]"""
-        return np.fromfile(self.digests, DTYPE).reshape(self.total, len(self.levels))
 
 
 class PyramidWriter:
@@ -301,17 +252,3 @@ def write_lines(path: Path, lines: list[str]) -> None:
     text = "".join(f"{line}\n" for line in lines)
     content = text.encode(errors="backslashreplace")
     write_atomically(path, lambda temporary: temporary.write_bytes(content))
-
-
-def save_array(path: Path, array: np.ndarray) -> None:
-    file = io.BytesIO()
-    np.save(file, array)
-    write_atomically(path, lambda temporary: temporary.write_bytes(file.getvalue()))
-
-
-def write_header(file: Path, shape: tuple[int, ...]) -> None:
-    """Writes the header of a .npy file, padded to one length for any number of images."""
-    header = {"descr": "|u1", "fortran_order": False, "shape": shape}
-    with open(file, "r+b") as opened:
-        np.lib.format.write_array_header_1_0(opened, header)
-        assert opened.tell() == HEADER_BYTES, "this NumPy writes npy headers of another length"
