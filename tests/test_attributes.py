@@ -152,7 +152,7 @@ def test_samples_are_the_grid_that_training_showed(run, tmp_path):
     assert (tmp_path / shown.name.replace("fakes", "grid")).read_bytes() == shown.read_bytes()
     sample(run_dir, "--seeds", "63,9", "--out", tmp_path / "single")
     for seed in (9, 63):
-        y, x = 64 * (seed // 8), 64 * (seed % 8)
+        y, x = 4 + 68 * (seed // 8), 4 + 68 * (seed % 8)
         cell = read(shown)[:, y : y + 64 : 8, x : x + 64 : 8]
         assert (read(tmp_path / "single" / f"seed{seed:04d}.png") == cell).all()
 
@@ -263,7 +263,7 @@ def test_a_grid_of_chosen_attributes(tmp_path):
     sample(path, "--grid", "--class", "Young", "--out", tmp_path)
     rows = np.tile(np.array([0, 0, 0, 0, 1], np.uint8), (64, 1))
     expected = grid(generate(load_snapshot(path).G, range(64), rows, 8, None), 8)
-    assert (read(tmp_path / "grid-000012.500.png") == expected).all()
+    assert (read(tmp_path / "grid-000012.500-class-Young.png") == expected).all()
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,7 @@ from progan.data.opening import open_data, resolution_of_data
 from progan.data.pyramid.format import Pyramid
 from progan.data.sources.find import NAMED, find
 from progan.runtime.errors import UserError
+from progan.runtime.pictures import HATCHED
 from progan.training.request import resolve
 
 
@@ -351,13 +352,16 @@ def test_sheet_shows_the_images(here):
             Image.new("RGB", (30, 20), colour).save(here / "photos" / name / f"{i}.png")
     assert "a row a class" in run("info", "photos", "--sheet", "sheet.png")
     pixels = np.asarray(Image.open("sheet.png"))
-    assert pixels.shape == (2 * 132 + 4, 8 * 132 + 4, 3)
-    centres = pixels[4 + 64 :: 132, 4 + 64 :: 132]
+    left = pixels.shape[1] - (8 * 132 + 4)  # of the classes' names
+    assert pixels.shape[0] == 2 * 132 + 4 and 20 < left < 132
+    assert all((pixels[y : y + 132, :left] < 100).any() for y in (0, 132))
+    centres = pixels[4 + 64 :: 132, left + 4 + 64 :: 132]
     assert (centres[0, :3] == (250, 0, 0)).all() and (centres[1, :3] == (0, 0, 250)).all()
-    assert (centres[:, 3:] == 255).all(), "white where a class has no more images"
+    assert set(centres[:, 3:].flat) <= set(HATCHED), "hatched where a class has no more images"
 
     run("prepare", "photos", "made", "--max-resolution", 8, "--channels", 1)
-    run("info", "made", "--sheet", "sheet.png")  # over the one we made
+    output = run("info", "made", "--sheet", "sheet.png")  # over the one we made
+    assert "contact sheet: sheet.png (replaced)" in output
     pixels = np.asarray(Image.open("sheet.png"))
     luma = [int(Pyramid.open("made").level(8)[i, 0, 4, 4]) for i in range(6)]
     assert pixels[4 + 64, 4 + 64 :: 132][:6, 0].tolist() == luma

@@ -20,9 +20,11 @@ from progan.data.labels import Labels
 from progan.model.grid import grid
 from progan.model.networks import Generator
 from progan.model.sampling import generate, grid_layout, latents
+from progan.runs.samples import grid_of
 from progan.runs.snapshot import Snapshot, label_indices
 from progan.runs.snapshot_file import load_snapshot, save_snapshot
 from progan.runtime.errors import UserError
+from progan.runtime.pictures import HATCHED
 from progan.runtime.text import for_file_names, joined_for_files
 
 SETTINGS = ["network.resolution=16", "network.channel_base=128", "network.channel_max=16"]
@@ -46,6 +48,12 @@ def read(path: Path) -> np.ndarray:
 def sample(*arguments: object) -> str:
     result = CliRunner().invoke(main, ["sample", *map(str, arguments)], catch_exceptions=False)
     assert result.exit_code == 0, result.output
+    return result.output
+
+
+def refused(*arguments: object) -> str:
+    result = CliRunner().invoke(main, ["sample", *map(str, arguments)], catch_exceptions=False)
+    assert result.exit_code == 2, result.output
     return result.output
 
 
@@ -185,24 +193,73 @@ def test_grid_has_a_row_a_class(tmp_path):
     path = make_snapshot(tmp_path, classes=("cats", "dogs"))
     sample(path, "--grid", "--seeds", "4-6", "--out", tmp_path)
     picture = read(tmp_path / "grid-000012.500.png")
-    assert picture.shape == (2 * 64, 3 * 64, 3)
+    left = picture.shape[1] - (3 * 68 + 4)  # the names stand there, printable
+    assert picture.shape[0] == 2 * 68 + 4 and 10 < left < 64
+    names = picture[:, :left]
+    assert (names[4:68] < 100).any() and (names[72:136] < 100).any()
     for row in range(2):
         for column, seed in enumerate((4, 5, 6)):
-            cell = picture[64 * row : 64 * row + 64 : 4, 64 * column : 64 * column + 64 : 4]
+            y, x = 4 + 68 * row, left + 4 + 68 * column
+            cell = picture[y : y + 64 : 4, x : x + 64 : 4]
             image = generate(load_snapshot(path).G, [seed], [row], 16, None)[0].transpose(1, 2, 0)
             assert np.abs(cell - image).max() <= 1
 
 
 def test_grid_places_and_zooms():
-    """Reference: a loop over pixels; three images in two columns leave a black place."""
+    """Reference: a loop over pixels; three images in two columns leave a place, which is hatched:
+    no image of one colour looks like it. Gaps are white."""
     images = np.random.default_rng(0).integers(0, 256, (3, 1, 32, 32), np.uint8)
     picture = grid(images, 2)
-    assert picture.shape == (1, 128, 128)
+    assert picture.shape == (1, 140, 140)
+    assert all((picture[0, k : k + 4] == 255).all() for k in (0, 68, 136))
     for i in range(3):
-        y, x = 64 * (i // 2), 64 * (i % 2)
+        y, x = 4 + 68 * (i // 2), 4 + 68 * (i % 2)
         assert (picture[:, y : y + 64 : 2, x : x + 64 : 2] == images[i]).all()
         assert (picture[:, y + 1 : y + 64 : 2, x + 1 : x + 64 : 2] == images[i]).all()
-    assert not picture[:, 64:, 64:].any()
+    assert set(picture[0, 72:136, 72:136].flat) == set(HATCHED)
+
+
+def test_a_grid_of_many_seeds_begins_a_row_for_each_class():
+    """Reference: counted by hand: three images of each of two classes in rows of two."""
+    images = np.arange(6, dtype=np.uint8)[:, None, None, None].repeat(64, 2).repeat(64, 3)
+    picture = grid_of(images, 3, 2, ["a", "b" * 99])[0]
+    left = picture.shape[1] - (2 * 68 + 4)
+    centres = picture[36::68, left + 36 :: 68].tolist()
+    assert [row[0] for row in centres] == [0, 2, 3, 5] and [centres[0][1], centres[2][1]] == [1, 4]
+    assert {centres[1][1], centres[3][1]} <= set(HATCHED)
+    assert left <= 2.5 * 64 + 8, "a long name is shortened"
+    assert [(picture[4 + 68 * k : 68 + 68 * k, :left] < 100).any() for k in range(4)] == [
+        1,
+        0,
+        1,
+        0,
+    ]
+
+
+@pytest.mark.parametrize("name", ["x.png", "x.JPG", "x.webp", "x.tiff"])
+def test_out_may_be_one_picture(tmp_path, name):
+    """Reference: a picture of the grid's size. What it replaces, it says; several pictures are
+    refused, with what to do, and so is a suffix that is not written."""
+    path, out = make_snapshot(tmp_path, classes=("cats", "dogs")), tmp_path / name
+    arguments = [path, "--seeds", "4-6", "--out", out]
+    assert "add --grid to have all in one, or give a folder" in refused(*arguments)
+    assert not out.exists()
+    assert sample(*arguments, "--grid") == f"6 images of 16x16 in {out}\n"
+    assert read(out).shape[0] == 2 * 68 + 4
+    assert sample(*arguments, "--grid") == f"6 images of 16x16 in {out} (replaced)\n"
+    sample(path, "--seeds", 4, "--class", "cats", "--out", out)
+    assert read(out).shape == (16, 16, 3)
+    assert "must end in one of .png" in refused(path, "--grid", "--out", tmp_path / "x.svg")
+
+
+def test_samples_say_what_they_replace(tmp_path):
+    """Reference: two of four seeds are made twice; a grid of one class is another file."""
+    path = make_snapshot(tmp_path, classes=("cats", "dogs"))
+    one = [path, "--out", tmp_path / "out", "--class", 1]
+    assert "replaced" not in sample(*one, "--seeds", "0-3")
+    assert sample(*one, "--seeds", "2-5").endswith(" (2 files replaced)\n")
+    assert "replaced" not in sample(*one, "--grid")
+    assert "replaced" not in sample(path, "--out", tmp_path / "out", "--grid")
 
 
 @pytest.mark.parametrize(("resolution", "count"), [(4, 64), (256, 64), (512, 16), (1024, 4)])

@@ -2,21 +2,18 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-import matplotlib
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from progan.analysis.neighbours import Comparison
 from progan.data.dataset import Dataset
 from progan.data.decode import box_levels
 from progan.model.grid import SMALLEST_CELL
+from progan.runtime.pictures import GAP, font
 
 LARGEST_CELL = 256  # pixels: with larger ones nothing could open a picture of 64 rows
-GAP = 4  # between images
 TEXT, FAINT, ALARM = (30, 30, 30), (110, 110, 110), (200, 0, 0)
-FONTS = Path(matplotlib.get_data_path()) / "fonts" / "ttf"  # the same ones on every machine
 
 
 @dataclass(frozen=True)
@@ -140,7 +137,3 @@ class Layout:
         zoom = self.cell // image.shape[-1]
         pixels = image.transpose(1, 2, 0).repeat(zoom, axis=0).repeat(zoom, axis=1)
         return Image.fromarray(np.broadcast_to(pixels, (*pixels.shape[:2], 3)).copy())
-
-
-def font(name: str, size: int) -> ImageFont.FreeTypeFont:
-    return ImageFont.truetype(FONTS / f"{name}.ttf", size)

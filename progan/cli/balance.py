@@ -61,8 +61,8 @@ def balance(
     progan balance runs/faces --data labelled-faces --num 10000
     """
     out = out or Path(f"balance-of-{base_name(source.resolve())}.png")
-    check_picture(out, "--out")
-    check_target(json_file)
+    drawn_in = check_picture(out, "--out")
+    figures_in = check_target(json_file)
     if not is_main():
         return
     from progan.analysis.balance import chart, compare_shares
@@ -83,10 +83,10 @@ def balance(
         f"{printable(base_name(source.resolve()))}: {num:,} samples compared with {title}",
         out,
     )
-    click.echo(f"drawn in {out}")
+    click.echo(f"drawn in {drawn_in}")
     if json_file:
         write(json_file, file, snapshot, images, classifier, num, rows)
-        click.echo(f"all figures in {json_file}")
+        click.echo(f"all figures in {figures_in}")
 
 
 def classifier_for(snapshot: "Snapshot", images: "Dataset", device: "torch.device") -> "Classifier":

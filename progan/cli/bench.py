@@ -66,7 +66,7 @@ def bench(
     schedule = config.make_schedule()
     check_batches(schedule, processes(), config.network.stddev_group)
     phases = chosen_phases(schedule, resolutions)
-    check_target(json_file)
+    figures_in = check_target(json_file)
     with deterministic(config.run.deterministic):
         content = measure(config, phases, find_batch, peak_tflops)
     if not is_main():
@@ -75,7 +75,7 @@ def bench(
         click.echo(line)
     if json_file:
         write_json(json_file, content)
-        click.echo(f"all figures in {json_file}")
+        click.echo(f"all figures in {figures_in}")
 
 
 def chosen_phases(schedule: Schedule, resolutions: str | None) -> list[Phase]:

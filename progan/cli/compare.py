@@ -56,8 +56,8 @@ def compare(
 
     if not is_main():
         return
-    check_picture(out, "--out")
-    check_target(json_file)
+    drawn_in = check_picture(out, "--out")
+    figures_in = check_target(json_file)
     runs, without = read_runs(folders)
     names = chosen_metrics(runs, metrics)
     notes = unlike([run.folder for run in runs])
@@ -78,10 +78,10 @@ def compare(
     save_figure(draw(runs, drawn), out)
     if len(names) > MOST:
         click.echo(f"the picture has the first {MOST} of {len(names)} metrics; --metrics chooses")
-    click.echo(f"plotted in {out}")
+    click.echo(f"plotted in {drawn_in}")
     if json_file:
         write_json(json_file, content(runs, names, comparisons))
-        click.echo(f"all figures in {json_file}")
+        click.echo(f"all figures in {figures_in}")
 
 
 def unlike(folders: list[Path]) -> list[str]:

@@ -10,6 +10,7 @@ import click
 
 from progan.cli.options import BoxOption, PathOption, ResolutionOption
 from progan.config.config import DataConfig
+from progan.runtime.disk import replacing
 from progan.runtime.errors import UserError
 from progan.runtime.paths import to_path
 from progan.runtime.stopping import ended_by_signals
@@ -283,12 +284,13 @@ def info_of_source(
 
 
 def draw_sheet(path: Path | None, data: "Source | Pyramid", good: Sequence[int]) -> None:
-    from progan.data.info.contact_sheet import reader_of, rows_of, write_sheet
+    from progan.data.info.contact_sheet import names_of, reader_of, rows_of, write_sheet
 
     if path and good:
-        write_sheet(path, rows_of(good, data.labels), reader_of(data))
+        note = replacing([path])
+        write_sheet(path, rows_of(good, data.labels), reader_of(data), names_of(data.labels))
         rows = "; a row a class" if data.labels and data.labels.kind == "classes" else ""
-        click.echo(f"contact sheet: {path}{rows}")
+        click.echo(f"contact sheet: {path}{note}{rows}")
 
 
 def say(lines: Iterable[str]) -> None:

@@ -32,7 +32,7 @@ def doctor(json_file: Path | None) -> None:
     progan doctor --json report.json
     torchrun --nproc_per_node 8 -m progan doctor
     """
-    check_target(json_file)
+    report_in = check_target(json_file)
     from progan.doctor.checks import examine, report
     from progan.doctor.finding import WRONG
 
@@ -46,5 +46,5 @@ def doctor(json_file: Path | None) -> None:
         click.echo(f"wrong: {', '.join(wrong)}" if wrong else "nothing is wrong")
         if json_file:
             write_json(json_file, report(findings))
-            click.echo(f"a report, without names and paths, in {json_file}")
+            click.echo(f"a report, without names and paths, in {report_in}")
     sys.exit(1 if wrong else 0)

@@ -74,7 +74,7 @@ def evaluate(
     from progan.runtime.device import take_device
 
     names = parse_list(metrics, num)
-    check_target(json_file)
+    results_in = check_target(json_file)
     files = [find_snapshot(source) for source in sources]
     accelerator = make_accelerator(Path("."), None, device=take_device(device))
     content: dict[str, Any] = {"versions": machine.versions(), "snapshots": []}
@@ -89,7 +89,7 @@ def evaluate(
         if is_main() and json_file:  # each time, as a later one may fail
             write_json(json_file, content)
     if is_main() and json_file:
-        click.echo(f"all results in {json_file}")
+        click.echo(f"all results in {results_in}")
     accelerator.wait_for_everyone()
     accelerator.end_training()
 

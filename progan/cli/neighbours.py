@@ -63,7 +63,7 @@ def neighbours(
     from progan.cli.options import parse_seeds
     from progan.metrics.inception import library
     from progan.metrics.reference_data import cache_of, open_reference_data, source_of
-    from progan.model.grid import save_png
+    from progan.model.grid import save_picture
     from progan.runs.snapshot_file import find_snapshot, load_snapshot
     from progan.runtime.device import take_device
 
@@ -76,7 +76,7 @@ def neighbours(
         library("version")  # an error at once if it is missing
     where = take_device(device)
     out = out or Path(f"neighbours-of-{base_name(source.resolve())}.png")
-    check_picture(out, "--out", (".png",))
+    written = check_picture(out, "--out", (".png",))
     file = find_snapshot(source)
     snapshot = load_snapshot(file)
     with closing(open_reference_data(snapshot, data, say)) as images:
@@ -86,8 +86,8 @@ def neighbours(
         click.echo(f"{images.count:,} images of {source_of(snapshot, data)}{mirrored}")
         cache = cache_of(snapshot)
         title = f"{printable(base_name(source.resolve()))}, {snapshot.nimg / 1000:g} kimg"
-        save_png(picture_of(title, snapshot, images, numbers, inception, cache, where), out)
-    click.echo(f"{len(numbers)} samples next to their nearest training images in {out}")
+        save_picture(picture_of(title, snapshot, images, numbers, inception, cache, where), out)
+    click.echo(f"{len(numbers)} samples next to their nearest training images in {written}")
 
 
 def picture_of(

@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import click
 
 from progan.config.resolutions import MAX_RESOLUTION, START_RESOLUTION, is_resolution
 from progan.config.value_types import check_device
-from progan.runtime.disk import can_be_replaced
+from progan.runtime.disk import can_be_replaced, replacing
 from progan.runtime.errors import UserError
 from progan.runtime.paths import to_path
 
@@ -114,26 +115,25 @@ DEVICE = click.option(
 PICTURES = (".png", ".svg", ".pdf", ".jpg")
 
 
-def check_picture(file: Path, option: str, endings: tuple[str, ...] = PICTURES) -> None:
-    """Checks that a picture can be written, before minutes of work rather than after.
-
-    Raises:
-        UserError: it cannot.
-    """
+def check_picture(file: Path, option: str, endings: Sequence[str] = PICTURES) -> str:
+    """`check_target` of a picture."""
     if file.suffix.lower() not in endings:
         one_of = "one of " if len(endings) > 1 else ""
         raise UserError(f"{option} {file} must end in {one_of}{', '.join(endings)}")
-    check_target(file, option)
+    return check_target(file, option)
 
 
-def check_target(file: Path | None, option: str = "--json") -> None:
+def check_target(file: Path | None, option: str = "--json") -> str:
     """Checks that a file can be written, before minutes of work rather than after.
+
+    Returns:
+        Its name for the message once it is written, which says whether a file was replaced.
 
     Raises:
         UserError: it cannot.
     """
     if file is None:
-        return
+        return ""
     if file.is_dir():
         raise UserError(f"{option} {file}: is a folder; give a file's name")
     if not file.parent.is_dir():
@@ -141,6 +141,7 @@ def check_target(file: Path | None, option: str = "--json") -> None:
     written = [file] * file.exists() + [file.parent] * can_be_replaced(file)
     if not all(os.access(path, os.W_OK) for path in written):
         raise UserError(f"{option} {file}: no permission to write there")
+    return f"{file}{replacing([file])}"
 
 
 DATA = click.option(

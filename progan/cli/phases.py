@@ -4,7 +4,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from progan.cli.options import check_picture
 from progan.config.schedule import Phase, Ramp, Schedule
 from progan.runtime.text import table
 
@@ -52,7 +51,6 @@ def plot(schedule: Schedule, path: Path) -> None:
     """Plots resolution, alpha, batch size and learning rate over kimg to a picture file."""
     import matplotlib
 
-    check_picture(path, "--plot")
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from progan.cli.options import CONFIG, OVERRIDES, PathOption
+from progan.cli.options import CONFIG, OVERRIDES, PathOption, check_picture
 from progan.config.load import load_config
 
 
@@ -27,5 +27,6 @@ def schedule(config_name: str | None, overrides: tuple[str, ...], plot_file: Pat
     made = config.make_schedule()
     click.echo(phase_table(made))
     if plot_file:
+        plotted_in = check_picture(plot_file, "--plot")
         plot(made, plot_file)
-        click.echo(f"plotted in {plot_file}")
+        click.echo(f"plotted in {plotted_in}")

@@ -2,6 +2,7 @@
 
 import io
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,30 +10,38 @@ import numpy as np
 from PIL import Image
 
 from progan.runtime.disk import write_atomically
+from progan.runtime.pictures import arrange
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+PICTURES = {  # what images are written as, by suffix
+    **{".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"},
+    **{".tif": "TIFF", ".tiff": "TIFF", ".bmp": "BMP"},
+}
 SMALLEST_CELL = 64  # pixels; smaller images are enlarged, pixel by pixel, to be seen
 
 
-def grid(images: np.ndarray, columns: int) -> np.ndarray:
-    """uint8 [N, C, r, r] -> one image [C, rows * cell, columns * cell] with cells of 64 or more."""
-    n, c, r, _ = images.shape
-    zoom = max(1, SMALLEST_CELL // r)
-    rows = -(-n // columns)
-    canvas = np.zeros((rows * columns, c, r, r), np.uint8)
-    canvas[:n] = images
-    canvas = canvas.reshape(rows, columns, c, r, r).transpose(2, 0, 3, 1, 4)
-    canvas = canvas.reshape(c, rows * r, columns * r)
-    return canvas.repeat(zoom, axis=1).repeat(zoom, axis=2)
+def grid(images: np.ndarray, columns: int, names: Sequence[str] = ()) -> np.ndarray:
+    """uint8 [N, C, r, r] -> one image [C, H, W] with cells of 64 or more, row by row.
+
+    names: of the rows, which then stand to their left.
+    """
+    rows = [list(images[i : i + columns]) for i in range(0, len(images), columns)]
+    return arrange(rows, columns, cell_of(images.shape[-1]), names)
 
 
-def save_png(image: np.ndarray, path: Path) -> None:
-    """uint8 [C, H, W] with 1 or 3 channels, written whole or not at all."""
+def cell_of(resolution: int) -> int:
+    """The side in which a grid shows an image of this resolution, in pixels."""
+    return resolution * max(1, SMALLEST_CELL // resolution)
+
+
+def save_picture(image: np.ndarray, path: Path) -> None:
+    """uint8 [C, H, W], 1 or 3 channels, in the format of the path's suffix, whole or not at all."""
     pixels = image[0] if len(image) == 1 else image.transpose(1, 2, 0)
     data = io.BytesIO()
-    Image.fromarray(pixels).save(data, format="PNG")
+    kind = PICTURES[path.suffix.lower()]
+    Image.fromarray(pixels).save(data, format=kind, quality=95, lossless=True)  # where it has such
     write_atomically(path, lambda temporary: temporary.write_bytes(data.getvalue()))
 
 

@@ -6,6 +6,7 @@ text         numbers, names and tables as people read them
 paths        paths as users give them: ~, and none that is empty
 disk         files that are whole or absent; files of JSON lines; no writing through links
 lock         a lock by a file, which one process at a time holds
+pictures     one picture of many images, in rows with names
 cache        the folder of prepared data, and a lock on it
 progress     progress of long work: a bar on terminals, else a line now and then
 launch       processes and ranks, as the launcher set them

@@ -9,7 +9,7 @@ import os
 import secrets
 import shutil
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +102,17 @@ def write_json(path: Path, content: Any, replace: bool = False) -> None:
 def can_be_replaced(path: Path) -> bool:
     """True for a file, and where there is nothing yet; False for links, pipes and devices."""
     return not path.is_symlink() and (path.is_file() or not path.exists())
+
+
+def replacing(paths: Sequence[Path]) -> str:
+    """What to add, once they are written, to the name of results that are there already.
+
+    A result replaces an older one under its name, but never without a word.
+    """
+    there = sum(path.is_file() for path in paths)
+    if not there:
+        return ""
+    return " (replaced)" if len(paths) == 1 else f" ({there:,} files replaced)"
 
 
 def append(path: Path, text: str) -> None:

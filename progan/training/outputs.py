@@ -12,9 +12,9 @@ from accelerate import Accelerator
 from progan.config.config import Config
 from progan.config.schedule import Phase
 from progan.data.stream import Stream
-from progan.model.grid import grid, save_png
+from progan.model.grid import grid, save_picture
 from progan.model.networks import Generator
-from progan.model.sampling import generate, grid_layout
+from progan.model.sampling import MOST_ROWS, generate, grid_layout
 from progan.runs.best import best_path, forget_worse, improved
 from progan.runs.records import METRICS, SECTION, has
 from progan.runs.snapshot import Snapshot
@@ -63,6 +63,8 @@ class Outputs:
         self.G_ema = G_ema
         labels = stream.data.labels if G_ema.c_dim else None
         self.labels = labels and labels.examples(MOST_EXAMPLES)
+        classes = self.labels and self.labels.kind == "classes"
+        self.row_names = self.labels.names[:MOST_ROWS] if self.labels and classes else ()
         self.stream = stream
         for pattern in ("snapshots/snapshot-*", "snapshots/best-*", "images/fakes-*"):
             remove_after(run_dir, pattern, nimg)
@@ -163,8 +165,8 @@ class Outputs:
         return generate(self.G_ema, seeds, labels, resolution, alpha), columns
 
     def show_fakes(self, images: np.ndarray, columns: int, nimg: int) -> None:
-        picture = grid(images, columns)
-        save_png(picture, self.run_dir / "images" / f"fakes-{stamp(nimg)}.png")
+        picture = grid(images, columns, self.row_names)
+        save_picture(picture, self.run_dir / "images" / f"fakes-{stamp(nimg)}.png")
         self.tracker.log_image("fakes", picture, nimg)
 
     def begin_phase(self, phase: Phase, nimg: int) -> None:
@@ -179,8 +181,8 @@ class Outputs:
 
         With attributes, each fake has those of the real in its place.
         """
-        picture = grid(*self.examples_of(resolution))
-        save_png(picture, self.path_of_reals(resolution))
+        picture = grid(*self.examples_of(resolution), self.row_names)
+        save_picture(picture, self.path_of_reals(resolution))
         self.tracker.log_image("reals", picture, nimg)
 
     def path_of_reals(self, resolution: int) -> Path:

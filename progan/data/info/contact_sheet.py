@@ -13,9 +13,9 @@ from progan.data.pyramid.format import Pyramid
 from progan.data.sources.source import Source, evenly
 from progan.runtime.disk import write_atomically
 from progan.runtime.errors import UserError
+from progan.runtime.pictures import arrange
 
-CELL = 128  # pixels of an image's side, and GAP white ones around it
-GAP = 4
+CELL = 128  # pixels of an image's side
 COLUMNS = 8
 MOST_ROWS = 32  # only the first classes are shown
 SIGN = "progan data info"  # the file's Software, so that no other picture is overwritten
@@ -59,22 +59,29 @@ def rows_of(good: Sequence[int], labels: Labels | None) -> list[list[int]]:
     return [chosen[i : i + COLUMNS] for i in range(0, len(chosen), COLUMNS)]
 
 
-def write_sheet(path: Path, rows: list[list[int]], read: Read) -> None:
-    """Writes a PNG, whole or not at all. read: indices to images uint8 [C, s, s], s up to CELL."""
-    step = CELL + GAP
-    sheet = np.full((len(rows) * step + GAP, COLUMNS * step + GAP, 3), 255, np.uint8)
-    places = sorted((i, y, x) for y, row in enumerate(rows) for x, i in enumerate(row))
-    images = read([i for i, _, _ in places])
-    for (_, y, x), image in zip(places, images, strict=True):
-        if isinstance(image, np.ndarray):
-            zoom = CELL // image.shape[-1]
-            pixels = image.transpose(1, 2, 0).repeat(zoom, axis=0).repeat(zoom, axis=1)
-            top, left = GAP + y * step, GAP + x * step
-            sheet[top : top + CELL, left : left + CELL] = pixels
+def names_of(labels: Labels | None) -> tuple[str, ...]:
+    """Names of the rows: the classes, or none."""
+    return labels.names[:MOST_ROWS] if labels and labels.kind == "classes" else ()
+
+
+def write_sheet(path: Path, rows: list[list[int]], read: Read, names: Sequence[str] = ()) -> None:
+    """Writes a PNG, whole or not at all.
+
+    Args:
+        read: indices to images uint8 [3 or 1, s, s], s up to CELL.
+        names: of the rows; empty for none.
+    """
+    wanted = sorted({i for row in rows for i in row})
+    shown = {
+        i: image if isinstance(image, np.ndarray) else None
+        for i, image in zip(wanted, read(wanted), strict=True)
+    }
+    sheet = arrange([[shown[i] for i in row] for row in rows], COLUMNS, CELL, names)
+    pixels = np.broadcast_to(sheet, (3, *sheet.shape[1:])).transpose(1, 2, 0)
     sign = PngImagePlugin.PngInfo()
     sign.add_text("Software", SIGN)
     data = io.BytesIO()
-    Image.fromarray(sheet).save(data, "PNG", pnginfo=sign)
+    Image.fromarray(np.ascontiguousarray(pixels)).save(data, "PNG", pnginfo=sign)
     write_atomically(path, lambda temporary: temporary.write_bytes(data.getvalue()))
 
 
