@@ -346,7 +346,7 @@ def test_extreme_values_are_drawn(here):
         ("swd9", None),
         ("swd2000_", None),
         ("swd2000 ", None),
-        ("SWD", None),
+        ("SWD", "swd16k"),
         ("_floor", None),
         ("", None),
     ],

@@ -1,5 +1,6 @@
 """The config: YAML in and out, overrides, and messages about wrong settings."""
 
+import math
 import re
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from progan.config.reference import commented_yaml, explanation, markdown
 from progan.config.resolutions import at_resolution
 from progan.config.schedule import check_batches
 from progan.config.value_types import Ramp
+from progan.config.yaml_io import dump_yaml, parse_yaml
 from progan.model.networks import Critic, Generator
 from progan.runs.folder import CHANGEABLE, differences, read_config
 from progan.runtime.errors import UserError
@@ -76,7 +78,7 @@ OVERRIDES = [
     ["schedule.learning_rate={4: 0.001, 8: {start: 0.1, end: 1e-3, decay: polynomial, power: 3}}"],
     ["schedule.batch_gpu={4: 8, 64: 4}", "schedule.total_kimg=0.1", "optim.eps=1e-12"],
     ["optim.beta1={4: 0.0, 8: 0.5}", "run.tracker=null", "loss.weights.penalty=1e-3"],
-    *([f"data.source={name!r}"] for name in ("1e5", "-1.e-3", "null", "yes", "12", "2020-01-01")),
+    *([f"data.source={name!r}"] for name in ("1e5", "-1.e-3", "null", "yes", "12", "08", "<<")),
     *([f'data.source="{name}"'] for name in ("~", "=", "a: b", "- c", "# d", "x\\ty", "é ☃", " ")),
     *([f'data.source="{name}"'] for name in ("a, b", "[x]", "}", "a\\nb", "\\n# c\\n", "d " * 99)),
     ["data.augment=[color, cutout]", "data.fit=[1, 2, 64]", "run.metrics={swd16k: 3, fid2000: 9}"],
@@ -90,6 +92,17 @@ def test_round_trip(tmp_path, overrides):
     config = load(*overrides)
     assert load_config(write(tmp_path, config.to_yaml())) == config
     assert load_config(write(tmp_path, commented_yaml(config))) == config
+
+
+def test_yaml_of_other_versions():
+    """Reference: PyYAML itself, which has the rules of YAML 1.1, as progan had. What it writes is
+    read the same, and it reads the same in what progan writes."""
+    texts = "yes No on ~ null = << 010 0o17 0x1F 4:16 1:30:00 1_000 1e3 .5 .inf 2020-01-01 0b1 a:b"
+    values = {"": [*texts.split(), "", " ", "é"], "n": [10, -8, 0.1, 1e-9, 1e30, 2.0, True, None]}
+    values["n"] += [{4: 128, 64: {"start": 1e-3, "end": 1e-4}}, math.inf]
+    old = yaml.safe_dump(values).replace("0o17", "'0o17'").replace("1e3", "'1e3'")
+    assert parse_yaml(old, "it") == parse_yaml(dump_yaml(values), "it") == values
+    assert yaml.safe_load(dump_yaml(values)) == values
 
 
 @pytest.mark.parametrize("name", presets())
@@ -166,10 +179,23 @@ def test_order_of_precedence(tmp_path):
         ("run.tick_kimg={4: 2, 8: 1e-1}", {4: 2, 8: 0.1}),
         ("schedule.batch_size=16", 16),
         ("network.fused_scale=false", False),
+        ("run.seed=010", 10),
+        ("run.seed=0o10", 8),
+        ("run.seed=0x1F", 31),
+        ("data.source=1:30", "1:30"),
+        ("data.source=no", "no"),
+        ("data.source=2020-13-45", "2020-13-45"),
+        ("data.source=1_000", "1_000"),
+        ("data.source=<<", "<<"),
+        ("run.metrics=[]", {}),
+        ("run.metrics=null", {}),
+        ("run.metrics=none", {}),
+        ("run.metrics={FID10k: 2, fid50k_full: 3}", {"fid10000": 2, "fid50k": 3}),
+        ("run.tracker=none", None),
     ],
 )
 def test_override_values(override, value):
-    """Reference: YAML, in which `1e-3` is a number here (YAML 1.1 would take it for a string)."""
+    """Reference: the core schema of YAML 1.2, in which `1e-3` is a number and `010` is ten."""
     path = override.partition("=")[0].strip()
     found = load(override)
     for key in path.split("."):
@@ -264,7 +290,14 @@ def test_unknown_key(override, path, nearest):
         ("run.precision=fp16", "run.precision: 'fp16'", "'auto', 'fp32', 'tf32' or 'bf16'"),
         ("run.seed=-1", "run.seed: -1", "greater than or equal to 0"),
         ("run.seed=9223372036854775808", "run.seed: 9223372036854775808", "less than"),
-        ("data.mirror=1", "data.mirror: 1", "boolean"),
+        ("data.mirror=1", "data.mirror: 1", "boolean; write true or false"),
+        ("data.mirror=yes", "data.mirror: 'yes'", "write true or false"),
+        ("data.max_images=1_000", "data.max_images: '1_000'", "without quotes and _"),
+        ("schedule.batch_size=4:16", "schedule.batch_size: '4:16'", "after the colon: '4: 16'"),
+        ("schedule.batch_size={4:16,8:8}", "schedule.batch_size: {", "after the colon: '4: 16'"),
+        ("schedule.stable_kimg={4: 1,8:2}", "schedule.stable_kimg: {", "after the colon: '8: 2'"),
+        ("run.metrics={swd2k:5}", "run.metrics[swd2k:5]", "after the colon: 'swd2k: 5'"),
+        ("optim.beta1={4: 0,8:0.1}", "optim.beta1: {", "after the colon: '8: 0.1'"),
         ("data.source=12", "data.source: 12", "string"),
         ("optim.beta2=1", "optim.beta2: 1", "less than 1"),
         ("schedule.batch_size=abc", "schedule.batch_size: 'abc'", "integer"),
@@ -320,7 +353,7 @@ NULLABLE = [
     *("data.source", "data.root", "data.cache"),
     *("data.label_level", "data.max_images", "data.device_cache", "data.workers"),
     *("schedule.total_kimg", "schedule.batch_gpu", "run.compile"),
-    *("run.inception", "run.tracker"),
+    *("run.metrics", "run.inception", "run.tracker"),
 ]
 
 
@@ -454,11 +487,15 @@ def test_override_form(text):
         ("a: b: c", "line 1, column 5"),
         ("network: {z_dim: 1}\nnetwork: {resolution: 64}", "the key 'network' is there twice"),
         ("network: {z_dim: 1, z_dim: 2}", "the key 'z_dim' is there twice"),
-        ("run: {seed: 2020-13-45}", "is not valid YAML: month must be in 1..12"),
-        ("run: {seed: 0b_}", "is not valid YAML: "),
+        ("a: 1\nb:\n  c: 1\n  d: 2\n  c: 3", "the key 'c' is there twice at line 5, column 3"),
+        ("run: {keep_checkpoints: 0o8}", "'0o8' does not fit"),
+        ("run: {seed: 0b1}", "'0b1' does not fit"),
+        ("{schedule: {batch_size: {4: 8, 04: 9}}}", "the key '04' is there twice"),
         ("run: {seed: " + "[" * 2000 + "}", "is not valid YAML: "),
         (b"\x89PNG\r\n\x1a\n\xff\x00\xfe", "cannot read config"),
         (b"network\x00", "is not valid YAML: "),
+        ("network:\n  resolution:64", "put a space after the colon: 'resolution: 64'"),
+        ("network:\n  z_dim: 8\n  resolution:64", "put a space after each colon"),
         ("network: 5", "network: 5 does not fit: must be a map of keys: resolution, "),
         ("network:", "network: None does not fit: must be a map of keys: resolution, "),
         ("{1: 2}", "unknown key 1; known: data, network, "),

@@ -16,7 +16,7 @@ import scipy.ndimage
 import scipy.signal
 import torch
 
-from progan.config.metric_names import PROTOCOLS, STANDARD, named, parse, parse_list
+from progan.config.metric_names import PROTOCOLS, STANDARD, canonical, named, parse, parse_list
 from progan.metrics import swd
 from progan.metrics.inception import FID_HELPER, TORCH_FIDELITY, Inception
 from progan.metrics.measuring import measure
@@ -612,14 +612,15 @@ def test_names_of_protocols(kind):
 @pytest.mark.parametrize(
     "name, hint",
     [
-        ("swd4k", "did you mean 'swd16k'"),
+        ("swd4m", "did you mean 'swd16k'"),
+        ("kid50k_full", "did you mean 'kid50k'"),  # which takes 50,000 reals here
         ("swd5", "10 to 1,000,000"),
         ("swd1000001", "10 to 1,000,000"),
         ("fidd50k", "did you mean 'fid50k'"),
         ("msim", "did you mean 'msssim10k'"),
         ("", "known: swd16k, msssim10k, fid50k, kid50k, is50k, pr50k"),
         ("swd-20", "'swd-20' is no metric"),
-        ("SWD", "'SWD' is no metric"),
+        ("fid0k", "10 to 1,000,000"),
         ("swd²⁰", "is no metric"),
     ],
 )
@@ -630,6 +631,21 @@ def test_what_names_no_protocol(name, hint):
     assert hint in str(error.value) and "swd2000" in str(error.value)
     with pytest.raises(UserError, match="--metrics"):
         parse_list(f"swd,{name or ','}", None)
+
+
+@pytest.mark.parametrize(
+    "written, name",
+    [
+        *[("swd2k", "swd2000"), ("fid10k", "fid10000"), ("kid5k", "kid5000"), ("SWD", "swd16k")],
+        *[("FID50k", "fid50k"), ("FID-50K", "fid50k"), ("fid50k_full", "fid50k")],
+        *[("fid2000_full", "fid2000"), ("pr50k3", "pr50k"), ("MS-SSIM", "msssim10k")],
+        *[("swd-16k", "swd16k"), ("swd16000", "swd16000"), ("is50K", "is50k")],
+    ],
+)
+def test_names_as_papers_write_them(written, name):
+    """Reference: written out. Records have one name of each, also where they have another."""
+    assert named(*parse(written)) == canonical(written) == name
+    assert parse_list(f"{name},{written}", None) == [name]
 
 
 def test_lists_of_names():

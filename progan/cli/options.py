@@ -22,8 +22,10 @@ class PathOption(click.Path):
         super().__init__(path_type=Path)
 
     def convert(self, value: Any, param: Any, ctx: Any) -> Any:
-        name = param.opts[0] if isinstance(param, click.Option) else param.human_readable_name
-        return super().convert(to_path(value, name), param, ctx)
+        try:
+            return super().convert(to_path(value, ""), param, ctx)
+        except UserError as error:
+            self.fail(str(error).lstrip(" :"), param, ctx)  # click names the option
 
 
 class PositiveNumber(click.ParamType):

@@ -1,5 +1,6 @@
 """Makes a config of presets, YAML files and `-o`, and explains mistakes in them."""
 
+import re
 import reprlib
 from collections.abc import Iterable, Mapping, Sequence
 from numbers import Integral, Real
@@ -169,6 +170,21 @@ FORMS = {
 TAGS = ("value", "map", "list", "[key]")  # parts of pydantic's locations, as is "ramp"
 
 
+def misread(error: ErrorDetails) -> str:
+    """A hint where YAML reads another thing than was meant: a text for `4:16`, `yes` or `1_000`."""
+    value = error["input"]
+    if error["type"] == "bool_type":
+        return "; write true or false"
+    if isinstance(value, str) and re.fullmatch(r"[-+]?\d[\d_.]*", value):
+        return "; write it without quotes and _"
+    own_rule = error["type"] == "value_error"  # which says what it wants
+    texts = [*error["loc"], *(value if isinstance(value, dict) else [] if own_rule else [value])]
+    for text in texts:
+        if isinstance(text, str) and (match := re.match(r"\s*([\w.]+):([^\s:/]+)", text)):
+            return f"; put a space after the colon: '{match[1]}: {match[2]}'"
+    return ""
+
+
 def explain(error: ErrorDetails) -> tuple[str, str]:
     """The setting, and one line for one of pydantic's errors: key, value, what is allowed."""
     if error["type"] == "value_error" and not error["loc"]:
@@ -181,8 +197,8 @@ def explain(error: ErrorDetails) -> tuple[str, str]:
             path = f"{path}.{key}".lstrip(".")
             setting = setting if model is Ramp else path
             if key not in fields:
-                hint = nearest(str(key), fields)
-                return setting, f"unknown key {path}{hint}; known: {', '.join(fields)}"
+                hint, known = nearest(str(key), fields), ", ".join(fields)
+                return setting, f"unknown key {path}{hint}; known: {known}{misread(error)}"
             model, about = fields[key].annotation, fields[key].description or ""
         elif key == "ramp":
             model = Ramp
@@ -199,4 +215,5 @@ def explain(error: ErrorDetails) -> tuple[str, str]:
         about = "a resolution, from which the value holds upward"
     rule = rule.removeprefix("Value error, ").replace("Input should", "must")
     value = reprlib.repr(error["input"])
+    rule += misread(error)
     return setting, f"{path}: {value} does not fit{about and f' ({about})'}: {rule}"

@@ -1,6 +1,7 @@
 """Names of metrics, which say the protocol: swd16k, msssim10k, fid50k, kid50k, is50k, pr50k."""
 
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 
@@ -39,21 +40,26 @@ STANDARD = {protocol.standard: kind for kind, protocol in PROTOCOLS.items()}
 
 
 def parse(name: str) -> tuple[str, int]:
-    """`"swd16k"` or `"swd"` -> ("swd", 16384); `"fid2000"` -> ("fid", 2000).
+    """`"swd16k"` or `"swd"` -> ("swd", 16384); `"fid2000"`, `"FID-2k"` -> ("fid", 2000).
+
+    As papers and StyleGAN3 write them: `fid50k_full` is `fid50k`, which takes all reals here, and
+    `pr50k3` is `pr50k`, of 3 neighbours.
 
     Raises:
         ValueError: it names no protocol.
     """
-    if name in STANDARD:
-        return STANDARD[name], PROTOCOLS[STANDARD[name]].count
-    if name in PROTOCOLS:
-        return name, PROTOCOLS[name].count
-    match = re.fullmatch(r"([a-z]+)(\d{1,9})", name)
-    if match and match[1] in PROTOCOLS and FEWEST <= int(match[2]) <= MOST:
-        return match[1], int(match[2])
+    text = re.sub(r"-(?=\d+k)", "", name.lower().replace("ms-ssim", "msssim"))
+    text = re.sub(r"^(fid\d+k?)_full$|^(pr\d+k)3$", r"\1\2", text)
+    if text in STANDARD:
+        return STANDARD[text], PROTOCOLS[STANDARD[text]].count
+    match = re.fullmatch(r"([a-z]+)(?:(\d{1,9})(k?))?", text)
+    if match and match[1] in PROTOCOLS:
+        count = int(match[2]) * (1000 if match[3] else 1) if match[2] else PROTOCOLS[match[1]].count
+        if FEWEST <= count <= MOST:
+            return match[1], count
     raise ValueError(
         f"'{name}' is no metric{nearest(name, STANDARD)}; known: {', '.join(STANDARD)}, or with "
-        f"another number of images, {FEWEST} to {MOST:,}, such as swd2000"
+        f"another number of images, {FEWEST} to {MOST:,}, such as swd2000 or swd2k"
     )
 
 
@@ -79,13 +85,12 @@ def parse_list(text: str, num: int | None) -> list[str]:
 @cache
 def canonical(name: str) -> str | None:
     """`"swd"` and `"swd16384"` -> `"swd16k"`, `"swd_floor"` -> `"swd16k_floor"`; or None."""
-    base, _, ending = name.partition("_")
-    if not re.fullmatch(r"[a-z0-9]{1,16}(_[a-z0-9_]{1,32})?", name):
+    if not re.fullmatch(r"[A-Za-z0-9-]{1,16}(_[a-z0-9_]{1,32})?", name):
         return None
-    try:
-        return "_".join(filter(None, (named(*parse(base)), ending)))
-    except ValueError:
-        return None
+    for base, ending in ((name, ""), name.partition("_")[::2]):  # fid50k_full is a whole name
+        with suppress(ValueError):
+            return "_".join(filter(None, (named(*parse(base)), ending)))
+    return None
 
 
 def parts(metric: str) -> tuple[str, int, str]:

@@ -23,6 +23,7 @@ from progan.config.value_types import (
     Share,
     Width,
     check_distinct,
+    none_is_null,
     null_is_auto,
 )
 
@@ -257,12 +258,12 @@ class RunConfig(Section):
     metrics: Metrics = Field(
         {},
         description="metrics to measure while training, and how often, such as {swd16k: every 10 "
-        "ticks}, or {swd2000: 5} with fewer images; the best snapshot by each is kept",
+        "ticks}, or {swd2000: 5} with fewer images; the best snapshot by each is kept; null: none",
     )
     inception: str | None = Field(
         None, description="weights for fid, kid, is and pr; null: torch-fidelity downloads them"
     )
-    tracker: str | None = Field(
+    tracker: Annotated[str | None, BeforeValidator(none_is_null)] = Field(
         "tensorboard",
         description="what shows curves: tensorboard, or another Accelerate tracker; null: none",
     )

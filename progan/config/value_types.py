@@ -41,6 +41,10 @@ def null_is_auto(value: Any) -> Any:
     return "auto" if value is None else value
 
 
+def none_is_null(value: Any) -> Any:
+    return None if value == "none" else value
+
+
 def check_distinct(names: list[str]) -> list[str]:
     if len(set(names)) < len(names):
         raise ValueError("must name each kind once")
@@ -75,7 +79,9 @@ def ticks(value: Any) -> Any:
 
 
 def to_metrics(value: Any) -> Any:
-    """Refuses metrics' names without intervals."""
+    """Refuses metrics' names without intervals; an empty list, null and none are no metrics."""
+    if value in (None, [], "none"):
+        return {}
     if not isinstance(value, dict):
         raise ValueError("must say how often: {swd16k: every 10 ticks, msssim10k: every 50 ticks}")
     return value
@@ -93,7 +99,7 @@ Metrics = Annotated[
     dict[str, Annotated[Count, BeforeValidator(ticks)]],
     BeforeValidator(to_metrics),
     AfterValidator(check_metrics),
-    WithJsonSchema({"format": "a map from metrics to ticks"}),
+    WithJsonSchema({"format": "a map from metrics to ticks, or null"}),
 ]
 Device = Annotated[str, AfterValidator(check_device), WithJsonSchema({"format": DEVICES})]
 Width = Annotated[int, Field(ge=1, le=2**14)]

@@ -13,8 +13,11 @@ def to_path(given: str | os.PathLike[str], what: str) -> Path:
         what: is given, for messages: `--run-dir`, `data.cache`, `$PROGAN_CACHE`.
 
     Raises:
-        UserError: it is empty, or begins with the home of nobody; no folder called `~` is made.
+        UserError: it is no path, or empty, or begins with the home of nobody, as no folder is to be
+            called `~` by mistake.
     """
+    if not isinstance(given, str | os.PathLike):
+        raise UserError(f"{what} is {given!r}; give a path")
     text = os.fspath(given)
     if not text or "\0" in text:
         raise UserError(f"{what} is {'empty' if not text else repr(text)}; give a path")
