@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from progan.cli.options import BoxOption, PathOption, ResolutionOption
+from progan.cli.options import BoxOption, ColourOption, PathOption, ResolutionOption
 from progan.config.config import DataConfig
 from progan.runtime.disk import replacing
 from progan.runtime.errors import UserError
@@ -79,6 +79,14 @@ def data() -> None:
 @click.option("--pad", is_flag=True, help="Pad images to squares with black bars instead.")
 @click.option("--allow-upscale", is_flag=True, help="Enlarge images smaller than the resolution.")
 @click.option(
+    "--background",
+    type=ColourOption(),
+    default="white",
+    show_default=True,
+    metavar="COLOUR",
+    help="Lay transparent images over this: white, black or '#rrggbb'.",
+)
+@click.option(
     "--storage",
     type=click.Choice(["auto", "raw", "png"]),
     default="auto",
@@ -122,6 +130,7 @@ def prepare_into(
     crop: tuple[int, int, int] | None,
     pad: bool,
     allow_upscale: bool,
+    background: str,
     **options: Any,
 ) -> None:
     """Prepares the source called `name` in `dest`, by the options of the command."""
@@ -155,7 +164,7 @@ def prepare_into(
     pyramid = prepare(
         source,
         dest,
-        Square(max_resolution, int(channels), fit, allow_upscale),
+        Square(max_resolution, int(channels), fit, allow_upscale, background),
         storage=options["storage"],
         max_bad=max_bad,
         drop_copies=options["drop_copies"],
@@ -180,7 +189,7 @@ def open_source(
 ) -> "Source":
     """Images that are not prepared yet, or a UserError if there are none."""
     from progan.data.pyramid.format import is_pyramid
-    from progan.data.sources.bit_depth import warn_of_darkness
+    from progan.data.sources.bit_depth import warn_of_darkness, with_values
     from progan.data.sources.find import find, is_local
     from progan.data.sources.shards import from_shards, is_shards
     from progan.runtime.cache import lock
@@ -192,7 +201,7 @@ def open_source(
     if is_shards(name):
         if max_images:
             raise UserError("--max-images is not for shards; name fewer of them")
-        return from_shards(name, labels=labels, say=click.echo)
+        return with_values(from_shards(name, labels=labels, say=click.echo))
     with lock("download", None) if download else nullcontext():
         found = find(
             name,

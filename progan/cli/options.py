@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from progan.config.resolutions import MAX_RESOLUTION, START_RESOLUTION, is_resolution
-from progan.config.value_types import check_device
+from progan.config.value_types import check_colour, check_device
 from progan.runtime.disk import can_be_replaced, replacing
 from progan.runtime.errors import UserError
 from progan.runtime.paths import to_path
@@ -64,6 +64,18 @@ class DeviceOption(click.ParamType):
     def convert(self, value: Any, param: Any, ctx: Any) -> str:
         try:
             return check_device(value)
+        except ValueError as error:
+            self.fail(f"'{value}' {error}", param, ctx)
+
+
+class ColourOption(click.ParamType):
+    """A colour, as in `data.background`."""
+
+    name = "colour"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> str:
+        try:
+            return check_colour(value)
         except ValueError as error:
             self.fail(f"'{value}' {error}", param, ctx)
 

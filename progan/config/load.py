@@ -63,7 +63,8 @@ def override(content: dict[str, Any], assignments: Iterable[str]) -> dict[str, A
         for key in keys[:-1]:
             child = section.get(key)
             section[key] = section = dict(child) if isinstance(child, dict) else {}
-        section[keys[-1]] = parse_yaml(value, f"the value of -o {path}")
+        colour = value.startswith("#")  # in YAML a comment
+        section[keys[-1]] = value if colour else parse_yaml(value, f"the value of -o {path}")
     return content
 
 

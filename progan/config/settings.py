@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from progan.config.value_types import (
+    Colour,
     Count,
     Device,
     Fit,
@@ -68,6 +69,7 @@ class DataConfig(Section):
         "the square [x, y, size]",
     )
     allow_upscale: bool = Field(False, description="enlarge images smaller than the resolution")
+    background: Colour = Field("white", description="colour that transparent images are laid over")
     max_images: Count | None = Field(
         None, description="number of images to use, the first ones; null: all"
     )

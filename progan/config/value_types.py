@@ -62,6 +62,18 @@ def check_device(name: str) -> str:
     return name
 
 
+COLOURS = "white, black or '#rrggbb'"
+
+
+def check_colour(name: str) -> str:
+    """`white`, `black` or `#rrggbb`, one spelling for each colour."""
+    name = name.lower()
+    name = {"#ffffff": "white", "#000000": "black"}.get(name, name)
+    if name not in ("white", "black") and not re.fullmatch("#[0-9a-f]{6}", name):
+        raise ValueError(f"must be {COLOURS}")
+    return name
+
+
 def check_box(value: list[int]) -> list[int]:
     if len(value) != 3 or min(value) < 0 or value[2] < START_RESOLUTION:
         raise ValueError("must be crop, pad or [x, y, size] in pixels")
@@ -101,6 +113,7 @@ Metrics = Annotated[
     AfterValidator(check_metrics),
     WithJsonSchema({"format": "a map from metrics to ticks, or null"}),
 ]
+Colour = Annotated[str, AfterValidator(check_colour), WithJsonSchema({"format": COLOURS})]
 Device = Annotated[str, AfterValidator(check_device), WithJsonSchema({"format": DEVICES})]
 Width = Annotated[int, Field(ge=1, le=2**14)]
 Resolution = Annotated[

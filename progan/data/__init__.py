@@ -7,6 +7,9 @@ An image goes from `sources` through `decode` and `pyramid` (or `live`) to `stre
     info/        what `progan data info` says
     formats      which formats of image files are decoded, and their suffixes
     decode       one image of any size and mode to a square
+    depth        what is black and white in images of more than 8 bits
+    colour       colour profiles, CIELAB and transparency to sRGB
+    metadata     what else is in image files: which way is up
     workers      processes that read and decode images
     labels       classes or attributes of images
     dataset      what can be trained on: a pyramid, or live images

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from progan.data.decode import BadImage, Content, Square, TooSmall, open_image, region, upright_size
+from progan.data.sources.bit_depth import with_values
 from progan.data.sources.source import Source, attempt, content_key, evenly
 from progan.data.workers import Workers, without_pil_warnings
 from progan.runtime.errors import UserError
@@ -47,6 +48,7 @@ class OnDemandDataset:
         self.count, self.title = len(source), source.name
         self.channels, self.resolution = square.channels, square.resolution
         self.labels = source.labels
+        source = with_values(source)
         self.identity = content_key(source.key, square.key)
         self._source, self._max_bad = source, max_bad
         self._bad: dict[int, str] = {}

@@ -12,7 +12,7 @@ from progan.data.info.resolution import advised_resolution
 from progan.data.live import OnDemandDataset
 from progan.data.pyramid.format import Pyramid, is_pyramid
 from progan.data.pyramid.prepare import cached
-from progan.data.sources.bit_depth import warn_of_darkness
+from progan.data.sources.bit_depth import warn_of_darkness, with_values
 from progan.data.sources.find import find, first, is_local
 from progan.data.sources.shards import Shards, from_shards, is_shards
 from progan.data.sources.source import Source, warn_of_left_out
@@ -38,11 +38,15 @@ def open_data(
         for line in found.meta.repeats.lines(found.count):
             say(line)
         return found
-    square = Square(network.resolution, network.channels, fit_of(data), data.allow_upscale)
+    square = Square(
+        network.resolution, network.channels, fit_of(data), data.allow_upscale, data.background
+    )
+    warn_of_darkness(found)
     if isinstance(found, Shards):
+        if is_main() and str(found.values):
+            say(f"{found.name}: {found.values}")
         return OnDemandDataset(found, square, max_bad=data.max_bad, workers=data.workers)
     warn_of_left_out(found, str(data.source))
-    warn_of_darkness(found)
     for line in found.labels.provenance if found.labels else ():
         say(line)
     return cached(
@@ -80,7 +84,7 @@ def find_data(
     if is_shards(data.source):
         refuse(data, ["storage", "device_cache", "drop_copies"], "images of shards are not kept")
         shards = from_shards(data.source, labels=data.labels, cache=cache_of(data), say=say)
-        return shards if data.max_images is None else first(shards, data.max_images)
+        return with_values(shards if data.max_images is None else first(shards, data.max_images))
     with lock("download", cache_of(data)) if download else nullcontext():
         return find(
             data.source,
@@ -121,7 +125,7 @@ def cache_of(data: DataConfig) -> Path | None:
 def check_prepared(pyramid: Pyramid, config: Config) -> None:
     """Raises UserError if a run with this config cannot be trained on a prepared folder."""
     path = pyramid.path
-    keys = ["fit", "allow_upscale", "max_images", "storage", "drop_copies"]
+    keys = ["fit", "allow_upscale", "background", "max_images", "storage", "drop_copies"]
     refuse(config.data, keys, f"{path} is prepared already")
     if config.network.channels != pyramid.channels:
         raise UserError(

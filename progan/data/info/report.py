@@ -3,6 +3,7 @@
 import shlex
 import textwrap
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy as np
 from progan.config.config import DataConfig
 from progan.config.resolutions import resolutions_to
 from progan.data.decode import Square
+from progan.data.depth import FLOATS, Range
 from progan.data.formats import SUFFIXES
 from progan.data.info.resolution import Choice, choose, left_out_line
 from progan.data.info.survey import Survey
@@ -88,9 +90,12 @@ def source_report(
     if seen.sizes:
         yield from field("sizes", *sizes_of(source, seen, choice))
         yield from field("kinds", counted(seen.kinds.most_common()))
-    if seen.values:
-        low, top, most = seen.values
-        yield from field("values", f"{low:,} … {top:,}, of 0 … {most:,}")
+    yield from field("values", *values_of(source, seen))
+    yield from field("profiles", *profiles_of(seen))
+    if seen.clear:
+        yield from field(
+            "transparent", f"parts of {seen.clear:,}, laid over white (or data.background)"
+        )
     if seen.turned:
         yield from field("EXIF", f"{seen.turned:,} are turned, and will be set upright")
     yield from bad_images([f"{source.item_name(i)}: {why}" for i, why in seen.bad.items()])
@@ -111,6 +116,29 @@ def source_report(
     if source.labels:
         level = f" -o data.label_level={label_level}" if label_level else ""
         yield from field("", f"on the labels with -o data.labels=true{level}")
+
+
+def values_of(source: Source, seen: Survey) -> Iterator[str]:
+    """The values of arrays and of images of more than 8 bits, and what is black and white."""
+    ranges = source.values.ranges if source.values else {}
+    for kind, (low, high) in seen.values.items():
+        of = ranges.get(kind) or Range(0, 255, (low, high))
+        clipped = "; what lies outside is clipped" if low < of.low or high > of.high else ""
+        name = "floats: " if kind == FLOATS.name else ""
+        yield f"{name}{replace(of, seen=(low, high))}{clipped}"
+
+
+def profiles_of(seen: Survey) -> Iterator[str]:
+    """The colour profiles of images, by what becomes of them."""
+    found = seen.profiles.most_common()
+    for what, matches in {
+        "made sRGB": lambda profile: profile.mode,
+        "sRGB already": lambda profile: profile.usable and not profile.mode,
+        "ignored, as they are damaged or of another colour space": lambda p: not p.usable,
+    }.items():
+        names = counted((profile.name, n) for profile, n in found if matches(profile))
+        if names:
+            yield f"{names}: {what}"
 
 
 def sizes_of(source: Source, seen: Survey, choice: Choice | None) -> Iterator[str]:

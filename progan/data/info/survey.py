@@ -4,20 +4,15 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
 
-from progan.data.decode import (
-    ORIENTATION,
-    BadImage,
-    Content,
-    Square,
-    open_image,
-    read_square,
-    upright_size,
-)
+from progan.data.colour import Profile, has_clear_parts, profile_of
+from progan.data.decode import BadImage, Content, Square, open_image, read_square
+from progan.data.depth import extremes, kind_of
+from progan.data.metadata import orientation, upright_size
 from progan.data.sources.source import Source, evenly
 from progan.data.workers import Workers, cores, without_pil_warnings
 from progan.runtime.progress import Say, progress_bar
@@ -35,8 +30,10 @@ class Look(NamedTuple):
     kind: str = ""  # such as `JPEG RGB`
     turned: bool = False  # by EXIF
     bad: str = ""  # why, if it is
-    # Smallest, largest and largest possible, of arrays and of decoded images of 16 bits.
-    values: tuple[int, int, int] | None = None
+    profile: Profile | None = None  # without its transform
+    clear: bool = False  # whether parts of it are transparent
+    # Smallest and largest, by kind, of arrays and of decoded images of more than 8 bits.
+    values: dict[str, tuple[float, float]] = {}
 
 
 def look_at_some(source: Source, decode: bool, indices: Sequence[int]) -> list[Look]:
@@ -49,28 +46,34 @@ def look_at(source: Source, i: int, decode: bool) -> Look:
     try:
         content = source.load(i)
         try:
-            image = open_image(content)
-            turned = image.getexif().get(ORIENTATION, 1) > 1
+            image = open_image(content, source.values)
+            turned = orientation(image) > 1
             maker = content.dtype.name if isinstance(content, np.ndarray) else image.format
             look = Look(upright_size(image), f"{maker or 'image'} {image.mode}", turned)
         except Exception:  # of any type; `read_square` says in words what is wrong
-            read_square(content, ANY_SIZE)
+            read_square(content, ANY_SIZE, source.values)
             raise
         if decode:
-            read_square(image, ANY_SIZE)
-            look = look._replace(values=value_range(content, image))
+            read_square(image, ANY_SIZE, source.values)
+            look = look._replace(**look_within(content, image))
     except BadImage as error:
         return look._replace(bad=str(error))
     return look
 
 
-def value_range(content: Content, image: Image.Image) -> tuple[int, int, int] | None:
-    """See `Look.values`."""
-    if not isinstance(content, np.ndarray):
-        if not image.mode.startswith("I"):
-            return None
-        content = np.asarray(image)
-    return int(content.min()), int(content.max()), 255 if content.dtype == np.uint8 else 65535
+def look_within(content: Content, image: Image.Image) -> dict[str, Any]:
+    """What a decoded image shows."""
+    profile, values = profile_of(image), {}
+    if isinstance(content, np.ndarray):
+        kind = kind_of(content.dtype)
+        values = {kind.name if kind else "bytes": extremes(content)}
+    elif kind := kind_of(image.mode):
+        values = {kind.name: extremes(np.asarray(image))}
+    return {
+        "profile": profile and profile._replace(transform=None),
+        "clear": has_clear_parts(image),
+        "values": values,
+    }
 
 
 @dataclass(frozen=True)
@@ -83,7 +86,9 @@ class Survey:
     turned: int  # good images that EXIF turns
     bad: dict[int, str]  # why, by index
     headers: dict[int, tuple[int, int]]  # sizes, by index, that a resolution is chosen by
-    values: tuple[int, int, int] | None  # as in `Look`, of all good images
+    profiles: Counter[Profile]  # how many good images have each
+    clear: int  # good images of which parts are transparent
+    values: dict[str, tuple[float, float]]  # as in `Look`, of all good images
 
     @property
     def not_square(self) -> int:
@@ -118,7 +123,10 @@ def survey_headers(source: Source, limit: int = HEADERS) -> Survey:
 def summed_up(indices: Sequence[int], looks: list[Look]) -> Survey:
     good = [look for look in looks if not look.bad]
     chosen = evenly(len(looks), HEADERS)  # bad ones too: a header does not show a damaged body
-    values = list(zip(*(look.values for look in good if look.values), strict=True))
+    values: dict[str, tuple[float, float]] = {}
+    for kind, (low, high) in (item for look in good for item in look.values.items()):
+        least, most = values.get(kind, (low, high))
+        values[kind] = min(low, least), max(high, most)
     return Survey(
         len(looks),
         Counter(look.size for look in good if look.size),
@@ -126,5 +134,7 @@ def summed_up(indices: Sequence[int], looks: list[Look]) -> Survey:
         sum(look.turned for look in good),
         {i: look.bad for i, look in zip(indices, looks, strict=True) if look.bad},
         {indices[k]: size for k in chosen if (size := looks[k].size)},
-        (min(values[0]), max(values[1]), max(values[2])) if values else None,
+        Counter(look.profile for look in good if look.profile),
+        sum(look.clear for look in good),
+        values,
     )

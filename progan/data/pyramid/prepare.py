@@ -211,6 +211,8 @@ def make(
     title = f"{source.name} at {square.resolution}x{square.resolution}"
     if say:
         say(f"{title}: {len(source):,} images; disk: {plan}")
+        if source.values and str(source.values):
+            say(f"{source.name}: {source.values}")
     check_space(plan, dest, storage)
     layout = Layout(dest, len(source), square.channels, square.resolution, plan.png)
     with PyramidWriter(layout, made) as writer:

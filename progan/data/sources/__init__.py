@@ -15,7 +15,7 @@ label_tables   labels from a table next to the images
 label_match    which line of a table is which image's
 label_values   class names, cells and arrays to labels
 label_folders  labels from the folders that images lie in
-bit_depth      whether 16-bit images use their range
+bit_depth      which values are black and white in images of more than 8 bits
 shards         WebDataset shards, read at random by byte ranges
 shard_list     which shards a pattern names
 shard_index    where every image of them lies, and its label

@@ -11,6 +11,7 @@ import numpy as np
 import psutil
 from numpy.lib import format
 
+from progan.data.depth import Values
 from progan.data.labels import Labels
 from progan.data.sources.label_values import from_array
 from progan.data.sources.source import Source, content_key, short_name
@@ -69,7 +70,7 @@ def read_member(path: Path, name: str) -> np.ndarray:
 def in_memory(name: str, images: np.ndarray) -> Source:
     """A source of uint8 [N, H, W] or [N, H, W, C], without labels."""
     key = content_key(name, images.shape, np.ascontiguousarray(images))
-    return Source(name, key, images, np.asarray, f"{name} image {{}}".format)
+    return Source(name, key, images, np.asarray, f"{name} image {{}}".format, values=Values())
 
 
 def from_array_file(path: Path, labels: bool) -> Source:
@@ -99,7 +100,9 @@ def from_array_file(path: Path, labels: bool) -> Source:
     of_labels = (shown.names, shown.values.tobytes()) if shown else ((), b"")
     key = content_key(stamp, name, *of_labels)
     content = FileImages(path, name, channels_first, stamp)
-    return Source(short_name(path), key, range(shape[0]), content, "image {}".format, shown)
+    values = Values() if dtype.itemsize == 1 else None
+    items, name_of = range(shape[0]), "image {}".format
+    return Source(short_name(path), key, items, content, name_of, shown, values=values)
 
 
 def read_header(

@@ -1,41 +1,81 @@
-"""Whether 16-bit images use their range: those of 12-bit scanners would be nearly black."""
+"""Which values are black and white in the images of a source that are deeper than 8 bits."""
 
 import logging
+from dataclasses import replace
+from typing import TypeVar
 
 import numpy as np
 
-from progan.data.decode import BadImage, open_image
+from progan.data.decode import Content, open_image
+from progan.data.depth import (
+    FLOATS,
+    INTEGERS,
+    BadImage,
+    Kind,
+    Range,
+    Values,
+    extremes,
+    find_range,
+    kind_of,
+)
 from progan.data.sources.source import Source, evenly
 from progan.data.workers import without_pil_warnings
-
-LOOKED_AT = 16  # images
-DARK = 2**13  # an eighth of the range
+from progan.runtime.launch import prints_errors
 
 log = logging.getLogger("progan")
 
+S = TypeVar("S", bound=Source)
+
+
+def with_values(source: S) -> S:
+    """The source, its `values` known."""
+    if source.values is not None:
+        return source
+    found: dict[str, list[tuple[float, float]]] = {FLOATS.name: [], INTEGERS.name: []}
+    with without_pil_warnings():
+        for content in source.load_some(evenly(len(source), source.looked_at)):
+            kind, ends = look(content)
+            if kind and ends:
+                found[kind.name].append(ends)
+    values = Values(
+        *(find_range(k, found[k.name]) if found[k.name] else None for k in (FLOATS, INTEGERS))
+    )
+    return replace(source, values=values)
+
 
 def warn_of_darkness(source: Source) -> None:
-    """Logs a warning if the 16-bit images among a few of the source use little of their range."""
-    indices = evenly(len(source), LOOKED_AT)
-    with without_pil_warnings():
-        largest = max((largest_of_16_bits(source, i) for i in indices), default=-1)
-    if 0 <= largest < DARK:
-        log.warning(
-            "%s: the largest value seen in its 16-bit images is %s of 65,535, so they will be "
-            "nearly black; scale them first, for example x * (65535 // %d)",
-            source.name,
-            f"{largest:,}",
-            max(largest, 1),
-        )
+    """Logs a warning if the source's images use so little of their range that they are black."""
+    values = with_values(source).values
+    for kind, of in values.ranges.items() if values else ():
+        if of.is_dark and prints_errors():
+            log.warning("%s: %s", source.name, darkness(kind, of))
 
 
-def largest_of_16_bits(source: Source, i: int) -> int:
-    """-1 for an image of another depth, or a bad one."""
+def look(content: Content | BadImage) -> tuple[Kind | None, tuple[float, float] | None]:
+    """Kind and extremes of an image; None for 8 bits, and for a bad one."""
+    if isinstance(content, BadImage):  # raised again where it is read
+        return None, None
     try:
-        content = source.load(i)
-        if not isinstance(content, np.ndarray):
-            image = open_image(content)
-            content = np.asarray(image) if image.mode.startswith("I") else np.empty(0, np.uint8)
-        return int(content.max()) if content.dtype.itemsize > 1 else -1
-    except (BadImage, OSError, ValueError, SyntaxError):  # raised again where it is read
-        return -1
+        if isinstance(content, np.ndarray):
+            return kind_of(content.dtype), extremes(content)
+        image = open_image(content)
+        kind = kind_of(image.mode)
+        return kind, extremes(np.asarray(image)) if kind else None
+    except MemoryError:
+        raise
+    except Exception:  # of any type; raised again where it is read
+        return None, None
+
+
+def darkness(kind: str, of: Range) -> str:
+    """A warning, and what helps."""
+    largest, white = f"{of.seen[1]:,.6g}", f"{of.high:,}"
+    helps = "scale them first"
+    if of.low == 0 and of.seen[1] > 0:
+        factor = f"({of.high} // {of.seen[1]:.0f})" if kind == INTEGERS.name else ""
+        helps += f", for example x * {factor or f'({of.high} / {of.seen[1]:.6g})'}"
+    bits = "16-bit images" if of.high == 65535 and kind == INTEGERS.name else f"images of {kind}"
+    return (
+        f"the largest value seen in its {bits} is {largest} of {white}, so they will be nearly "
+        f"black; {helps}"
+    )

@@ -9,9 +9,11 @@ from typing import TypeVar
 
 from progan.data.sources import named
 from progan.data.sources.arrays import from_array_file
+from progan.data.sources.bit_depth import with_values
 from progan.data.sources.files import ARCHIVES, from_path
 from progan.data.sources.label_folders import from_folders
 from progan.data.sources.lsun import FILE, from_lmdb, is_lmdb
+from progan.data.sources.readers import open_stream
 from progan.data.sources.shards import is_shards
 from progan.data.sources.source import Source, content_key
 from progan.runtime.errors import LabelError, UserError, nearest
@@ -178,7 +180,10 @@ def find(
             source = find_path(data, labels, label_level)
     except OSError as error:
         raise UserError(f"data.source: cannot read {data} ({error})") from error
-    return source if limit is None else first(source, limit)
+    source = source if limit is None else first(source, limit)
+    source = with_values(source)
+    open_stream.cache_clear()  # of a compressed tar: others will read it, from its beginning
+    return source
 
 
 def data_folder(root: str | Path | None) -> Path:

@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from progan.data.decode import BadImage, Content, Square, open_image, read_square
+from progan.data.depth import Values
 from progan.data.labels import Labels
 from progan.data.sources import demo
 from progan.data.sources.arrays import in_memory
@@ -44,7 +45,7 @@ def demo_set(root: Path, places: list[Path], labels: bool, download: bool) -> So
     name_of = "demo image {}".format
     key = content_key(demo.SIZE, labels, demo.draw(0, range(16), 32).tobytes())
     hair = Labels(tuple(demo.CLASSES), demo.labels(0, range(demo.SIZE))) if labels else None
-    return DemoSource("demo", key, range(demo.SIZE), draw_one, name_of, hair)
+    return DemoSource("demo", key, range(demo.SIZE), draw_one, name_of, hair, values=Values())
 
 
 # --- folders and zips ---

@@ -159,12 +159,18 @@ class Shards(Source):
     """A source whose files are fetched many at a time."""
 
     content: ShardContent
+    looked_at = 16
+
+    def load_some(self, indices: Sequence[int]) -> list[Content | BadImage]:
+        return self.content.read_many([self.items[i] for i in indices])
 
     def read_batch(self, indices: Sequence[int], square: Square) -> list[np.ndarray | BadImage]:
         """See `Source`. Raises UserError if a shard cannot be read: no image is at fault."""
         return [
-            content if isinstance(content, BadImage) else attempt(read_square, content, square)
-            for content in self.content.read_many([self.items[i] for i in indices])
+            content
+            if isinstance(content, BadImage)
+            else attempt(read_square, content, square, self.values)
+            for content in self.load_some(indices)
         ]
 
 

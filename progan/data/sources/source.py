@@ -4,14 +4,15 @@ import errno
 import hashlib
 import logging
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, ClassVar, Self, TypeVar
 
 import numpy as np
 
 from progan.data.decode import BadImage, Content, Square, read_square
+from progan.data.depth import Values
 from progan.data.labels import Labels
 from progan.runtime.errors import UserError
 from progan.runtime.launch import prints_errors
@@ -44,6 +45,7 @@ class Source:
             it is first called in a process.
         name_of: an index to the image's name, for messages.
         left_out: files that are there and are not read, in words.
+        values: what is black and white in its images of more than 8 bits; None: not looked at.
     """
 
     name: str
@@ -53,6 +55,8 @@ class Source:
     name_of: Callable[[int], str]
     labels: Labels | None = None
     left_out: str = ""
+    values: Values | None = None
+    looked_at: ClassVar[int] = 64  # images, to find `values`
 
     def __len__(self) -> int:
         return len(self.items)
@@ -81,12 +85,16 @@ class Source:
         except Exception as error:  # damaged archives make their readers raise anything
             raise BadImage(f"{type(error).__name__}: {error}") from error
 
+    def load_some(self, indices: Sequence[int]) -> Iterable[Content | BadImage]:
+        """Images as from `load`, or the BadImage that it raises."""
+        return (attempt(self.load, i) for i in indices)
+
     def read(self, i: int, square: Square) -> np.ndarray:
         """Image `i` as uint8 [channels, resolution, resolution].
 
         Raises BadImage or TooSmall. PIL's warnings pass.
         """
-        return read_square(self.load(i), square)
+        return read_square(self.load(i), square, self.values)
 
     def read_batch(self, indices: Sequence[int], square: Square) -> Sequence[np.ndarray | BadImage]:
         """For each index the image as from `read`, or the BadImage that `read` raises."""

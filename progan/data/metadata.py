@@ -1,0 +1,97 @@
+"""What image files hold besides pixels: which way is up. None of it may make an image bad."""
+
+import struct
+import zlib
+
+from PIL import Image
+
+ORIENTATION = 0x0112  # in EXIF
+TURNS = {  # to set an image upright, by EXIF's number
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+PNG = b"\x89PNG\r\n\x1a\n"
+PACKED = (b"zTXt", b"iTXt", b"iCCP")  # chunks of a PNG that may be compressed
+USED = (b"eXIf", b"tEXt", *PACKED)
+TEXT_BYTES = 2**20  # of one chunk, and TEXTS_BYTES of all: PIL refuses files with more
+TEXTS_BYTES = 2**24
+PROFILE_BYTES = 2**24  # of a profile, unpacked
+
+
+def orientation(image: Image.Image) -> int:
+    """EXIF's number, 1 … 8; 1 where there is none, or none that can be read."""
+    if image.format == "PNG":
+        image.load()  # as `getexif` would, but damage to the pixels is an error
+    try:
+        number = image.getexif().get(ORIENTATION, 1)
+    except MemoryError:
+        raise
+    except Exception:  # PIL meets broken EXIF with errors of any type
+        return 1
+    return number if number in TURNS else 1
+
+
+def upright_size(image: Image.Image) -> tuple[int, int]:
+    """Width and height once EXIF's orientation is applied."""
+    if image.format == "TIFF":  # PIL turns it when it is loaded, and its size then or before
+        image.load()
+        return image.size
+    return image.size[::-1] if orientation(image) >= 5 else image.size
+
+
+def set_upright(image: Image.Image) -> Image.Image:
+    """The image as it is to be seen; its pixels are decoded."""
+    image.load()
+    turn = TURNS.get(orientation(image))
+    return image if turn is None else image.transpose(turn)
+
+
+def without_excess(content: bytes) -> tuple[bytes, bytes | None]:
+    """A PNG without the chunks that do not concern its pixels, if PIL might stumble over them.
+
+    PIL refuses a whole file for a long text or profile, or a wrong checksum of either.
+
+    Returns:
+        The file, and its profile where PIL would find that too long.
+    """
+    kept, profile, place, total, dropped = [PNG], None, len(PNG), 0, False
+    while place + 12 <= len(content):
+        (size,) = struct.unpack_from(">I", content, place)
+        name, end = content[place + 4 : place + 8], place + 12 + size
+        chunk = content[place:end]
+        keep = True
+        if name[:1].islower() and name != b"tRNS":  # PNG's sign for what can be left out
+            body = chunk[8:-4]
+            whole = chunk[-4:] == zlib.crc32(chunk[4:-4]).to_bytes(4, "big") and len(body) == size
+            length = len(unpacked(name, body, TEXT_BYTES + 1)) if whole and name in USED else 0
+            total += length
+            keep = whole and name in USED and length <= TEXT_BYTES and total <= TEXTS_BYTES
+            if whole and name == b"iCCP" and not keep:
+                profile = unpacked(name, body, PROFILE_BYTES)
+        kept += [chunk] if keep else []
+        dropped = dropped or not keep
+        place = end
+        if name == b"IEND":
+            break
+    return (b"".join(kept) + content[place:], profile) if dropped else (content, None)
+
+
+def unpacked(name: bytes, body: bytes, most: int) -> bytes:
+    """At most `most` bytes of what a chunk of a PNG holds after its keyword."""
+    if name not in PACKED:
+        return body[:most]
+    _, _, rest = body.partition(b"\0")
+    packed = rest[1:]  # after the method
+    if name == b"iTXt":
+        if rest[:1] != b"\1":
+            return body[:most]
+        packed = rest[2:].split(b"\0", 2)[-1]
+    try:
+        return zlib.decompressobj().decompress(packed, most)
+    except zlib.error:
+        return b""

@@ -1,0 +1,304 @@
+"""What pixels mean: their depth, colour profile, transparency, and whatever else is in a file."""
+
+import logging
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from pictures import chw, encoded, folder, noise
+from PIL import Image, ImageCms
+from profiles import ADOBE, P3, SRGB, profile, seen
+
+from progan.data.decode import Square, read_plain, read_square
+from progan.data.info.report import source_report
+from progan.data.info.survey import survey
+from progan.data.metadata import without_excess
+from progan.data.sources.bit_depth import warn_of_darkness
+from progan.data.sources.find import find
+from progan.data.workers import without_pil_warnings
+
+RAMP = np.arange(256, dtype=np.uint8).reshape(16, 16)
+
+
+def grey(x):
+    return np.broadcast_to(np.asarray(x), (3, *np.shape(x)))
+
+
+def info(path):
+    source = find(str(path))
+    return " ".join(" ".join(source_report("x", source, survey(source, 0))).split())
+
+
+# --- depth ---
+
+
+def tiff(pixels, photometric=1, order="<"):
+    """A grey TIFF of these pixels, uncompressed, in their own type."""
+    kind = {"u": 1, "i": 2, "f": 3}[pixels.dtype.kind]
+    data = pixels.astype(pixels.dtype.newbyteorder(order)).tobytes()
+    values = {256: pixels.shape[1], 257: pixels.shape[0], 258: 8 * pixels.itemsize, 259: 1}
+    values |= {262: photometric, 273: 8, 277: 1, 278: pixels.shape[0], 279: len(data), 339: kind}
+    entries = b"".join(struct.pack(order + "HHII", tag, 4, 1, v) for tag, v in values.items())
+    head = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(order + "I", 8 + len(data))
+    return head + data + struct.pack(order + "H", len(values)) + entries + b"\0\0\0\0"
+
+
+SHARP = RAMP / 255 + 0.15 * (RAMP % 7 == 0) - 0.15 * (RAMP % 5 == 0)  # -0.15 … 1.15
+DEEP = {  # a data set's images, and what 0 … 255 is in them: (black, white)
+    "unit": ([SHARP, SHARP * 0.9], (0, 1)),
+    "signed": ([SHARP * 2 - 1] * 2, (-1, 1)),
+    "bytes": ([SHARP * 255, SHARP * 200, SHARP * 0], (0, 255)),
+    "words": ([SHARP * 65535] * 2, (0, 65535)),
+    "unit, one odd": ([SHARP] * 10 + [SHARP * 1.4], (0, 1)),
+    "int32 of bytes": ([RAMP.astype(np.int32), RAMP.astype(np.int32) // 2], (0, 255)),
+    "int32 of words": ([RAMP.astype(np.int32), RAMP.astype(np.int32) * 257], (0, 65535)),
+    "uint16 of bytes": ([RAMP.astype(np.uint16)] * 2, (0, 255)),
+    "uint16": ([RAMP.astype(np.uint16) * 257, RAMP.astype(np.uint16)], (0, 65535)),
+    "large": ([RAMP.astype(np.int32) * 2**23] * 2, (0, 2**31 - 1)),
+}
+
+
+@pytest.mark.parametrize("case", DEEP)
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_a_data_set_has_one_range(tmp_path, case, order):
+    """Reference: (x - black) / (white - black), clipped, whatever range one image fills."""
+    images, (black, white) = DEEP[case]
+    images = [x.astype(np.float32) if x.dtype == np.float64 else x for x in images]
+    files = {f"{i:02}.tif": tiff(x, order=order) for i, x in enumerate(images)}
+    source = find(str(folder(tmp_path, files)))
+    for i, x in enumerate(images):
+        expected = ((x.astype(float) - black) / (white - black)).clip(0, 1) * 255
+        assert abs(source.read(i, Square(16)) - grey(expected)).max() <= 0.5 + 1e-6
+
+
+def test_images_outside_the_range_are_bad(tmp_path):
+    """Reference: the rule of docs/data.md. An image that would be all white is left out by name; so
+    are all if their range is none that is known."""
+    files = {f"{i:02}.tif": tiff(SHARP.astype(np.float32)) for i in range(12)}
+    files["12.tif"] = tiff((SHARP * 255).astype(np.float32))
+    report = info(folder(tmp_path / "one", files))
+    assert "bad 1," in report and "12.tif: has values of" in report and "of 0 … 1 " in report
+    scan = {f"{i}.tif": tiff(RAMP.astype(np.int16) * 9 - 1024) for i in range(3)}
+    report = info(folder(tmp_path / "scan", scan))
+    assert "bad 3, which" in report and "run from -1,024 to 1,271, which is none of" in report
+    eight = {f"{i:03}.png": noise((16, 16)) for i in range(200)}
+    late = {"001x.tif": tiff(SHARP.astype(np.float32))}
+    assert "holds floats, unlike the images" in info(folder(tmp_path / "late", eight | late))
+
+
+@pytest.mark.parametrize(
+    ("image", "told"),
+    [
+        (SHARP.astype(np.float32) / 20, "images of floats is 0.0569118 of 1, so they"),
+        (RAMP.astype(np.int32) // 20, "images of integers is 12 of 255, so they"),
+        (RAMP.astype(np.uint16) * 235, ""),
+    ],
+)
+def test_dark_images_are_told_of(tmp_path, caplog, image, told):
+    """Reference: an eighth of the range. Bright images and those of 8 bits are not spoken of."""
+    with caplog.at_level(logging.WARNING, "progan"):
+        warn_of_darkness(find(str(folder(tmp_path, {"a.tif": tiff(image), "b.tif": tiff(image)}))))
+    assert told in caplog.text if told else not caplog.records
+
+
+@pytest.mark.parametrize("kind", ["uint8", "uint16", "float32"])
+def test_the_smallest_value_may_be_white(kind):
+    """Reference: the negative, of TIFFs that say so (MinIsWhite); PIL inverts 8 bits itself."""
+    x = (RAMP * {"uint8": 1.0, "uint16": 257.0, "float32": 1 / 255}[kind]).astype(kind)
+    assert (read_square(tiff(x, 0), Square(16)) == grey(255 - RAMP)).all()
+
+
+# --- modes ---
+
+LAB = ImageCms.createProfile("LAB")
+TO_LAB = ImageCms.buildTransform(ImageCms.createProfile("sRGB"), LAB, "RGB", "LAB")
+COLOURS = noise((4, 4)).point(lambda v: 64 + v // 2).resize((16, 16), Image.Resampling.BICUBIC)
+ALPHA = np.asarray(noise((16, 16), "L"))
+WHITE_OVER = chw(COLOURS) * (ALPHA / 255) + 255 - ALPHA.astype(float)
+
+
+def with_alpha(mode):
+    image = COLOURS.convert("L" if mode[0] == "L" else "RGB")
+    image.putalpha(Image.fromarray(ALPHA))
+    return image.convert(mode)
+
+
+MODES = {
+    "LAB": (encoded(ImageCms.applyTransform(COLOURS, TO_LAB), "TIFF"), 3),
+    "HSV": (COLOURS.convert("HSV"), 6),
+    "YCbCr": (encoded(COLOURS.convert("YCbCr"), "TIFF"), 3),
+    "RGBa": (with_alpha("RGBa"), 3),
+    "RGBX": (COLOURS.convert("RGBX"), 0),
+}
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("name", MODES)
+def test_modes(name, channels):
+    """Reference: the colours before they were converted, over white; of grey their luma."""
+    content, most = MODES[name]
+    x = read_square(content, Square(16, channels))
+    expected = WHITE_OVER if name == "RGBa" else chw(COLOURS).astype(float)
+    if channels == 1:
+        expected = np.tensordot([0.299, 0.587, 0.114], expected, 1)[None]
+    assert abs(x - expected).max() <= most + 1
+
+
+# --- colour profiles ---
+
+PIXELS = np.asarray(COLOURS)
+GREYS = Image.fromarray(RAMP)
+WIDE = profile()
+SAME_AS_SRGB = profile(SRGB, None, "sRGB by hand")
+FILES = {
+    "png": ("PNG", {}),
+    "webp": ("WEBP", {"lossless": True}),
+    "tiff": ("TIFF", {}),
+    "jpeg": ("JPEG", {"quality": 100, "subsampling": 0}),
+}
+
+
+@pytest.mark.parametrize("kind", FILES)
+@pytest.mark.parametrize("of", [(P3, 2.2), (ADOBE, 2.2), (SRGB, 1.8)])
+def test_profiles_are_followed(kind, of):
+    """Reference: the formula, in float64: through light and XYZ to sRGB. Luma comes after it."""
+    name, options = FILES[kind]
+    content = encoded(COLOURS, name, icc_profile=profile(*of), **options)
+    near = 9 if kind == "jpeg" else 2
+    expected = seen(PIXELS, *of).transpose(2, 0, 1)
+    assert abs(read_square(content, Square(16)) - expected).max() <= near
+    luma = np.tensordot([0.299, 0.587, 0.114], expected, 1)
+    assert abs(read_square(content, Square(16, 1))[0] - luma).max() <= near
+
+
+def test_profiles_of_grey_images_palettes_and_transparent_ones():
+    """Reference: the formula. An RGB profile of a grey image counts as one for R = G = B."""
+    expected = seen(np.repeat(RAMP[..., None], 3, 2), SRGB, 1.8).transpose(2, 0, 1)
+    for primaries in (None, SRGB):
+        content = encoded(GREYS, icc_profile=profile(primaries, 1.8))
+        for channels in (1, 3):
+            assert abs(read_square(content, Square(16, channels)) - expected).max() <= 2
+    deep = encoded(Image.fromarray(RAMP.astype(np.uint16) * 257), icc_profile=profile(None, 1.8))
+    assert abs(read_square(deep, Square(16)) - expected).max() <= 2
+    palette = COLOURS.quantize(16)
+    shown = seen(np.asarray(palette.convert("RGB"))).transpose(2, 0, 1)
+    content = encoded(palette, icc_profile=WIDE)
+    assert abs(read_square(content, Square(16)) - shown).max() <= 2
+    over_white = seen(PIXELS).transpose(2, 0, 1) * (ALPHA / 255) + 255 - ALPHA.astype(float)
+    content = encoded(with_alpha("RGBA"), icc_profile=WIDE)
+    assert abs(read_square(content, Square(16)) - over_white).max() <= 3
+
+
+@pytest.mark.parametrize(
+    "data", [SAME_AS_SRGB, WIDE[:200], b"junk", profile(None, 1.8), WIDE.replace(b"RGB ", b"CMYK")]
+)
+def test_profiles_that_change_nothing(data):
+    """Reference: the file without it, bit for bit, and by the fast path where that was taken. So it
+    is with sRGB's own, a damaged one, and one of another colour space."""
+    for kind, options in FILES.values():
+        with_it = encoded(COLOURS, kind, icc_profile=data, **options)
+        without = encoded(COLOURS, kind, **options)
+        assert (read_square(with_it, Square(8)) == read_square(without, Square(8))).all()
+    assert read_plain(encoded(COLOURS, "JPEG", icc_profile=data), Square(8)) is not None
+    assert read_plain(encoded(COLOURS, "JPEG", icc_profile=WIDE), Square(8)) is None
+
+
+# --- what else is in a file ---
+
+
+def chunk(name, data, damage=0):
+    checksum = zlib.crc32(name + data) ^ damage
+    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", checksum)
+
+
+def with_chunks(png, *chunks, last=False):
+    """A PNG with chunks after its header, or last of all."""
+    place = len(png) - 12 if last else 33
+    return png[:place] + b"".join(chunks) + png[place:]
+
+
+LONG = zlib.compress(bytes(2**21))
+BROKEN_EXIF = b"MM\0*\0\0\0\10\0\2\1\x12\0\3\0\0"
+EXTRAS = {
+    "zTXt": [chunk(b"zTXt", b"Comment\0\0" + LONG)],
+    "iTXt": [chunk(b"iTXt", b"Comment\0\1\0\0\0" + LONG)],
+    "plain iTXt": [chunk(b"iTXt", b"Comment\0\0\0\0\0" + bytes(2**21))],
+    "iCCP": [chunk(b"iCCP", b"long\0\0" + LONG)],
+    "many": [chunk(b"zTXt", b"Comment\0\0" + zlib.compress(bytes(2**20 - 1)))] * 70,
+    "wrong checksum": [chunk(b"tEXt", b"Comment\0hello", damage=1)],
+    "short pHYs": [chunk(b"pHYs", b"\0\0")],
+    "broken EXIF": [chunk(b"eXIf", BROKEN_EXIF)],
+    "half an animation": [chunk(b"acTL", bytes(8)), chunk(b"fcTL", bytes(26))],
+}
+
+
+@pytest.mark.parametrize("last", [False, True])
+@pytest.mark.parametrize("name", EXTRAS)
+def test_what_else_is_in_a_png_does_not_make_it_bad(name, last):
+    """Reference: the same file without it."""
+    content = with_chunks(encoded(COLOURS), *EXTRAS[name], last=last)
+    assert (read_square(content, Square(16)) == chw(COLOURS)).all()
+
+
+def test_long_profiles_and_orientation_are_kept():
+    """Reference: a profile of 2 MB counts as any other; a text beyond the limit hides none."""
+    size = struct.pack(">I", len(WIDE) + 2**21)
+    packed = zlib.compress(size + WIDE[4:] + bytes(2**21))
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    content = with_chunks(encoded(COLOURS, exif=exif), chunk(b"iCCP", b"wide\0\0" + packed))
+    content = with_chunks(content, *EXTRAS["zTXt"])
+    expected = seen(PIXELS[::-1, ::-1]).transpose(2, 0, 1)
+    assert abs(read_square(content, Square(16)) - expected).max() <= 2
+    bomb = with_chunks(encoded(COLOURS), chunk(b"iCCP", b"x\0\0" + zlib.compress(bytes(2**26))))
+    assert len(without_excess(bomb)[1]) == 2**24
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "WEBP"])
+def test_broken_exif_does_not_make_an_image_bad(kind):
+    """Reference: the same file without it."""
+    content = encoded(COLOURS, kind, exif=b"Exif\0\0" + BROKEN_EXIF)
+    with without_pil_warnings():
+        x = read_square(content, Square(16))
+    assert (x == read_square(encoded(COLOURS, kind), Square(16))).all()
+
+
+# --- transparency, and what `data info` says ---
+
+
+@pytest.mark.parametrize(
+    ("background", "colour"), [("black", (0, 0, 0)), ("#ff8000", (255, 128, 0))]
+)
+def test_transparent_images_are_laid_over_the_background(background, colour):
+    """Reference: the formula. Bars stay black, and the colour is part of the cache's name."""
+    alpha = ALPHA / 255
+    over = np.array(colour)[:, None, None] * (1 - alpha)
+    square = Square(16, background=background)
+    x = read_square(encoded(with_alpha("RGBA")), square)
+    assert abs(x - chw(COLOURS) * alpha - over).max() <= 1
+    assert abs(read_square(with_alpha("RGBa"), square) - chw(COLOURS) * alpha - over).max() <= 2
+    clear = encoded(Image.new("RGBA", (16, 8)))
+    padded = read_square(clear, Square(16, fit="pad", background=background))
+    assert (padded[:, :4] == 0).all() and (padded[:, 4:12] == np.reshape(colour, (3, 1, 1))).all()
+    assert square.key not in (Square(16).key, Square(16, background="#123456").key)
+    deep = encoded(Image.fromarray(RAMP.astype(np.uint16) * 257), transparency=257 * 7)
+    expected = np.where(RAMP == 7, np.reshape(colour, (3, 1, 1)), RAMP)
+    assert (read_square(deep, square) == expected).all()
+
+
+def test_info_counts_profiles_values_and_transparency(tmp_path):
+    """Reference: what was written."""
+    files = {
+        "a.png": encoded(COLOURS, icc_profile=WIDE),
+        "b.png": encoded(COLOURS, icc_profile=b"x"),
+    }
+    files["c.jpg"] = encoded(COLOURS, "JPEG", icc_profile=SAME_AS_SRGB)
+    files["d.png"] = with_alpha("RGBA")
+    files["e.png"] = COLOURS.convert("RGBA")  # nothing of it is transparent
+    files |= {f"f{i}.tif": tiff(SHARP.astype(np.float32)) for i in range(2)}
+    report = info(folder(tmp_path, files))
+    assert "wide (1): made sRGB sRGB by hand (1): sRGB already a damaged one (1): ignored" in report
+    assert "transparent parts of 1, laid over white" in report
+    ends = f"{SHARP.min():.6g} … {SHARP.max():.6g}"
+    assert f"values floats: {ends}, of 0 … 1; what lies outside is clipped" in report
