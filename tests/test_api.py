@@ -26,7 +26,7 @@ from progan.config.load import assignments
 from progan.config.yaml_io import parse_yaml
 from progan.data.pyramid.format import Pyramid
 from progan.model.sampling import TrainedGenerator, latents, slerp
-from progan.runs.folder import lock_run
+from progan.runs.hold import lock_run
 from progan.training.request import new_run, old_run
 from progan.training.trainer import Trainer
 

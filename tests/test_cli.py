@@ -270,6 +270,7 @@ def test_a_relative_source_in_a_config_can_be_resumed_from_anywhere(photos, here
     assert f"source: {here / 'mine'}" in (here / "runs" / "mine" / "config.yaml").read_text()
     (here / "else").mkdir()
     monkeypatch.chdir(here / "else")
+    shutil.rmtree(here / "mine")  # what is complete needs no data
     assert "already complete" in run("train", "--resume", "../runs/mine").output
 
 

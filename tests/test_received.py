@@ -26,7 +26,8 @@ from progan.data.pyramid import prepare
 from progan.data.sources.find import find
 from progan.doctor import folders as doctor
 from progan.runs.checkpoint import Checkpoint, Progress, read
-from progan.runs.folder import check_own, check_run_dir, lock_run, record_start
+from progan.runs.folder import check_own, check_run_dir, record_start
+from progan.runs.hold import lock_run
 from progan.runs.records import drop_lines_after, record
 from progan.runs.snapshot_file import MOST_HEADER, digest, load_snapshot
 from progan.runtime.cache import lock

@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import subprocess
+import termios
 import time
 from pathlib import Path
 
@@ -24,11 +25,16 @@ from progan.data.decode import Square
 from progan.data.pyramid import prepare
 from progan.data.sources.find import find
 from progan.data.stream import Stream
-from progan.runs.folder import LOCK, differences, lock_run
+from progan.runs.folder import COMPLETE, LOCK, differences, write_config
+from progan.runs.hold import Hold, lock_run
 from progan.runs.snapshot_file import snapshot_path
+from progan.runtime.errors import UserError
+from progan.runtime.progress import has_room
 from progan.runtime.stopping import StopRequest
+from progan.runtime.text import kimg, short
 from progan.training import build
 from progan.training.feed import Feed
+from progan.training.outputs import Outputs
 from progan.training.updates import LossSettings, critic_gradients, generator_gradients
 
 
@@ -210,6 +216,67 @@ def test_signals_finish_the_update_and_save(photos, tmp_path, number, code):
     assert "Traceback" not in errors
     assert load_checkpoint(run_dir)["progress"]["nimg"] > 0
     assert list(run_dir.glob("snapshots/*.safetensors"))
+
+
+def test_a_folder_deleted_while_training_can_be_resumed(
+    photos, whole, tmp_path, monkeypatch, caplog
+):
+    """Reference: the run without a fault. The folder is deleted between two ticks; at the next one
+    there is all that a resume needs, though no checkpoint was due, and the run ends as it would
+    have."""
+    run_dir, update = tmp_path / "run", Outputs.update
+
+    def fault(self, phase, nimg):
+        if nimg == 40:
+            shutil.rmtree(run_dir)
+        if nimg == 56:
+            found = sorted(
+                path.name for path in run_dir.rglob("*") if path.suffix in (".pt", ".yaml")
+            )
+            assert found == ["checkpoint-000000.048.pt", "config.yaml"]
+            with pytest.raises(UserError, match="another process is training"):
+                lock_run(run_dir).__enter__()
+        update(self, phase, nimg)
+
+    monkeypatch.setattr(Outputs, "update", fault)
+    train(photos, run_dir, run__checkpoint_ticks=10**6)
+    assert_identical(state(whole), state(run_dir))
+    assert caplog.text.count(f"files in {run_dir} were deleted or moved") == 1
+    (run_dir / COMPLETE).unlink()
+    assert "going on from checkpoint-000000.096.pt" in train(photos, run_dir)
+
+
+def test_what_takes_the_place_of_a_run_is_left_alone(tmp_path):
+    """Reference: each thing that may be found where the folder was. Another process, or a run of
+    other settings: refused, and nothing is written. A copy of the run: it goes on. The rest of a
+    deletion under way, or all but the checkpoints: config.yaml is back, and a checkpoint is due."""
+    config, run = load_config(None, []), tmp_path / "run"
+    hold = Hold(run)
+    write_config(run, config)
+    assert not hold.keep(config)
+    shutil.copytree(run, tmp_path / "copy")
+    (run / "checkpoints").mkdir()
+    (run / "checkpoints" / "checkpoint-000000.008.pt").touch()
+    assert not hold.keep(config)
+    shutil.rmtree(run / "checkpoints")
+    assert hold.keep(config) and not hold.keep(config)
+    run.rename(tmp_path / "moved")
+    with lock_run(run), pytest.raises(UserError, match="place is taken.*another process"):
+        hold.keep(config)
+    with lock_run(tmp_path / "moved"):
+        assert [path.name for path in run.iterdir()] == [LOCK]
+    write_config(run, load_config(None, ["run.seed=1"]))
+    before = (run / "config.yaml").read_bytes()
+    with pytest.raises(UserError, match="place is taken(.|\n)*run.seed: 1 -> 0"):
+        hold.keep(config)
+    assert (run / "config.yaml").read_bytes() == before
+    shutil.rmtree(run)
+    shutil.copytree(tmp_path / "copy", run)
+    assert not hold.keep(config), "a copy is as good"
+    shutil.rmtree(run)
+    (run / "images").mkdir(parents=True)
+    assert hold.keep(config) and load_config(str(run / "config.yaml")) == config
+    hold.stack.close()
 
 
 def test_what_a_run_writes(photos, tmp_path):
@@ -409,7 +476,7 @@ def test_no_terminal_no_bar(photos, tmp_path):
     """Reference: plain lines with kimg, resolution, losses, images/s and time left, no control
     characters."""
     output = train(photos, tmp_path)
-    line = next(line for line in output.splitlines() if line.startswith("0.0/0.1 kimg"))
+    line = next(line for line in output.splitlines() if line.startswith("0.016/0.096 kimg"))
     assert "4x4" in line and "D " in line and "img/s" in line and "left" in line
     assert "\r" not in output and "\x1b" not in output
 
@@ -438,7 +505,37 @@ def test_progress_bar_on_a_terminal(photos, tmp_path):
             break
     assert process.wait() == 0
     text = seen.decode()
-    assert "0.1/0.1 kimg" in text and "\r" in text and "img/s" in text
+    assert "0.096/0.096 kimg" in text and "\r" in text and "img/s" in text
+
+
+def test_a_terminal_without_columns_gets_lines(monkeypatch):
+    """Reference: the size that some containers give their terminals: 0 rows of 0 columns."""
+    leader, follower = os.openpty()
+    with open(follower, "w") as terminal:
+        assert terminal.isatty() and not has_room(terminal)
+        termios.tcsetwinsize(follower, (24, 80))
+        assert has_room(terminal)
+    os.close(leader)
+    assert not has_room(terminal), "it is closed"
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [
+        (0.0, "0"),
+        (0.00432, "0.0043"),
+        (0.43, "0.43"),
+        (7.64, "7.6"),
+        (76.4, "76"),
+        (1234.5, "1,234"),
+    ],
+)
+def test_figures_say_something(number, text):
+    """Reference: two digits, or all before the point; and nothing rounds to 0 but 0. The longer a
+    run, the fewer decimals its kimg have."""
+    assert short(number) == text
+    shown = [(8, 96), (0, 96), (40_000, 96_000), (8, 6_600_000), (6_600_000, 6_600_000)]
+    assert [kimg(*each) for each in shown] == ["0.008", "0.0", "40.00", "0.008", "6600.0"]
 
 
 def test_one_process_at_a_time_in_a_run(photos, whole):

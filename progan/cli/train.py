@@ -110,8 +110,13 @@ def start(
     from progan.runs.folder import STOP
     from progan.runtime.device import take_device
     from progan.runtime.stopping import StopRequest, ended_by_signals
-    from progan.training.start import check_run, train_run
+    from progan.training.start import already_complete, check_run, train_run
 
+    where = shlex.quote(str(run_dir))
+    if not check and already_complete(config, run_dir, click.echo):
+        if is_main():
+            click.echo(f"make images with: progan sample {where} --grid")
+        return
     device = take_device(config.run.device)
     with ended_by_signals("stopped, nothing is lost; the same command goes on"):
         data = open_data(config, download, say)
@@ -121,7 +126,7 @@ def start(
     stop = StopRequest(run_dir / STOP if is_main() else None, max_hours, started())
     complete = train_run(config, run_dir, data, device, stop, click.echo)
     if is_main():
-        where, reason = shlex.quote(str(run_dir)), stop.reason()
+        reason = stop.reason()
         if complete:
             click.echo(f"done; make images with: progan sample {where} --grid")
         else:

@@ -1,6 +1,7 @@
 """The files in a run's folder.
 
 folder           the folder itself: its lock, its config, whether another config may go on there
+hold             the folder's lock, and what to do if the folder is deleted while it trains
 checkpoint       training state to resume from
 checkpoint_file  what a checkpoint's file holds, read so that it can do no harm
 snapshot         the averaged generator at one moment of a run, which makes images by seed

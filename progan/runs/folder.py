@@ -4,8 +4,6 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from fnmatch import fnmatch
 from pathlib import Path
@@ -14,11 +12,11 @@ from typing import Any
 from progan.config.config import Config, flatten
 from progan.config.load import as_begun, load_config, override, read_file, validate
 from progan.config.schedule import Ramp, Schedule
-from progan.runs.records import METRICS, STATS
+from progan.runs.records import METRICS, STATS, has
 from progan.runtime.disk import append_line, check_plain, read_lines, write_atomically
 from progan.runtime.errors import UserError
-from progan.runtime.lock import Busy, file_lock
 from progan.runtime.secrets import bare, redact
+from progan.runtime.text import stamp
 
 LOCK = ".lock"
 STOP = "stop"
@@ -60,16 +58,6 @@ CHANGEABLE = {
     "run.inception",
     "run.tracker",
 }
-
-
-@contextmanager
-def lock_run(run_dir: Path) -> Iterator[None]:
-    """Lock a run's folder against a second start; the lock ends with the process."""
-    try:
-        with file_lock(run_dir / LOCK, wait=False, shared=False):
-            yield
-    except Busy:
-        raise UserError(f"another process is training in {run_dir}; stop it, or wait") from None
 
 
 def read_config(run_dir: Path, overrides: list[str]) -> Config:
@@ -213,6 +201,19 @@ def record_start(run_dir: Path, environment: dict[str, Any]) -> list[str]:
         for key, value in environment.items()
         if key in before and before[key] != value
     ]
+
+
+def is_complete(run_dir: Path, config: Config) -> bool:
+    """Whether the run has reached its end, metrics included, by the names of its files."""
+    end = stamp(config.make_schedule().total_nimg)
+    newest = max(run_dir.glob("checkpoints/checkpoint-*.pt"), default=None)
+    there = (run_dir / COMPLETE, run_dir / "snapshots" / f"snapshot-{end}.safetensors")
+    return (
+        all(file.is_file() for file in there)
+        and newest is not None
+        and newest.name == f"checkpoint-{end}.pt"
+        and has(run_dir, config.make_schedule().total_nimg, list(config.run.metrics))
+    )
 
 
 def write_config(run_dir: Path, config: Config) -> None:

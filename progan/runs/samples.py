@@ -1,5 +1,6 @@
 """Samples of a snapshot as files, by seed and class."""
 
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from progan.runs.snapshot import Snapshot, label_indices
 from progan.runtime.disk import replacing
 from progan.runtime.errors import UserError
 from progan.runtime.pictures import arrange
+from progan.runtime.progress import has_room
 from progan.runtime.text import for_file_names, joined_for_files, stamp
 
 MOST_COLUMNS = 16
@@ -111,7 +113,7 @@ def images_of_all(
     labels = np.concatenate(rows) if rows else None
     seeds = list(seeds) * len(made_of)
     starts = range(0, len(seeds), BATCH)
-    for start in tqdm(starts, unit="batch", disable=None, leave=False):
+    for start in tqdm(starts, unit="batch", disable=not has_room(sys.stderr), leave=False):
         b = slice(start, start + BATCH)
         some = None if labels is None else labels[b]
         yield from generate(G, seeds[b], some, r, snapshot.alpha)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from filelock import lock_descriptor, unlock_descriptor
 
-from progan.runtime.disk import open_plain
+from progan.runtime.disk import DiskError, open_plain
 from progan.runtime.errors import UserError
 from progan.runtime.launch import processes
 
@@ -81,7 +81,7 @@ def opened(path: Path) -> int:
         except PermissionError:
             return open_plain(path, os.O_RDONLY)
     except OSError as error:
-        raise UserError(
+        raise DiskError(
             f"cannot lock {path}: {error.strerror or error}; progan needs a folder that it may "
             "write to"
         ) from None

@@ -1,6 +1,7 @@
 """Numbers, names and tables as people read them."""
 
 import hashlib
+import math
 import unicodedata
 from collections import Counter
 from collections.abc import Collection, Sequence
@@ -29,6 +30,20 @@ def human_bytes(count: float) -> str:
         count, power = count / 1000, power + 1
     digits = 1 if power and count < 10 else 0
     return f"{count:.{digits}f} {('B', 'kB', 'MB', 'GB', 'TB')[power]}"
+
+
+def short(number: float) -> str:
+    """Two digits that say something, and all before the point: `1,234`, `5.6`, `0.043`."""
+    if not number or not math.isfinite(number):
+        return f"{number:g}"
+    decimals = 1 - math.floor(math.log10(abs(number)))
+    return f"{number:,.{min(max(decimals, 0), 12)}f}"
+
+
+def kimg(nimg: int, total_nimg: int) -> str:
+    """`nimg` in kimg with digits that say something in a run of `total_nimg`."""
+    decimals = 3 if nimg < 100 or total_nimg < 10_000 else 2 if total_nimg < 100_000 else 1
+    return f"{nimg / 1000:.{decimals if nimg else 1}f}"
 
 
 def percent(share: float, digits: int = 1) -> str:

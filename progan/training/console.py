@@ -6,19 +6,23 @@ from collections.abc import Callable
 
 from tqdm import tqdm
 
+from progan.runtime.progress import has_room
+from progan.runtime.text import kimg
+
 
 class Console:
     """A progress bar on a terminal, plain lines otherwise."""
 
     def __init__(self, total_nimg: int, nimg: int):
-        self.total_kimg = total_nimg / 1000
+        self.total_nimg = total_nimg
         self.bar: tqdm | None = None
         self.shown = 0.0
-        if sys.stderr.isatty():
+        if has_room(sys.stderr):
             self.bar = tqdm(
-                total=self.total_kimg,
-                initial=nimg / 1000,
-                bar_format="{percentage:3.0f}%|{bar:20}| {n:.1f}/{total:.1f} kimg {desc}",
+                total=total_nimg,
+                initial=nimg,
+                bar_format="{percentage:3.0f}%|{bar:20}| {desc}",
+                desc=self.progress(nimg),
                 dynamic_ncols=True,
                 mininterval=0,
             )
@@ -27,13 +31,16 @@ class Console:
         """Move the bar, at most twice a second."""
         if self.bar is not None and time.perf_counter() - self.shown > 0.5:
             self.shown = time.perf_counter()
-            self.bar.set_description_str(describe(), refresh=False)
-            self.bar.update(nimg / 1000 - self.bar.n)
+            self.bar.set_description_str(f"{self.progress(nimg)} {describe()}", refresh=False)
+            self.bar.update(nimg - self.bar.n)
 
     def tick(self, nimg: int, text: str) -> None:
         """Print a line if there is no bar."""
         if self.bar is None:
-            print(f"{nimg / 1000:.1f}/{self.total_kimg:.1f} kimg  {text}", flush=True)
+            print(f"{self.progress(nimg)}  {text}", flush=True)
+
+    def progress(self, nimg: int) -> str:
+        return f"{kimg(nimg, self.total_nimg)}/{kimg(self.total_nimg, self.total_nimg)} kimg"
 
     def say(self, text: str) -> None:
         """Print a message without breaking the bar."""
@@ -44,5 +51,6 @@ class Console:
 
     def close(self, nimg: int) -> None:
         if self.bar is not None:
-            self.bar.update(nimg / 1000 - self.bar.n)
+            self.bar.set_description_str(self.progress(nimg), refresh=False)
+            self.bar.update(nimg - self.bar.n)
             self.bar.close()

@@ -16,13 +16,14 @@ from progan.model.grid import grid, save_picture
 from progan.model.networks import Generator
 from progan.model.sampling import MOST_ROWS, generate, grid_layout
 from progan.runs.best import best_path, forget_worse, improved
+from progan.runs.hold import Hold
 from progan.runs.records import METRICS, SECTION, has
 from progan.runs.snapshot import Snapshot
 from progan.runs.snapshot_file import MOST_EXAMPLES, save_snapshot, snapshot_path
 from progan.runs.tracking import Tracker
 from progan.runtime.disk import DiskError
 from progan.runtime.memory import memory_in_use
-from progan.runtime.text import stamp
+from progan.runtime.text import short, stamp
 from progan.training.console import Console
 from progan.training.costs import CostModel
 from progan.training.health import signs, variety
@@ -116,6 +117,17 @@ class Outputs:
             with patiently():
                 self.warn(signs(means, share, self.config.loss.weights.target), nimg)
 
+    def keep_folder(self, hold: Hold | None, due: set[str]) -> None:
+        """Take the run's folder again if it was deleted or moved, and make a checkpoint due.
+
+        Raises:
+            UserError: see `Hold.keep`.
+        """
+        with patiently():
+            if hold and hold.keep(self.config):
+                self.tracker.lost = True
+                due |= {"checkpoint", "snapshot"}
+
     def catch_up(self) -> None:
         """Write the statistics that could not be written before.
 
@@ -149,7 +161,7 @@ class Outputs:
             if key in self.means
         )
         seconds = self.costs.per_image(phase)
-        rate = f"{1 / seconds:.0f} img/s" if seconds else ""
+        rate = f"{short(1 / seconds)} img/s" if seconds else ""
         left = self.costs.left(nimg) or "-"
         return f"{phase.resolution}x{phase.resolution}{fading}{losses}  {rate}  {left} left"
 

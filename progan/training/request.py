@@ -9,7 +9,7 @@ from progan.config.load import assignments, load_config, override, validate
 from progan.config.schedule import check_batches
 from progan.config.yaml_io import dump_yaml
 from progan.data.sources.find import NAMED, is_local, is_missing
-from progan.runs.folder import base_name, begun_with, check_run_dir, read_config
+from progan.runs.folder import base_name, begun_with, check_run_dir, is_complete, read_config
 from progan.runtime.errors import UserError
 from progan.runtime.launch import processes
 from progan.runtime.paths import to_path
@@ -46,7 +46,7 @@ def old_run(run_dir: str | Path, overrides: Overrides) -> tuple[Config, Path]:
     folder = to_path(run_dir, "--resume")
     config = with_absolute_paths(read_config(folder, assignments(overrides)))
     source = config.data.source
-    if source is not None and is_missing(source):
+    if source is not None and is_missing(source) and not is_complete(folder, config):
         raise UserError(
             f"the data of this run, {source}, is not there; if it has moved, go on with "
             f"--resume {run_dir} -o data.source=PATH"

@@ -12,7 +12,8 @@ import torch
 from progan.config.config import Config
 from progan.data.dataset import Dataset
 from progan.data.opening import open_data
-from progan.runs.folder import COMPLETE, STOP, UNPRINTED, lock_run, record_start
+from progan.runs.folder import COMPLETE, STOP, UNPRINTED, is_complete, record_start
+from progan.runs.hold import Hold, lock_run
 from progan.runs.snapshot import Snapshot
 from progan.runs.snapshot_file import load
 from progan.runtime import machine
@@ -91,6 +92,8 @@ def train_and_load(
     say: Say = print if is_main() else lambda line: None
     start = time.monotonic()
     with output_outlived():
+        if already_complete(config, run_dir, say):
+            return load(run_dir)
         device = take_device(config.run.device)
         data = open_data(config, download, say)
         stop = StopRequest(run_dir / STOP if is_main() else None, max_hours, start)
@@ -117,10 +120,10 @@ def train_run(
         say: shows a line to the user; called on the main process only.
     """
     locked = lock_run(run_dir) if is_main() else nullcontext()
-    with closing(data), locked, stop, deterministic(config.run.deterministic):
+    with closing(data), locked as hold, stop, deterministic(config.run.deterministic):
         if is_main():
             keep_unprinted(run_dir / UNPRINTED)
-        trainer = make_trainer(config, run_dir, data, device, stop, say)
+        trainer = make_trainer(config, run_dir, data, device, stop, say, hold)
         if is_main():
             announce(trainer, say)
         complete = trainer.run()
@@ -129,6 +132,17 @@ def train_run(
     trainer.accelerator.wait_for_everyone()  # none ends before it can be seen that all is done
     with suppress(OSError):  # of a tracker whose disk was full, which has been said
         trainer.accelerator.end_training()
+    return complete
+
+
+def already_complete(config: Config, run_dir: Path, say: Say) -> bool:
+    """Whether the run has nothing left to do, which needs no data; says so."""
+    complete = is_complete(run_dir, config)
+    if complete and is_main():
+        say(
+            f"already complete at {config.make_schedule().total_nimg / 1000} kimg; "
+            "a larger schedule.total_kimg goes on"
+        )
     return complete
 
 
@@ -151,6 +165,7 @@ def make_trainer(
     device: torch.device,
     stop: StopRequest,
     say: Say,
+    hold: Hold | None = None,
 ) -> Trainer:
     """Meet the other processes and build what trains; says what it trains on."""
     accelerator = make_accelerator(run_dir, config.run.tracker, config.run.timeout, device)
@@ -158,7 +173,7 @@ def make_trainer(
         say(f"{data.count:,} images of {redact(str(config.data.source))}")
         if labels := data.labels:
             say(f"{len(labels.names)} {labels.kind}: {', '.join(labels.names)}")
-    return Trainer(config, data, run_dir, accelerator, stop)
+    return Trainer(config, data, run_dir, accelerator, stop, hold)
 
 
 def announce(trainer: Trainer, say: Say) -> None:

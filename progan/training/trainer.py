@@ -13,6 +13,7 @@ from progan.data.dataset import Dataset
 from progan.metrics.while_training import MetricsDuringTraining
 from progan.runs.checkpoint import Checkpoint, Progress
 from progan.runs.folder import COMPLETE, check_progress, write_config
+from progan.runs.hold import Hold
 from progan.runtime.accelerator import explain_lost_processes
 from progan.runtime.distributed import (
     check_same_checkpoints,
@@ -39,6 +40,7 @@ class Trainer:
         data: images, at least of the config's resolution.
         run_dir: written by the main process only.
         stop: asked between steps.
+        hold: the main process's lock on the folder, if it is locked.
     """
 
     costs: CostModel  # measured when training begins
@@ -51,11 +53,13 @@ class Trainer:
         run_dir: Path,
         accelerator: Accelerator,
         stop: StopRequest,
+        hold: Hold | None = None,
     ):
         self.config = config
         self.run_dir = run_dir
         self.accelerator = accelerator
         self.stop = stop
+        self.hold = hold
         self.schedule = config.make_schedule()
         self.loss = make_loss(config, data.labels.kind if data.labels else "classes")
         self.feed = make_feed(config, data, accelerator)
@@ -131,11 +135,7 @@ class Trainer:
         if self.accelerator.is_main_process:
             more = self.costs, self.step.G_ema, self.stream, nimg
             self.outputs = Outputs(self.config, self.run_dir, self.accelerator, *more)
-        if restored and nimg == self.schedule.total_nimg:
-            self.outputs.say(
-                f"already complete at {nimg / 1000} kimg; a larger schedule.total_kimg goes on"
-            )
-        elif restored:
+        if restored:
             self.outputs.say(f"going on from {restored.name}")
         else:
             self.outputs.fakes(0)
@@ -152,6 +152,7 @@ class Trainer:
         if not complete:
             self.progress.seconds += time.perf_counter() - self.tick_start
             self.compare_weights()
+        self.outputs.keep_folder(self.hold, self.due)
         self.outputs.catch_up()
         if not complete or "checkpoint" in self.due:
             self.save_checkpoint()
@@ -234,6 +235,7 @@ class Trainer:
             "Timing/data_wait": self.stream.waited / seconds,
         }
         paused = time.perf_counter()
+        self.outputs.keep_folder(self.hold, self.due)
         self.outputs.tick(phase, nimg, means, more)
         self.keep(phase)
         self.costs.observe_pause(phase, time.perf_counter() - paused)
