@@ -6,8 +6,10 @@ import math
 import os
 import pickle
 import shutil
+import stat
 import tracemalloc
 import zipfile
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +33,7 @@ from progan.runs.hold import lock_run
 from progan.runs.records import drop_lines_after, record
 from progan.runs.snapshot_file import MOST_HEADER, digest, load_snapshot
 from progan.runtime.cache import lock
-from progan.runtime.disk import append, write_atomically, write_json
+from progan.runtime.disk import DiskError, append, write_atomically, write_json
 from progan.runtime.errors import UserError
 from progan.runtime.lock import Busy, file_lock
 from progan.training.statistics import RunningMeans, Skipped
@@ -100,7 +102,7 @@ def test_a_run_with_links_is_left_alone(run_dir, target):
     (run_dir / "starts.jsonl").unlink()
     (run_dir / "starts.jsonl").symlink_to(target)
     code, says = resume(run_dir)
-    assert code == 2 and f"starts.jsonl is a link to {target}, where progan keeps" in says
+    assert code == 2 and f"starts.jsonl is a link to {target}; progan keeps" in says
 
 
 def plant(kind: str, path: Path, target: Path) -> None:
@@ -175,7 +177,8 @@ def test_prepared_data_are_not_written_through_links(tmp_path, target):
     source, square = find(str(tmp_path / "images.npy")), Square(8)
     out = tmp_path / "out"
 
-    def interrupt(*_):
+    def interrupt(writer, *_):
+        writer.sync()
         raise KeyboardInterrupt
 
     with pytest.MonkeyPatch.context() as patch:
@@ -218,6 +221,22 @@ def test_a_file_system_without_locks(tmp_path, monkeypatch, caplog):
                 pass
             with pytest.raises(UserError, match=r"PROGAN_CACHE"), lock("download", tmp_path):
                 pass
+
+
+def test_folders_that_cannot_be_synced(tmp_path, monkeypatch):
+    """Reference: the file is there; another error of the disk is still one."""
+    for code, right in ((errno.EINVAL, True), (errno.ENOTSUP, True), (errno.EIO, False)):
+
+        def fsync(descriptor, real=os.fsync, code=code):
+            if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+                raise OSError(code, os.strerror(code))
+            real(descriptor)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "fsync", fsync)
+            with nullcontext() if right else pytest.raises(DiskError, match="Input/output error"):
+                write_json(tmp_path / str(code), 1)
+        assert (tmp_path / str(code)).read_text() == "1\n"
 
 
 def test_locks(tmp_path, monkeypatch):
@@ -290,6 +309,7 @@ HOSTILE = {
     "bytearray": (pickle.dumps({"x": Call(bytearray, HUGE)}, 2), {}),
     "bytearray by its own operation": (b"\x80\x05\x96" + HUGE.to_bytes(8, "little") + b".", {}),
     "memo": (b"\x80\x02}r" + (2**32 - 1).to_bytes(4, "little") + b".", {}),
+    "memo, as text": (b"\x80\x02}p%d\n." % 2**31, {}),
     "storage": (storage("FloatStorage", "0", HUGE, 0, (2,), (1,)), {"_0": bytes(8)}),
     "size": (storage("FloatStorage", "0", 2, 0, (HUGE,), (1,)), {"_0": bytes(8)}),
     "stride": (storage("FloatStorage", "0", 2, 0, (HUGE, HUGE), (0, 0)), {"_0": bytes(8)}),

@@ -22,7 +22,9 @@ from torch import Tensor
 
 from progan.runtime.disk import open_plain
 
-MOST_PICKLE = 2**20  # bytes of names, shapes and numbers; the paper's networks take 60,000
+MOST_PICKLE = (
+    2**20
+)  # bytes of names, shapes and numbers; those of the paper at 1024x1024 take 50,000
 # What plain data in pickle's protocol 2 consists of. None of these takes more memory than it has
 # bytes in the file; `check` looks at the places in the memo.
 OPERATIONS = re.compile(

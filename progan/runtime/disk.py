@@ -4,6 +4,7 @@ A folder that came from somebody else may hold links in place of files. Nothing 
 one, but for `write_json` where a user has named it.
 """
 
+import errno
 import json
 import os
 import secrets
@@ -34,17 +35,18 @@ def check_plain(path: Path | str, written: bool = True) -> None:
         found = os.lstat(path)
     except (FileNotFoundError, NotADirectoryError):
         return
+    remedy = "put a copy of the file in its place, or remove it"
     if stat.S_ISLNK(found.st_mode):
         what = f"a link to {os.readlink(path)}"
     elif not stat.S_ISREG(found.st_mode):
         what = "a folder" if stat.S_ISDIR(found.st_mode) else "a pipe or a device"
+        remedy = "move it away"
     elif written and found.st_nlink > 1:
-        what = "the same file as another one (a hard link)"
+        what = "one of several names of the same file (a hard link)"
     else:
         return
     raise UserError(
-        f"{path} is {what}, where progan keeps a file of its own; it is left as it is: move it "
-        "away, or put a copy of the file in its place"
+        f"{path} is {what}; progan keeps a file of its own there and leaves this as it is: {remedy}"
     )
 
 
@@ -72,14 +74,27 @@ def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
         with open(temporary, "r+b") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
-        if os.name == "posix":  # sync the new name, too
-            folder = os.open(path.parent, os.O_RDONLY)
-            os.fsync(folder)
-            os.close(folder)
+        sync_name(path.parent)
     except (OSError, RuntimeError) as error:  # torch.save raises the latter on a full disk
         raise DiskError(f"cannot write {path}: {why_write_failed(error, path.parent)}") from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def sync_name(folder: Path) -> None:
+    """Syncs the names of the files in a folder, where the system can: some cannot open a folder,
+    and some network file systems cannot sync one."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except PermissionError:
+        return
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EBADF):
+            raise
+    finally:
+        os.close(descriptor)
 
 
 def write_json(path: Path, content: Any, replace: bool = False) -> None:
