@@ -20,6 +20,7 @@ from PIL import Image
 from progan.cli.main import main
 from progan.config.settings import DataConfig
 from progan.data.decode import box_levels
+from progan.data.info.advice import commands
 from progan.data.info.resolution import choose
 from progan.data.info.survey import survey, survey_headers
 from progan.data.opening import open_data, resolution_of_data
@@ -259,6 +260,63 @@ def test_info_tells_kind_and_range_of_numbers(here):
     assert "values 7 … 4,095, of 0 … 65,535" in flat(run("info", "deep"))
     fill(here / "photos", 1)
     assert "values" not in run("info", "photos")
+
+
+def test_info_counts_copies_and_blank_images(here):
+    """Reference: what prepare says of the same images; by hand: a copy in another format and one
+    of two blank images. An image that is the same at 4x4 only is none."""
+    fill(here / "photos", 3)
+    with Image.open(here / "photos" / "000.png") as image:
+        image.save(here / "photos" / "again.bmp")
+        swapped = np.array(image)
+    swapped[0, [0, 1]] = swapped[0, [1, 0]]
+    Image.fromarray(swapped).save(here / "photos" / "other.png")
+    Image.new("RGB", (16, 16), "white").save(here / "photos" / "white.png")
+    Image.new("RGBA", (16, 16)).save(here / "photos" / "clear.png")
+    said, prepared = flat(run("info", "photos")), flat(run("prepare", "photos", "made"))
+    for line in (
+        "2 of 7 images are exact copies of others; 000.png is there 2 times;",
+        "2 images are blank, all of one colour: clear.png, white.png",
+    ):
+        assert line in said and line in prepared
+    assert "is prepared: 5 images" in run("prepare", "photos", "b", "--drop-copies")
+
+
+def test_info_shows_how_many_have_a_resolution(here):
+    """Reference: by hand, of 12 images of 64, 3 of 60 and 1 of 20 pixels."""
+    for name, count, side in (("a", 12, 64), ("b", 3, 60), ("c", 1, 20)):
+        fill(here / "photos" / name, count, (side, side))
+    said = flat(run("info", "photos"))
+    assert "resolution images that have it 64x64 12 32x32 15 16x16 16" in said
+    assert "3 more are within 10 % of 64x64" in said and "; 1 others would be enlarged" in said
+    fill(here / "even", 2)
+    assert "images that have it" not in run("info", "even")
+
+
+@pytest.mark.parametrize("gpu", [False, True])
+def test_commands_fit_the_machine_and_the_images(gpu):
+    """Reference: by hand. Every command can be read by `progan train`."""
+    given = "my photos", 10**5, 64, 1, "-o data.labels=true", gpu
+    *small, size, whole = commands(*given)
+    assert whole == (
+        "progan train --data 'my photos' -o network.resolution=64 -o network.channels=1 "
+        "-o data.labels=true"
+    )
+    assert size == ("at 64x64:" if gpu else "on a GPU, at 64x64:")
+    demo = "progan train --data 'my photos' --config demo -o network.channels=1 -o data.labels=true"
+    assert small[1:] == ([] if gpu else [demo])
+    assert list(commands("demo", 10, 32, 3, "", gpu)) == ["progan train --data demo"]
+
+
+def test_info_reads_prepared_images_to_their_ends(here):
+    """Reference: one image changed by hand, which is not among those looked at on opening."""
+    fill(here / "photos", 20)
+    run("prepare", "photos", "made")
+    assert "pixels as prepared" in flat(run("info", "made"))
+    level = np.load("made/0008.npy")
+    level[3] ^= 1
+    np.save("made/0008.npy", level)
+    assert "pixels damaged: 1 at 8x8; delete the folder" in flat(run("info", "made"))
 
 
 def test_info_warns_of_labels_without_use(here):

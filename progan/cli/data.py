@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Iterable, Sequence
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -135,7 +135,7 @@ def prepare_into(
 ) -> None:
     """Prepares the source called `name` in `dest`, by the options of the command."""
     from progan.data.decode import Square
-    from progan.data.info.report import train_command
+    from progan.data.info.advice import train_command
     from progan.data.info.resolution import choose_resolution
     from progan.data.pyramid.prepare import prepare
     from progan.data.sources.source import warn_of_left_out
@@ -175,7 +175,8 @@ def prepare_into(
     click.echo(
         f"{dest} {state}: {pyramid.count:,} images from 4x4 to {max_resolution}x{max_resolution}"
     )
-    click.echo(f"train on it with: {train_command(dest, max_resolution, int(channels), labels)}")
+    trained = dest, max_resolution, int(channels), "-o data.labels=true" if labels else ""
+    click.echo(f"train on it with: {train_command(*trained)}")
 
 
 def open_source(
@@ -219,7 +220,7 @@ def open_source(
 @ROOT
 def list_known(root: Path | None) -> None:
     """List known data sets: which files they need, where, and whether these are there."""
-    from progan.data.info.report import known_report
+    from progan.data.info.known import known_report
     from progan.data.sources.find import data_folder
 
     say(known_report(data_folder(root), root))
@@ -250,6 +251,7 @@ def info(
     Reads every image to its end, as training would. Takes prepared folders, too.
     """
     from progan.data.info.contact_sheet import check_sheet
+    from progan.data.info.damage import damage_of
     from progan.data.info.report import pyramid_report, unfinished_report
     from progan.data.pyramid.format import JOURNAL, Pyramid, is_pyramid
     from progan.data.sources.find import NAMED
@@ -263,9 +265,9 @@ def info(
         say(unfinished_report(path))
     else:
         pyramid = Pyramid.open(path)
-        say(pyramid_report(pyramid))
-        draw_sheet(sheet, pyramid, range(pyramid.count))
-        pyramid.close()
+        with closing(pyramid):
+            say(pyramid_report(pyramid, list(damage_of(pyramid, click.echo)), has_gpu()))
+            draw_sheet(sheet, pyramid, range(pyramid.count))
 
 
 def info_of_source(
@@ -288,8 +290,14 @@ def info_of_source(
         source = open_source(name, False, label_level=None, root=root)
         why_not = str(error).removeprefix("data.labels: ")
     seen = survey(source, workers, click.echo)
-    say(source_report(name, source, seen, why_not, label_level))
+    say(source_report(name, source, seen, why_not, label_level, has_gpu()))
     draw_sheet(sheet, source, [i for i in range(len(source)) if i not in seen.bad])
+
+
+def has_gpu() -> bool:
+    from progan.runtime.device import fastest_device  # late, as it loads torch
+
+    return fastest_device().type != "cpu"
 
 
 def draw_sheet(path: Path | None, data: "Source | Pyramid", good: Sequence[int]) -> None:

@@ -2,6 +2,7 @@
 
 import shlex
 import textwrap
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,15 +13,19 @@ from progan.config.config import DataConfig
 from progan.config.resolutions import resolutions_to
 from progan.data.decode import Square
 from progan.data.depth import FLOATS, Range
-from progan.data.formats import SUFFIXES
-from progan.data.info.resolution import Choice, choose, left_out_line
+from progan.data.info.advice import commands
+from progan.data.info.resolution import (
+    Choice,
+    choose,
+    left_out_line,
+    near_misses,
+    resolution_table,
+)
 from progan.data.info.survey import Survey
 from progan.data.labels import Labels
 from progan.data.pyramid.format import BAD_FILES, Pyramid
 from progan.data.pyramid.plan import make_plan
 from progan.data.pyramid.writer import read_journal
-from progan.data.sources.files import ARCHIVES
-from progan.data.sources.find import NAMED, Known
 from progan.data.sources.source import Source
 from progan.runtime.text import human_bytes, percent
 
@@ -37,15 +42,6 @@ GREY_HINT = (
     "-o network.channels=1"
 )
 
-PATHS = {  # kinds of paths to images
-    "folder": f"of images at any depth: {' '.join(SUFFIXES)}",
-    "archive": f"of images, read in place: {' '.join(ARCHIVES)}",
-    "numpy": "an array of images in a .npy, or with labels in a .npz",
-    "LMDB": "a folder with LSUN's data.mdb",
-    "shards": "WebDataset tars, such as 'shards/{000..099}.tar' or s3://bucket/*.tar",
-    "prepared": "a folder that `progan data prepare` has made",
-}
-
 
 def field(name: str, *texts: str) -> Iterator[str]:
     """Texts, wrapped, in the column next to `name`."""
@@ -61,22 +57,13 @@ def field(name: str, *texts: str) -> Iterator[str]:
         name = ""
 
 
-def train_command(
-    data: Path | str, resolution: int, channels: int = 3, labels: bool = False
-) -> str:
-    """The command that trains on a path at a resolution."""
-    words = ["progan train --data", shlex.quote(str(data)), f"-o network.resolution={resolution}"]
-    words += ["-o network.channels=1"] if channels == 1 else []
-    words += ["-o data.labels=true"] if labels else []
-    return " ".join(words)
-
-
 def source_report(
     name: str,
     source: Source,
     seen: Survey,
     no_labels: str = "",
     label_level: int | None = None,
+    gpu: bool = True,
 ) -> Iterator[str]:
     """The report on a source.
 
@@ -84,11 +71,13 @@ def source_report(
         name: what the user calls it.
         no_labels: why it has no labels.
         label_level: the level of folders that the user took the classes from.
+        gpu: whether this machine has one.
     """
     choice = choose(seen.headers, len(source), "crop", DataConfig().max_bad)
     yield f"{name}: {len(source):,} images"
     if seen.sizes:
         yield from field("sizes", *sizes_of(source, seen, choice))
+        yield from resolutions(seen.sizes, choice)
         yield from field("kinds", counted(seen.kinds.most_common()))
     yield from field("values", *values_of(source, seen))
     yield from field("profiles", *profiles_of(seen))
@@ -99,6 +88,7 @@ def source_report(
     if seen.turned:
         yield from field("EXIF", f"{seen.turned:,} are turned, and will be set upright")
     yield from bad_images([f"{source.item_name(i)}: {why}" for i, why in seen.bad.items()])
+    yield from field("copies", *seen.repeats.lines(seen.sizes.total()))
     if source.left_out:
         yield from field("left out", source.left_out)
     if no_labels:
@@ -109,13 +99,22 @@ def source_report(
         yield from field("training", "needs images of 4x4 or more, or data.allow_upscale=true")
         return
     yield from disk_space(source, choice.resolution, 3)
-    if all(kind.split()[1] in GREY for kind in seen.kinds):
+    grey = all(kind.split()[1] in GREY for kind in seen.kinds)
+    if grey:
         yield from field("", GREY_HINT)
-    command = train_command(name, choice.resolution)
-    yield from field("training", f"progan train --data {name}" if name in NAMED else command)
-    if source.labels:
-        level = f" -o data.label_level={label_level}" if label_level else ""
-        yield from field("", f"on the labels with -o data.labels=true{level}")
+    level = f" -o data.label_level={label_level}" if label_level else ""
+    labels = f"-o data.labels=true{level}" if source.labels else ""
+    doubt = source.labels and source.labels.doubt
+    fit = len(source), choice.resolution, 1 if grey else 3
+    yield from training(commands(name, *fit, "" if doubt else labels, gpu))
+    if doubt:
+        yield from field("", f"on the labels with {labels}")
+
+
+def training(lines: Iterable[str]) -> Iterator[str]:
+    """Commands, whole on their lines, to be copied."""
+    for k, line in enumerate(lines):
+        yield f"{'' if k else 'training':<{INDENT}}{line}"
 
 
 def values_of(source: Source, seen: Survey) -> Iterator[str]:
@@ -159,6 +158,17 @@ def sizes_of(source: Source, seen: Survey, choice: Choice | None) -> Iterator[st
         yield f"{resolution}x{resolution} is the largest resolution that{but} have"
         if choice.too_small:
             yield left_out_line(choice, source, seen)
+
+
+def resolutions(sizes: Counter[tuple[int, int]], choice: Choice | None) -> Iterator[str]:
+    """A table of how many images have a resolution, unless all have the largest."""
+    table = resolution_table(sizes)
+    if len(table) > 1:
+        yield f"{'resolution':<{INDENT}}images that have it"
+        for r, count in table:
+            yield " " * INDENT + f"{f'{r}x{r}':<10}{count:>10,}"
+    if choice:
+        yield from field("", near_misses(sizes, choice.resolution))
 
 
 def counted(items: Iterable[tuple[str, int]]) -> str:
@@ -225,13 +235,21 @@ def disk_space(source: Source, resolution: int, channels: int) -> Iterator[str]:
     yield " " * INDENT + f"{'together':<10}{human_bytes(raw.total):>8}{also}"
 
 
-def pyramid_report(pyramid: Pyramid) -> Iterator[str]:
-    """The report on a prepared folder."""
+def pyramid_report(pyramid: Pyramid, damage: Iterable[str] = (), gpu: bool = True) -> Iterator[str]:
+    """The report on a prepared folder.
+
+    Args:
+        damage: as from `damage_of`.
+        gpu: whether this machine has one.
+    """
     path, r = pyramid.path, pyramid.resolution
     yield f"{path}: {pyramid.count:,} images of {pyramid.meta.source}, prepared"
     yield from field("levels", f"4x4 to {r}x{r}, {COLOURS[pyramid.channels]}")
     left_out = path / BAD_FILES
-    yield from bad_images(left_out.read_text("utf-8").splitlines() if left_out.exists() else [])
+    lines = left_out.read_text("utf-8").splitlines() if left_out.exists() else []
+    yield from bad_images([line for line in lines if ": an exact copy of " not in line])
+    yield from field("copies", *pyramid.meta.repeats.lines(pyramid.count))
+    yield from field("pixels", *damage)
     labels = pyramid.labels
     yield from label_table(labels) if labels else field("labels", "none")
     levels = {
@@ -242,9 +260,8 @@ def pyramid_report(pyramid: Pyramid) -> Iterator[str]:
     for level, size in levels.items():
         kind = "png" if level in pyramid.meta.png else "array"
         yield " " * INDENT + f"{f'{level}x{level}':<10}{human_bytes(size):>8}  {kind}"
-    yield from field("training", train_command(path, r, pyramid.channels))
-    if labels:
-        yield from field("", "on the labels with -o data.labels=true")
+    use = "-o data.labels=true" if labels else ""
+    yield from training(commands(path, pyramid.count, r, pyramid.channels, use, gpu))
 
 
 def unfinished_report(path: Path) -> Iterator[str]:
@@ -259,34 +276,3 @@ def unfinished_report(path: Path) -> Iterator[str]:
     yield from field("levels", f"4x4 to {r}x{r}")
     yield from field("bad", f"{sum(len(piece['bad']) for piece in pieces):,} so far")
     yield from field("to go on", how)
-
-
-def known_report(root: Path, chosen: Path | None) -> Iterator[str]:
-    """Known data sets, and whether they are in `root`, the user's `chosen` folder or a default."""
-    yield f"Data sets with a name are looked for in {root.resolve()}"
-    for name, known in NAMED.items():
-        yield ""
-        yield from known_set(name, known, root, chosen)
-    yield ""
-    yield "Else --data is a path of your own:"
-    for kind, text in PATHS.items():
-        yield from field(kind, text)
-    yield "Labels and all else: docs/data.md"
-
-
-def known_set(name: str, known: Known, root: Path, chosen: Path | None) -> Iterator[str]:
-    places = known.places(root)
-    found = [path for path in places if path.exists()]
-    yield f"{name}: {known.what}" if known.what else name
-    yield from field("needs", known.needs)
-    if places:
-        texts = [f"{path} (found)" if path in found else f"{path}" for path in places]
-        yield from field("looks for", *texts)
-    yield from field("labels", known.labels)
-    if not found and places:
-        get = "--download fetches it" if known.downloads else "fetch it by hand"
-        yield from field("not found", get)
-    command = f"progan train --data {name}"
-    if chosen:
-        command += " -o " + shlex.quote(f"data.root={chosen}")
-    yield from field("training", command)

@@ -1,5 +1,6 @@
 """The largest resolution that nearly all images have."""
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -11,6 +12,7 @@ from progan.data.sources.source import Source
 from progan.runtime.errors import UserError
 
 NEARLY_ALL = 100  # all but one in so many
+NEAR = 0.9  # of a resolution: enlarging from there is hardly seen
 
 
 class Choice(NamedTuple):
@@ -53,6 +55,32 @@ def advised_resolution(
     if isinstance(images, Pyramid):
         return min(images.resolution, most)
     return min(choose_resolution(images, fit, max_bad)[0], most)
+
+
+def resolution_table(sizes: Counter[tuple[int, int]]) -> list[tuple[int, int]]:
+    """How many images have a resolution, from the largest that any has to one that all have."""
+    table = []
+    for resolution in reversed(resolutions_to(MAX_RESOLUTION)):
+        count = sum(n for size, n in sizes.items() if min(size) >= resolution)
+        if count:
+            table.append((resolution, count))
+        if count == sizes.total():
+            break
+    return table
+
+
+def near_misses(sizes: Counter[tuple[int, int]], resolution: int) -> str:
+    """What enlarging some images to the next resolution would bring; empty if nothing."""
+    larger = 2 * resolution
+    near = sum(n for size, n in sizes.items() if NEAR * larger <= min(size) < larger)
+    smaller = sum(n for size, n in sizes.items() if min(size) < NEAR * larger)
+    if not near or larger > MAX_RESOLUTION:
+        return ""
+    rest = f"; {smaller:,} others would be enlarged by more, and be blurred" if smaller else ""
+    return (
+        f"{near:,} more are within 10 % of {larger}x{larger}: with data.allow_upscale=true and "
+        f"network.resolution={larger} they are enlarged, which is hardly seen{rest}"
+    )
 
 
 def choose_resolution(source: Source, fit: str | Box, max_bad: int) -> tuple[int, str]:

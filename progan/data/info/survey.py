@@ -12,7 +12,9 @@ from PIL import Image
 from progan.data.colour import Profile, has_clear_parts, profile_of
 from progan.data.decode import BadImage, Content, Square, open_image, read_square
 from progan.data.depth import extremes, kind_of
+from progan.data.info.copies import repeats_in
 from progan.data.metadata import orientation, upright_size
+from progan.data.pyramid.repeats import Repeats
 from progan.data.sources.source import Source, evenly
 from progan.data.workers import Workers, cores, without_pil_warnings
 from progan.runtime.progress import Say, progress_bar
@@ -30,6 +32,7 @@ class Look(NamedTuple):
     kind: str = ""  # such as `JPEG RGB`
     turned: bool = False  # by EXIF
     bad: str = ""  # why, if it is
+    small: bytes = b""  # its pixels at 4x4
     profile: Profile | None = None  # without its transform
     clear: bool = False  # whether parts of it are transparent
     # Smallest and largest, by kind, of arrays and of decoded images of more than 8 bits.
@@ -54,8 +57,8 @@ def look_at(source: Source, i: int, decode: bool) -> Look:
             read_square(content, ANY_SIZE, source.values)
             raise
         if decode:
-            read_square(image, ANY_SIZE, source.values)
-            look = look._replace(**look_within(content, image))
+            small = read_square(image, ANY_SIZE, source.values).tobytes()
+            look = look._replace(small=small, **look_within(content, image))
     except BadImage as error:
         return look._replace(bad=str(error))
     return look
@@ -89,6 +92,7 @@ class Survey:
     profiles: Counter[Profile]  # how many good images have each
     clear: int  # good images of which parts are transparent
     values: dict[str, tuple[float, float]]  # as in `Look`, of all good images
+    repeats: Repeats = Repeats()
 
     @property
     def not_square(self) -> int:
@@ -110,7 +114,8 @@ def survey(source: Source, workers: int | None = None, say: Say = None) -> Surve
         for piece in pool.map(ranges):
             looks += piece
             advance(len(piece))
-    return summed_up(range(len(source)), looks)
+    repeats = repeats_in(source, [look.size for look in looks], [x.small for x in looks], workers)
+    return replace(summed_up(range(len(source)), looks), repeats=repeats)
 
 
 def survey_headers(source: Source, limit: int = HEADERS) -> Survey:
