@@ -1,5 +1,6 @@
 """What pixels mean: their depth, colour profile, transparency, and whatever else is in a file."""
 
+import json
 import logging
 import struct
 import zlib
@@ -10,10 +11,12 @@ from pictures import chw, encoded, folder, noise
 from PIL import Image, ImageCms
 from profiles import ADOBE, P3, SRGB, profile, seen
 
-from progan.data.decode import Square, read_plain, read_square
+from progan.data import colour
+from progan.data.decode import READING, Square, read_plain, read_square
 from progan.data.info.report import source_report
 from progan.data.info.survey import survey
 from progan.data.metadata import without_excess
+from progan.data.pyramid.prepare import prepare
 from progan.data.sources.bit_depth import warn_of_darkness
 from progan.data.sources.find import find
 from progan.data.workers import without_pil_warnings
@@ -204,6 +207,25 @@ def test_profiles_that_change_nothing(data):
     assert read_plain(encoded(COLOURS, "JPEG", icc_profile=WIDE), Square(8)) is None
 
 
+def test_pixels_of_an_earlier_reading_are_told_of(tmp_path, caplog, monkeypatch):
+    """Reference: pixels made without the profile, and a meta.json that does not say who read them.
+    Where today's pixels are the same, nothing is said."""
+    source = find(str(folder(tmp_path / "x", {"a.png": encoded(COLOURS, icc_profile=WIDE)})))
+    for name, read in (("old", lambda image: None), ("same", colour.profile_of)):
+        monkeypatch.setattr(colour, "profile_of", read)
+        prepare(source, tmp_path / name, Square(16))
+        meta = tmp_path / name / "meta.json"
+        assert (content := json.loads(meta.read_text())).pop("reading") == READING
+        meta.write_text(json.dumps(content))
+    for name, told in (
+        ("old", "1 of 1 images looked at were prepared by an earlier"),
+        ("same", ""),
+    ):
+        caplog.clear()
+        prepare(source, tmp_path / name, Square(16))
+        assert told in caplog.text if told else not caplog.records
+
+
 # --- what else is in a file ---
 
 
@@ -267,23 +289,21 @@ def test_broken_exif_does_not_make_an_image_bad(kind):
 # --- transparency, and what `data info` says ---
 
 
-@pytest.mark.parametrize(
-    ("background", "colour"), [("black", (0, 0, 0)), ("#ff8000", (255, 128, 0))]
-)
-def test_transparent_images_are_laid_over_the_background(background, colour):
+@pytest.mark.parametrize(("background", "rgb"), [("black", (0, 0, 0)), ("#ff8000", (255, 128, 0))])
+def test_transparent_images_are_laid_over_the_background(background, rgb):
     """Reference: the formula. Bars stay black, and the colour is part of the cache's name."""
     alpha = ALPHA / 255
-    over = np.array(colour)[:, None, None] * (1 - alpha)
+    over = np.array(rgb)[:, None, None] * (1 - alpha)
     square = Square(16, background=background)
     x = read_square(encoded(with_alpha("RGBA")), square)
     assert abs(x - chw(COLOURS) * alpha - over).max() <= 1
     assert abs(read_square(with_alpha("RGBa"), square) - chw(COLOURS) * alpha - over).max() <= 2
     clear = encoded(Image.new("RGBA", (16, 8)))
     padded = read_square(clear, Square(16, fit="pad", background=background))
-    assert (padded[:, :4] == 0).all() and (padded[:, 4:12] == np.reshape(colour, (3, 1, 1))).all()
+    assert (padded[:, :4] == 0).all() and (padded[:, 4:12] == np.reshape(rgb, (3, 1, 1))).all()
     assert square.key not in (Square(16).key, Square(16, background="#123456").key)
     deep = encoded(Image.fromarray(RAMP.astype(np.uint16) * 257), transparency=257 * 7)
-    expected = np.where(RAMP == 7, np.reshape(colour, (3, 1, 1)), RAMP)
+    expected = np.where(RAMP == 7, np.reshape(rgb, (3, 1, 1)), RAMP)
     assert (read_square(deep, square) == expected).all()
 
 

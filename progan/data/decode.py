@@ -13,6 +13,7 @@ from progan.data.depth import MIN_IS_WHITE, BadImage, Values, kind_of, to_8_bits
 from progan.data.formats import FORMATS
 from progan.data.metadata import PNG, set_upright, upright_size, without_excess
 
+READING = 2  # kept in prepared data; raised where images are read into other pixels
 PHOTOMETRIC = 0x0106  # in TIFFs; 0: the smallest value is white
 
 Box = tuple[int, int, int]  # x, y, size of a square, in pixels of the upright image

@@ -40,6 +40,7 @@ class Meta:
     # Those of other programs, and of progan 0.1, do not say the following.
     checksums: tuple[str, ...] = ()  # of the images at each resolution, from 4x4 up
     repeats: Repeats = Repeats()
+    reading: int = 1  # `decode.READING` when it was made
 
     def __post_init__(self) -> None:
         """Raises ValueError for what cannot be."""

@@ -17,6 +17,7 @@ from progan.data.pyramid.bad_images import BadImages, TooManyBad
 from progan.data.pyramid.format import BAD_FILES, JOURNAL, OWN_REMEDY, DamagedPyramid, Pyramid
 from progan.data.pyramid.layout import Layout
 from progan.data.pyramid.meta import META, VERSION
+from progan.data.pyramid.old_reading import warn_of_old_reading
 from progan.data.pyramid.plan import check_space, free_space, make_plan
 from progan.data.pyramid.records import to_png
 from progan.data.pyramid.writer import (
@@ -145,6 +146,7 @@ def prepare(
             f"{source.name}: {pyramid.meta.bad} images are bad, and data.max_bad is {max_bad}; "
             f"see {dest / BAD_FILES}; mend or remove them, or raise data.max_bad"
         )
+    warn_of_old_reading(pyramid, source, square)
     if say:
         for line in pyramid.meta.repeats.lines(pyramid.count):
             say(line)

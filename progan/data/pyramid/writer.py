@@ -11,6 +11,7 @@ from typing import Any, BinaryIO, Self
 
 import numpy as np
 
+from progan.data.decode import READING
 from progan.data.pyramid.digests import DTYPE, checksum
 from progan.data.pyramid.format import BAD_FILES, DIGESTS, JOURNAL
 from progan.data.pyramid.layout import RAW_DIGESTS, Layout, save_array, write_header
@@ -194,6 +195,7 @@ class PyramidWriter:
                 lambda i: source.item_name(int(order[i])),
                 dropped=len(left_out) - len(self.bad),
             ),
+            reading=READING,
         )
         write_json(path / META, {"version": VERSION} | asdict(meta), replace=True)
         layout.digests.unlink()
