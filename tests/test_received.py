@@ -50,8 +50,8 @@ def kept(photos, tmp_path_factory) -> Path:
 
 @pytest.fixture
 def run_dir(kept, tmp_path) -> Path:
-    """A copy, to be spoilt."""
-    return Path(shutil.copytree(kept, tmp_path / "run"))
+    """A copy, to be spoilt, which cannot know that it is complete."""
+    return Path(shutil.copytree(kept, tmp_path / "run", ignore=lambda *_: ["complete"]))
 
 
 @pytest.fixture
@@ -398,6 +398,7 @@ def test_a_checkpoint_with_wrong_content_is_passed_over(run_dir, caplog):
     def poison(state):
         state["G_ema"]["blocks.4.dense.weight"][0, 0] = math.nan
 
+    (run_dir / "complete").unlink()
     newest = change(run_dir, poison, newest_only=False)
     code, says = resume(run_dir)
     assert code == 2 and "none of the 2 checkpoints" in says
