@@ -13,7 +13,7 @@ from progan.data.labels import Labels
 from progan.data.sources import label_tables
 from progan.data.sources.find import find
 from progan.data.sources.label_folders import from_folders
-from progan.data.sources.label_values import from_array
+from progan.data.sources.label_values import classes, from_array
 from progan.runtime.errors import LabelError, UserError
 
 PICTURE = noise((8, 8))
@@ -91,6 +91,23 @@ def test_numbers_are_sorted_as_such(tmp_path):
     assert source.labels.names == ("2", "10") and source.labels.values.tolist() == [1, 0, 1]
 
 
+@pytest.mark.parametrize(
+    ("names", "doubt"),
+    [
+        ("Cat dog cat", "'Cat' and 'cat' are two classes; if they are one, give it one name"),
+        ("1.0 2.0 1", "'1' and '1.0' are two"),
+        ("07 7 8", "'07' and '7' are two"),
+        ("1.0 2.0 10.0", ""),
+        ("0 00x 0.5", ""),
+    ],
+)
+def test_classes_that_may_be_one(names, doubt):
+    """Reference: by hand. Names stay as they are written."""
+    labels = classes(names.split(), "x")
+    assert doubt in labels.doubt and bool(doubt) is bool(labels.doubt)
+    assert set(labels.names) == set(names.split())
+
+
 def test_json_of_numbers(tmp_path):
     """Reference: StyleGAN's format; classes are the numbers that occur, by name."""
     source = labelled(tmp_path, "dataset.json", ONES)
@@ -160,6 +177,10 @@ BAD_TABLES = {
         "": "must open with a line of column names",
         "file\na\n": "must open with a line of column names.*it has 'file'",
         "file,a,a\n": "column names that differ",
+        "file," + "a" * 300: "column names that differ",
+        "file,kind,size\na/1.png,cat,1\n" + REST.replace("\n", ",0\n"): (
+            "as all columns but the first must be, unless .*'cat' in column kind, line 2"
+        ),
         HEAD + REST: r"labels.csv: 1 of 3 images have no line in it \(a/1.png\)",
         HEAD: r"3 of 3 images have no line in it \(a/1.png, a/2.png, b/3.png\)",
         HEAD + "a/1.png,x\n./a/1.png,x\n" + REST: r"1 images are in it more than once \(a/1.png\)",
@@ -456,9 +477,9 @@ def test_folders_that_are_no_classes(folders, said):
 def test_a_level_of_folders_can_be_chosen(tmp_path):
     """Reference: by hand; the config's setting does, and one that is not there is refused."""
     path = folder(tmp_path / "in", dict.fromkeys(tree("train/a", "train/b", "val/b"), PICTURE))
-    for level, classes in ((1, ("train", "val")), (2, ("a", "b")), (None, ("a", "b"))):
+    for level, expected in ((1, ("train", "val")), (2, ("a", "b")), (None, ("a", "b"))):
         found = find(str(path), labels=True, label_level=level).labels
-        assert found.names == classes and (found.doubt == "") is (level is not None)
+        assert found.names == expected and (found.doubt == "") is (level is not None)
     with pytest.raises(LabelError, match=r"6 of 6 images of .* lie in no folder of the 3rd level"):
         find(str(path), labels=True, label_level=3)
 

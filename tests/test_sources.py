@@ -19,7 +19,7 @@ from pictures import chw, database, encoded, folder, names, noise, tarred, zippe
 from PIL import Image
 
 from progan.data.decode import BadImage, Square
-from progan.data.sources import demo, readers
+from progan.data.sources import arrays, demo, readers
 from progan.data.sources.arrays import in_memory
 from progan.data.sources.find import find
 from progan.runtime.errors import UserError
@@ -481,6 +481,10 @@ def test_damaged_arrays_are_refused(tmp_path, monkeypatch):
         find(str(tmp_path / "x.npz"), labels=True)
     np.savez(tmp_path / "x.npz", images=COLOUR, labels=np.arange(4))
     with pytest.raises(UserError, match=r"has 5 images, and labels of the shape \[4\]"):
+        find(str(tmp_path / "x.npz"), labels=True)
+    np.savez_compressed(tmp_path / "x.npz", images=COLOUR, labels=np.zeros((5, 2**17), np.uint8))
+    monkeypatch.setattr(arrays, "read_member", None)  # nothing is unpacked
+    with pytest.raises(UserError, match=r"5 images, and labels of the shape \[5, 131072\]"):
         find(str(tmp_path / "x.npz"), labels=True)
     memory = type("Memory", (), {"total": 4000})
     monkeypatch.setattr(psutil, "virtual_memory", lambda: memory)

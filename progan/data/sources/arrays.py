@@ -4,7 +4,7 @@ import functools
 import math
 import zipfile
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,7 @@ from progan.data.sources.source import Source, content_key, short_name
 from progan.runtime.errors import LabelError, UserError
 from progan.runtime.text import human_bytes
 
+LABEL_BYTES = 2**16  # of an image: one of thousands of classes, one-hot in float64
 # Arrays of images and of labels, by our names and by those of MedMNIST.
 NAMES = {"images": "labels", "train_images": "train_labels"}
 READ_HEADER = {(1, 0): format.read_array_header_1_0}
@@ -96,7 +97,7 @@ def from_array_file(path: Path, labels: bool) -> Source:
             "numpy.savez, and hold no Python objects: to load those may run code"
         ) from error
     channels_first = check_images(f"{path}, {name}" if name else str(path), shape, dtype)
-    shown = check_labels(path, found, shape[0]) if labels else None
+    shown = labels_in(path, found) if labels else None
     of_labels = (shown.names, shown.values.tobytes()) if shown else ((), b"")
     key = content_key(stamp, name, *of_labels)
     content = FileImages(path, name, channels_first, stamp)
@@ -127,7 +128,8 @@ def read_header(
             )
         if not labels or NAMES[name] not in arrays:
             return name, shape, dtype, None
-        read_member_header(archive, NAMES[name])
+        of_labels, kind = read_member_header(archive, NAMES[name])
+        check_labels(path, of_labels, kind.itemsize, shape[:1])
     return name, shape, dtype, read_member(path, NAMES[name])
 
 
@@ -168,13 +170,20 @@ def check_images(where: str, shape: tuple[int, ...], dtype: np.dtype) -> bool:
     return first
 
 
-def check_labels(path: Path, found: np.ndarray | None, count: int) -> Labels:
+def check_labels(
+    path: Path, shape: tuple[int, ...], itemsize: int, images: tuple[int, ...]
+) -> None:
+    """Raises UserError for labels that cannot be those of the images, before they are read."""
+    if shape[:1] != images or math.prod(shape[1:]) * itemsize > LABEL_BYTES:
+        raise UserError(
+            f"data.labels: {path} has {sum(images)} images, and labels of the shape {list(shape)}"
+        )
+
+
+def labels_in(path: Path, found: np.ndarray | None) -> Labels:
     if found is None:
         raise LabelError(
             f"data.labels: {path} has no labels: numpy.savez(file, images=…, labels=…) writes "
             "both; or set data.labels=false"
         )
-    if found.ndim == 0 or len(found) != count:
-        shape = list(found.shape)
-        raise UserError(f"data.labels: {path} has {count} images, and labels of the shape {shape}")
-    return from_array(found, str(path))
+    return replace(from_array(found, str(path)), origin=str(path))

@@ -54,6 +54,7 @@ def from_folders(where: object, names: Sequence[str], level: int | None = None) 
     if not passed and at == deepest:
         remedy = "data.labels=false"
     doubt = doubt and f"{doubt}; if that is wrong, set {remedy}"
+    doubt = ". ".join(filter(None, (labels.doubt, doubt)))
     return replace(labels, origin=f"the {nth(at)} level of folders", doubt=doubt)
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from progan.data.labels import Labels
 from progan.data.sources.label_match import Line, match, plain, without_folder
 from progan.data.sources.label_values import (
+    LONGEST_NAME,
     attributes_of,
     class_of,
     classes,
@@ -150,7 +151,8 @@ def check_width(file: str, line: int, columns: int, wanted: int) -> None:
 
 
 def check_header(file: str, header: list[str], names: Sequence[str]) -> None:
-    if len(header) < 2 or len(set(header)) < len(header):
+    too_long = max(map(len, header), default=0) > LONGEST_NAME
+    if len(header) < 2 or len(set(header)) < len(header) or too_long:
         raise UserError(
             f"data.labels: {file} must open with a line of column names that differ, such as "
             f"file,class or file,smiling,glasses; it has '{','.join(header)[:200]}'"

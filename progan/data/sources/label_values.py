@@ -1,5 +1,6 @@
 """From class names, cells of tables and arrays to labels; what fits none is refused by name."""
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -61,6 +62,8 @@ def labels_of_table(
     if len(columns) == 1:
         return classes(without_faults(file, names, found, "have no class", str), file)
     what = "have attributes that are neither 1 (True, yes) nor 0 (False, no; or -1 throughout)"
+    # A table of classes and something else is the usual reason.
+    what += ", as all columns but the first must be, unless there is only one, of classes"
     rows = b"".join(without_faults(file, names, found, what, bytes))
     codes = np.frombuffer(rows, np.uint8).reshape(len(names), len(columns))
     if (codes == MINUS).any() and (codes == ZERO).any():
@@ -97,7 +100,20 @@ def classes(texts: Sequence[str], where: object) -> Labels:
             "set data.labels=false"
         )
     number = {name: k for k, name in enumerate(ordered)}
-    return Labels(tuple(ordered), np.array([number[text] for text in texts], np.int64))
+    values = np.array([number[text] for text in texts], np.int64)
+    return Labels(tuple(ordered), values, doubt=nearly_the_same(ordered))
+
+
+def nearly_the_same(names: Sequence[str]) -> str:
+    """Names classes that may be one, such as `Cat` and `cat`, or `1` and `1.0`."""
+    first: dict[str, str] = {}
+    for name in names:
+        same = re.sub(r"^0+(?=\d)|(?<=\d)\.0+$", "", name.strip().casefold())
+        if first.setdefault(same, name) != name:
+            return (
+                f"'{first[same]}' and '{name}' are two classes; if they are one, give it one name"
+            )
+    return ""
 
 
 def by_value(digits: str) -> tuple[int, str, str]:
