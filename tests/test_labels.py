@@ -329,7 +329,7 @@ def test_tables_that_cannot_be_read(tmp_path):
 BOMBS = {
     "many lines": ("labels.csv", CSV + "x,y\n" * 2**18, "more than 1,030 lines"),
     "empty lines": ("labels.csv", CSV + "\n" * 2**20, "more than 1,030 lines"),
-    "a line": ("labels.csv", HEAD + "x" * 2**17, "line 2 of .* is longer than 65536 characters"),
+    "a line": ("labels.csv", HEAD + "x" * 2**21, "line 2 of .* is longer than 65536 characters"),
     "a cell": ("labels.csv", HEAD + '"' + ("x" * 999 + "\n") * 200, "larger than field limit"),
     "many bytes": ("labels.csv", CSV + ("x" * 1000 + ",y\n") * 1000, "more than 112 kB"),
     "JSON": ("dataset.json", "[" + "[]," * 2**18, "more than 112 kB"),
