@@ -198,6 +198,14 @@ def progan(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedP
     return subprocess.run(command(*arguments), capture_output=True, text=True, cwd=cwd, timeout=120)
 
 
+def launched(patch, size: int = 2, rank: int = 0, here: int = 2) -> None:
+    """Set what torchrun sets for one of several processes."""
+    variables = {"WORLD_SIZE": size, "RANK": rank, "LOCAL_RANK": rank, "LOCAL_WORLD_SIZE": here}
+    variables |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": 1, "TORCHELASTIC_RUN_ID": "none"}
+    for name, value in variables.items():
+        patch.setenv(name, str(value))
+
+
 def free_port() -> int:
     """A port at which nothing listens, as tests run in parallel."""
     with socket.socket() as probe:

@@ -18,7 +18,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 from click.testing import CliRunner
-from conftest import free_port, options, progan
+from conftest import free_port, launched, options, progan
 
 from progan import __version__
 from progan.cli.bench import chosen_phases, closing_lines
@@ -646,7 +646,7 @@ def test_memory_is_shared_by_the_processes_of_a_machine(monkeypatch):
     step = Device("cpu", 64)
     phase = replace(PHASE, batch_size=64)
     assert bench.largest_fit(step, phase) == 32
-    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    launched(monkeypatch)
     assert bench.largest_fit(step, phase) == 16
 
 
@@ -830,7 +830,7 @@ def test_json_that_may_not_be_written(here, monkeypatch):
 
 def test_a_batch_for_other_processes(here, monkeypatch):
     """Reference: `schedule.check_batches`: 8 images are not for three processes, 12 are."""
-    monkeypatch.setenv("WORLD_SIZE", "3")
+    launched(monkeypatch, size=3)
     message = refused(*options())
     assert "Error: schedule.batch_size (8) at 4x4" in message
     assert "number of processes (3); set schedule.batch_size=12" in message

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from conftest import progan
+from conftest import launched, progan
 from PIL import Image
 
 from progan.analysis import curves
@@ -187,7 +187,7 @@ def test_one_run(here, quick):
 def test_only_the_main_process_acts(here, monkeypatch):
     """Reference: RANK, as torchrun sets it: another process says and writes nothing."""
     two_runs()
-    monkeypatch.setenv("RANK", "1")
+    launched(monkeypatch, rank=1)
     assert shown("full") == [] and not Path("compare.png").exists()
 
 

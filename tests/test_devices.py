@@ -7,7 +7,7 @@ import sys
 import pytest
 import torch
 from click.testing import CliRunner
-from conftest import options
+from conftest import launched, options
 from test_train import train
 
 from progan.cli.main import main
@@ -53,7 +53,7 @@ def test_a_device_that_is_not_there_is_refused(machine_with, name):
 def test_several_processes_take_their_own(machine_with, monkeypatch):
     """Reference: what torchrun sets; a number would put all of them on one GPU."""
     machine_with("cuda", 2)
-    monkeypatch.setenv("WORLD_SIZE", "2")
+    launched(monkeypatch)
     assert take_device("cuda") == torch.device("cuda")
     with pytest.raises(UserError, match="cuda:1 is for one process; each of these 2 takes a GPU"):
         take_device("cuda:1")

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from conftest import launched
 from PIL import Image
 
 from progan.analysis import neighbours
@@ -355,7 +356,7 @@ def test_seeds_have_classes_in_turn(tmp_path, nothing_downloaded):
 
 def test_other_processes_do_nothing(tmp_path, nothing_downloaded, monkeypatch):
     """Reference: no output and no picture."""
-    monkeypatch.setenv("RANK", "1")
+    launched(monkeypatch, rank=1)
     path = make_run(tmp_path, write_images(tmp_path / "images", drawn(COUNT)))
     assert command(path, "--out", "a.png") == "" and not (tmp_path / "a.png").exists()
 

@@ -21,7 +21,7 @@ from progan.cli.main import main
 from progan.config.load import load_config
 from progan.runtime.accelerator import make_accelerator
 from progan.runtime.errors import UserError
-from progan.runtime.launch import started
+from progan.runtime.launch import NEEDED, is_main, prints_errors, processes, processes_here, started
 from progan.training.step import checksum
 
 ROOT = Path(__file__).parent.parent
@@ -429,6 +429,34 @@ def test_the_slurm_example_goes_on_by_itself(photos, tmp_path):
     assert "done; make images with" in result.stdout
     assert (tmp_path / "asked").read_text() == "requeue 7\n"
     assert load_checkpoint(tmp_path / "run")["progress"]["nimg"] == round(1000 * shown) + 160
+
+
+LEFT_OVER = [
+    ({"WORLD_SIZE": "2"}, "WORLD_SIZE=2 in the environment without RANK, MASTER_ADDR, MASTER_PORT"),
+    ({"WORLD_SIZE": "two"}, "WORLD_SIZE=two in the environment without"),
+    (dict.fromkeys(NEEDED, "2"), "RANK=2, MASTER_ADDR=2, MASTER_PORT=2 .*, which cannot be"),
+    ({"RANK": "3", "LOCAL_RANK": "1", "MASTER_ADDR": "gone"}, None),
+    (dict.fromkeys(NEEDED, "1") | {"RANK": "7", "LOCAL_RANK": "5"}, None),
+    ({"PMI_SIZE": "4", "OMPI_COMM_WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "x"}, None),
+]
+
+
+@pytest.mark.parametrize(("variables", "message"), LEFT_OVER)
+def test_what_a_launcher_left_in_the_environment(monkeypatch, variables, message):
+    """Reference: one process that writes, prints and joins nobody, at once; or, where several seem
+    to be meant, a refusal that names what is set and both remedies."""
+    for name in (*NEEDED, "TORCHELASTIC_RUN_ID"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    if message:
+        with pytest.raises(UserError, match=message) as refusal:
+            make_accelerator(Path("."), None)
+        assert "for one process: unset WORLD_SIZE RANK" in str(refusal.value)
+    else:
+        assert make_accelerator(Path("."), None).num_processes == 1
+        assert {name: os.environ.get(name) for name in variables} == variables
+        assert processes() == processes_here() == 1 and is_main() and prints_errors()
 
 
 def test_a_time_limit_counts_from_the_launcher(monkeypatch):

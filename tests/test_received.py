@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
-from conftest import flat
+from conftest import flat, launched
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from test_train import train
@@ -216,7 +216,7 @@ def test_a_file_system_without_locks(tmp_path, monkeypatch, caplog):
                 assert caplog.text.count("cannot be locked") == 2
                 assert os.strerror(code) in caplog.text and "second process" in caplog.text
             assert doctor.locks().says == "a lock in the cache folder excludes nobody"
-            patch.setenv("WORLD_SIZE", "2")
+            launched(patch)
             with lock_run(tmp_path / "run"):  # only the main process takes it
                 pass
             with pytest.raises(UserError, match=r"PROGAN_CACHE"), lock("download", tmp_path):

@@ -22,7 +22,7 @@ from progan.cli.sample import sample
 from progan.cli.schedule import schedule
 from progan.cli.train import train
 from progan.runtime.errors import LostProcessError, UserError, brief
-from progan.runtime.launch import let_threads_sleep, prints_errors
+from progan.runtime.launch import NEEDED, by_hand, let_threads_sleep, prints_errors, processes, rank
 from progan.runtime.output import guard_output
 from progan.runtime.stopping import ended_by_signals
 from progan.runtime.text import printable
@@ -103,6 +103,12 @@ def main() -> None:
     let_threads_sleep()
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     logging.getLogger("progan").setLevel(logging.INFO)
+    if by_hand():
+        click.echo(
+            f"this is process {rank()} of {processes()}, as RANK and WORLD_SIZE are set in the "
+            f"environment; for one process: unset {' '.join(NEEDED)}",
+            err=True,
+        )
 
 
 for command in (

@@ -13,7 +13,15 @@ from accelerate.state import AcceleratorState
 from accelerate.utils import InitProcessGroupKwargs, ProjectConfiguration, patch_environment
 
 from progan.runtime.errors import LostProcessError, UserError, brief
-from progan.runtime.launch import processes, restarts, should_be_more
+from progan.runtime.launch import (
+    NEEDED,
+    alone,
+    by_hand,
+    check_launch,
+    processes,
+    restarts,
+    should_be_more,
+)
 from progan.runtime.text import printable
 from progan.runtime.watch import WatchedAccelerator
 
@@ -52,12 +60,13 @@ def explain_lost_processes(
 @contextmanager
 def explain_failed_start(timeout_minutes: float) -> Iterator[None]:
     """Replaces errors of torch and Accelerate at a failed start by a UserError with a remedy."""
+    left_over = f", or, for one process, unset {' '.join(NEEDED)}" if by_hand() else ""
     try:
         yield
     except torch.distributed.DistError as error:
         raise LostProcessError(
             f"another process has not come within {timeout_minutes:g} minutes, or has ended "
-            f"({brief(error)}); start again"
+            f"({brief(error)}); start again{left_over}"
         ) from error
     except NotImplementedError as error:
         if "NCCL_P2P_DISABLE" not in str(error):
@@ -113,6 +122,7 @@ def make_accelerator(
         UserError: the processes do not meet, or Accelerate joined fewer than the launcher started.
             (It would silently train each alone, into the same folder.)
     """
+    check_launch()
     if should_be_more():
         raise UserError(f"accelerate was asked for several processes and started one; {TORCHRUN}")
     on_gpu = torch.accelerator.is_available() and (device is None or device.type != "cpu")
@@ -122,6 +132,7 @@ def make_accelerator(
     chosen = device if processes() == 1 else None
     with (
         explain_failed_start(timeout_minutes),
+        alone(),
         patch_environment(accelerate_torch_device=chosen) if chosen else nullcontext(),
     ):
         accelerator = WatchedAccelerator(

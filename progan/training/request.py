@@ -11,7 +11,7 @@ from progan.config.yaml_io import dump_yaml
 from progan.data.sources.find import NAMED, is_local, is_missing
 from progan.runs.folder import base_name, begun_with, check_run_dir, is_complete, read_config
 from progan.runtime.errors import UserError
-from progan.runtime.launch import processes
+from progan.runtime.launch import check_launch, processes
 from progan.runtime.paths import to_path
 
 Overrides = Sequence[str] | Mapping[str, Any]
@@ -88,6 +88,7 @@ def check_start(config: Config, run_dir: Path) -> None:
     """Raises UserError for what can be refused before any work is done, by `--dry-run` too."""
     from progan.runs.tracking import check_tracker  # here, as it loads torch
 
+    check_launch()
     before = begun_with(run_dir)
     if before is None or not before.shortfall():  # older versions began such runs
         config.check_reach()
