@@ -1,5 +1,6 @@
 """The commands as a user sees them: help, previews, and every mistake with its message."""
 
+import os
 import shutil
 import struct
 import zlib
@@ -11,7 +12,9 @@ from click.testing import CliRunner
 from conftest import options, progan
 from PIL import Image
 
+from progan.cli.hints import COMMANDS, OPTIONS
 from progan.cli.main import main
+from progan.config import hints
 from progan.config.load import load_config, presets
 from progan.model.networks import Generator
 from progan.runs.snapshot import Snapshot
@@ -223,6 +226,78 @@ def test_mistakes(here, arguments, message):
     (here / "broken" / "a.png").write_bytes(b"no image")
     assert message in refused("train", *arguments)
     assert sorted(p.name for p in here.iterdir()) == ["broken", "empty", "full", "small"]
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        ("train demo", "did you mean --data demo?"),
+        ("train ./photos --dry-run", "did you mean --data ./photos?"),
+        ("train runs/b", "to go on with this run: progan train --resume runs/b"),
+        ("train run.seed=1", "settings take -o: -o run.seed=1"),
+        ("schedule celeba", "did you mean --config celeba?"),
+        ("sample runs/b x.png", "did you mean --out x.png?"),
+        ("neighbours runs/b faces", "did you mean --data faces?"),
+        ("train --batch-size 8", "use the setting -o schedule.batch_size=… (images"),
+        ("train --Batch_Size=8", "use the setting -o schedule.batch_size=…"),
+        ("train --lr 0.1", "use the setting -o schedule.learning_rate=…"),
+        ("train --epochs 3", "use the setting -o schedule.total_kimg=… (length of the run in thou"),
+        ("train --seed 1", "use the setting -o run.seed=…"),
+        ("bench --resolution 64", "use the setting -o network.resolution=…"),
+        ("train --gpus 2", "torchrun --nproc_per_node N -m progan train …"),
+        ("train --outdir x", "use --run-dir"),
+        ("train --cfg x", "use --config"),
+        ("sample --outdir x", "use --out"),
+        ("sample --num 16", "use --seeds"),
+        ("data prepare a b --resolution 64", "use --max-resolution"),
+        ("--data demo", "give a command first, such as progan train --data …"),
+        ("demo", "to train on it: progan train --data demo"),
+        ("data demo", "to see what is in it: progan data info demo"),
+        ("generate", "did you mean progan sample?"),
+        ("train -o lr=0.1", "did you mean -o schedule.learning_rate=0.1?"),
+        ("train -o batch_size=8", "did you mean -o schedule.batch_size=8?"),
+        (
+            "train -o epochs=8",
+            "did you mean -o schedule.total_kimg=… (length of the run in thousand",
+        ),
+        ("train -o network.lr=8", "network.lr (did you mean 'schedule.learning_rate'?)"),
+        ("sample b", "no such run or snapshot: b; did you mean runs/b?"),
+        ("sample runs/bb", "(did you mean 'runs/b'?)"),
+        ("train --resume b", "b is no run: it has no config.yaml; did you mean runs/b?"),
+        *(
+            (command, "; runs in runs, newest first:\n  runs/b\n  runs/a\n")
+            for command in ("sample runs", "evaluate runs", "neighbours runs", "balance runs")
+        ),
+        ("compare runs", "newest first:\n  runs/b\n  runs/a\n"),
+        ("checkpoint verify runs", "newest first:\n  runs/b\n  runs/a\n"),
+        ("train --resume runs", "newest first:\n  runs/b\n  runs/a\n"),
+    ],
+)
+def test_what_newcomers_write_leads_to_the_right_option(here, command, message):
+    """Reference: what does it, by hand. No mistake writes anything."""
+    for name, time in (("a", 1), ("b", 2), ("notes", 3)):
+        (here / "runs" / name).mkdir(parents=True)
+        file = here / "runs" / name / ("config.yaml" if name != "notes" else "x.txt")
+        file.write_text("")
+        os.utime(file, (time, time))
+    assert message in refused(*command.split())
+    assert [path.name for path in here.iterdir()] == ["runs"]
+
+
+def test_hints_name_what_there_is():
+    """Reference: the settings, and the options of the commands."""
+    assert set(hints.WORDS) <= {key + end for key in hints.KEYS for end in ("", "=")}
+    options = {
+        name
+        for command in [*main.commands.values(), *main.commands["data"].commands.values()]
+        for parameter in command.params
+        for name in parameter.opts
+    }
+    assert set(OPTIONS) <= options
+    for name in COMMANDS:
+        first, *rest = name.split()
+        assert first in main.commands
+        assert not rest or name == "train --resume RUN" or rest[0] in main.commands[first].commands
 
 
 def test_a_few_bad_images_are_counted_named_and_left_out(photos, here):

@@ -423,6 +423,10 @@ def test_every_mistake_once():
             ["network.z_dim=1", "loss.weights.drift=1", "schedule.start_resolution=256"],
             "in FILE with -o: schedule.start_resolution (256)",
         ),
+        (  # the rule's sentence names no key that -o has
+            ["network.z_dim=1", "loss.weights.drift=1", "schedule.start_resolution=4"],
+            "in FILE with -o: schedule.learning_rate",
+        ),
         (["network.z_dim=1", "loss.weights.drift=1"], None),
     ],
 )
@@ -430,7 +434,8 @@ def test_where_a_wrong_value_came_from(tmp_path, overrides, text):
     """Reference: the place by hand, for mistakes of a file, of -o, and of both together."""
     path = write(
         tmp_path,
-        "network: {z_dim: 0}\nloss: {weights: {drift: -1}}\nschedule: {learning_rate: {4: 0.1}}",
+        "network: {z_dim: 0}\nloss: {weights: {drift: -1}}\n"
+        "schedule: {start_resolution: 8, learning_rate: {8: 0.1}}",
     )
     if text is None:
         load_config(path, overrides)

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from progan.config.metric_names import PROTOCOLS, canonical, is_whole, parts
 from progan.runs.records import METRICS, SECTION, STATS, lines_of, number
+from progan.runs.which_run import other_run
 from progan.runtime.errors import UserError, nearest
 from progan.runtime.text import printable
 
@@ -97,11 +98,13 @@ def check_run(folder: Path) -> None:
     """Raises UserError unless it is a run's folder."""
     if not folder.is_dir():
         wrong = "is a file" if folder.exists() else "does not exist"
-        raise UserError(f"{folder} {wrong}; give the folder of a run, such as runs/demo")
+        raise UserError(
+            f"{folder} {wrong}; give the folder of a run, such as runs/demo{other_run(folder)}"
+        )
     if not (folder / "config.yaml").is_file():
         raise UserError(
             f"{folder} is no run: it has no config.yaml; give the folder of a run, such as "
-            "runs/demo"
+            f"runs/demo{other_run(folder)}"
         )
 
 

@@ -2,6 +2,7 @@
 before it needs it.
 
     main        the group of all commands; shows mistakes as messages
+    hints       what is meant by unknown options, arguments and commands
     options     options of several commands, and the types of their values
     phases      the table of phases and its plot
     train       progan train

@@ -24,11 +24,15 @@ def verify(run: Path) -> None:
     """
     from progan.runs.checkpoint import checkpoints_of, read
     from progan.runs.snapshot_file import load_snapshot, snapshots_of
+    from progan.runs.which_run import other_run
 
     snapshots = snapshots_of(run) + snapshots_of(run, "best")
     readers = dict.fromkeys(checkpoints_of(run), read) | dict.fromkeys(snapshots, load_snapshot)
     if not readers:
-        raise UserError(f"{run} has no checkpoints and no snapshots; give a run that has trained")
+        raise UserError(
+            f"{run} has no checkpoints and no snapshots; give a run that has trained"
+            f"{other_run(run)}"
+        )
     damaged = 0
     for path, reader in readers.items():
         try:

@@ -17,6 +17,7 @@ from progan.cli.config import config
 from progan.cli.data import data
 from progan.cli.doctor import doctor
 from progan.cli.evaluate import evaluate
+from progan.cli.hints import explained
 from progan.cli.neighbours import neighbours
 from progan.cli.sample import sample
 from progan.cli.schedule import schedule
@@ -37,13 +38,19 @@ class Commands(click.Group):
         guard_output()
         return super().main(*arguments, **more)
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args)
+        except click.UsageError as error:
+            raise explained(error) from None
+
     def invoke(self, ctx: click.Context) -> Any:
         shown = prints_errors()  # one message per machine, however many processes make the mistake
         try:
             with ended_by_signals("stopped"):
                 return super().invoke(ctx)
-        except click.NoSuchOption as error:
-            raise with_setting(error) from None
+        except click.UsageError as error:
+            raise explained(error) from None
         except UserError as error:
             message = str(error)
             shown = shown or isinstance(error, LostProcessError)
@@ -61,19 +68,6 @@ class Commands(click.Group):
             lines = map(printable, message.split("\n"))  # names in files may be anything
             click.echo("Error: " + "\n".join(lines), err=True)
         sys.exit(2)
-
-
-def with_setting(error: click.NoSuchOption) -> click.UsageError:
-    """The error, with a hint if the unknown option is a setting's name: --device is run.device."""
-    from progan.config.config import Config, flatten
-
-    wanted = error.option_name.lstrip("-").replace("-", "_")
-    keys = [key for key in flatten(Config().model_dump()) if key.split(".")[-1] == wanted]
-    takes_settings = error.ctx and any(o.name == "overrides" for o in error.ctx.command.params)
-    if not keys or not takes_settings:
-        return error
-    hint = " or ".join(f"-o {key}=…" for key in keys)
-    return click.UsageError(f"{error.message.rstrip('.')}; use the setting {hint}", error.ctx)
 
 
 SETTINGS = {

@@ -63,6 +63,12 @@ def train(
     Without --config, a named data set uses its preset, and a path the paper's
     networks at 128x128. On a machine without a GPU, try
     progan train --data FOLDER --config demo
+
+    \b
+    All else is a setting, for example
+    -o run.device=cpu            -o schedule.batch_size=8
+    -o run.seed=1                -o schedule.total_kimg=1000
+    -o network.resolution=64     -o data.workers=4
     """
     from progan.training.request import new_run, old_run
 

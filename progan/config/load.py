@@ -12,6 +12,7 @@ from pydantic_core import ErrorDetails
 from yaml import YAMLError
 
 from progan.config.config import Config
+from progan.config.hints import meant, settings_for
 from progan.config.value_types import Ramp
 from progan.config.yaml_io import dump_yaml, parse_yaml
 from progan.runtime.errors import UserError, nearest
@@ -56,8 +57,8 @@ def override(content: dict[str, Any], assignments: Iterable[str]) -> dict[str, A
         keys = path.strip().split(".")
         if not equals or len(keys) < 2 or not all(keys):
             raise UserError(
-                "-o takes section.key=value, for example -o network.resolution=64; "
-                f"got '{assignment}'"
+                f"-o takes section.key=value, for example -o network.resolution=64; got "
+                f"'{assignment}'{meant(keys[0], value if equals else '…')}"
             )
         section = content
         for key in keys[:-1]:
@@ -77,7 +78,8 @@ def assignments(overrides: Sequence[str] | Mapping[str, Any]) -> list[str]:
     made = []
     for key, value in overrides.items():
         if not isinstance(key, str) or "." not in key or "=" in key:
-            raise UserError(f"overrides has the key {key!r}; {GIVE}")
+            hint = meant(key, "…") if isinstance(key, str) else ""
+            raise UserError(f"overrides has the key {key!r}; {GIVE}{hint.replace('-o ', '')}")
         try:
             made.append(f"{key}={dump_yaml(plain(value))}")
         except YAMLError:
@@ -118,7 +120,7 @@ def load_config(
     """
     changes, file = assignments(overrides), None if name is None else str(name)
     content = {} if file is None else read_file(file)
-    return validate(override(content, changes), file, changes)
+    return validate(content, file, changes)
 
 
 def as_begun(content: Any) -> Any:
@@ -130,13 +132,17 @@ def as_begun(content: Any) -> Any:
 
 
 def validate(content: dict[str, Any], name: str | None, overrides: Sequence[str] = ()) -> Config:
-    """The config described by `content`: the settings in `name`, with `overrides` applied."""
+    """The config described by `content`, the settings in `name`, and `overrides`."""
     try:
-        return Config.model_validate(content)
+        return Config.model_validate(override(content, overrides) if overrides else content)
     except ValidationError as error:
+        own = mistakes(content) if name else []
         lines: dict[str, list[str]] = {}
         for setting, line in dict.fromkeys(map(explain, error.errors())):
-            lines.setdefault(origin(setting, line, name, overrides), []).append(line)
+            # A rule on several settings may be broken by -o together with the file.
+            given = "-o" if setting or name is None else f"{name} with -o"
+            place = name if name and line in own else given
+            lines.setdefault(place, []).append(line)
         several = len(lines) > 1 or any(len(each) > 1 for each in lines.values())
         start = "\n  " if several else " "
         raise UserError(
@@ -144,22 +150,13 @@ def validate(content: dict[str, Any], name: str | None, overrides: Sequence[str]
         ) from None
 
 
-def origin(setting: str, line: str, name: str | None, overrides: Sequence[str]) -> str:
-    """The source of a wrong value: the file `name` or -o.
-
-    Args:
-        setting: its key; empty where settings do not fit together.
-        line: the error, which then names these settings.
-    """
-    if name is None:
-        return "-o"
-    keys = [assignment.partition("=")[0].strip() for assignment in overrides]
-    if not setting:
-        return f"{name} with -o" if any(key in line for key in keys) else name
-    given = (
-        f"{key}.".startswith(f"{setting}.") or f"{setting}.".startswith(f"{key}.") for key in keys
-    )
-    return "-o" if any(given) else name
+def mistakes(content: dict[str, Any]) -> list[str]:
+    """What is wrong with settings, a line each."""
+    try:
+        Config.model_validate(content)
+    except ValidationError as error:
+        return [line for _, line in map(explain, error.errors())]
+    return []
 
 
 # The forms of `PerResolution` and `Rates`, by tag.
@@ -198,7 +195,9 @@ def explain(error: ErrorDetails) -> tuple[str, str]:
             path = f"{path}.{key}".lstrip(".")
             setting = setting if model is Ramp else path
             if key not in fields:
-                hint, known = nearest(str(key), fields), ", ".join(fields)
+                known, elsewhere = ", ".join(fields), [k for k, _ in settings_for(str(key))]
+                there = f" (did you mean '{elsewhere[0]}'?)" if elsewhere else ""
+                hint = there or nearest(str(key), fields)
                 return setting, f"unknown key {path}{hint}; known: {known}{misread(error)}"
             model, about = fields[key].annotation, fields[key].description or ""
         elif key == "ramp":

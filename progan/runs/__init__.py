@@ -2,6 +2,7 @@
 
 folder           the folder itself: its lock, its config, whether another config may go on there
 hold             the folder's lock, and what to do if the folder is deleted while it trains
+which_run        the run that is meant where a path is none
 checkpoint       training state to resume from
 checkpoint_file  what a checkpoint's file holds, read so that it can do no harm
 snapshot         the averaged generator at one moment of a run, which makes images by seed

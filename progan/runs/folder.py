@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from progan.config.config import Config, flatten
-from progan.config.load import as_begun, load_config, override, read_file, validate
+from progan.config.load import as_begun, load_config, read_file, validate
 from progan.config.schedule import Ramp, Schedule
 from progan.runs.records import METRICS, STATS, has
+from progan.runs.which_run import other_run
 from progan.runtime.disk import append_line, check_plain, read_lines, write_atomically
 from progan.runtime.errors import UserError
 from progan.runtime.secrets import bare, redact
@@ -65,12 +66,9 @@ def read_config(run_dir: Path, overrides: list[str]) -> Config:
     file = run_dir / CONFIG
     check_own(run_dir)
     if not file.is_file():
-        raise UserError(
-            f"{run_dir} is no run: it has no config.yaml; start one with "
-            f"progan train --data NAME --run-dir {run_dir}"
-        )
-    content = override(as_begun(read_file(str(file))), overrides)
-    return validate(content, str(file), overrides)
+        new = f"; start one with progan train --data NAME --run-dir {run_dir}"
+        raise UserError(f"{run_dir} is no run: it has no config.yaml{other_run(run_dir) or new}")
+    return validate(as_begun(read_file(str(file))), str(file), overrides)
 
 
 def begun_with(run_dir: Path) -> Config | None:

@@ -26,6 +26,7 @@ from progan.data.sources.find import NAMED
 from progan.model.networks import Generator, check_finite
 from progan.runs.best import best_files
 from progan.runs.snapshot import Snapshot
+from progan.runs.which_run import other_run
 from progan.runtime.disk import write_atomically
 from progan.runtime.errors import UserError, brief
 from progan.runtime.paths import to_path
@@ -148,7 +149,7 @@ def load(run_or_snapshot: str | Path, which: str | float = "newest") -> Snapshot
 def find_snapshot(path: Path, which: str | float = "newest") -> Path:
     """The file that `load` reads."""
     if not path.exists():
-        raise UserError(f"no such run or snapshot: {path}")
+        raise UserError(f"no such run or snapshot: {path}{other_run(path)}")
     if not path.is_dir():
         if which != "newest":
             raise UserError(f"which={which!r} chooses from a run, and {path} is one snapshot")
@@ -158,6 +159,7 @@ def find_snapshot(path: Path, which: str | float = "newest") -> Path:
     if not files and (which == "newest" or not by_kimg):
         raise UserError(
             f"no snapshots in {path}: give a run that has trained, or a .safetensors file"
+            f"{other_run(path)}"
         )
     if which == "best":
         return find_best(path)

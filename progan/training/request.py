@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from progan.config.config import Config
-from progan.config.load import assignments, load_config, override, validate
+from progan.config.load import assignments, load_config, validate
 from progan.config.schedule import check_batches
 from progan.config.yaml_io import dump_yaml
 from progan.data.sources.find import NAMED, is_local, is_missing
@@ -68,7 +68,7 @@ def resolve(
     if source is not None:
         changes = [f"data.source={dump_yaml(source)}", *changes]
     if isinstance(config, Config):
-        return validate(override(config.model_dump(), changes), None, changes)
+        return validate(config.model_dump(), None, changes)
     return load_config(config, changes)
 
 

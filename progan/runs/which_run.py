@@ -1,0 +1,35 @@
+"""The run that is meant where a path is none. Loads no torch."""
+
+from pathlib import Path
+
+from progan.runtime.errors import nearest
+
+MOST = 10  # runs that are listed
+
+
+def runs_in(folder: Path) -> list[Path]:
+    """The runs that lie in a folder, the last to be written in first."""
+
+    def changed(run: Path) -> float:
+        return max(path.lstat().st_mtime for path in run.iterdir())
+
+    try:
+        return sorted((file.parent for file in folder.glob("*/config.yaml")), key=changed)[::-1]
+    except OSError:  # gone meanwhile, or not to be listed
+        return []
+
+
+def other_run(path: Path) -> str:
+    """What to add to a message that `path` is no run; empty if there is nothing to propose."""
+    if path.is_dir():
+        found = runs_in(path)
+        listed = "".join(f"\n  {run}" for run in found[:MOST])
+        more = f"\n  and {len(found) - MOST:,} more" if len(found) > MOST else ""
+        return f"; runs in {path}, newest first:{listed}{more}" if found else ""
+    if path.exists():
+        return ""
+    place = path.parent if path.parent.name else Path("runs")
+    known = [run.name for run in runs_in(place)]
+    if place != path.parent and path.name in known:
+        return f"; did you mean {place / path.name}?"
+    return nearest(path.name, known).replace("'", f"'{place}/", 1)
