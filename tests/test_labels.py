@@ -425,7 +425,7 @@ LEVELS = {  # names: the classes, their level, and what is said of it
     ),
     ("Training_Set/a", "test-2/b", "VAL2017/b"): (["a", "b"], "2nd", "Training_Set, VAL2017 and t"),
     ("data/images/a", "data/images/b"): (["a", "b"], "1st", "^$"),
-    ("images/train/a", "images/val/b", "imgs/a"): (["a", "train", "val"], "2nd", "val may be"),
+    ("images/train/a", "images/val/b", "imgs/a"): (["a", "train", "val"], "2nd", "val may be parts"),
     ("train/img64x64/a", "val/img64x64/b"): (["a", "b"], "3rd", "and val .*; img64x64 is around"),
     ("00000/a", "00000/b", "01000/a*4", "02000/a"): (["a", "b"], "2nd", "00000, 01000 and 02000 "),
     ("cats/train", "cats/val", "dogs"): (["cats", "dogs"], "1st", "^$"),
@@ -437,6 +437,8 @@ LEVELS = {  # names: the classes, their level, and what is said of it
         "1st",
         "testA, testB, trainA and trainB may be parts",
     ),
+    ("00*2", "0a*2", "1f*3"): (["00", "0a", "1f"], "1st", "may be pieces"),
+    ("images", "masks"): (["images", "masks"], "1st", "^images may be a part of"),
     ("train", "bus", "trail", "value"): (["bus", "trail", "train", "value"], "1st", "^$"),
     ("train/a", "test/a", "cow/b"): (["cow", "test", "train"], "1st", "set data.label_level=2$"),
     ("photos", "drawings"): (["drawings", "photos"], "1st", "^$"),
@@ -463,6 +465,7 @@ def test_the_level_of_folders_that_classes_come_from(folders):
         (("train/a", "val/a"), "train and val are taken .*; a is around all images; 4 of 4"),
         (("00", "01", "02*1"), "00, 01 and 02 are taken for pieces.* 5 of 5 .*data.label_level=1"),
         (("0", "1", "10*1"), "0, 1 and 10 are taken for pieces"),
+        (("0a", "f0", "ff"), "0a, f0 and ff are taken for pieces"),
     ],
 )
 def test_folders_that_are_no_classes(folders, said):

@@ -15,15 +15,15 @@ from progan.data.sources.label_values import by_value, classes
 from progan.runtime.errors import LabelError
 
 # Words that name a part of a data set, and those for files: not what an image shows.
-SPLIT = (
+SPLIT = re.compile(
     r"train(ing)?|trn|val(id(at(e|ion|ing))?)?|dev(elop(ment)?)?|test(s|ing)?|tst|eval(uat(e|ion))?"
     r"|hold|held|out|(un)?label+ed|fold|split|(sub)?set|part(ition)?s?|chunk|batch|shard|piece"
 )
-FILES = r"ima?ge?s?|pic(ture)?s?|photos?|jpe?g|png|data(set)?|folder|dir|all|extra"
+IMAGES = re.compile("ima?ge?s?")
+FILES = re.compile("pic(ture)?s?|photos?|jpe?g|png|data(set)?|folder|dir|all|extra")
 WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")  # of `train_set`, `JPEGImages`, `trainA`
 SIZE = re.compile(r"\d+x\d+")
-NUMBER = re.compile(r"[0-9]+")
-PART = re.compile(f"{SPLIT}|{FILES}")
+NUMBER, HEX = re.compile("[0-9]+"), re.compile("[0-9a-f]+")
 
 
 def from_folders(where: object, names: Sequence[str], level: int | None = None) -> Labels:
@@ -69,7 +69,7 @@ def why_no_classes(folders: Sequence[str]) -> str:
     found = sorted(filter(None, counts))
     if len(counts) == 1:
         return f"{found[0]} is around all images"
-    if all(words(name) and all(map(PART.fullmatch, words(name))) for name in found):
+    if all(is_made_of(name, SPLIT, IMAGES, FILES) for name in found):
         return f"{listed(found)} are taken for parts of the data, all of which are used"
     if are_pieces(counts):
         return f"{listed(found)} are taken for pieces of the data, as their sizes are the same"
@@ -81,30 +81,39 @@ def words(folder: str) -> list[str]:
     return [word.lower() for word in WORDS.findall(SIZE.sub("", folder))]
 
 
+def is_made_of(folder: str, *kinds: re.Pattern[str]) -> bool:
+    """Whether there are words in a folder's name, all of these kinds."""
+    found = words(folder)
+    return bool(found) and all(any(kind.fullmatch(word) for kind in kinds) for word in found)
+
+
 def are_pieces(counts: Counter[str]) -> bool:
     """Whether folders are numbered and hold the same number of images, the last one at most.
 
     Numbers without zeros in front are often classes; they are pieces if the last one is smaller.
     """
-    if not all(map(NUMBER.fullmatch, counts)):
-        return False
     found = sorted(counts, key=by_value)
+    padded = are_padded(found)
     first, *between, last = (counts[name] for name in found)
-    most = first if are_padded(found) else first - 1
-    return set(between) <= {first} and last <= most and (are_padded(found) or bool(between))
+    if padded:
+        return set(between) <= {first} and last <= first
+    return all(map(NUMBER.fullmatch, found)) and set(between) == {first} and last < first
 
 
 def are_padded(names: Sequence[str]) -> bool:
-    """Whether names are numbers of one width, with zeros in front."""
+    """Whether names are numbers of one width, with zeros in front; they may be hexadecimal."""
     same = len(set(map(len, names))) == 1 and len(names[0]) > 1
-    return same and all(map(NUMBER.fullmatch, names)) and any(name[0] == "0" for name in names)
+    return same and all(map(HEX.fullmatch, names)) and any(name[0] == "0" for name in names)
 
 
 def doubts_about(names: Sequence[str]) -> str:
     """What the names of classes may be instead; empty if there is no doubt."""
-    parts = [name for name in names if any(map(re.compile(SPLIT).fullmatch, words(name)))]
-    if len(parts) > 1:
-        return f"{listed(parts)} may be parts of the data rather than classes"
+    parts = [name for name in names if any(map(SPLIT.fullmatch, words(name)))]
+    if len(parts) < 2:  # a lone `train` may be a vehicle
+        parts = [n for n in names if n.lower() != "train" and is_made_of(n, SPLIT, IMAGES)]
+    if parts:
+        part = "parts" if len(parts) > 1 else "a part"
+        return f"{listed(parts)} may be {part} of the data rather than classes"
     return f"{listed(names)} may be pieces of the data" if are_padded(names) else ""
 
 

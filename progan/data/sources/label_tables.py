@@ -27,8 +27,9 @@ from progan.runtime.errors import LabelError, UserError
 from progan.runtime.text import human_bytes
 
 TABLES = ("labels.csv", "dataset.json")
-# A table may speak of more images than there are, as one of a larger set does.
-BYTES = {".csv": 2**25, ".txt": 2**25, ".json": 2**22}  # JSON unfolds to 20 times its size
+# A table may speak of more images than there are, as one of a larger set does: CelebA's 202,599
+# lines take 47 MB in words. JSON must be smaller, as it unfolds to 20 times its size.
+BYTES = {".csv": 3 * 2**24, ".txt": 3 * 2**24, ".json": 2**22}
 BYTES_AN_IMAGE = 2**12  # 40 attributes as words take 250, a thousand as one-hot lists 3,000
 LINES, LINES_AN_IMAGE = 10**6, 10
 LONGEST_LINE = 2**20
