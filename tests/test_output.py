@@ -4,8 +4,14 @@ import errno
 import io
 import sys
 
+import numpy as np
 import pytest
 
+from progan.config.settings import DataConfig
+from progan.data.info.report import label_table
+from progan.data.labels import Labels
+from progan.data.opening import described
+from progan.data.sources.names import LeftOut
 from progan.runtime import output
 from progan.runtime.errors import UserError
 from progan.runtime.output import (
@@ -85,6 +91,18 @@ def test_a_run_outlives_its_output_and_keeps_it(tmp_path, monkeypatch):
     assert "standard output cannot be written: gone; what it does not show is kept here" in reason
     assert lines[:2] == ["first", "second"] and lines[-1] == "third"
     assert "standard error cannot be written" in lines[-2] and len(lines) == 4
+
+
+def test_names_forge_no_lines():
+    """Reference: one line for each call that means one, with the newline written out."""
+    forged = "cats\nError: all is well"
+    labels = Labels((forged, "dogs"), np.array([0, 0]), origin=forged)
+    texts = [*labels.provenance, *labels.empty_classes, described(DataConfig(source=forged))]
+    texts += [line for line in label_table(labels) if "cats" in line]
+    assert len(texts) == 5 and not any("\n" in text for text in texts)
+    left_out = LeftOut()
+    left_out.add("hidden", forged)
+    assert "\n" not in str(left_out) and labels.names[0] == forged
 
 
 def test_what_waits_for_the_disk_is_bounded(monkeypatch, tmp_path):

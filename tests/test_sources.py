@@ -117,7 +117,9 @@ def test_names_in_any_alphabet(tmp_path):
     with open(os.fsencode(path) + b"/\xff.png", "wb") as file:
         file.write(encoded(noise((16, 16))))
     source = find(str(path), labels=False)
-    assert names(source) == ["a\n.png", "смех 笑.png", "\\udcff.png"] and source.name == "Фото-写真"
+    assert (
+        names(source) == ["a\\n.png", "смех 笑.png", "\\udcff.png"] and source.name == "Фото-写真"
+    )
     assert all(isinstance(x, np.ndarray) for x in source.read_batch(range(3), SIXTEEN))
 
 

@@ -57,7 +57,7 @@ class Commands(click.Group):
         except OSError as error:
             if error.filename is None:  # not about a file or folder: nothing a user could mend
                 raise
-            message = f"{error.filename}: {error.strerror}"
+            message = f"{printable(str(error.filename))}: {error.strerror}"
         except (RuntimeError, MemoryError) as error:
             from progan.runtime.memory import is_short
 

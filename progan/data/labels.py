@@ -6,6 +6,7 @@ from typing import Literal, final
 import numpy as np
 
 from progan.data.epoch_order import spread
+from progan.runtime.text import printable
 
 SHOWN = 10  # names in a line
 
@@ -38,11 +39,16 @@ class Labels:
         return "classes" if self.values.ndim == 1 else "attributes"
 
     @property
+    def shown(self) -> list[str]:
+        """The names as they may be printed: one in a table or a folder's name may hold anything."""
+        return list(map(printable, self.names))
+
+    @property
     def provenance(self) -> list[str]:
         """Where they come from, as lines for people; none if it is not known."""
-        some, rest = ", ".join(self.names[:SHOWN]), len(self.names) - SHOWN
+        some, rest = ", ".join(self.shown[:SHOWN]), len(self.names) - SHOWN
         more = f", … and {rest:,} more" if rest > 0 else ""
-        lines = [f"{self.kind} from {self.origin}: {some}{more}", self.doubt]
+        lines = [f"{self.kind} from {printable(self.origin)}: {some}{more}", self.doubt]
         return list(filter(None, lines)) if self.origin else []
 
     @property
@@ -62,7 +68,7 @@ class Labels:
         """Names of the classes that no image has. An attribute may be missing everywhere."""
         if self.kind == "attributes":
             return []
-        return [name for name, n in zip(self.names, self.counts, strict=True) if n == 0]
+        return [name for name, n in zip(self.shown, self.counts, strict=True) if n == 0]
 
     def take(self, images: np.ndarray | slice) -> "Labels":
         """The labels of some images."""

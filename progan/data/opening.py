@@ -21,6 +21,7 @@ from progan.runtime.errors import LabelError, UserError
 from progan.runtime.launch import is_main
 from progan.runtime.paths import to_path
 from progan.runtime.secrets import HIDDEN, redact
+from progan.runtime.text import printable
 
 
 def open_data(
@@ -99,7 +100,8 @@ def find_data(
 def described(data: DataConfig) -> str:
     """Where images come from, and where files are kept that are made of them."""
     known = f" in {data.root}" if data.root and not is_local(str(data.source)) else ""
-    return redact(f"{data.source}{known}" + (f"; cache: {data.cache}" if data.cache else ""))
+    cache = f"; cache: {data.cache}" if data.cache else ""
+    return printable(redact(f"{data.source}{known}{cache}"))
 
 
 def resolution_of_data(

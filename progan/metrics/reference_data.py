@@ -18,6 +18,7 @@ from progan.runs.snapshot_file import without_places
 from progan.runtime.errors import LabelError, UserError
 from progan.runtime.paths import to_path
 from progan.runtime.secrets import redact
+from progan.runtime.text import printable
 
 
 def run_of(file: Path) -> Path | None:
@@ -46,7 +47,7 @@ def cache_of(snapshot: Snapshot) -> Path | None:
 
 def source_of(snapshot: Snapshot, data: str | Path | None) -> str:
     """What the images compared with are called: those of `data`, or of the snapshot's run."""
-    return redact(str(data or as_in_run(snapshot).data.source))
+    return printable(redact(str(data or as_in_run(snapshot).data.source)))
 
 
 def open_reference_data(

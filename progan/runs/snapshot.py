@@ -181,7 +181,9 @@ def label_index(name: str, labels: Labels) -> int:
         same = [int(name)] if re.fullmatch(r"[0-9]{1,9}", name) else []
     if len(same) == 1 and same[0] < len(names):
         return same[0]
-    shown = [known if len(known) <= 60 else f"{known[:59]}…" for known in names[:MOST_LISTED]]
+    shown = [
+        known if len(known) <= 60 else f"{known[:59]}…" for known in labels.shown[:MOST_LISTED]
+    ]
     known = shown if numbered else [f"{i} {known}" for i, known in enumerate(shown)]
     more = ["…"] if len(names) > MOST_LISTED else []
     raise UserError(

@@ -26,6 +26,7 @@ from progan.runtime.numerics import deterministic
 from progan.runtime.output import keep_unprinted, output_outlived
 from progan.runtime.secrets import redact
 from progan.runtime.stopping import StopRequest
+from progan.runtime.text import printable
 from progan.training.memory_fit import try_phases
 from progan.training.request import new_run, old_run
 from progan.training.trainer import Trainer
@@ -170,9 +171,9 @@ def make_trainer(
     """Meet the other processes and build what trains; says what it trains on."""
     accelerator = make_accelerator(run_dir, config.run.tracker, config.run.timeout, device)
     if is_main():
-        say(f"{data.count:,} images of {redact(str(config.data.source))}")
+        say(f"{data.count:,} images of {printable(redact(str(config.data.source)))}")
         if labels := data.labels:
-            say(f"{len(labels.names)} {labels.kind}: {', '.join(labels.names)}")
+            say(f"{len(labels.names)} {labels.kind}: {', '.join(labels.shown)}")
     return Trainer(config, data, run_dir, accelerator, stop, hold)
 
 

@@ -27,7 +27,7 @@ from progan.data.pyramid.format import BAD_FILES, Pyramid
 from progan.data.pyramid.plan import make_plan
 from progan.data.pyramid.writer import read_journal
 from progan.data.sources.source import Source
-from progan.runtime.text import human_bytes, percent
+from progan.runtime.text import human_bytes, percent, printable
 
 WIDTH = 96  # columns
 INDENT = 12
@@ -188,7 +188,7 @@ def bad_images(lines: list[str]) -> Iterator[str]:
 
 def label_table(labels: Labels) -> Iterator[str]:
     """A table of classes or attributes, with bars."""
-    names, counts, shares = labels.names, labels.counts.tolist(), labels.shares.tolist()
+    names, counts, shares = labels.shown, labels.counts.tolist(), labels.shares.tolist()
     few, many = min(counts), max(counts)
     each = f"each of {few:,}" if few == many else f"of {few:,} … {many:,}"
     origin = labels.origin and f" from {labels.origin}"
@@ -214,7 +214,7 @@ def useless(labels: Labels) -> str:
         single = int((labels.counts == 1).sum())
         classes = "1 class" if single == 1 else f"{single:,} classes"
         return f"{classes} of 1 image: it would be learnt by heart" if single else ""
-    same = [labels.names[k] for k in np.flatnonzero(np.isin(labels.shares, (0, 1)))]
+    same = [labels.shown[k] for k in np.flatnonzero(np.isin(labels.shares, (0, 1)))]
     if not same:
         return ""
     names = ", ".join(same[:3]) + (", …" if len(same) > 3 else "")
@@ -243,7 +243,7 @@ def pyramid_report(pyramid: Pyramid, damage: Iterable[str] = (), gpu: bool = Tru
         gpu: whether this machine has one.
     """
     path, r = pyramid.path, pyramid.resolution
-    yield f"{path}: {pyramid.count:,} images of {pyramid.meta.source}, prepared"
+    yield f"{path}: {pyramid.count:,} images of {printable(pyramid.meta.source)}, prepared"
     yield from field("levels", f"4x4 to {r}x{r}, {COLOURS[pyramid.channels]}")
     left_out = path / BAD_FILES
     lines = left_out.read_text("utf-8").splitlines() if left_out.exists() else []

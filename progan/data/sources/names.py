@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from progan.data.formats import HEIC, PICTURES, SUFFIXES
 from progan.data.sources.label_tables import TABLES
+from progan.runtime.text import printable
 
 # Folders and files that systems and programs keep for themselves, besides hidden ones.
 BOOKKEEPING = re.compile(
@@ -122,4 +123,4 @@ class LeftOut:
 
     def _one(self, reason: str) -> str:
         count, example = self.found[reason]
-        return f"{count:,} {reason} ({example.encode(errors='backslashreplace').decode()})"
+        return f"{count:,} {reason} ({printable(example)})"

@@ -16,6 +16,7 @@ from progan.data.depth import Values
 from progan.data.labels import Labels
 from progan.runtime.errors import UserError
 from progan.runtime.launch import prints_errors
+from progan.runtime.text import printable
 
 log = logging.getLogger("progan")
 
@@ -67,7 +68,7 @@ class Source:
 
     def item_name(self, i: int) -> str:
         """The name of image `i`, printable whatever bytes it has on disk."""
-        return self.name_of(i).encode(errors="backslashreplace").decode()
+        return printable(self.name_of(i))
 
     def load(self, i: int) -> Content:
         """Image `i`, not decoded. Raises BadImage, or UserError if the image is not at fault."""
