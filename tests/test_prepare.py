@@ -21,10 +21,10 @@ import torch
 from drawn import Drawn, drawn, pixels
 from PIL import Image
 
+from progan.data.array_file import ArrayFile
 from progan.data.decode import Square, box_levels
 from progan.data.labels import Labels
 from progan.data.pyramid import plan, prepare, writer
-from progan.data.pyramid.array_file import ArrayFile
 from progan.data.pyramid.format import JOURNAL, DamagedPyramid, Pyramid, is_pyramid
 from progan.data.pyramid.plan import make_plan
 from progan.data.pyramid.prepare import made_from

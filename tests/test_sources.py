@@ -461,6 +461,20 @@ def test_nothing_is_unpickled(tmp_path):
     assert not (tmp_path / "sprung").exists()
 
 
+def test_an_array_that_becomes_shorter_while_it_is_read(tmp_path):
+    """Reference: the message. A mapped file would kill the process; Fortran's order is read, too."""
+    x = np.random.default_rng(0).integers(0, 256, (40, 16, 16, 3), np.uint8)
+    for name, array in (("c", x), ("fortran", np.asfortranarray(x))):
+        np.save(tmp_path / f"{name}.npy", array)
+        source = find(str(tmp_path / f"{name}.npy"))
+        np.testing.assert_array_equal(source.read(9, Square(16)), x[9].transpose(2, 0, 1))
+    source = find(str(tmp_path / "c.npy"))
+    source.read(9, Square(16))
+    os.truncate(tmp_path / "c.npy", 1000)
+    with pytest.raises(UserError, match="c.npy was changed while it was read .*shorter"):
+        source.read(9, Square(16))
+
+
 def test_damaged_arrays_are_refused(tmp_path, monkeypatch):
     """Cut off, with false headers, too large for memory, without images, with too few labels."""
     np.save(tmp_path / "cut.npy", COLOUR)

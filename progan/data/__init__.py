@@ -15,6 +15,7 @@ An image goes from `sources` through `decode` and `pyramid` (or `live`) to `stre
     dataset      what can be trained on: a pyramid, or live images
     live         images made when they are asked for, in place of a pyramid
     opening      from the data section of a config to a data set
+    array_file   an array in a file, read piece by piece
     ahead        what the next batches need, made in threads
     epoch_order  in which order images are shown
     stream       an endless, resumable stream of reals

@@ -4,8 +4,8 @@ from typing import Protocol
 
 import numpy as np
 
+from progan.data.array_file import ArrayFile
 from progan.data.labels import Labels
-from progan.data.pyramid.array_file import ArrayFile
 
 
 class Dataset(Protocol):

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from progan.data.ahead import AHEAD, Ahead
+from progan.data.array_file import ArrayFile
 from progan.data.dataset import Dataset
 from progan.data.epoch_order import EpochOrder, spread
-from progan.data.pyramid.array_file import ArrayFile
 from progan.runtime import memory
 from progan.runtime.device import pinned, upload
 from progan.runtime.distributed import share

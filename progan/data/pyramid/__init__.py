@@ -2,7 +2,6 @@
 
 format       the format on disk, an array a resolution
 meta         meta.json, checked before it is believed
-array_file   an array in a file, read piece by piece
 records      PNG images in a file
 digests      by which the images of a level are recognized
 repeats      images that are there more than once, or blank

@@ -18,8 +18,8 @@ from typing import Self
 import numpy as np
 
 from progan.config.resolutions import resolutions_to
+from progan.data.array_file import ArrayFile, Damaged
 from progan.data.labels import Labels
-from progan.data.pyramid.array_file import ArrayFile, Damaged
 from progan.data.pyramid.digests import DTYPE, checksum, digests_of
 from progan.data.pyramid.meta import META, VERSION, Meta, OtherVersion, read_meta
 from progan.data.pyramid.records import Records, open_index, read_records, records_file

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from progan.data.pyramid.array_file import ArrayFile, Damaged
+from progan.data.array_file import ArrayFile, Damaged
 from progan.runtime.errors import brief
 
 Records = tuple[Path, tuple[int, int, int], np.ndarray]  # see `read_records`

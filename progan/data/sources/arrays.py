@@ -11,6 +11,7 @@ import numpy as np
 import psutil
 from numpy.lib import format
 
+from progan.data.array_file import ArrayFile, Damaged
 from progan.data.depth import Values
 from progan.data.labels import Labels
 from progan.data.sources.label_values import from_array
@@ -44,20 +45,30 @@ class FileImages:
                 f"data.source: {self.path} is damaged ({array}); get it again, or make it again "
                 "with numpy.save or numpy.savez"
             )
-        image = np.array(array[i])
+        try:
+            image = np.array(array[i])
+        except Damaged as error:
+            raise UserError(
+                f"data.source: {self.path} was changed while it was read ({error}); get it again"
+            ) from error
         image = image.astype(image.dtype.newbyteorder("="), copy=False)
         return image.transpose(1, 2, 0) if self.channels_first else image
 
 
 @functools.lru_cache(1)
-def open_array(path: Path, name: str | None, stamp: tuple[int, int]) -> np.ndarray | str:
-    """The array, once a process: mapped from a .npy, read from a .npz, which may be compressed.
+def open_array(
+    path: Path, name: str | None, stamp: tuple[int, int]
+) -> np.ndarray | ArrayFile | str:
+    """The array, once a process: to be read piece by piece from a .npy, whole from a .npz.
 
     Or why it is damaged: that may take as long to find out, so it is kept, too.
     """
     try:
         if name is None:
-            return format.open_memmap(path, mode="r")
+            array = format.open_memmap(path, mode="r")
+            if not array.flags.c_contiguous:  # in Fortran's order an image is no piece of the file
+                return array
+            return ArrayFile(path, array.dtype, array.shape, exact=False)
         return read_member(path, name)
     except DAMAGE as error:
         return str(error)

@@ -16,7 +16,7 @@ PAGE_BYTES = 4096  # smaller items come with others; nothing is gained by asking
 
 
 class Damaged(ValueError):
-    """A file of a pyramid does not hold what it should."""
+    """A file does not hold what it should."""
 
 
 class ArrayFile:
@@ -24,14 +24,17 @@ class ArrayFile:
 
     Args:
         shape: of the array; its first dimension is that of the items.
+        exact: nothing may follow in the file.
 
     Raises:
         Damaged, OSError: the file is not there, or holds something else.
     """
 
-    def __init__(self, path: Path, dtype: np.dtype | type, shape: tuple[int, ...]):
+    def __init__(
+        self, path: Path, dtype: np.dtype | type, shape: tuple[int, ...], exact: bool = True
+    ):
         self.path, self.dtype, self.shape = path, np.dtype(dtype), shape
-        self._offset = check_array(path, self.dtype, shape)
+        self._offset = check_array(path, self.dtype, shape, exact)
         self._item = math.prod(shape[1:]) * self.dtype.itemsize
         self._file = open(path, "rb", buffering=0)  # noqa: SIM115, as it stays open
         weakref.finalize(self, self._file.close)
@@ -82,7 +85,7 @@ class ArrayFile:
         return self[:] if dtype is None else self[:].astype(dtype)
 
 
-def check_array(path: Path, dtype: np.dtype, shape: tuple[int, ...]) -> int:
+def check_array(path: Path, dtype: np.dtype, shape: tuple[int, ...], exact: bool) -> int:
     """The offset of the data in a .npy file. Raises Damaged if it is not what it should be."""
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
@@ -91,6 +94,7 @@ def check_array(path: Path, dtype: np.dtype, shape: tuple[int, ...]) -> int:
     if not isinstance(array, np.memmap) or array.dtype != dtype or array.shape != shape:
         what = f"{array.dtype} {list(array.shape)}" if isinstance(array, np.ndarray) else "archives"
         raise Damaged(f"{path.name} holds {what} where meta.json says {dtype} {list(shape)}")
-    if not array.flags.c_contiguous or path.stat().st_size != array.offset + array.nbytes:
+    longer = path.stat().st_size - array.offset - array.nbytes
+    if not array.flags.c_contiguous or longer < 0 or (exact and longer):
         raise Damaged(f"{path.name} has the wrong length")
     return array.offset
