@@ -23,6 +23,7 @@ from PIL import Image
 
 from progan.data.array_file import ArrayFile
 from progan.data.decode import Square, box_levels
+from progan.data.info.report import unfinished_report
 from progan.data.labels import Labels
 from progan.data.pyramid import plan, prepare, writer
 from progan.data.pyramid.format import JOURNAL, DamagedPyramid, Pyramid, is_pyramid
@@ -378,12 +379,25 @@ def test_it_goes_on_with_the_storage_it_began_with(tmp_path, small_png, monkeypa
     assert contents(pyramid.path) == contents(whole.path)
 
 
-def test_a_lost_file_of_an_unfinished_pyramid_begins_it_anew(tmp_path):
-    """Reference: an undisturbed preparation."""
+LOST = [  # what becomes of an unfinished preparation
+    lambda p: (p / "0008.npy").unlink(),
+    lambda p: os.truncate(p / "0008.npy", 200),
+    lambda p: (p / JOURNAL).write_text("[" * 10**5 + "\n"),
+    lambda p: (p / JOURNAL).write_text('{"total": "many"}\n{"start": 0}\n'),
+    lambda p: (p / JOURNAL).write_text(
+        (p / JOURNAL).read_text().replace('"bad": []', '"bad": [1]')
+    ),
+]
+
+
+@pytest.mark.parametrize("lost", LOST)
+def test_a_lost_file_of_an_unfinished_pyramid_begins_it_anew(tmp_path, lost):
+    """Reference: an undisturbed preparation. The report is none that cannot be."""
     source = Source("drawn", "200", range(200), Away(tmp_path / "back"), str)
     with pytest.raises(UserError, match="Stale"):
         make(source, tmp_path / "out", workers=0)
-    (tmp_path / "out" / "0008.npy").unlink()
+    lost(tmp_path / "out")
+    assert "not finished" in next(unfinished_report(tmp_path / "out"))
     (tmp_path / "back").touch()
     whole = contents(make(source, tmp_path / "whole", workers=0).path)
     assert contents(make(source, tmp_path / "out", workers=0).path) == whole

@@ -462,7 +462,7 @@ def test_nothing_is_unpickled(tmp_path):
 
 
 def test_an_array_that_becomes_shorter_while_it_is_read(tmp_path):
-    """Reference: the message. A mapped file would kill the process; Fortran's order is read, too."""
+    """Reference: the message. A mapped file would kill the process. Fortran's order is read."""
     x = np.random.default_rng(0).integers(0, 256, (40, 16, 16, 3), np.uint8)
     for name, array in (("c", x), ("fortran", np.asfortranarray(x))):
         np.save(tmp_path / f"{name}.npy", array)

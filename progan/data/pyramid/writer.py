@@ -6,16 +6,19 @@ import time
 from collections.abc import Collection
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
+from functools import partial
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, BinaryIO, Self
 
 import numpy as np
 
+from progan.config.resolutions import MAX_RESOLUTION, resolutions_to
 from progan.data.decode import READING
 from progan.data.pyramid.digests import DTYPE, checksum
 from progan.data.pyramid.format import BAD_FILES, DIGESTS, JOURNAL
 from progan.data.pyramid.layout import RAW_DIGESTS, Layout, save_array, write_header
-from progan.data.pyramid.meta import META, VERSION, Meta
+from progan.data.pyramid.meta import META, VERSION, Meta, is_number
 from progan.data.pyramid.records import index_file, records_file
 from progan.data.pyramid.repeats import blank_ones, find_repeats, first_alike
 from progan.data.sources.source import Source
@@ -136,9 +139,14 @@ class PyramidWriter:
     def _go_on(self) -> bool:
         """Goes on with what an earlier process left; False if it was making something else."""
         first, entries = read_journal(self.layout.path)
-        files = [self.layout.digests, *(self.layout.array(r) for r in self.layout.raw)]
+        raw = self.layout.raw
+        files = [self.layout.digests, *(self.layout.array(r) for r in raw)]
         files += [records_file(self.layout.path, r) for r in self.layout.png]
         if first != self._first_entry() or not entries or not all(file.is_file() for file in files):
+            return False
+        size = partial(self.layout.place, image=self.layout.total)  # until `finish` cuts them
+        cut = any(os.path.getsize(self.layout.array(r)) != size(r) for r in raw)
+        if cut and entries[-1]["stop"] < self.layout.total:
             return False
         for file in unfinished_files(self.layout.path):  # written to, where they stand
             check_plain(file)
@@ -236,13 +244,40 @@ class PyramidWriter:
 
 
 def read_journal(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """What is being made, and the pieces up to the first that is torn; empty without a journal."""
+    """What is being made, and the pieces up to the first that is torn or says what cannot be.
+
+    Both are empty without a journal.
+    """
     entries = []
-    with suppress(OSError, ValueError):
+    with suppress(OSError, ValueError, RecursionError):
         for line in read_plain(path / JOURNAL).split(b"\n")[:-1]:
             entries.append(json.loads(line))
-    first, *pieces = entries or [{}]
-    return first if isinstance(first, dict) else {}, pieces
+    if not entries or not is_first(entries[0]):
+        return {}, []
+    return entries[0], list(takewhile(is_piece, entries[1:]))
+
+
+def is_first(entry: Any) -> bool:
+    """Whether it is an entry as `_first_entry` makes it."""
+    return (
+        isinstance(entry, dict)
+        and isinstance(entry.get("made_from"), str)
+        and isinstance(entry.get("png"), list)
+        and is_number(entry.get("total"))
+        and entry["total"] > 0
+        and entry.get("resolution") in resolutions_to(MAX_RESOLUTION)
+    )
+
+
+def is_piece(entry: Any) -> bool:
+    """Whether it is an entry as `add` makes it."""
+    try:
+        bad = [is_number(i) and isinstance(why, str) for i, why, _ in entry["bad"]]
+        sizes = [size is None or all(map(is_number, size)) for _, _, size in entry["bad"]]
+        lengths = [r.isdigit() and all(map(is_number, n)) for r, n in entry["lengths"].items()]
+        return all(map(is_number, (entry["start"], entry["stop"]))) and all(bad + sizes + lengths)
+    except (TypeError, ValueError, KeyError, AttributeError):
+        return False
 
 
 def unfinished_files(path: Path) -> list[Path]:
