@@ -18,6 +18,8 @@ A setting is changed by `-o section.key=value` or in a YAML file: `progan config
 writes all of them, with these explanations, to edit; `progan train --config my.yaml` reads it.
 This page is made from the code by `python -m progan.config.reference`.
 
+- **Paths** may begin with `~`, and are relative to the folder in which progan is started, also
+  those in YAML files. A run keeps them absolute.
 - A **kimg** is a thousand images shown to the critic.
 - **A map by resolution**: `{4: 128, 64: 32}` is 128 from 4x4 upward, and 32 from 64x64 upward.
 - **A ramp** is a learning rate that changes over each phase: `{start: 0.001, end: 0.0001}`.
