@@ -60,7 +60,8 @@ def test_dry_run_prints_config_and_phases(here):
     """Reference: the config printed is the config resolved; a line a phase; nothing is written."""
     result = run("train", "--data", "demo", "--dry-run", *options())
     assert result.exit_code == 0, result.output
-    yaml, table = result.output.split("\n\n")
+    about, table, _, yaml = result.output.split("\n\n")
+    assert "8,192 images of demo" in about and "run folder runs/demo: a new run" in about
     (here / "printed.yaml").write_text(yaml)
     assert load_config("printed.yaml") == load_config(
         "demo", [part for part in options() if part != "-o"]
@@ -72,7 +73,7 @@ def test_dry_run_prints_config_and_phases(here):
         "8x8 stable",
     ]
     assert all(word in lines[0] for word in ("images", "batch", "rate", "GFLOP", "time"))
-    assert "total 0.1 kimg, about" in lines[-1]
+    assert "total 0.1 kimg, about" in lines[4] and "3 phases from 4x4 to 8x8, 0.096" in lines[5]
     assert [path.name for path in here.iterdir()] == ["printed.yaml"]
 
 
@@ -209,7 +210,7 @@ def test_places_that_cannot_be_written(here, arguments, message):
         (["--data", "demo", "--config", ""], "cannot read config ''"),
         (["--data", "~nosuchuser/photos"], "no such path"),
         (["--data", "demo", "-o", "network.z_dim=1000000000"], "network.z_dim: 1000000000"),
-        (["--data", "small"], "-o network.resolution=16"),
+        (["--data", "small", "-o", "network.resolution=64"], "-o network.resolution=16"),
         (["--data", "full/a.txt"], "is of no kind that can"),
         (["--data", "broken", *options()], "mending or removing the files"),
         (["--device", "cpu"], "use the setting -o run.device=…"),
@@ -364,7 +365,7 @@ def test_every_preset_can_be_previewed(here, name):
     """Reference: a line a phase, and the total of the file."""
     result = run("schedule", "--config", name)
     assert result.exit_code == 0
-    total = load_config(name).schedule.total_kimg
+    total = load_config(name).make_schedule().total_nimg / 1000
     assert result.output.splitlines()[-1] == f"total {total:,.1f} kimg"
 
 

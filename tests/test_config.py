@@ -581,7 +581,16 @@ def test_changeable_settings_exist():
 
 def test_presets():
     """Reference: the presets that the README and the commands name."""
-    names = ["celeba-hq-8gpu", "celeba-hq", "celeba", "cifar10", "demo", "lsun", "mnist"]
+    names = [
+        "celeba-hq-8gpu",
+        "celeba-hq",
+        "celeba",
+        "cifar10",
+        "demo",
+        "few-images",
+        "lsun",
+        "mnist",
+    ]
     assert list(presets()) == names
 
 

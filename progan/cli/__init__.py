@@ -6,6 +6,7 @@ before it needs it.
     options     options of several commands, and the types of their values
     phases      the table of phases and its plot
     train       progan train
+    dry_run     progan train --dry-run
     sample      progan sample
     config      progan config
     schedule    progan schedule

@@ -35,7 +35,11 @@ from progan.runtime.output import outlive_output
     help="Go on with the run in DIR, with the settings it has.",
 )
 @click.option("--download", is_flag=True, help="Let torchvision fetch a named data set.")
-@click.option("--dry-run", is_flag=True, help="Only print settings, phases and the expected time.")
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Only look at the data, and print the expected time, phases and settings.",
+)
 @click.option("--check", is_flag=True, help="Only try the data and the memory of every phase.")
 @click.option(
     "--max-hours",
@@ -61,7 +65,8 @@ def train(
 
     \b
     Without --config, a named data set uses its preset, and a path the paper's
-    networks at 128x128. On a machine without a GPU, try
+    networks, at the largest resolution that nearly all of its images have.
+    On a machine without a GPU, try
     progan train --data FOLDER --config demo
 
     \b
@@ -70,9 +75,10 @@ def train(
     -o run.seed=1                -o schedule.total_kimg=1000
     -o network.resolution=64     -o data.workers=4
     """
-    from progan.training.request import new_run, old_run
+    from progan.training.request import asked_for, check_settings, new_run, old_run
 
     outlive_output()
+    shown = click.echo if is_main() else lambda line: None
     if resume:
         if data or config_name or run_dir:
             raise UserError(
@@ -80,32 +86,17 @@ def train(
                 "leave out --data, --config and --run-dir (-o may change lengths and intervals)"
             )
         config, run_dir = old_run(resume, overrides)
+    elif dry_run:
+        config, run_dir = asked_for(data, config_name, overrides, run_dir, shown)
+        check_settings(config, run_dir)
     else:
-        config, run_dir = new_run(data, config_name, overrides, run_dir)
+        config, run_dir = new_run(data, config_name, overrides, run_dir, shown)
     if dry_run:
-        preview(config)
+        from progan.cli.dry_run import dry_run as print_plan
+
+        print_plan(config, run_dir)
     else:
         start(config, run_dir, download, check, max_hours)
-
-
-def preview(config: Config) -> None:
-    """Print what `--dry-run` shows."""
-    from progan.cli.phases import phase_table
-    from progan.runtime.accelerator import make_accelerator
-    from progan.runtime.device import take_device
-    from progan.runtime.numerics import deterministic
-    from progan.training.build import make_costs, make_loss, make_networks
-
-    schedule = config.make_schedule()
-    accelerator = make_accelerator(Path("."), None, device=take_device(config.run.device))
-    G, D = make_networks(config, 0, accelerator.device)
-    with deterministic(config.run.deterministic):  # as the run will compute
-        costs = make_costs(config, make_loss(config), schedule, G, D, accelerator)
-    if is_main():
-        click.echo(config.to_yaml())
-        click.echo(phase_table(schedule, costs))
-        if config.run.metrics:
-            click.echo(f"and what {', '.join(config.run.metrics)} take, which is not counted here")
 
 
 def start(

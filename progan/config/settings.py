@@ -101,7 +101,11 @@ class DataConfig(Section):
 class NetworkConfig(Section):
     """The generator and the critic."""
 
-    resolution: Resolution = Field(128, description="resolution of the final images")
+    resolution: Resolution = Field(
+        128,
+        description="resolution of the final images; if none is given, progan train takes the "
+        "largest that nearly all images of a path have",
+    )
     channels: Literal[1, 3] = Field(3, description="3: colour, 1: grey")
     z_dim: Width = Field(512, description="size of a latent")
     channel_base: Annotated[int, Field(ge=1, le=2**20)] = Field(

@@ -1,7 +1,7 @@
 """From batches and losses to a trained run.
 
 The step: `feed`, `losses`, `augment`, `updates`, `ema`, `compile`, `step`.
-The start: `request`, `start`.
+The start: `request`, `forecast`, `start`.
 The loop: `trainer`, `build`, `outputs`, `statistics`, `console`, `health`.
 What it takes: `work`, `trials`, `costs`, `memory_fit`, `bench`.
 
@@ -13,6 +13,7 @@ What it takes: `work`, `trials`, `costs`, `memory_fit`, `bench`.
     compile     each update's gradients compiled to one graph
     step        one training step: both updates and the average
     request     the run that is asked for: its settings and its folder, checked
+    forecast    what a run will take, and what will not go well, in words
     start       training a run, from the command line and from Python
     trainer     when things happen: phases, updates, ticks, checkpoints
     build       from a config to the feed, the loss, the networks and their costs

@@ -9,14 +9,17 @@ from tqdm import tqdm
 from progan.runtime.progress import has_room
 from progan.runtime.text import kimg
 
+FIRST, LONGEST = 30.0, 600.0  # seconds between lines, where ticks take longer
+
 
 class Console:
-    """A progress bar on a terminal, plain lines otherwise."""
+    """A progress bar on a terminal, plain lines otherwise: at each tick, and if those take long."""
 
     def __init__(self, total_nimg: int, nimg: int):
         self.total_nimg = total_nimg
         self.bar: tqdm | None = None
-        self.shown = 0.0
+        self.shown = time.perf_counter()
+        self.pause = FIRST  # until the next line that is not a tick's
         if has_room(sys.stderr):
             self.bar = tqdm(
                 total=total_nimg,
@@ -27,9 +30,17 @@ class Console:
                 mininterval=0,
             )
 
-    def show(self, nimg: int, describe: Callable[[], str]) -> None:
-        """Move the bar, at most twice a second."""
-        if self.bar is not None and time.perf_counter() - self.shown > 0.5:
+    def show(self, nimg: int, describe: Callable[[], str], line: Callable[[], str]) -> None:
+        """Move the bar, at most twice a second; without one, print a line now and then.
+
+        Args:
+            describe, line: the text next to the bar, and that of a line.
+        """
+        silent = time.perf_counter() - self.shown
+        if self.bar is None and silent > self.pause:
+            self.tick(nimg, line())
+            self.pause = min(2 * self.pause, LONGEST)
+        elif self.bar is not None and silent > 0.5:
             self.shown = time.perf_counter()
             self.bar.set_description_str(f"{self.progress(nimg)} {describe()}", refresh=False)
             self.bar.update(nimg - self.bar.n)
@@ -37,6 +48,7 @@ class Console:
     def tick(self, nimg: int, text: str) -> None:
         """Print a line if there is no bar."""
         if self.bar is None:
+            self.shown = time.perf_counter()
             print(f"{self.progress(nimg)}  {text}", flush=True)
 
     def progress(self, nimg: int) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 from accelerate import Accelerator
 
 from progan.config.config import Config
+from progan.config.resolutions import at_resolution
 from progan.config.schedule import Phase
 from progan.data.stream import Stream
 from progan.model.grid import grid, save_picture
@@ -23,9 +24,10 @@ from progan.runs.snapshot_file import MOST_EXAMPLES, save_snapshot, snapshot_pat
 from progan.runs.tracking import Tracker
 from progan.runtime.disk import DiskError
 from progan.runtime.memory import memory_in_use
-from progan.runtime.text import short, stamp
+from progan.runtime.text import human_time, short, stamp
 from progan.training.console import Console
 from progan.training.costs import CostModel
+from progan.training.forecast import forecast
 from progan.training.health import signs, variety
 
 log = logging.getLogger("progan")
@@ -78,9 +80,27 @@ class Outputs:
         self.signs: set[str] = set()  # of trouble, at the last tick
         self.varieties: dict[int, float] = {}  # of the reals, at the current resolution
 
-    def update(self, phase: Phase, nimg: int) -> None:
-        """Move the progress bar, after every step."""
-        self.console.show(nimg, lambda: self.describe(phase, nimg))
+    def forecast(self, nimg: int) -> None:
+        """Say what is to come, from `nimg` on."""
+        more = nimg, self.stream.data.count, self.device.type
+        for line in forecast(self.config, self.run_dir, self.costs, *more):
+            self.say(line)
+
+    def update(self, phase: Phase, nimg: int, seconds: float) -> None:
+        """Show progress, after every step.
+
+        Args:
+            seconds: that an image takes, in this tick.
+        """
+
+        def line() -> str:
+            shown = nimg - phase.start_nimg
+            interval = at_resolution(self.config.run.tick_kimg, phase.resolution) * 1000
+            to_tick = min(interval - shown % interval, self.schedule.end_of(phase) - nimg)
+            left = human_time(seconds * to_tick)
+            return f"{self.describe(phase, nimg, seconds)}  next tick in {left}"
+
+        self.console.show(nimg, lambda: self.describe(phase, nimg), line)
 
     def tick(
         self, phase: Phase, nimg: int, means: dict[str, float], more: dict[str, float]
@@ -151,8 +171,12 @@ class Outputs:
             self.varieties = {resolution: variety(self.examples_of(resolution)[0])}
         return variety(images) / max(self.varieties[resolution], 1e-6)
 
-    def describe(self, phase: Phase, nimg: int) -> str:
-        """The state of training, in one line."""
+    def describe(self, phase: Phase, nimg: int, seconds: float | None = None) -> str:
+        """The state of training, in one line.
+
+        Args:
+            seconds: an image; None: as at the last tick, else as predicted.
+        """
         alpha = phase.alpha(nimg)
         fading = "" if alpha is None else f" alpha {alpha:.2f}"
         losses = "".join(
@@ -160,7 +184,7 @@ class Outputs:
             for name, key in (("D", "Loss/D"), ("G", "Loss/G"))
             if key in self.means
         )
-        seconds = self.costs.per_image(phase)
+        seconds = seconds or self.costs.per_image(phase)
         rate = f"{short(1 / seconds)} img/s" if seconds else ""
         left = self.costs.left(nimg) or "-"
         return f"{phase.resolution}x{phase.resolution}{fading}{losses}  {rate}  {left} left"

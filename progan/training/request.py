@@ -1,19 +1,21 @@
 """The run that is asked for: its settings and its folder, checked before any work. No torch."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from progan.config.config import Config
-from progan.config.load import assignments, load_config, validate
+from progan.config.load import assignments, load_config, override, validate
 from progan.config.schedule import check_batches
 from progan.config.yaml_io import dump_yaml
+from progan.data.opening import resolution_of_data
 from progan.data.sources.find import NAMED, is_local, is_missing
 from progan.runs.folder import base_name, begun_with, check_run_dir, is_complete, read_config
 from progan.runtime.errors import UserError
 from progan.runtime.launch import check_launch, processes
 from progan.runtime.paths import to_path
 
+Say = Callable[[str], None]
 Overrides = Sequence[str] | Mapping[str, Any]
 
 
@@ -22,19 +24,32 @@ def new_run(
     config: str | Path | Config | None,
     overrides: Overrides,
     run_dir: str | Path | None,
+    say: Say = lambda line: None,
 ) -> tuple[Config, Path]:
     """Settings and folder of a run on `data`; the folder may hold the same run, to go on with.
 
     Raises:
         UserError: a setting is wrong, or the folder holds something else.
     """
+    made, folder = asked_for(data, config, overrides, run_dir, say)
+    check_start(made, folder)
+    return made, folder
+
+
+def asked_for(
+    data: str | Path | None,
+    config: str | Path | Config | None,
+    overrides: Overrides,
+    run_dir: str | Path | None,
+    say: Say,
+) -> tuple[Config, Path]:
+    """As `new_run`, whatever the folder holds."""
     made = with_absolute_paths(resolve(data, config, overrides))
     source = made.data.source
     if source is None:
         raise UserError("what to train on? give --data demo, or --data with a folder of images")
     folder = Path("runs") / base_name(source) if run_dir is None else to_path(run_dir, "--run-dir")
-    check_start(made, folder)
-    return made, folder
+    return with_resolution(made, folder, say), folder
 
 
 def old_run(run_dir: str | Path, overrides: Overrides) -> tuple[Config, Path]:
@@ -68,7 +83,7 @@ def resolve(
     if source is not None:
         changes = [f"data.source={dump_yaml(source)}", *changes]
     if isinstance(config, Config):
-        return validate(config.model_dump(), None, changes)
+        return validate(config.model_dump(exclude_unset=True), None, changes)
     return load_config(config, changes)
 
 
@@ -84,8 +99,37 @@ def with_absolute_paths(config: Config) -> Config:
     return config.with_places(absolute)
 
 
+def with_resolution(config: Config, run_dir: Path, say: Say) -> Config:
+    """The config; if it gives no resolution, with that of the run in `run_dir`, or of the data.
+
+    Raises:
+        UserError: the data cannot be read, or other settings do not fit its resolution.
+    """
+    source = str(config.data.source)
+    if "resolution" in config.network.model_fields_set:
+        return config
+    if before := begun_with(run_dir):
+        resolution = before.network.resolution
+    elif source in NAMED:
+        resolution = load_config(NAMED[source].preset).network.resolution
+    else:
+        resolution = resolution_of_data(config.data, say=say)
+        say(
+            f"{resolution}x{resolution}: the largest resolution that nearly all images have "
+            "(another one: -o network.resolution=…)"
+        )
+    content = override(config.model_dump(exclude_unset=True), [f"network.resolution={resolution}"])
+    return validate(content, f"these settings, at {resolution}x{resolution} as the images are")
+
+
 def check_start(config: Config, run_dir: Path) -> None:
     """Raises UserError for what can be refused before any work is done, by `--dry-run` too."""
+    check_settings(config, run_dir)
+    check_run_dir(run_dir, config)
+
+
+def check_settings(config: Config, run_dir: Path) -> None:
+    """Raises UserError for a run that cannot be trained, here or in this form."""
     from progan.runs.tracking import check_tracker  # here, as it loads torch
 
     check_launch()
@@ -94,4 +138,3 @@ def check_start(config: Config, run_dir: Path) -> None:
         config.check_reach()
     check_batches(config.make_schedule(), processes(), config.network.stddev_group)
     check_tracker(config.run.tracker)
-    check_run_dir(run_dir, config)

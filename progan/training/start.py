@@ -24,9 +24,8 @@ from progan.runtime.errors import UserError
 from progan.runtime.launch import is_main, processes
 from progan.runtime.numerics import deterministic
 from progan.runtime.output import keep_unprinted, output_outlived
-from progan.runtime.secrets import redact
 from progan.runtime.stopping import StopRequest
-from progan.runtime.text import printable
+from progan.training.forecast import TRYING, about_data, grey_hint, is_grey
 from progan.training.memory_fit import try_phases
 from progan.training.request import new_run, old_run
 from progan.training.trainer import Trainer
@@ -53,7 +52,7 @@ def train(
         data: a known data set (`progan data list`), or images: a folder, zip, tar, array, shards.
             None: the one that the config names.
         config: a preset's name, a YAML file or a `Config`. None: the preset of a known data set,
-            else the paper's networks at 128x128.
+            else the paper's networks, at the largest resolution that nearly all images have.
         run_dir: where the run is kept. None: runs/NAME.
         overrides: settings to change: `{"network.resolution": 64}`.
         download: let torchvision fetch a known data set.
@@ -62,7 +61,8 @@ def train(
     Raises:
         UserError: something does not fit; the message says what, and what to do.
     """
-    settings, folder = new_run(data, config, overrides or {}, run_dir)
+    say: Say = print if is_main() else lambda line: None
+    settings, folder = new_run(data, config, overrides or {}, run_dir, say)
     return train_and_load(settings, folder, download, max_hours)
 
 
@@ -171,9 +171,9 @@ def make_trainer(
     """Meet the other processes and build what trains; says what it trains on."""
     accelerator = make_accelerator(run_dir, config.run.tracker, config.run.timeout, device)
     if is_main():
-        say(f"{data.count:,} images of {printable(redact(str(config.data.source)))}")
-        if labels := data.labels:
-            say(f"{len(labels.names)} {labels.kind}: {', '.join(labels.shown)}")
+        lines = [*about_data(config, data.count, data.labels), *grey_hint(config, is_grey(data))]
+        for line in lines:
+            say(line)
     return Trainer(config, data, run_dir, accelerator, stop, hold)
 
 
@@ -191,3 +191,4 @@ def announce(trainer: Trainer, say: Say) -> None:
     environment |= {"processes": processes(), "precision": trainer.step.precision}
     for line in record_start(run_dir, environment):
         say(f"not as at the last start: {line}; results may differ in rounding")
+    say(TRYING)

@@ -24,6 +24,7 @@ from progan.runtime.distributed import (
 from progan.runtime.errors import UserError
 from progan.runtime.memory import explain_short_memory
 from progan.runtime.stopping import StopRequest
+from progan.runtime.text import human_time
 from progan.training.build import compiles, make_costs, make_feed, make_loss, make_step
 from progan.training.costs import CostModel
 from progan.training.memory_fit import begin_what_fits
@@ -139,6 +140,7 @@ class Trainer:
             self.outputs.say(f"going on from {restored.name}")
         else:
             self.outputs.fakes(0)
+        self.outputs.forecast(nimg)
         if restored and self.ends_tick(self.schedule.at(nimg - 1), nimg):
             self.measure()
         self.begin_tick()
@@ -165,13 +167,16 @@ class Trainer:
         """Begin a phase, after a tick or a start; the tick's clock starts when all is compiled."""
         self.phase = phase
         self.step.compile = self.compiles(phase) and self.step.compiler_works
+        start = time.perf_counter()
         if self.step.compile:
-            self.outputs.say(f"compiling for {phase}")
+            self.outputs.say(f"compiling for {phase} (about a minute)")
         # First, as a level of the data that is kept on the device takes memory, too.
         self.feed.critic_batch(self.progress.nimg, phase.batch_size, phase.resolution)
         restart = self.progress.nimg == phase.start_nimg
         begun = begin_what_fits(self.step, self.stream, phase, restart)
         self.progress.compiled = self.step.compile  # false if it failed
+        if self.step.compile:
+            self.outputs.say(f"compiled in {human_time(time.perf_counter() - start)}")
         if begun != phase:
             self.outputs.say(
                 f"memory is short at {phase}: {begun.batch_gpu} images a forward pass, and "
@@ -204,7 +209,8 @@ class Trainer:
         Ticks count from the phase's first image; its last image ends one.
         """
         nimg = self.progress.nimg
-        self.outputs.update(phase, nimg)
+        seconds = time.perf_counter() - self.tick_start
+        self.outputs.update(phase, nimg, seconds / (nimg - self.tick_start_nimg))
         if nimg == phase.start_nimg + phase.batch_size:
             self.outputs.begin_phase(phase, nimg)
         if self.ends_tick(phase, nimg):

@@ -1,0 +1,212 @@
+"""What a run will take and what will not go well, in words, before it trains. No torch."""
+
+import os
+import shlex
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from math import ceil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from progan.config.config import Config, flatten
+from progan.config.load import load_config, presets
+from progan.config.resolutions import START_RESOLUTION, at_resolution
+from progan.config.schedule import Schedule
+from progan.config.yaml_io import dump_inline
+from progan.data.dataset import Dataset
+from progan.data.labels import Labels
+from progan.data.sources.find import NAMED
+from progan.runtime.secrets import redact
+from progan.runtime.text import human_time, printable
+
+if TYPE_CHECKING:  # it imports torch
+    from progan.training.costs import CostModel, Range
+
+TRYING = "trying some updates of each size, to predict the time that the run takes"
+HOUR, DAY = 3600, 86400
+# Seconds from which people want to know of something shorter.
+LONG_ON_CPU, LONG = 8 * HOUR, 4 * DAY
+SMALL = 32  # the smallest resolution that is worth a run
+# The official runs on CelebA-HQ and CIFAR-10 show each image 400 times.
+OFTEN = 1000
+
+
+def about_data(config: Config, count: int, labels: Labels | None) -> Iterator[str]:
+    """What is trained on."""
+    yield f"{count:,} images of {printable(redact(str(config.data.source)))}"
+    if labels:
+        yield f"{len(labels.names)} {labels.kind}: {', '.join(labels.shown)}"
+
+
+def is_grey(data: Dataset) -> bool:
+    """Whether all images have three equal channels; False if that takes long to know."""
+    level = data.level(START_RESOLUTION) if data.channels == 3 else None
+    return level is not None and all((level[:, 0] == level[:, k]).all() for k in (1, 2))
+
+
+def grey_hint(config: Config, grey: bool) -> list[str]:
+    """What to do with images that are all grey, unless the user has chosen the channels."""
+    if not grey or "channels" in config.network.model_fields_set:
+        return []
+    return ["all images are grey: -o network.channels=1 trains on one channel in place of three"]
+
+
+def forecast(
+    config: Config, run_dir: Path, costs: "CostModel", nimg: int, count: int | None, device: str
+) -> Iterator[str]:
+    """Lines on a run that goes on from `nimg`: its phases and time, and warnings.
+
+    Args:
+        count: images in the data; None: not known yet.
+        device: the kind that computes, such as cpu.
+    """
+    if nimg >= costs.schedule.total_nimg:
+        return
+    left = costs.left(nimg)
+    yield phases_and_time(costs.schedule, nimg, left)
+    limit = LONG_ON_CPU if device == "cpu" else LONG
+    if left and left.likely > limit:
+        yield from shorter_runs(config, run_dir, costs, limit, device)
+    if count is not None:
+        yield times_shown(config, costs.schedule, count)
+    yield from without_effect(config, costs.schedule, count)
+
+
+def phases_and_time(schedule: Schedule, nimg: int, left: "Range | None") -> str:
+    """`9 phases from 4x4 to 128x128, 6,600 kimg: about 3d 4h, until Wed 2 Dec 14:00`."""
+    to_come = [phase for phase in schedule.phases if schedule.end_of(phase) > nimg]
+    first, last = (f"{phase.resolution}x{phase.resolution}" for phase in (to_come[0], to_come[-1]))
+    phases = "1 phase" if len(to_come) == 1 else f"{len(to_come)} phases"
+    sizes = f"at {first}" if first == last else f"from {first} to {last}"
+    images = kimg(schedule.total_nimg - nimg)
+    line = f"{phases}{' left' if nimg else ''} {sizes}, {images}"
+    if nimg:
+        line += f" of {kimg(schedule.total_nimg)}"
+    if left is None:
+        return f"{line} kimg"
+    return f"{line} kimg: about {left}, until {until(left.likely)}"
+
+
+def until(seconds: float) -> str:
+    """The time of day after so many seconds from now: `Wed 2 Dec 14:00`."""
+    now = datetime.now()
+    if seconds > 3000 * 365 * DAY:
+        return "later than anyone will see"
+    end = now + timedelta(seconds=seconds)
+    year = "" if end - now < timedelta(days=300) else f" {end.year}"
+    return f"{end:%a} {end.day} {end:%b}{year} {end:%H:%M}"
+
+
+def kimg(nimg: int) -> str:
+    return f"{nimg / 1000:,.10g}"
+
+
+def shorter_runs(
+    config: Config, run_dir: Path, costs: "CostModel", limit: float, device: str
+) -> Iterator[str]:
+    """A warning, and the commands of runs that take less."""
+    demo = load_config("demo")
+    times, seconds = dict[int, float](), 0.0  # until a resolution has been trained
+    for phase in costs.schedule.phases:
+        times[phase.resolution] = seconds = seconds + (costs.seconds_of(phase) or 0)
+    smaller = [r for r in times if SMALL <= r < config.network.resolution and times[r] < limit]
+    wide = device == "cpu" and config.network.channel_max > demo.network.channel_max
+    helps = "What takes less:" if wide or smaller else "A smaller schedule.stable_kimg takes less"
+    yield f"warning: that is long for {'a CPU' if device == 'cpu' else 'one run'}. {helps}"
+    if wide:
+        r = min(config.network.resolution, demo.network.resolution)
+        network = {"channels": config.network.channels, "resolution": r}
+        small = changed(demo, network=network, run={"device": config.run.device})
+        small = small.model_copy(update={"data": config.data})
+        yield f"  small networks at {r}x{r}: {command(small, f'{run_dir}-small')}"
+    if smaller:
+        r = max(smaller)
+        less = changed(config, network={"resolution": r}, schedule={"total_kimg": None})
+        yield f"  {r}x{r}, in about {human_time(times[r])}: {command(less, f'{run_dir}-{r}')}"
+
+
+def changed(config: Config, **sections: dict[str, Any]) -> Config:
+    """The config with other values of some settings, which must be valid."""
+    copies = {
+        name: getattr(config, name).model_copy(update=values) for name, values in sections.items()
+    }
+    return config.model_copy(update=copies)
+
+
+def command(config: Config, run_dir: str) -> str:
+    """The shortest command that trains with these settings: from a preset, or from the defaults."""
+    source = str(config.data.source)
+    own = NAMED[source].preset if source in NAMED else None  # the one that --data chooses
+    ways: list[list[str]] = []
+    for preset in dict.fromkeys([own, *presets()]):
+        begin = load_config(preset)
+        plain = flatten(begin.model_dump())
+        if preset is None or "resolution" not in begin.network.model_fields_set:
+            del plain["network.resolution"]  # the data would choose it
+        words: list[str] = [] if preset == own else ["--config", str(preset)]
+        for key, value in flatten(config.shared()).items():
+            if key != "data.source" and (key not in plain or value != plain[key]):
+                words += ["-o", f"{key}={dump_inline(value)}"]
+        ways.append(words)
+    way = min(ways, key=lambda words: len(words))
+    return f"progan train {shlex.join(['--data', from_here(source), *way, '--run-dir', run_dir])}"
+
+
+def from_here(source: str) -> str:
+    """A data source as a user would type it in the current folder."""
+    inside = os.path.isabs(source) and Path(source).is_relative_to(Path.cwd())
+    return os.path.relpath(source) if inside else redact(source)
+
+
+def times_shown(config: Config, schedule: Schedule, count: int) -> str:
+    """How often the run shows each image; with what helps if that is very often."""
+    times = schedule.total_nimg / count
+    digits = max(len(str(int(times))) - 2, 0)
+    often = f"{round(times, -digits):,.0f}" if times >= 1 else "less than one"
+    images = f"{count:,} images" if count > 1 else "1 image"
+    line = f"{images} for {kimg(schedule.total_nimg)} kimg: each is shown about {often} times"
+    if times <= OFTEN:
+        return line
+    helps = ["more images", "a shorter run (schedule.stable_kimg and schedule.fade_kimg)"]
+    if not config.data.mirror:
+        helps += ["-o data.mirror=true (not for text, or where left and right differ)"]
+    if not config.data.augment:
+        helps += [
+            "-o 'data.augment=[color,translation,cutout]'",
+            "--config few-images for all this",
+        ]
+    return (
+        f"warning: {line}, and the critic may learn them by heart. What helps: {'; '.join(helps)}. "
+        "progan neighbours shows what is copied"
+    )
+
+
+def without_effect(config: Config, schedule: Schedule, count: int | None) -> Iterator[str]:
+    """Settings that do nothing, or not what they say, in a run of this length and data."""
+    run = config.run
+    ticks = sum(
+        ceil(
+            (schedule.end_of(p) - p.start_nimg)
+            / (1000 * at_resolution(run.tick_kimg, p.resolution))
+        )
+        for p in schedule.phases
+    )
+    intervals = {
+        "run.snapshot_ticks": run.snapshot_ticks,
+        "run.checkpoint_ticks": run.checkpoint_ticks,
+    }
+    intervals |= {f"run.metrics[{name}]": every for name, every in run.metrics.items()}
+    for key, every in intervals.items():
+        if every > ticks:
+            when = "at the end" if "metrics" in key else "at the ends of phases"
+            yield (
+                f"{key} is {every:,}, and the run has {ticks:,} ticks (run.tick_kimg): it is done "
+                f"{when} only"
+            )
+    for phase in schedule.phases:
+        if count is not None and phase.batch_size > count:
+            yield (
+                f"schedule.batch_size is {phase.batch_size} at {phase}, and there are {count:,} "
+                "images: each update shows some of them more than once"
+            )
+            break
