@@ -11,10 +11,11 @@ import zlib
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from pictures import chw, encoded, folder, names, noise, tarred, zipped
 from PIL import Image, features
 
-from progan.cli.data import prepare_into
+from progan.cli.main import main
 from progan.config.load import load_config
 from progan.data import formats
 from progan.data.decode import Square
@@ -36,10 +37,12 @@ SYSTEMS = [
 ]
 THUMBNAILS = [  # of the first two of OWN: MediaWiki's, and two others
     *("thumb/b.jpg/120px-b.jpg", "x/a.jpg/large.jpg", "cats/thumbs/a.jpg", "cats/@odd/a.jpg"),
+    "cats/a-150x150.jpg",
 ]
 OWN = [
     *("cats/a.jpg", "b.jpg", "@somebody/a.jpg", "#hashtag/a.jpg", "$uicideboy$/a.jpg", "_x/a.jpg"),
     *("thumbs/a.jpg", "recycled/a.jpg", "trash/a.jpg", "clip.gif/0001.png", "Originals/a.jpg"),
+    *("other-150x150.jpg", "cats/b-2.jpg"),
 ]
 OTHERS = ["Thumbs.db", "cats/desktop.ini", "cats/.DS_Store", "Icon\r", "cats/@eaDir/a@SynoEAStream"]
 
@@ -54,7 +57,7 @@ def test_what_systems_keep_is_left_out_and_counted(tmp_path, kind):
     counts = map(int, re.findall(r"(\d+) (?:in|hidden|thumb|of)", source.left_out))
     total = sum(counts) if "more kinds" not in source.left_out else None
     assert total in (None, len(SYSTEMS + THUMBNAILS))
-    assert "6 hidden (" in source.left_out and "4 thumbnails of others" in source.left_out
+    assert "6 hidden (" in source.left_out and "5 thumbnails of others" in source.left_out
     assert "without a suffix" not in source.left_out and ".db" not in source.left_out
 
 
@@ -136,17 +139,17 @@ def test_many_kinds_are_summed_up():
     assert str(left_out).endswith(f"({0}.x07), and {12 + 11 + 10} of 3 more kinds")
 
 
-def test_prepare_and_train_say_what_is_left_out(tmp_path, caplog):
+def test_info_prepare_and_train_say_what_is_left_out(tmp_path, caplog):
     """Reference: one line each."""
     path = folder(tmp_path / "in", {f"{i}.png": IMAGE for i in range(4)} | {"a.jxl": b"x"})
-    options = {"labels": False, "root": None, "max_images": None, "download": False}
-    more = {"storage": "auto", "max_bad": 0, "workers": 0, "crop": None, "pad": False}
-    settings = {"max_resolution": 16, "channels": "3", "allow_upscale": False}
-    prepare_into(tmp_path / "out", str(path), **options, **more, **settings)
+    made = CliRunner().invoke(main, ["data", "prepare", str(path), str(tmp_path / "out")])
+    assert made.exit_code == 0, made.output
     config = load_config(None, {"data.source": path, "data.cache": tmp_path / "cache"})
     small = config.network.model_copy(update={"resolution": 16})
     open_data(config.model_copy(update={"network": small})).close()
     assert caplog.messages == [f"{path}: files left out: 1 .jxl (a.jxl)"] * 2
+    info = CliRunner().invoke(main, ["data", "info", str(path)]).output
+    assert "\nleft out    1 .jxl (a.jxl)\n" in info
 
 
 # 64x48 pixels of (120, 120, 200), written by pillow-heif.

@@ -24,7 +24,7 @@ from progan.runs.samples import grid_of
 from progan.runs.snapshot import Snapshot, label_indices
 from progan.runs.snapshot_file import load_snapshot, save_snapshot
 from progan.runtime.errors import UserError
-from progan.runtime.pictures import HATCHED
+from progan.runtime.pictures import HATCHED, captions
 from progan.runtime.text import for_file_names, joined_for_files
 
 SETTINGS = ["network.resolution=16", "network.channel_base=128", "network.channel_max=16"]
@@ -234,6 +234,11 @@ def test_a_grid_of_many_seeds_begins_a_row_for_each_class():
         1,
         0,
     ]
+
+
+def test_captions_can_be_drawn():
+    """Reference: by hand. DejaVu has Latin, Greek and Cyrillic letters, and no Chinese ones."""
+    assert captions(["ünï", "кот", "猫", "a\n"]) == ["ünï", "кот", "class 2", "a\\n"]
 
 
 @pytest.mark.parametrize("name", ["x.png", "x.JPG", "x.webp", "x.tiff"])

@@ -1,5 +1,7 @@
 """Formats of image files that are decoded, and the suffixes of such files."""
 
+import sys
+
 from PIL import Image
 
 try:
@@ -20,6 +22,9 @@ STILLS = (
 
 SUFFIX_OF = Image.registered_extensions()  # a format by suffix; loads all of Pillow's plugins
 
+if avif := sys.modules.get("PIL.AvifImagePlugin"):
+    avif.DEFAULT_MAX_THREADS = 1  # type: ignore[attr-defined]  # as for HEIC
+
 # A file's first bytes choose the decoder, whatever its suffix; none but these may run.
 FORMATS = [name for name in STILLS if name in Image.OPEN]
 
@@ -36,6 +41,7 @@ HEIC = (".heic", ".heif", ".hif")
 PICTURES = {
     *SUFFIX_OF,
     *HEIC,
+    *(".avif", ".avifs"),
     *(".jxl", ".svg", ".exr", ".hdr", ".dcm", ".nii", ".mp4", ".mov", ".avi", ".mkv", ".webm"),
     *(".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".orf", ".rw2", ".pef", ".srw", ".xcf"),
 }

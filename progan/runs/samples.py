@@ -13,7 +13,7 @@ from progan.model.sampling import BATCH, generate, grid_layout
 from progan.runs.snapshot import Snapshot, label_indices
 from progan.runtime.disk import replacing
 from progan.runtime.errors import UserError
-from progan.runtime.pictures import arrange
+from progan.runtime.pictures import arrange, captions
 from progan.runtime.progress import has_room
 from progan.runtime.text import for_file_names, joined_for_files, stamp
 
@@ -73,7 +73,7 @@ def write_samples(
     note = replacing(paths)
     made = images_of_all(snapshot, seeds, made_of, device)
     if as_grid:
-        names = known.names if known and len(made_of) > 1 else ()
+        names = captions(known.names if known and len(made_of) > 1 else ())
         most = MOST_COLUMNS if names else columns
         made = iter([grid_of(list(made), len(seeds), min(most, len(seeds)), names)])
     for path, image in zip(paths, made, strict=True):

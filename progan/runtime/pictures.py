@@ -1,7 +1,7 @@
 """One picture of many images, in rows that may have names."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +23,7 @@ def arrange(
     Args:
         rows: of images with 1 or 3 channels, all the same; None is an empty cell.
         cell: side of a cell in pixels; images are enlarged to it by a whole factor.
-        names: one for each row, to its left; empty for none.
+        names: one for each row, to its left, as `captions` makes them; empty for none.
 
     Returns:
         uint8 [C, H, W].
@@ -49,6 +49,15 @@ def arrange(
     return picture
 
 
+def captions(names: Sequence[str]) -> list[str]:
+    """Names of classes as a picture can show them: `class 2` if the font lacks its letters."""
+    known = letters()
+    shown = map(printable, names)
+    return [
+        name if all(ord(c) in known for c in name) else f"class {k}" for k, name in enumerate(shown)
+    ]
+
+
 def hatching(cell: int) -> np.ndarray:
     """Diagonal lines, uint8 [cell, cell]."""
     y, x = np.mgrid[:cell, :cell]
@@ -57,7 +66,7 @@ def hatching(cell: int) -> np.ndarray:
 
 
 class Names:
-    """Names of rows as pixels, all of one width."""
+    """Captions of rows as pixels, all of one width."""
 
     def __init__(self, names: Sequence[str], cell: int):
         self.cell = cell
@@ -69,8 +78,7 @@ class Names:
             self.width = round(widest) + 2 * GAP
 
     def shortened(self, name: str) -> str:
-        """The name, printable, or as much of it as there is room for."""
-        name = printable(name)
+        """The name, or as much of it as there is room for."""
         if self.font.getlength(name) <= self.most:
             return name
         while name and self.font.getlength(name + "…") > self.most:
@@ -87,11 +95,21 @@ class Names:
         return np.asarray(canvas)
 
 
-@functools.cache
-def font(name: str, size: int) -> ImageFont.FreeTypeFont:
+def font_file(name: str) -> Path:
     """A font that comes with matplotlib, so the same one on every machine."""
     import matplotlib
 
-    return ImageFont.truetype(
-        Path(matplotlib.get_data_path()) / "fonts" / "ttf" / f"{name}.ttf", size
-    )
+    return Path(matplotlib.get_data_path()) / "fonts" / "ttf" / f"{name}.ttf"
+
+
+@functools.cache
+def letters() -> Mapping[int, int]:
+    """The characters that captions can have."""
+    from matplotlib.ft2font import FT2Font
+
+    return FT2Font(str(font_file("DejaVuSans"))).get_charmap()
+
+
+@functools.cache
+def font(name: str, size: int) -> ImageFont.FreeTypeFont:
+    return ImageFont.truetype(font_file(name), size)

@@ -24,6 +24,7 @@ from progan.runs.snapshot_file import MOST_EXAMPLES, save_snapshot, snapshot_pat
 from progan.runs.tracking import Tracker
 from progan.runtime.disk import DiskError
 from progan.runtime.memory import memory_in_use
+from progan.runtime.pictures import captions
 from progan.runtime.text import human_time, short, stamp
 from progan.training.console import Console
 from progan.training.costs import CostModel
@@ -67,7 +68,7 @@ class Outputs:
         labels = stream.data.labels if G_ema.c_dim else None
         self.labels = labels and labels.examples(MOST_EXAMPLES)
         classes = self.labels and self.labels.kind == "classes"
-        self.row_names = self.labels.names[:MOST_ROWS] if self.labels and classes else ()
+        self.row_names = captions(self.labels.names[:MOST_ROWS] if self.labels and classes else ())
         self.stream = stream
         for pattern in ("snapshots/snapshot-*", "snapshots/best-*", "images/fakes-*"):
             remove_after(run_dir, pattern, nimg)

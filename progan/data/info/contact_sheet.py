@@ -13,7 +13,7 @@ from progan.data.pyramid.format import Pyramid
 from progan.data.sources.source import Source, evenly
 from progan.runtime.disk import write_atomically
 from progan.runtime.errors import UserError
-from progan.runtime.pictures import arrange
+from progan.runtime.pictures import arrange, captions
 
 CELL = 128  # pixels of an image's side
 COLUMNS = 8
@@ -59,9 +59,9 @@ def rows_of(good: Sequence[int], labels: Labels | None) -> list[list[int]]:
     return [chosen[i : i + COLUMNS] for i in range(0, len(chosen), COLUMNS)]
 
 
-def names_of(labels: Labels | None) -> tuple[str, ...]:
-    """Names of the rows: the classes, or none."""
-    return labels.names[:MOST_ROWS] if labels and labels.kind == "classes" else ()
+def names_of(labels: Labels | None) -> list[str]:
+    """Captions of the rows: the classes, or none."""
+    return captions(labels.names[:MOST_ROWS] if labels and labels.kind == "classes" else ())
 
 
 def write_sheet(path: Path, rows: list[list[int]], read: Read, names: Sequence[str] = ()) -> None:

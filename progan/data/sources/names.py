@@ -1,8 +1,9 @@
 """Which files of a folder or an archive are images, by their names, and why others are left out."""
 
+import functools
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from progan.data.formats import HEIC, PICTURES, SUFFIXES
 from progan.data.sources.label_tables import TABLES
@@ -25,6 +26,7 @@ BOOKKEEPING = re.compile(
 )
 # Folders of thumbnails, if the images whose names their files have lie next to them.
 THUMBNAILS = re.compile(r"[@#$~].*|.*thumbs?|.*thumbnails?|_?previews?", re.IGNORECASE)
+SIZED = re.compile(r"(.+)-\d{1,5}x\d{1,5}(\.\w+)")  # a.jpg as WordPress reduces it: a-150x150.jpg
 MOST_REASONS = 8  # that are listed
 
 
@@ -32,6 +34,7 @@ def is_image(name: str) -> bool:
     return name.lower().endswith(SUFFIXES)
 
 
+@functools.lru_cache(10_000)  # folders come again and again
 def is_kept(name: str) -> bool:
     """Whether a file or folder of this name is hidden, or a system keeps it for itself."""
     hidden = name.startswith(".") and name not in (".", "..")
@@ -43,12 +46,14 @@ def why_left_out(name: str) -> str | None:
 
     Empty if nothing needs to be said: it is no image, and hidden or a system's.
     """
-    parts = name.split("/")
-    last = parts[-1]
-    if kept := next(filter(is_kept, parts), None):
-        why = "hidden" if kept.startswith(".") else f"in {kept}"
-        return why if is_image(last) else ""
-    if is_image(last) or last in TABLES:
+    *folders, last = name.split("/")
+    image = is_image(last)
+    kept = next(filter(is_kept, folders), None)
+    if kept is None and (last.startswith(".") or (not image and is_kept(last))):
+        kept = last
+    if kept is not None:
+        return ("hidden" if kept.startswith(".") else f"in {kept}") if image else ""
+    if image or last in TABLES:
         return None
     return os.path.splitext(last)[1].lower() or "without a suffix"
 
@@ -56,25 +61,32 @@ def why_left_out(name: str) -> str | None:
 def thumbnails(names: Sequence[str]) -> list[int]:
     """Indices of the images that are thumbnails of others by their place.
 
-    That is in a folder with the name of an image that lies elsewhere (`@x/a.jpg/large.jpg`), or in
-    one for thumbnails next to the image of the same name (`_thumbs/a.jpg`).
+    That is in a folder with the name of an image that lies elsewhere (`@x/a.jpg/large.jpg`), in one
+    for thumbnails next to the image of the same name (`thumbs/a.jpg`), or next to it with a size in
+    its name (`a-150x150.jpg`).
     """
     folders = {name.rpartition("/")[0] for name in names}
     like_images = {f: set(filter(is_image, f.split("/"))) for f in folders}
     named = set().union(*like_images.values())
-    beside = {f for f in folders if THUMBNAILS.fullmatch(f.rpartition("/")[2])}
-    if not named and not beside:
-        return []
-    plain = {f for f in folders if not like_images[f]}
-    split = [name.rpartition("/") for name in names]
-    originals = {last for folder, _, last in split if folder in plain and last in named}
-    above = {f.rpartition("/")[0] for f in beside} - beside
-    places = {(folder, last) for folder, _, last in split if folder in above}
+    small = {f for f in folders if THUMBNAILS.fullmatch(f.rpartition("/")[2])}
+    if not named and not small and not any(map(SIZED.fullmatch, names)):
+        return []  # most often
+    split = [name.rpartition("/")[::2] for name in names]
+    originals = {last for f, last in split if last in named and not like_images[f]}
+
+    def copied(folder: str, name: str) -> Iterator[tuple[str, str]]:
+        """Places of the images that this may be a thumbnail of."""
+        if folder in small:
+            yield folder.rpartition("/")[0], name
+        if match := SIZED.fullmatch(name):
+            yield folder, match[1] + match[2]
+
+    wanted = {place for folder, name in split for place in copied(folder, name)}
+    there = wanted.intersection(split) if wanted else set()
     return [
         i
-        for i, (folder, _, last) in enumerate(split)
-        if like_images[folder] & originals
-        or (folder in beside and (folder.rpartition("/")[0], last) in places)
+        for i, (folder, name) in enumerate(split)
+        if like_images[folder] & originals or any(p in there for p in copied(folder, name))
     ]
 
 
