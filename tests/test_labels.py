@@ -425,7 +425,11 @@ LEVELS = {  # names: the classes, their level, and what is said of it
     ),
     ("Training_Set/a", "test-2/b", "VAL2017/b"): (["a", "b"], "2nd", "Training_Set, VAL2017 and t"),
     ("data/images/a", "data/images/b"): (["a", "b"], "1st", "^$"),
-    ("images/train/a", "images/val/b", "imgs/a"): (["a", "train", "val"], "2nd", "val may be parts"),
+    ("images/train/a", "images/val/b", "imgs/a"): (
+        ["a", "train", "val"],
+        "2nd",
+        "val may be parts",
+    ),
     ("train/img64x64/a", "val/img64x64/b"): (["a", "b"], "3rd", "and val .*; img64x64 is around"),
     ("00000/a", "00000/b", "01000/a*4", "02000/a"): (["a", "b"], "2nd", "00000, 01000 and 02000 "),
     ("cats/train", "cats/val", "dogs"): (["cats", "dogs"], "1st", "^$"),
