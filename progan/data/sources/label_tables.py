@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -135,12 +136,16 @@ def from_csv(file: str, text: Text, names: Sequence[str]) -> tuple[Labels, str]:
 
 
 def opening_of(lines: Iterator[str]) -> tuple[str, list[str], str]:
-    """What separates the columns of a table, their names, and the first cell below them."""
-    line = next((line for line in lines if line.strip()), "")
-    headers = {mark: next(csv.reader([line], delimiter=mark), []) for mark in ",;\t"}
-    delimiter = max(headers, key=lambda mark: len(headers[mark]))
-    first = next(filter(None, csv.reader(lines, delimiter=delimiter)), [""])[0]
-    return delimiter, [name.strip() for name in headers[delimiter]], first
+    """What separates the columns of a table, their names, and the first cell below them.
+
+    It is the first of comma, semicolon and tab that gives the first two lines the same columns.
+    """
+    two = list(islice(filter(str.strip, lines), 2))
+    rows = {mark: [*csv.reader(two, delimiter=mark), [""], [""]][:2] for mark in ",;\t"}
+    fits = [mark for mark, (head, row) in rows.items() if len(head) == len(row) > 1]
+    mark = fits[0] if fits else max(rows, key=lambda mark: len(rows[mark][0]))
+    header, first = rows[mark]
+    return mark, [name.strip() for name in header], first[0]
 
 
 def check_width(file: str, line: int, columns: int, wanted: int) -> None:
