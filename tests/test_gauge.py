@@ -67,7 +67,8 @@ def test_the_best_snapshot_is_kept(gauged):
     values = {
         line["Metrics/swd12"]: line["nimg"] for line in lines(gauged) if "Metrics/swd12" in line
     }
-    assert bests(gauged) == [best_path(gauged, "swd12", values[min(values)]).name]
+    nimg = values[min(values)]
+    assert bests(gauged) == [best_path(gauged, "swd12", 8 if nimg <= 32 else 16, nimg).name]
 
 
 def test_evaluate_finds_the_same(gauged, photos):
@@ -101,7 +102,7 @@ def test_goes_on_exactly(gauged, photos, tmp_path):
     shutil.copytree(gauged, run_dir)
     checkpoints = sorted(run_dir.glob("checkpoints/*.pt"))
     checkpoints[-1].unlink()  # goes on from the one before the last tick
-    later = best_path(run_dir, "swd12", 96)
+    later = best_path(run_dir, "swd12", 16, 96)
     later.write_text("of an abandoned branch")
     train(photos, run_dir)
     assert lines(run_dir) == lines(gauged)
@@ -117,12 +118,16 @@ def test_other_metrics_may_follow(gauged):
 
 
 def test_improved(tmp_path):
-    """Reference: what is better by hand; only snapshots that are there are compared with."""
+    """Reference: what is better by hand; only snapshots that are there are compared with, those
+    that older versions named without a resolution, too."""
 
     def keep(name: str, nimg: int, value: float) -> None:
         record(tmp_path, nimg, {name: value, f"{name}_floor": 1.0})
-        best_path(tmp_path, name, nimg).parent.mkdir(exist_ok=True)
-        best_path(tmp_path, name, nimg).touch()
+        path = best_path(tmp_path, name, 8 if nimg == 1000 else 16, nimg)
+        if name == "fid50k":
+            path = path.with_name(path.name.replace("8x8-", ""))
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
 
     results = {"swd16k": 5.0, "swd16k_floor": 0.0, "is50k": 5.0, "msssim10k": 0.0, "fid50k": 1e9}
     assert improved(tmp_path, results) == ["swd16k", "is50k", "fid50k"]
@@ -133,8 +138,8 @@ def test_improved(tmp_path):
     forget_worse(tmp_path)
     assert bests(tmp_path) == [
         "best-fid50k-000001.000.safetensors",
-        "best-is50k-000002.000.safetensors",
-        "best-swd16k-000002.000.safetensors",
+        "best-is50k-16x16-000002.000.safetensors",
+        "best-swd16k-16x16-000002.000.safetensors",
     ]
 
 
@@ -166,8 +171,8 @@ def test_small_networks_are_refused():
 def test_a_kill_before_the_first_checkpoint(gauged, photos, tmp_path):
     """Reference: a new run. The best snapshot of a first tick is there before any checkpoint."""
     run_dir = tmp_path / "run"
-    best_path(run_dir, "swd12", 32).parent.mkdir(parents=True)
-    best_path(run_dir, "swd12", 32).touch()
+    best_path(run_dir, "swd12", 8, 32).parent.mkdir(parents=True)
+    best_path(run_dir, "swd12", 8, 32).touch()
     shutil.copy(gauged / "config.yaml", run_dir)
     train(photos, run_dir)
     assert lines(run_dir) == lines(gauged) and bests(run_dir) == bests(gauged)
@@ -268,8 +273,8 @@ def test_improved_passes_over_what_is_no_number(tmp_path):
     entries += [{"nimg": 32, "Metrics/swd12": 7.0}]
     text = "".join(json.dumps(entry) + "\n" for entry in entries)
     (tmp_path / "metrics.jsonl").write_text(text)
-    best_path(tmp_path, "swd12", 32).parent.mkdir()
-    best_path(tmp_path, "swd12", 32).touch()
+    best_path(tmp_path, "swd12", 8, 32).parent.mkdir()
+    best_path(tmp_path, "swd12", 8, 32).touch()
     assert improved(tmp_path, {"swd12": 6.0}) == ["swd12"]
     assert improved(tmp_path, {"swd12": 8.0}) == []
 

@@ -250,15 +250,15 @@ class Outputs:
 
     def measured(self, results: dict[str, float], nimg: int) -> None:
         """Write results of metrics; keep the snapshot if one of them is the best so far."""
-        best = improved(self.run_dir, results)
+        best, (r, _) = improved(self.run_dir, results), self.schedule.reached(nimg)
         for name in best:
             with patiently():
-                self.save(best_path(self.run_dir, name, nimg), nimg)
+                self.save(best_path(self.run_dir, name, r, nimg), nimg)
         with patiently():
             self.tracker.log({SECTION + name: v for name, v in results.items()}, nimg, METRICS)
         shown = {name: value for name, value in results.items() if "_at_" not in name}
         text = ", ".join(f"{name} {value:.4g}" for name, value in shown.items())
-        self.say(f"  {text}" + f"; the best so far by {', '.join(best)}" * bool(best))
+        self.say(f"  {text}" + f"; the best so far by {', '.join(best)}, of {r}x{r}" * bool(best))
 
     def forget_worse(self) -> None:
         """Keep only the best snapshot of each metric, once a checkpoint follows it.
