@@ -33,6 +33,7 @@ from progan.runtime.device import take_device
 from progan.runtime.disk import DiskError, write_json
 from progan.runtime.errors import UserError
 from progan.runtime.numerics import deterministic
+from progan.runtime.secrets import redacted
 
 TRACEBACK_LINES, LINE = 12, 200  # lines kept of an error, and characters of each
 
@@ -99,7 +100,7 @@ class Report:
             "commit": machine.commit(),
             "precision": setup.precision,
             "peak_tflops": setup.peak_tflops,
-            "config": setup.config.model_dump(mode="json"),
+            "config": redacted(setup.config.model_dump(mode="json")),
             "under_way": None,
             "parts": {},
         }

@@ -20,7 +20,7 @@ from progan.runtime.cache import lock
 from progan.runtime.errors import LabelError, UserError
 from progan.runtime.launch import is_main
 from progan.runtime.paths import to_path
-from progan.runtime.secrets import HIDDEN, redact
+from progan.runtime.secrets import is_redacted, redact
 from progan.runtime.text import printable
 
 
@@ -72,7 +72,7 @@ def find_data(
     """
     if data.source is None:
         raise UserError("data.source is not set; give demo, or the path of a folder of images")
-    if HIDDEN in data.source:
+    if is_redacted(data.source):
         raise UserError(
             f"data.source is kept without its secrets, {data.source}: give it in full, as --data "
             "'…' or, to go on with a run, as -o data.source='…'; or without what is REDACTED if "

@@ -8,14 +8,16 @@ HIDDEN = "REDACTED"
 # a slash are a port, and a user without a password is a token. abfs://container@account has none.
 USER = re.compile(
     r"""(?ix) (?<=://)
-    (?: (?: (?<!http://)(?<!https://) [^\s/?\#@:'"<>\\]* : | [^\s/?\#@:'"<>\\]* : (?!\d*[/?\#]) )
-        (?: [^\s/'"<>\\]* | [^\s@'"<>\\]* ) @
-      | (?: (?<=http://) | (?<=https://) ) [^\s/?\#'"<>\\]+ @ )"""
+    (?: (?: (?<!http://)(?<!https://) [^\s/?\#@:'"<>\\]{0,1000} :
+          | [^\s/?\#@:'"<>\\]{0,1000} : (?!\d*[/?\#]) )
+        (?: [^\s/'"<>\\]{0,1000} | [^\s@'"<>\\]{0,1000} ) @
+      | (?: (?<=http://) | (?<=https://) ) [^\s/?\#'"<>\\]{1,1000} @ )"""
 )
 # Over http all that follows "?" or "#"; elsewhere "?" may stand for any character of a name, and
-# begins a query before `name=`. A last bracket or stop belongs to the sentence.
+# begins a query before `name=`. A last bracket or stop belongs to the sentence. Hostile texts would
+# take minutes without the limits of length.
 QUERY = re.compile(
-    r"""(?ix) (?: (https?://[^\s?\#'"<>\\]*[?\#]) | (\?(?=[\w.~%-]+=)) )"""
+    r"""(?ix) (?: (https?://[^\s?\#'"<>\\]{0,1000}[?\#]) | (\?(?=[\w.~%-]+=)) )"""
     r"""[^\s'"<>\\]* [^\s'"<>\\),.;:\]}]"""
 )
 
@@ -32,6 +34,11 @@ def redact(text: str) -> str:
 def bare(url: str) -> str:
     """A URL without user, password and query: the same whatever the signature of the day."""
     return re.sub(rf"{HIDDEN}@|[?#]{HIDDEN}", "", redact(url))
+
+
+def is_redacted(url: str) -> bool:
+    """Whether a URL lacks what `redact` left out."""
+    return re.search(rf"://{HIDDEN}@|://.*[?#]{HIDDEN}", url) is not None
 
 
 def redacted(content: Any) -> Any:

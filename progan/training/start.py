@@ -183,6 +183,8 @@ def announce(trainer: Trainer, say: Say) -> None:
     say(f"run folder {run_dir}; samples while it trains: {run_dir / 'images'}")
     if trainer.config.run.tracker == "tensorboard":
         say(f"curves and samples: tensorboard --logdir {run_dir}")
+    elif trainer.config.run.tracker:
+        say(f"curves and samples go to {trainer.config.run.tracker}")
     count = f"{processes()} x " if processes() > 1 else ""
     say(f"on {count}{machine.device_name(device)}, in {trainer.step.precision}")
     if short := trainer.config.shortfall():
