@@ -11,15 +11,17 @@ from pictures import chw, encoded, folder, noise
 from PIL import Image, ImageCms
 from profiles import ADOBE, P3, SRGB, profile, seen
 
+from progan.config.load import load_config
 from progan.data import colour
 from progan.data.decode import READING, Square, read_plain, read_square
 from progan.data.info.report import source_report
 from progan.data.info.survey import survey
-from progan.data.metadata import without_excess
+from progan.data.metadata import PNG, without_excess
 from progan.data.pyramid.prepare import prepare
 from progan.data.sources.bit_depth import warn_of_darkness
 from progan.data.sources.find import find
 from progan.data.workers import without_pil_warnings
+from progan.runtime.errors import UserError
 
 RAMP = np.arange(256, dtype=np.uint8).reshape(16, 16)
 
@@ -90,18 +92,33 @@ def test_images_outside_the_range_are_bad(tmp_path):
     assert "holds floats, unlike the images" in info(folder(tmp_path / "late", eight | late))
 
 
+def chunk(name, data, damage=0):
+    checksum = zlib.crc32(name + data) ^ damage
+    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", checksum)
+
+
+def deep_png(pixels):
+    """A PNG of RGB in 16 bits, of which PIL keeps the upper 8."""
+    rows = np.repeat(pixels[..., None], 3, 2).astype(">u2").reshape(len(pixels), -1)
+    data = zlib.compress(b"".join(b"\0" + row.tobytes() for row in rows))
+    head = struct.pack(">II5B", pixels.shape[1], len(pixels), 16, 2, 0, 0, 0)
+    return PNG + chunk(b"IHDR", head) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
+
+
 @pytest.mark.parametrize(
-    ("image", "told"),
+    ("content", "told"),
     [
-        (SHARP.astype(np.float32) / 20, "images of floats is 0.0569118 of 1, so they"),
-        (RAMP.astype(np.int32) // 20, "images of integers is 12 of 255, so they"),
-        (RAMP.astype(np.uint16) * 235, ""),
+        (tiff(SHARP.astype(np.float32) / 20), "images of floats is 0.0569118 of 1, so they"),
+        (tiff(RAMP.astype(np.int32) // 20), "images of integers is 12 of 255, so they"),
+        (tiff(RAMP.astype(np.uint16) * 235), ""),
+        (deep_png(RAMP * 16.0), "16-bit images is 3,855 of 65,535, so they"),
+        (deep_png(RAMP * 257.0), ""),
     ],
 )
-def test_dark_images_are_told_of(tmp_path, caplog, image, told):
+def test_dark_images_are_told_of(tmp_path, caplog, content, told):
     """Reference: an eighth of the range. Bright images and those of 8 bits are not spoken of."""
     with caplog.at_level(logging.WARNING, "progan"):
-        warn_of_darkness(find(str(folder(tmp_path, {"a.tif": tiff(image), "b.tif": tiff(image)}))))
+        warn_of_darkness(find(str(folder(tmp_path, {"a.tif": content, "b.tif": content}))))
     assert told in caplog.text if told else not caplog.records
 
 
@@ -229,11 +246,6 @@ def test_pixels_of_an_earlier_reading_are_told_of(tmp_path, caplog, monkeypatch)
 # --- what else is in a file ---
 
 
-def chunk(name, data, damage=0):
-    checksum = zlib.crc32(name + data) ^ damage
-    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", checksum)
-
-
 def with_chunks(png, *chunks, last=False):
     """A PNG with chunks after its header, or last of all."""
     place = len(png) - 12 if last else 33
@@ -307,6 +319,15 @@ def test_transparent_images_are_laid_over_the_background(background, rgb):
     assert (read_square(deep, square) == expected).all()
 
 
+def test_colours_in_settings():
+    """Reference: one spelling for each colour, so that one has one cache. # is no comment."""
+    for text, name in {"#FFFFFF": "white", "black": "black", "#FF8000": "#ff8000"}.items():
+        config = load_config("demo", [f"data.background={text}"])
+        assert config.data.background == name
+    with pytest.raises(UserError, match="background.*must be white, black or '#rrggbb'"):
+        load_config("demo", ["data.background=red"])
+
+
 def test_info_counts_profiles_values_and_transparency(tmp_path):
     """Reference: what was written."""
     files = {
@@ -316,9 +337,12 @@ def test_info_counts_profiles_values_and_transparency(tmp_path):
     files["c.jpg"] = encoded(COLOURS, "JPEG", icc_profile=SAME_AS_SRGB)
     files["d.png"] = with_alpha("RGBA")
     files["e.png"] = COLOURS.convert("RGBA")  # nothing of it is transparent
+    deep = Image.fromarray(RAMP.astype(np.uint16) * 257)
+    files["g.png"] = encoded(deep, transparency=257 * 7)
     files |= {f"f{i}.tif": tiff(SHARP.astype(np.float32)) for i in range(2)}
     report = info(folder(tmp_path, files))
-    assert "wide (1): made sRGB sRGB by hand (1): sRGB already a damaged one (1): ignored" in report
-    assert "transparent parts of 1, laid over white" in report
+    assert "wide (1), which are converted to sRGB sRGB by hand (1), which are sRGB" in report
+    assert "a damaged one (1), which are ignored" in report
+    assert "alpha 2 have transparent parts, which" in report
     ends = f"{SHARP.min():.6g} … {SHARP.max():.6g}"
     assert f"values floats: {ends}, of 0 … 1; what lies outside is clipped" in report

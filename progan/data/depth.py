@@ -61,7 +61,11 @@ class Values:
 
     def __str__(self) -> str:
         """What to say of them; empty if there is nothing."""
-        return "; ".join(f"values of {name}: {of}" for name, of in self.ranges.items())
+        return "; ".join(
+            f"{name} run from {of.seen[0]:,.6g} to {of.seen[1]:,.6g}, where {of.low:,} is black "
+            f"and {of.high:,} is white"
+            for name, of in self.ranges.items()
+        )
 
     @property
     def ranges(self) -> dict[str, Range]:

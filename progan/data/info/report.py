@@ -82,9 +82,8 @@ def source_report(
     yield from field("values", *values_of(source, seen))
     yield from field("profiles", *profiles_of(seen))
     if seen.clear:
-        yield from field(
-            "transparent", f"parts of {seen.clear:,}, laid over white (or data.background)"
-        )
+        over = "which are laid over white, or data.background"
+        yield from field("alpha", f"{seen.clear:,} have transparent parts, {over}")
     if seen.turned:
         yield from field("EXIF", f"{seen.turned:,} are turned, and will be set upright")
     yield from bad_images([f"{source.item_name(i)}: {why}" for i, why in seen.bad.items()])
@@ -131,13 +130,13 @@ def profiles_of(seen: Survey) -> Iterator[str]:
     """The colour profiles of images, by what becomes of them."""
     found = seen.profiles.most_common()
     for what, matches in {
-        "made sRGB": lambda profile: profile.mode,
-        "sRGB already": lambda profile: profile.usable and not profile.mode,
-        "ignored, as they are damaged or of another colour space": lambda p: not p.usable,
+        "which are converted to sRGB": lambda profile: profile.mode,
+        "which are sRGB": lambda profile: profile.usable and not profile.mode,
+        "which are ignored, as damaged or of another colour space": lambda p: not p.usable,
     }.items():
         names = counted((profile.name, n) for profile, n in found if matches(profile))
         if names:
-            yield f"{names}: {what}"
+            yield f"{names}, {what}"
 
 
 def sizes_of(source: Source, seen: Survey, choice: Choice | None) -> Iterator[str]:

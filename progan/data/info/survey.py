@@ -11,7 +11,7 @@ from PIL import Image
 
 from progan.data.colour import Profile, has_clear_parts, profile_of
 from progan.data.decode import BadImage, Content, Square, open_image, read_square
-from progan.data.depth import extremes, kind_of
+from progan.data.depth import Values, extremes, kind_of, to_8_bits
 from progan.data.info.copies import repeats_in
 from progan.data.metadata import orientation, upright_size
 from progan.data.pyramid.repeats import Repeats
@@ -58,13 +58,13 @@ def look_at(source: Source, i: int, decode: bool) -> Look:
             raise
         if decode:
             small = read_square(image, ANY_SIZE, source.values).tobytes()
-            look = look._replace(small=small, **look_within(content, image))
+            look = look._replace(small=small, **look_within(content, image, source.values))
     except BadImage as error:
         return look._replace(bad=str(error))
     return look
 
 
-def look_within(content: Content, image: Image.Image) -> dict[str, Any]:
+def look_within(content: Content, image: Image.Image, ranges: Values | None) -> dict[str, Any]:
     """What a decoded image shows."""
     profile, values = profile_of(image), {}
     if isinstance(content, np.ndarray):
@@ -72,6 +72,7 @@ def look_within(content: Content, image: Image.Image) -> dict[str, Any]:
         values = {kind.name if kind else "bytes": extremes(content)}
     elif kind := kind_of(image.mode):
         values = {kind.name: extremes(np.asarray(image))}
+        image = to_8_bits(image, ranges)
     return {
         "profile": profile and profile._replace(transform=None),
         "clear": has_clear_parts(image),

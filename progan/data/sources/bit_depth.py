@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import TypeVar
 
 import numpy as np
+from PIL import Image
 
 from progan.data.decode import Content, open_image
 from progan.data.depth import (
@@ -21,6 +22,8 @@ from progan.data.depth import (
 from progan.data.sources.source import Source, evenly
 from progan.data.workers import without_pil_warnings
 from progan.runtime.launch import prints_errors
+
+NARROWED = ("LA", "RGB", "RGBA", "CMYK")
 
 log = logging.getLogger("progan")
 
@@ -60,11 +63,20 @@ def look(content: Content | BadImage) -> tuple[Kind | None, tuple[float, float] 
             return kind_of(content.dtype), extremes(content)
         image = open_image(content)
         kind = kind_of(image.mode)
+        if is_narrowed(image):
+            low, high = extremes(np.asarray(image))
+            return INTEGERS, (257 * low, 257 * high)
         return kind, extremes(np.asarray(image)) if kind else None
     except MemoryError:
         raise
     except Exception:  # of any type; raised again where it is read
         return None, None
+
+
+def is_narrowed(image: Image.Image) -> bool:
+    """Whether PIL keeps the upper 8 of 16 bits, as it does of RGB, CMYK and grey with alpha."""
+    tiles = getattr(image, "tile", [])
+    return image.mode in NARROWED and any(";16" in str(tile[3]) for tile in tiles)
 
 
 def darkness(kind: str, of: Range) -> str:
