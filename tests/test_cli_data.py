@@ -305,6 +305,8 @@ def test_commands_fit_the_machine_and_the_images(gpu):
     assert size == ("at 64x64:" if gpu else "on a GPU, at 64x64:")
     demo = "progan train --data 'my photos' --config demo -o network.channels=1 -o data.labels=true"
     assert small[1:] == ([] if gpu else [demo])
+    *_, few = commands("photos", 100, 64, 3, "", gpu)
+    assert few == "progan train --data photos --config few-images -o network.resolution=64"
     assert list(commands("demo", 10, 32, 3, "", gpu)) == ["progan train --data demo"]
 
 

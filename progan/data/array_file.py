@@ -90,7 +90,8 @@ def check_array(path: Path, dtype: np.dtype, shape: tuple[int, ...], exact: bool
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, EOFError) as error:
-        raise Damaged(f"{path.name}: {error}") from error
+        why = "is shorter than it says" if "mmap length" in str(error) else f"is no array: {error}"
+        raise Damaged(f"{path.name} {why}") from error
     if not isinstance(array, np.memmap) or array.dtype != dtype or array.shape != shape:
         what = f"{array.dtype} {list(array.shape)}" if isinstance(array, np.ndarray) else "archives"
         raise Damaged(f"{path.name} holds {what} where meta.json says {dtype} {list(shape)}")

@@ -90,6 +90,8 @@ def read_meta(path: Path) -> Meta:
         raise ValueError(f"{META} is larger than {MOST_BYTES:,} bytes")
     try:
         content = json.loads(text)
+    except ValueError as error:
+        raise ValueError(f"{META} is no JSON: {error}") from None
     except RecursionError:
         raise ValueError(f"{META} is nested too deeply") from None
     if not isinstance(content, dict):
