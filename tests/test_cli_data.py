@@ -310,14 +310,16 @@ def test_commands_fit_the_machine_and_the_images(gpu):
     assert list(commands("demo", 10, 32, 3, "", gpu)) == ["progan train --data demo"]
 
 
-def test_info_reads_prepared_images_to_their_ends(here):
-    """Reference: one image changed by hand, which is not among those looked at on opening."""
+def test_info_reads_prepared_images_to_their_ends(here, monkeypatch):
+    """Reference: one image changed by hand. Opening looks at some; of few, at all."""
     fill(here / "photos", 20)
     run("prepare", "photos", "made")
     assert "pixels as prepared" in flat(run("info", "made"))
     level = np.load("made/0008.npy")
     level[3] ^= 1
     np.save("made/0008.npy", level)
+    assert "0008.* holds other images than were prepared" in refused("info", "made")
+    monkeypatch.setattr("progan.data.pyramid.format.CHECKED_BYTES", 0)
     assert "pixels damaged: 1 at 8x8; delete the folder" in flat(run("info", "made"))
 
 

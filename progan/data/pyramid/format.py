@@ -32,7 +32,9 @@ BAD_FILES = "bad-files.txt"
 DIGESTS = "digests.npy"
 JOURNAL = "unfinished.jsonl"  # while the pyramid is being made (see writer)
 FIRST_PNG = 256  # smaller levels are always arrays
-CHECKED = 4  # images of a level that are compared with their digests when it is opened
+# Images of a level that are compared with their digests when it is opened: so many, or more of
+# small ones. Where thousands are small, one that has changed is found by `progan data info`.
+CHECKED, CHECKED_BYTES = 4, 2**21
 SAMPLE_BYTES = 2**24  # of a level without checksums that stand for it
 
 REMEDY = "delete the folder and have it prepared again"
@@ -126,9 +128,10 @@ class Pyramid:
         assert digests is not None
         if tuple(map(checksum, digests.T)) != self.meta.checksums:
             raise Damaged(f"{DIGESTS} is not the one that {META} was written for")
-        some = np.array(evenly(self.count, CHECKED))
-        for r, expected in zip(self.levels, digests[some].T, strict=True):
-            if (digests_of(self._read_here(some, r)) != expected).any():
+        for r, expected in zip(self.levels, digests.T, strict=True):
+            most = max(CHECKED, CHECKED_BYTES // size_in_bytes(1, self.channels, r))
+            some = np.array(evenly(self.count, most))
+            if (digests_of(self._read_here(some, r)) != expected[some]).any():
                 raise Damaged(f"{r:04d}.* holds other images than were prepared")
 
     @cached_property
