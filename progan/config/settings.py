@@ -50,7 +50,7 @@ class DataConfig(Section):
         None, description="folder for prepared data; null: $PROGAN_CACHE, else ~/.cache/progan"
     )
     labels: bool = Field(False, description="train on the data's classes or attributes")
-    label_level: Annotated[int, Field(ge=1)] | None = Field(
+    label_level: Count | None = Field(
         None,
         description="level of folders that classes come from, 1 for the first, where no table has "
         "them; null: the first that is neither parts of the data (train, val) nor numbered pieces",
