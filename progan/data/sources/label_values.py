@@ -15,6 +15,7 @@ MISSING = {"", "nan", "<na>"}  # as pandas writes an empty cell
 ZERO, ONE, NO, MINUS = range(4)  # what a cell of an attribute says; NO is a zero in words
 CODES = {"0": ZERO, "0.0": ZERO, "1": ONE, "1.0": ONE, "-1": MINUS, "-1.0": MINUS}
 CODES |= {"false": NO, "no": NO, "true": ONE, "yes": ONE}
+UNSAID = re.compile(r"^\+|[.,]0*$")  # of +1, 1.00 and 1,0
 CODES |= {text.capitalize(): code for text, code in CODES.items()}  # found at once, as most are
 
 T = TypeVar("T")
@@ -48,7 +49,7 @@ def attributes_of(columns: Sequence[str], line: int, cells: Sequence[str]) -> by
     try:
         return bytes(map(CODES.__getitem__, cells))  # the fast way, for tables of millions
     except KeyError:
-        codes = [CODES.get(cell.strip().lower()) for cell in cells]
+        codes = [CODES.get(UNSAID.sub("", cell.strip().lower())) for cell in cells]
     if None in codes:
         k = codes.index(None)
         return Fault(line, columns[k], cells[k].strip())
