@@ -790,14 +790,17 @@ def test_a_damaged_cache_is_prepared_again(damage):
     assert "is damaged" in said[0] and said[0].endswith("; it is prepared again")
 
 
-def test_a_cache_that_breaks_while_it_is_read_is_prepared_again():
-    """Reference: the files of before. Only a few images are looked at when a cache is opened."""
-    pyramid = cached(drawn(20))
+def test_damage_that_opening_does_not_see_is_mended_at_the_next_start(small_png, monkeypatch):
+    """Reference: the files of before. A PNG is broken that is not among those looked at."""
+    monkeypatch.setattr("progan.data.pyramid.format.CHECKED_BYTES", 0)
+    pyramid = cached(drawn(20), storage="png", workers=0)
     before = contents(pyramid.path)
-    os.truncate(pyramid.path / "0016.npy", 200)
+    with open(pyramid.path / "0016.records", "r+b") as file:
+        file.seek(np.load(pyramid.path / "0016.index.npy")[3, 0])
+        file.write(bytes(50))
     with pytest.raises(DamagedPyramid, match="it is prepared again at the next start"):
-        pyramid.read(np.arange(20), 16)
-    assert contents(cached(drawn(20)).path) == before
+        pyramid.read(np.array([3]), 16)
+    assert contents(cached(drawn(20), storage="png").path) == before
 
 
 def test_names_in_the_cache_never_change():
