@@ -119,9 +119,8 @@ def open_store(url: str) -> tuple[Any, str]:
     protocol = fsspec.core.split_protocol(url)[0]
     if "::" in url or protocol not in (None, *PROTOCOLS):
         raise UserError(
-            f"data.source: '{url}' is not read: shards lie in a folder or at "
-            f"{', '.join(f'{name}://' for name in PROTOCOLS)}, and without '::'; download them, or "
-            "give their own address"
+            f"data.source: '{url}' is not read: shards lie in folders or come by one of "
+            f"{', '.join(PROTOCOLS)}, without '::'; give their own address, or download them"
         )
     return fsspec.core.url_to_fs(url)
 
