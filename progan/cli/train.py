@@ -60,8 +60,8 @@ def train(
 ) -> None:
     """Train a run, or go on with one.
 
-    SIGTERM, Ctrl-C, --max-hours and a file called stop in the run's folder end it in good order:
-    the same command goes on.
+    SIGTERM, SIGHUP, Ctrl-C, --max-hours and a file called stop in the run's folder end it in good
+    order: the same command goes on.
 
     \b
     Without --config, a named data set uses its preset, and a path the paper's
