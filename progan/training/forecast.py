@@ -192,17 +192,17 @@ def without_effect(config: Config, schedule: Schedule, count: int | None) -> Ite
         for p in schedule.phases
     )
     intervals = {
-        "run.snapshot_ticks": run.snapshot_ticks,
-        "run.checkpoint_ticks": run.checkpoint_ticks,
+        "run.snapshot_ticks": (run.snapshot_ticks, "snapshots come at the ends of phases only"),
+        "run.checkpoint_ticks": (
+            run.checkpoint_ticks,
+            "checkpoints come at the ends of phases only",
+        ),
     }
-    intervals |= {f"run.metrics[{name}]": every for name, every in run.metrics.items()}
-    for key, every in intervals.items():
+    for name, every in run.metrics.items():
+        intervals[f"run.metrics[{name}]"] = every, "it is measured at the end only"
+    for key, (every, so) in intervals.items():
         if every > ticks:
-            when = "at the end" if "metrics" in key else "at the ends of phases"
-            yield (
-                f"{key} is {every:,}, and the run has {ticks:,} ticks (run.tick_kimg): it is done "
-                f"{when} only"
-            )
+            yield f"{key} is {every:,}, and the run has {ticks:,} ticks (run.tick_kimg): {so}"
     for phase in schedule.phases:
         if count is not None and phase.batch_size > count:
             yield (
