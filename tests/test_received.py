@@ -21,6 +21,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from test_train import train
 
+from progan.cli.evaluate import keep
 from progan.cli.main import main
 from progan.config.load import load_config
 from progan.data.decode import Square
@@ -103,6 +104,17 @@ def test_a_run_with_links_is_left_alone(run_dir, target):
     (run_dir / "starts.jsonl").symlink_to(target)
     code, says = resume(run_dir)
     assert code == 2 and f"starts.jsonl is a link to {target}; progan keeps" in says
+
+
+def test_evaluate_records_nothing_through_a_link(run_dir, target, capsys):
+    """Reference: the user's folder, which gets no file, and the reason in what is printed."""
+    folder = target.with_name("folder")
+    folder.mkdir()
+    shutil.rmtree(run_dir / "tensorboard")
+    (run_dir / "tensorboard").symlink_to(folder)
+    keep(run_dir, load_snapshot(sorted(run_dir.glob("snapshots/*"))[-1]), {"swd": 1.0})
+    assert not list(folder.iterdir()) and not (run_dir / "metrics.jsonl").exists()
+    assert "not recorded in" in (says := capsys.readouterr().err) and "must be a folder" in says
 
 
 def plant(kind: str, path: Path, target: Path) -> None:
@@ -305,11 +317,21 @@ def storage(kind: str, key: str, count: int, *view: object) -> bytes:
 
 
 HUGE = 3 << 30
+VIEW = storage("FloatStorage", "0", 2, 0, (2,), (1,))[:-2]  # without its end
+AGAIN = b"(h\x07QK\0J\0\0\0\x7f\x85K\1\x85t"  # its storage, and a size of 2 ** 31
+LAUGHS = b"]q\0" + b"".join(b"](h%ch%ceq%c" % (i, i, i + 1) for i in range(60))
 HOSTILE = {
     "bytearray": (pickle.dumps({"x": Call(bytearray, HUGE)}, 2), {}),
     "bytearray by its own operation": (b"\x80\x05\x96" + HUGE.to_bytes(8, "little") + b".", {}),
-    "memo": (b"\x80\x02}r" + (2**32 - 1).to_bytes(4, "little") + b".", {}),
     "memo, as text": (b"\x80\x02}p%d\n." % 2**31, {}),
+    "laughs": (b"\x80\x02}X\1\0\0\0x" + LAUGHS + b"s.", {}),
+    "laughs as a key": (b"\x80\x02}" + LAUGHS + b"\x85K\1s.", {}),
+    "a size of lists": (
+        storage("FloatStorage", "0", 2, 0, ([0] * 9, HUGE), (1,)),
+        {"_0": bytes(8)},
+    ),
+    "a tensor enlarged": (VIEW + AGAIN + b"bs.", {"_0": bytes(8)}),
+    "a tensor as a dictionary": (VIEW + b"K\0K\1ss.", {"_0": bytes(8)}),
     "storage": (storage("FloatStorage", "0", HUGE, 0, (2,), (1,)), {"_0": bytes(8)}),
     "size": (storage("FloatStorage", "0", 2, 0, (HUGE,), (1,)), {"_0": bytes(8)}),
     "stride": (storage("FloatStorage", "0", 2, 0, (HUGE, HUGE), (0, 0)), {"_0": bytes(8)}),
@@ -327,7 +349,7 @@ def test_a_checkpoint_unfolds_to_no_more_than_it_has(tmp_path, case):
     content, parts = HOSTILE[case]
     path = archive_of(tmp_path / "a.pt", content, **parts)
     tracemalloc.start()
-    with pytest.raises((ValueError, RuntimeError, EOFError, pickle.UnpicklingError)):
+    with pytest.raises((ValueError, RuntimeError)):
         read(path)
     assert tracemalloc.get_traced_memory()[1] < 1e7
     tracemalloc.stop()

@@ -157,9 +157,11 @@ def keep(run: Path, snapshot: "Snapshot", results: dict[str, float]) -> None:
     """Into the run's metrics.jsonl and, as a curve of its own, TensorBoard."""
     from torch.utils.tensorboard import SummaryWriter
 
+    from progan.runs.folder import check_own
     from progan.runs.records import SECTION, record
 
     try:
+        check_own(run)
         record(run, snapshot.nimg, results)
         if snapshot.config.run.tracker == "tensorboard":
             # A folder of its own: TensorBoard follows only the newest file of a folder, which may

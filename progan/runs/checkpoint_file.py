@@ -4,15 +4,13 @@
 memory: by `bytearray(3 << 30)`, or a tensor that is larger than its storage.
 """
 
-import io
 import math
 import os
-import pickle
 import pickletools
-import re
 import sys
 import zipfile
 from collections import OrderedDict
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,25 +20,26 @@ from torch import Tensor
 
 from progan.runtime.disk import open_plain
 
-MOST_PICKLE = (
-    2**20
-)  # bytes of names, shapes and numbers; those of the paper at 1024x1024 take 50,000
-# What plain data in pickle's protocol 2 consists of. None of these takes more memory than it has
-# bytes in the file; `check` looks at the places in the memo.
-OPERATIONS = re.compile(
-    "PROTO|STOP|MARK|GLOBAL|BINPERSID|REDUCE|BUILD|(LONG_)?BIN(PUT|GET)|NONE|NEW(TRUE|FALSE)|"
-    "BININT[12]?|LONG1|BINFLOAT|BINUNICODE|EMPTY_TUPLE|TUPLE[123]?|EMPTY_LIST|APPENDS?|"
-    "EMPTY_DICT|SETITEMS?"
-)
+MOST_PICKLE = 2**20  # bytes of names, shapes and numbers; those of the paper at 1024x1024: 50,000
 STORAGES = {
-    "FloatStorage": torch.float32,
-    "DoubleStorage": torch.float64,
-    "HalfStorage": torch.float16,
-    "BFloat16Storage": torch.bfloat16,
-    "LongStorage": torch.int64,
-    "IntStorage": torch.int32,
-    "ByteStorage": torch.uint8,
-    "BoolStorage": torch.bool,
+    "torch FloatStorage": torch.float32,
+    "torch DoubleStorage": torch.float64,
+    "torch HalfStorage": torch.float16,
+    "torch BFloat16Storage": torch.bfloat16,
+    "torch LongStorage": torch.int64,
+    "torch IntStorage": torch.int32,
+    "torch ByteStorage": torch.uint8,
+    "torch BoolStorage": torch.bool,
+}
+ORDERED = "collections OrderedDict"
+TENSOR = "torch._utils _rebuild_tensor_v2"
+EMPTY: dict[str, Callable[[], Any]] = {
+    "EMPTY_DICT": dict,
+    "EMPTY_LIST": list,
+    "EMPTY_TUPLE": tuple,
+    "NONE": lambda: None,
+    "NEWTRUE": lambda: True,
+    "NEWFALSE": lambda: False,
 }
 
 
@@ -55,9 +54,7 @@ def read_parts(path: Path) -> dict[str, Any]:
         (pickled,) = (name for name in archive.namelist() if name.endswith("/data.pkl"))
         if archive.getinfo(pickled).file_size > MOST_PICKLE:
             raise ValueError(f"{pickled} has more than {MOST_PICKLE:,} bytes")
-        content = archive.read(pickled)
-        check(content)
-        state = Parts(content, archive, pickled.removesuffix("data.pkl")).load()
+        state = Parts(archive, pickled.removesuffix("data.pkl")).build(archive.read(pickled))
     if not isinstance(state, dict):
         raise ValueError("it holds no dictionary")
     return state
@@ -78,36 +75,97 @@ def check_members(archive: zipfile.ZipFile, size: int) -> None:
             raise ValueError("it was written on a machine with another order of bytes")
 
 
-def check(content: bytes) -> None:
-    """Raises ValueError for a pickle that holds something else than plain data."""
-    for operation, argument, _ in pickletools.genops(content):
-        if not OPERATIONS.fullmatch(operation.name):
-            raise ValueError(f"it holds {operation.name}, which no checkpoint of progan does")
-        if operation.name == "LONG_BINPUT" and int(argument or 0) > len(content):
-            raise ValueError("its memo is larger than its content")
+class Named(str):
+    """A name in a pickle, which stands for a class or a function."""
 
 
-class Parts(pickle.Unpickler):
-    """Builds plain data, and tensors from parts of the archive."""
+class Parts:
+    """Builds plain data from a pickle, and tensors from parts of the archive."""
 
-    def __init__(self, content: bytes, archive: zipfile.ZipFile, folder: str):
-        super().__init__(io.BytesIO(content))
+    def __init__(self, archive: zipfile.ZipFile, folder: str):
         self.archive, self.folder = archive, folder
         self.storages: dict[str, Tensor] = {}
+        self.stack: list[Any] = []
+        self.marks: list[int] = []
+        self.memo: dict[int, Any] = {}
 
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) == ("collections", "OrderedDict"):
-            return OrderedDict
-        if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
-            return tensor
-        if module == "torch" and name in STORAGES:
-            return STORAGES[name]
-        raise ValueError(f"it names {module}.{name}, which no checkpoint of progan does")
+    def build(self, content: bytes) -> Any:
+        """What a pickle holds. No operation takes more memory than it has bytes.
 
-    def persistent_load(self, pid: Any) -> Tensor:
+        Raises:
+            Exception: of any type, if it holds something else than a checkpoint of progan does.
+        """
+        stack = self.stack
+        for operation, argument, _ in pickletools.genops(content):
+            match operation.name:
+                case "STOP":
+                    return stack[-1]
+                case "MARK":
+                    self.marks.append(len(stack))
+                case "BININT" | "BININT1" | "BININT2" | "LONG1" | "BINFLOAT" | "BINUNICODE":
+                    stack.append(argument)
+                case "NONE" | "NEWTRUE" | "NEWFALSE" | "EMPTY_DICT" | "EMPTY_LIST" | "EMPTY_TUPLE":
+                    stack.append(EMPTY[operation.name]())
+                case "TUPLE1" | "TUPLE2" | "TUPLE3":
+                    stack.append(tuple(self.take(len(stack) - int(operation.name[-1]))))
+                case "TUPLE":
+                    stack.append(tuple(self.take(self.marks.pop())))
+                case "APPEND" | "APPENDS" | "SETITEM" | "SETITEMS":
+                    self.fill(operation.name)
+                case "BINPUT" | "LONG_BINPUT":
+                    self.memo[int(argument or 0)] = stack[-1]
+                case "BINGET" | "LONG_BINGET":
+                    stack.append(shareable(self.memo[int(argument or 0)]))
+                case "GLOBAL":
+                    stack.append(Named(argument))
+                case "BINPERSID":
+                    stack.append(self.storage(stack.pop()))
+                case "REDUCE":
+                    stack.append(self.call(*self.take(len(stack) - 2)))
+                case "BUILD":  # a module's versions, which torch keeps with its state
+                    state = stack.pop()
+                    if type(stack[-1]) is not OrderedDict or state.keys() != {"_metadata"}:
+                        raise ValueError("it sets attributes")
+                    vars(stack[-1]).update(state)
+                case "PROTO":
+                    pass
+                case other:
+                    raise ValueError(f"it holds {other}, which no checkpoint of progan does")
+
+    def take(self, start: int) -> list[Any]:
+        """What is on the stack from `start`, which leaves it."""
+        if start < 0:
+            raise ValueError("it takes more than it has")
+        taken = self.stack[start:]
+        del self.stack[start:]
+        return taken
+
+    def fill(self, operation: str) -> None:
+        """Adds items to the list or dictionary below them."""
+        one = {"APPEND": 1, "SETITEM": 2}.get(operation)
+        items = self.take(len(self.stack) - one if one else self.marks.pop())
+        target = self.stack[-1]
+        if operation.startswith("APPEND") and type(target) is list:
+            target += items
+        elif operation.startswith("SETITEM") and isinstance(target, dict):
+            target.update(zip(map(shareable, items[::2]), items[1::2], strict=True))
+        else:
+            raise ValueError(f"it adds to a {type(target).__name__}")
+
+    def call(self, function: Any, arguments: Any) -> Any:
+        """An empty dictionary or a tensor; nothing else is called."""
+        if type(function) is Named and type(arguments) is tuple:
+            if function == ORDERED and not arguments:
+                return OrderedDict()
+            if function == TENSOR:
+                return tensor(*arguments)
+        raise ValueError(f"it calls {function!s:.100}, which no checkpoint of progan does")
+
+    def storage(self, pid: Any) -> Tensor:
         """The storage that torch names so, as a flat tensor."""
-        _, dtype, key, _, count = pid
+        _, named, key, _, count = pid
         if key not in self.storages:
+            dtype = STORAGES[named]
             part = self.archive.getinfo(f"{self.folder}data/{key}")
             if type(count) is not int or count * dtype.itemsize != part.file_size:
                 raise ValueError(f"{part.filename} has {part.file_size} bytes, not {count} numbers")
@@ -118,6 +176,15 @@ class Parts(pickle.Unpickler):
         return self.storages[key]
 
 
+def shareable(value: Any) -> Any:
+    """`value`, if it may stand in several places, or be a key: a name, a number, a tensor, or a
+    tuple of those. Lists within lists, each twice, would unfold to any size."""
+    inner = value if type(value) is tuple else [value]
+    if any(isinstance(each, list | dict | tuple) for each in inner):
+        raise ValueError("it holds the same list in two places")
+    return value
+
+
 def tensor(
     storage: Tensor, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: object
 ) -> Tensor:
@@ -126,6 +193,6 @@ def tensor(
     Raises:
         ValueError, RuntimeError: the tensor is larger than its storage.
     """
-    if math.prod(size) > len(storage):
-        raise ValueError(f"a tensor of {tuple(size)} has only {len(storage)} numbers")
+    if not all(type(n) is int for n in (offset, *size, *stride)) or math.prod(size) > len(storage):
+        raise ValueError(f"a tensor of {tuple(size)} has {len(storage)} numbers")
     return storage.as_strided(size, stride, offset)

@@ -55,7 +55,7 @@ def locked(path: Path, wait: bool, shared: bool) -> int:
         except OSError as error:
             if not (shared and processes() > 1):
                 log.warning(
-                    "%s cannot be locked (%s): its file system has no locks, it seems. See to it "
+                    "%s cannot be locked (%s): this file system seems to have no locks. Make sure "
                     "that no second process writes to %s",
                     *(path, error.strerror or error, path.parent),
                 )
