@@ -4,6 +4,7 @@ import json
 import logging
 import struct
 import zlib
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from progan.data.pyramid.prepare import prepare
 from progan.data.sources.bit_depth import warn_of_darkness
 from progan.data.sources.find import find
 from progan.data.workers import without_pil_warnings
+from progan.metrics import reference_cache
 from progan.runtime.errors import UserError
 
 RAMP = np.arange(256, dtype=np.uint8).reshape(16, 16)
@@ -241,6 +243,17 @@ def test_pixels_of_an_earlier_reading_are_told_of(tmp_path, caplog, monkeypatch)
         caplog.clear()
         prepare(source, tmp_path / name, Square(16))
         assert told in caplog.text if told else not caplog.records
+
+
+def test_results_about_live_images_are_of_one_reading(tmp_path, monkeypatch):
+    """Reference: images that are not kept have an identity that does not know how they are read, so
+    the name of their results does."""
+    data = SimpleNamespace(identity="a", title="live", channels=3)
+    names = set()
+    for reading in (1, READING):
+        monkeypatch.setattr(reference_cache, "READING", reading)
+        names.add(reference_cache.ReferenceCache(tmp_path, data, 16, False).folder)
+    assert len(names) == 2
 
 
 # --- what else is in a file ---

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from progan.data.dataset import Dataset
+from progan.data.decode import READING
 from progan.data.pyramid.format import Pyramid
 from progan.runtime.cache import cache_folder
 from progan.runtime.disk import DiskError, write_atomically
@@ -21,7 +22,7 @@ class ReferenceCache:
     """Arrays by name for one data set at one resolution; may be deleted at any time."""
 
     def __init__(self, cache: Path | None, data: Dataset, resolution: int, mirror: bool):
-        made_from = data.meta.made_from if isinstance(data, Pyramid) else ""
+        made_from = data.meta.made_from if isinstance(data, Pyramid) else f"{READING}"
         what = f"{VERSION} {data.identity} {made_from} {data.channels} {resolution} {mirror}"
         name = hashlib.sha256(what.encode()).hexdigest()[:16]
         self.folder = cache_folder(cache) / "metrics" / f"{data.title}-{resolution}-{name}"
