@@ -160,10 +160,10 @@ def test_the_json(here, quick):
 
 @pytest.mark.parametrize("name", ["a.png", "a.PNG", "a.svg", "a.pdf"])
 def test_pictures(name, here):
-    """Reference: Pillow's and XML's own readers and PDF's signature; an old file is replaced."""
+    """Reference: Pillow's and XML's own readers and PDF's signature; an old file is replaced, which is said."""
     two_runs()
     Path(name).write_text("old")
-    assert shown("growing", "--out", name)[-1] == f"plotted in {name}"
+    assert shown("growing", "--out", name)[-1] == f"plotted in {name} (replaced)"
     if name.endswith("svg"):
         assert ET.parse(name).getroot().tag.endswith("svg")
     elif name.endswith("pdf"):
