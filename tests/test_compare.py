@@ -160,8 +160,8 @@ def test_the_json(here, quick):
 
 @pytest.mark.parametrize("name", ["a.png", "a.PNG", "a.svg", "a.pdf"])
 def test_pictures(name, here):
-    """Reference: Pillow's and XML's own readers and PDF's signature; an old file is replaced, and that
-    is said."""
+    """Reference: Pillow's and XML's own readers and PDF's signature; the last line says that an
+    old file is replaced."""
     two_runs()
     Path(name).write_text("old")
     assert shown("growing", "--out", name)[-1] == f"plotted in {name} (replaced)"
