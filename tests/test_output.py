@@ -13,6 +13,7 @@ from progan.data.labels import Labels
 from progan.data.opening import described
 from progan.data.sources.names import LeftOut
 from progan.runtime import output
+from progan.runtime.cache import default_cache
 from progan.runtime.errors import UserError
 from progan.runtime.output import (
     MOST_KEPT,
@@ -103,6 +104,15 @@ def test_names_forge_no_lines():
     left_out = LeftOut()
     left_out.add("hidden", forged)
     assert "\n" not in str(left_out) and labels.names[0] == forged
+
+
+def test_a_user_without_a_home(monkeypatch):
+    """Reference: a container's user without HOME and without an entry in /etc/passwd."""
+    for name in ("HOME", "PROGAN_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("pwd.getpwuid", {}.__getitem__)
+    with pytest.raises(UserError, match=r"no home folder.*set \$PROGAN_CACHE to a folder"):
+        default_cache()
 
 
 def test_what_waits_for_the_disk_is_bounded(monkeypatch, tmp_path):

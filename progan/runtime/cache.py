@@ -4,6 +4,7 @@ import os
 from contextlib import AbstractContextManager
 from pathlib import Path
 
+from progan.runtime.errors import UserError
 from progan.runtime.lock import file_lock
 from progan.runtime.paths import to_path
 
@@ -14,6 +15,10 @@ def default_cache() -> Path:
         return to_path(chosen, "$PROGAN_CACHE")
     if caches := os.environ.get("XDG_CACHE_HOME"):
         return to_path(caches, "$XDG_CACHE_HOME") / "progan"
+    if os.path.expanduser("~") == "~":
+        raise UserError(
+            "this user has no home folder to keep prepared data in; set $PROGAN_CACHE to a folder"
+        )
     return to_path("~/.cache/progan", "the cache, as $PROGAN_CACHE is not set")
 
 
