@@ -462,6 +462,8 @@ def test_the_notebook_runs(tmp_path):
     assert all(not cell.outputs and cell.execution_count is None for cell in cells)
     training = next(cell for cell in cells if "KIMG = 16" in cell.source)
     training.source = training.source.replace("KIMG = 16", "KIMG = 0.5")
+    shorter = '"schedule.stable_kimg": 0.1, "schedule.fade_kimg": 0.1}'
+    training.source = training.source.replace("KIMG}", f"KIMG, {shorter}")
     client = NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}})
     client.execute()
     pictures = [
