@@ -103,7 +103,7 @@ def test_paths_of_the_environment_and_of_python(home, monkeypatch):
             folder()
         monkeypatch.delenv(name)
     assert cache_folder(Path("~/mine")) == data_folder("~/mine") == home / "mine"
-    (home / "mine.yaml").write_text("run: {seed: 7}")
+    (home / "mine.yaml").write_text("{run: {seed: 7}, network: {resolution: 64}}")
     assert load_config("~/mine.yaml").run.seed == 7
     (home / "photos").mkdir()
     assert new_run("~/photos", "~/mine.yaml", {}, "~/run")[1] == home / "run"
