@@ -145,7 +145,7 @@ def test_a_run_whose_data_has_moved_is_told_how_to_go_on(squares, tmp_path):
     assert f"--resume {tmp_path / 'run'} -o data.source=PATH" in result.stderr
     moved = f"data.source={tmp_path / 'there'}"
     result = run("train", "--resume", tmp_path / "run", "-o", moved)
-    assert result.exit_code == 0 and "already complete" in result.stdout, result.stderr
+    assert result.exit_code == 0 and "going on from" in result.stdout, result.stderr
 
 
 MISTAKES = {
