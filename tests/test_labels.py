@@ -99,6 +99,10 @@ def test_numbers_are_sorted_as_such(tmp_path):
         ("07 7 8", "'07' and '7' are two"),
         ("1.0 2.0 10.0", ""),
         ("0 00x 0.5", ""),
+        ("cafe\u0301 caf\u00e9 x", "are two classes"),  # as macOS and others write it
+        ("NA x y", "'NA' is a class like others"),
+        ("#N/A x y", "'#N/A' is a class like others"),
+        ("na none y", ""),
     ],
 )
 def test_classes_that_may_be_one(names, doubt):
@@ -277,11 +281,13 @@ SPELLINGS = {  # of attributes 1, 0 and 0, 1 and 1, 0
     "Excel": '"file";"p";"q"\r\n"a\\1.png";1;0\r\na\\2.png;0;1\r\n\r\nb\\3.png;1;0',
     "names with marks": 'file;"p, 1";q\na/1.png;1;0\na/2.png;0;1\nb/3.png;1;0\n',
     "names with other marks": 'file,"p;1;2",q\na/1.png,1,0\na/2.png,0,1\nb/3.png,1,0\n',
+    "line for Excel": "sep=;\r\nfile;p;q\r\na/1.png;1;0\r\na/2.png;0;1\r\nb/3.png;1;0\r\n",
+    "blanks before quotes": '"file", "p", "q"\n"a/1.png", 1, "0"\na/2.png, 0, 1\nb/3.png,"1",0',
     "old Macs": "file,p,q\ra/1.png,1,0\ra/2.png,0,1\rb/3.png,1,0",
 }
 
 
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le"])
 @pytest.mark.parametrize("text", SPELLINGS)
 def test_tables_as_programs_write_them(tmp_path, text, encoding):
     """Reference: by hand."""
@@ -438,6 +444,13 @@ LEVELS = {  # names: the classes, their level, and what is said of it
     ("00000/a", "00000/b", "01000/a*4", "02000/a"): (["a", "b"], "2nd", "00000, 01000 and 02000 "),
     ("cats/train", "cats/val", "dogs"): (["cats", "dogs"], "1st", "^$"),
     ("cats/kittens", "cats", "dogs/a/b"): (["cats", "dogs"], "1st", "^$"),
+    ("cats/train", "cats/val", "dogs/train", "dogs/val"): (["cats", "dogs"], "1st", "^$"),
+    ("cats/00", "cats/01", "dogs/00", "dogs/01"): (["cats", "dogs"], "1st", "^$"),
+    ("prueba/a", "prueba/b", "uso/a", "uso/b", "uso/c"): (
+        ["prueba", "uso"],
+        "1st",
+        "^prueba and uso hold folders of the same names, a and b; .* set data.label_level=2$",
+    ),
     ("1", "2", "3"): (["1", "2", "3"], "1st", "^$"),
     ("00*2", "01*3", "02*2"): (["00", "01", "02"], "1st", "may be pieces.*data.labels=false$"),
     ("trainA", "trainB", "testA", "testB"): (

@@ -225,6 +225,8 @@ def test_backslashes_within_letters_separate_nothing(tmp_path):
         "表表.png".encode("shift-jis"): (encoded(IMAGE), b""),
         b"ab\\c.png": (encoded(IMAGE), b""),
     }
+    two = {f"{letter}.png".encode("cp932"): (encoded(IMAGE), b"") for letter in "ソダ"}
+    assert len(find(str(raw_zip(tmp_path / "y.zip", two)))) == 2  # they differ in that byte only
     (one, other) = sorted(names(find(str(raw_zip(tmp_path / "x.zip", entries)))))
     assert one == "c.png" or other.count("/") + one.count("/") == 1
 

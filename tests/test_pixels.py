@@ -14,7 +14,7 @@ from profiles import ADOBE, P3, SRGB, profile, seen
 
 from progan.config.load import load_config
 from progan.data import colour
-from progan.data.decode import READING, Square, read_plain, read_square
+from progan.data.decode import READING, BadImage, Square, read_plain, read_square
 from progan.data.info.report import source_report
 from progan.data.info.survey import survey
 from progan.data.metadata import PNG, without_excess
@@ -49,6 +49,17 @@ def tiff(pixels, photometric=1, order="<"):
     entries = b"".join(struct.pack(order + "HHII", tag, 4, 1, v) for tag, v in values.items())
     head = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(order + "I", 8 + len(data))
     return head + data + struct.pack(order + "H", len(values)) + entries + b"\0\0\0\0"
+
+
+def twelve_bits(pixels):
+    """A grey TIFF of 12 bits, two values in three bytes."""
+    a, b = pixels.reshape(-1, 2).T.astype(np.uint16)
+    data = np.stack([a >> 4, (a & 15) << 4 | b >> 8, b & 255], 1).astype(np.uint8)
+    content = tiff(data.reshape(16, 24)).replace(  # width, and bits of a value
+        struct.pack("<HHII", 256, 4, 1, 24), struct.pack("<HHII", 256, 4, 1, 16)
+    )
+    bits = struct.pack("<HHII", 258, 4, 1, 8), struct.pack("<HHII", 258, 4, 1, 12)
+    return content.replace(*bits)
 
 
 SHARP = RAMP / 255 + 0.15 * (RAMP % 7 == 0) - 0.15 * (RAMP % 5 == 0)  # -0.15 … 1.15
@@ -113,15 +124,41 @@ def deep_png(pixels):
         (tiff(SHARP.astype(np.float32) / 20), "images of floats is 0.0569118 of 1, so they"),
         (tiff(RAMP.astype(np.int32) // 20), "images of integers is 12 of 255, so they"),
         (tiff(RAMP.astype(np.uint16) * 235), ""),
+        (
+            tiff(RAMP.astype(np.int16) * 128),
+            "16-bit images is 32,640 of 65,535, so they will be dark",
+        ),
+        (twelve_bits(RAMP * 16.0), ""),
         (deep_png(RAMP * 16.0), "16-bit images is 3,855 of 65,535, so they"),
         (deep_png(RAMP * 257.0), ""),
     ],
 )
 def test_dark_images_are_told_of(tmp_path, caplog, content, told):
-    """Reference: an eighth of the range. Bright images and those of 8 bits are not spoken of."""
+    """Reference: half of the range. Bright images and those of 8 bits are not spoken of."""
     with caplog.at_level(logging.WARNING, "progan"):
         warn_of_darkness(find(str(folder(tmp_path, {"a.tif": content, "b.tif": content}))))
     assert told in caplog.text if told else not caplog.records
+
+
+def test_images_of_another_range_are_told_of(tmp_path, caplog):
+    """Reference: the count, by hand. An image that is black everywhere is not spoken of."""
+    values = [257] * 6 + [1] * 5 + [0] * 3
+    files = {f"{i:02}.tif": tiff(RAMP.astype(np.uint16) * v) for i, v in enumerate(values)}
+    with caplog.at_level(logging.WARNING, "progan"):
+        warn_of_darkness(find(str(folder(tmp_path, files))))
+    assert "5 of 14 images of more than 8 bits looked at use less than" in caplog.text
+
+
+def test_values_with_a_sign(tmp_path):
+    """Reference: refused, as PIL takes -1 for 255."""
+    with pytest.raises(BadImage, match="8-bit values with a sign"):
+        read_square(tiff((RAMP.astype(np.int16) - 128).astype(np.int8)), Square(16))
+
+
+def test_twelve_bits():
+    """Reference: x / 4095, whatever PIL takes for white."""
+    x = np.rint(RAMP * (4095 / 255)).astype(np.uint16)
+    assert (read_square(twelve_bits(x), Square(16)) == grey(RAMP)).all()
 
 
 @pytest.mark.parametrize("kind", ["uint8", "uint16", "float32"])

@@ -670,8 +670,20 @@ DAMAGES = {
     "0008.* holds other images": lambda p: np.save(
         p / "0008.npy", np.load(p / "0008.npy")[::-1].copy()
     ),
-    "Python objects": lambda p: np.save(p / "labels.npy", np.array([{}] * 20), allow_pickle=True),
+    "labels.npy holds other labels": lambda p: np.save(p / "labels.npy", np.arange(20) // 10),
+    "labels.npy is shorter": lambda p: os.truncate(p / "labels.npy", 200),
+    r"0004.npy is no array\)": lambda p: (p / "0004.npy").write_text("hello"),
+    "0008.npy is no file": lambda p: pipe(p / "0008.npy"),
+    "meta.json is no file": lambda p: pipe(p / "meta.json"),
+    "is no array: .*Python objects": lambda p: np.save(
+        p / "labels.npy", np.array([{}] * 20), allow_pickle=True
+    ),
 }
+
+
+def pipe(path):
+    path.unlink()
+    os.mkfifo(path)
 
 
 def change(path, **values):

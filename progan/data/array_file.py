@@ -90,7 +90,11 @@ def check_array(path: Path, dtype: np.dtype, shape: tuple[int, ...], exact: bool
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, EOFError) as error:
-        why = "is shorter than it says" if "mmap length" in str(error) else f"is no array: {error}"
+        why = f"is no array: {error}"
+        if "mmap length" in str(error):
+            why = "is shorter than it says"
+        elif "pickle" in str(error):  # numpy takes all that it does not know for that
+            why = "is no array"
         raise Damaged(f"{path.name} {why}") from error
     if not isinstance(array, np.memmap) or array.dtype != dtype or array.shape != shape:
         what = f"{array.dtype} {list(array.shape)}" if isinstance(array, np.ndarray) else "archives"

@@ -9,12 +9,21 @@ import simplejpeg
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from progan.data.colour import profile_of, to_srgb
-from progan.data.depth import MIN_IS_WHITE, BadImage, Values, kind_of, to_8_bits, to_bytes
+from progan.data.depth import (
+    MIN_IS_WHITE,
+    TWELVE_BITS,
+    BadImage,
+    Values,
+    kind_of,
+    to_8_bits,
+    to_bytes,
+)
 from progan.data.formats import FORMATS
 from progan.data.metadata import PNG, set_upright, upright_size, without_excess
 
 READING = 2  # kept in prepared data; raised where images are read into other pixels
 PHOTOMETRIC = 0x0106  # in TIFFs; 0: the smallest value is white
+SAMPLE_FORMAT = 0x0153  # in TIFFs; 2: values have a sign
 
 Box = tuple[int, int, int]  # x, y, size of a square, in pixels of the upright image
 
@@ -166,9 +175,14 @@ def open_image(content: Content, values: Values | None = None) -> Image.Image:
         raise BadImage(f"{image.width}x{image.height} pixels: taken for a decompression bomb")
     if profile:
         image.info["icc_profile"] = profile
+    tags = getattr(image, "tag_v2", {})
     # PIL itself inverts images of up to 8 bits.
-    if kind_of(image.mode) and getattr(image, "tag_v2", {}).get(PHOTOMETRIC) == 0:
+    if kind_of(image.mode) and tags.get(PHOTOMETRIC) == 0:
         image.info[MIN_IS_WHITE] = True
+    if any("I;12" in str(tile[3]) for tile in getattr(image, "tile", [])):
+        image.info[TWELVE_BITS] = True
+    if not kind_of(image.mode) and 2 in tags.get(SAMPLE_FORMAT, ()):  # PIL drops the sign
+        raise BadImage("holds 8-bit values with a sign; scale all images alike, to 0 … 255")
     return image
 
 

@@ -7,9 +7,11 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-DARK = 8  # less than this part of a range leaves images nearly black
+DARK, NEARLY_BLACK = 2, 8  # less than these parts of a range leave images so
+DIM = 128  # less than this part of a range: an image of 8 bits among those of 16, for example
 FEW_OUTSIDE = 0.25  # of an image's values may lie outside of the range, and are clipped
 MIN_IS_WHITE = "min-is-white"  # in the `info` of an image whose smallest value is white
+TWELVE_BITS = "twelve-bits"  # in the `info` of an image whose values are 0 … 4095
 
 
 class BadImage(Exception):
@@ -35,11 +37,14 @@ class Range:
 
     Args:
         seen: the smallest and the largest value, of nearly all of the images looked at.
+        dim: how many of the `looked_at` images use nearly nothing of the range.
     """
 
     low: float
     high: float
     seen: tuple[float, float]
+    dim: int = 0
+    looked_at: int = 0
 
     def __str__(self) -> str:
         return f"{self.seen[0]:,.6g} … {self.seen[1]:,.6g}, of {self.low:,} … {self.high:,}"
@@ -81,6 +86,12 @@ def kind_of(mode: str | np.dtype) -> Kind | None:
     return FLOATS if mode == "F" else INTEGERS if mode.startswith("I") else None
 
 
+def deep_pixels(image: Image.Image) -> np.ndarray:
+    """The values of an image of more than 8 bits; of 12 bits as of 16, which PIL does not do."""
+    pixels = np.asarray(image)
+    return pixels << 4 | pixels >> 8 if TWELVE_BITS in image.info else pixels
+
+
 def extremes(pixels: np.ndarray) -> tuple[float, float]:
     """The smallest and the largest value. Raises BadImage if one is not finite."""
     low, high = pixels.min().item(), pixels.max().item()
@@ -101,7 +112,8 @@ def find_range(kind: Kind, found: Sequence[tuple[float, float]]) -> Range | str:
         signed = black == 0 or low <= 0.7 * black  # floats of 0 … 1 overshoot below 0, too
         enough = k == 0 or used >= kind.least
         if black - slack <= low and high <= white + slack and signed and enough:
-            return Range(black, white, (low, high))
+            dim = sum(black < most < black + (white - black) / DIM for _, most in found)
+            return Range(black, white, (low, high), dim, len(found))
     fitting = ", ".join(f"{black:,} … {white:,}" for black, white in kind.ranges)
     return (
         f"holds {kind.name}, and those of this data set run from {low:,.6g} to {high:,.6g}, which "
@@ -139,7 +151,7 @@ def to_8_bits(image: Image.Image, values: Values | None) -> Image.Image:
     """An image of mode I, I;16… or F as L, or as LA if one of its values is transparent."""
     kind = kind_of(image.mode)
     assert kind
-    pixels = np.asarray(image)
+    pixels = deep_pixels(image)
     x = to_bytes(pixels, kind, values)
     grey = Image.fromarray(255 - x if MIN_IS_WHITE in image.info else x)
     if "icc_profile" in image.info:

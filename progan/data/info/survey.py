@@ -11,7 +11,7 @@ from PIL import Image
 
 from progan.data.colour import Profile, has_clear_parts, profile_of
 from progan.data.decode import BadImage, Content, Square, open_image, read_square
-from progan.data.depth import Values, extremes, kind_of, to_8_bits
+from progan.data.depth import Values, deep_pixels, extremes, kind_of, to_8_bits
 from progan.data.info.copies import repeats_in
 from progan.data.metadata import orientation, upright_size
 from progan.data.pyramid.repeats import Repeats
@@ -71,7 +71,7 @@ def look_within(content: Content, image: Image.Image, ranges: Values | None) -> 
         kind = kind_of(content.dtype)
         values = {kind.name if kind else "bytes": extremes(content)}
     elif kind := kind_of(image.mode):
-        values = {kind.name: extremes(np.asarray(image))}
+        values = {kind.name: extremes(deep_pixels(image))}
         image = to_8_bits(image, ranges)
     return {
         "profile": profile and profile._replace(transform=None),

@@ -8,6 +8,7 @@ made it; `bad-files.txt` if images had to be left out; `meta.json`, written last
 """
 
 import hashlib
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -81,6 +82,8 @@ class Pyramid:
         self._places = {r: open_index(path, r, self.count) for r in meta.png}
         wanted = labels and bool(meta.classes)
         self.labels = open_labels(path, self.count, meta.classes) if wanted else None
+        if self.labels and meta.label_checksum not in ("", checksum(self.labels.values)):
+            raise Damaged("labels.npy holds other labels than were prepared")
         if meta.checksums:
             self._check_some()
 
@@ -93,6 +96,7 @@ class Pyramid:
         path = to_path(path, "data.source")
         remedy = OWN_REMEDY if own else REMEDY
         try:
+            check_files(path)
             return cls(path, read_meta(path), labels, workers, own)
         except OtherVersion as error:
             raise DamagedPyramid(
@@ -238,6 +242,14 @@ def is_pyramid(path: Path) -> bool:
     return sum(file.is_file() for file in files) >= 2 or (path / JOURNAL).is_file()
 
 
+def check_files(path: Path) -> None:
+    """Raises Damaged for a pipe in place of a file, which could be waited for without an end."""
+    with os.scandir(path) as entries:
+        for entry in entries:
+            if entry.name.endswith((".npy", ".records", META)) and not entry.is_file():
+                raise Damaged(f"{entry.name} is no file")
+
+
 def array_file(path: Path, resolution: int) -> Path:
     return path / f"{resolution:04d}.npy"
 
@@ -249,7 +261,10 @@ def size_in_bytes(count: int, channels: int, resolution: int) -> int:
 
 def open_labels(path: Path, count: int, names: tuple[str, ...]) -> Labels:
     file = path / "labels.npy"
-    attributes = np.load(file, mmap_mode="r", allow_pickle=False).ndim == 2
+    try:
+        attributes = np.load(file, mmap_mode="r", allow_pickle=False).ndim == 2
+    except (ValueError, EOFError):
+        attributes = False  # and ArrayFile says what is wrong
     shape = (count, len(names)) if attributes else (count,)
     values = ArrayFile(file, np.uint8 if attributes else np.int64, shape)[:]
     largest = 1 if attributes else len(names) - 1

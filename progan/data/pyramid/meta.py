@@ -39,6 +39,7 @@ class Meta:
     bad: int  # images of the source that were left out
     # Those of other programs, and of progan 0.1, do not say the following.
     checksums: tuple[str, ...] = ()  # of the images at each resolution, from 4x4 up
+    label_checksum: str = ""
     repeats: Repeats = Repeats()
     reading: int = 1  # `decode.READING` when it was made
 
@@ -91,7 +92,8 @@ def read_meta(path: Path) -> Meta:
     try:
         content = json.loads(text)
     except ValueError as error:
-        raise ValueError(f"{META} is no JSON: {error}") from None
+        why = str(error).partition("; use sys.")[0]  # which raises Python's limit of digits
+        raise ValueError(f"{META} is no JSON: {why}") from None
     except RecursionError:
         raise ValueError(f"{META} is nested too deeply") from None
     if not isinstance(content, dict):

@@ -196,6 +196,7 @@ class PyramidWriter:
             png=layout.png,
             bad=len(self.bad),
             checksums=tuple(map(checksum, digests.T)),
+            label_checksum=checksum(labels.values) if labels else "",
             repeats=find_repeats(
                 digests[:, -1],
                 labels,

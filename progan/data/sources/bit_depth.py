@@ -11,10 +11,12 @@ from progan.data.decode import Content, open_image
 from progan.data.depth import (
     FLOATS,
     INTEGERS,
+    NEARLY_BLACK,
     BadImage,
     Kind,
     Range,
     Values,
+    deep_pixels,
     extremes,
     find_range,
     kind_of,
@@ -23,6 +25,7 @@ from progan.data.sources.source import Source, evenly
 from progan.data.workers import without_pil_warnings
 from progan.runtime.launch import prints_errors
 
+MANY = 20  # one image in so many is worth a word
 NARROWED = ("LA", "RGB", "RGBA", "CMYK")
 
 log = logging.getLogger("progan")
@@ -47,11 +50,14 @@ def with_values(source: S) -> S:
 
 
 def warn_of_darkness(source: Source) -> None:
-    """Logs a warning if the source's images use so little of their range that they are black."""
+    """Logs a warning if the source's images, or some, use so little of their range that they are
+    dark."""
     values = with_values(source).values
-    for kind, of in values.ranges.items() if values else ():
-        if of.is_dark and prints_errors():
+    for kind, of in values.ranges.items() if values and prints_errors() else ():
+        if of.is_dark:
             log.warning("%s: %s", source.name, darkness(kind, of))
+        elif of.dim * MANY > of.looked_at:
+            log.warning("%s: %s", source.name, dimness(of))
 
 
 def look(content: Content | BadImage) -> tuple[Kind | None, tuple[float, float] | None]:
@@ -66,7 +72,7 @@ def look(content: Content | BadImage) -> tuple[Kind | None, tuple[float, float] 
         if is_narrowed(image):
             low, high = extremes(np.asarray(image))
             return INTEGERS, (257 * low, 257 * high)
-        return kind, extremes(np.asarray(image)) if kind else None
+        return kind, extremes(deep_pixels(image)) if kind else None
     except MemoryError:
         raise
     except Exception:  # of any type; raised again where it is read
@@ -86,8 +92,19 @@ def darkness(kind: str, of: Range) -> str:
     if of.low == 0 and of.seen[1] > 0:
         factor = f"({of.high} // {of.seen[1]:.0f})" if kind == INTEGERS.name else ""
         helps += f", for example x * {factor or f'({of.high} / {of.seen[1]:.6g})'}"
+    part = (of.seen[1] - of.low) / (of.high - of.low)
+    dark = "nearly black" if part < 1 / NEARLY_BLACK else "dark"
     bits = "16-bit images" if of.high == 65535 and kind == INTEGERS.name else f"images of {kind}"
     return (
-        f"the largest value seen in its {bits} is {largest} of {white}, so they will be nearly "
-        f"black; {helps}"
+        f"the largest value seen in its {bits} is {largest} of {white}, so they will be {dark}; "
+        f"{helps}"
+    )
+
+
+def dimness(of: Range) -> str:
+    """A warning of images that are black beside others."""
+    return (
+        f"{of.dim} of {of.looked_at} images of more than 8 bits looked at use less than a "
+        f"hundredth of {of.low:,} … {of.high:,}, which the others need, so they will be nearly "
+        "black; if theirs is another range, scale them first"
     )

@@ -48,7 +48,7 @@ def from_folders(where: object, names: Sequence[str], level: int | None = None) 
     if loose:
         refuse_loose(where, names, loose, level, passed)
     labels = classes(folders, f"the {nth(at)} level of folders in {where}")
-    doubts = [] if level else [*passed, doubts_about(labels.names)]
+    doubts = [] if level else [*passed, doubts_about(labels.names) or doubts_below(paths, at)]
     doubt = "; ".join(filter(None, doubts))
     remedy = f"data.label_level={1 if passed else at + 1}"
     if not passed and at == deepest:
@@ -115,6 +115,23 @@ def doubts_about(names: Sequence[str]) -> str:
         part = "parts" if len(parts) > 1 else "a part"
         return f"{listed(parts)} may be {part} of the data rather than classes"
     return f"{listed(names)} may be pieces of the data" if are_padded(names) else ""
+
+
+def doubts_below(paths: Sequence[Sequence[str]], level: int) -> str:
+    """What is odd about the folders of a level by those within; empty if nothing is.
+
+    Parts of a data set under other names hold folders of the same names, which are the classes.
+    """
+    within: dict[str, set[str]] = {}
+    for path in paths:
+        within.setdefault(path[level - 1], set()).update(path[level : level + 1])
+    counts = Counter(name for names in within.values() for name in names)
+    shared = sorted(name for name, count in counts.items() if count > 1)
+    if len(shared) < 2 or 2 * len(shared) < len(counts) or not all(within.values()):
+        return ""
+    if are_padded(shared) or any(is_made_of(name, SPLIT, IMAGES, FILES) for name in shared):
+        return ""  # classes that are split themselves
+    return f"{listed(sorted(within))} hold folders of the same names, {listed(shared)}"
 
 
 def listed(names: Sequence[str]) -> str:

@@ -35,6 +35,7 @@ BYTES_AN_IMAGE = 2**12  # 40 attributes as words take 250, a thousand as one-hot
 LINES, LINES_AN_IMAGE = 10**6, 10
 LONGEST_LINE = 2**20
 BOMS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
+SEPARATOR = re.compile('"?sep=.?"?')  # a line for Excel above the header
 NO_NAME = re.compile(r"(Unnamed: \d+)?")  # how pandas heads its index
 
 Chunks = Callable[[], Iterator[bytes]]  # reads a file from its beginning
@@ -88,10 +89,12 @@ def too_large(file: str, most: str, images: int) -> UserError:
 
 
 def text_of(file: str, chunks: Chunks, images: int) -> io.TextIOWrapper:
-    """The text of a table, from its beginning: UTF-8, or UTF-16 with a byte order mark."""
+    """The text of a table, from its beginning: UTF-8 or UTF-16."""
     raw = io.BufferedReader(Pieces(limited(file, chunks(), images)), 2**16)
     start = raw.peek(4)
     encoding = next((name for bom, name in BOMS.items() if start.startswith(bom)), "utf-8")
+    if encoding == "utf-8" and b"\0" in start[:2]:  # half of a letter in UTF-16
+        encoding = "utf-16-be" if start[0] == 0 else "utf-16-le"
     return io.TextIOWrapper(raw, encoding, newline="")
 
 
@@ -106,7 +109,7 @@ def lines_of(file: str, text: io.TextIOWrapper, images: int) -> Iterator[str]:
             )
         if number > most:
             raise too_large(file, f"{most:,} lines", images)
-        yield line
+        yield "\n" if number == 0 and SEPARATOR.fullmatch(line.strip()) else line
 
 
 def from_csv(file: str, text: Text, names: Sequence[str]) -> tuple[Labels, str]:
@@ -116,13 +119,13 @@ def from_csv(file: str, text: Text, names: Sequence[str]) -> tuple[Labels, str]:
     file names is ignored.
     """
     try:
-        delimiter, header, first = opening_of(lines_of(file, text(), len(names)))
+        dialect, header, first = opening_of(lines_of(file, text(), len(names)))
         skip = len(header) > 2 and NO_NAME.fullmatch(header[0]) is not None and first.isdigit()
         columns = tuple(header[1 + skip :])
         check_header(file, header[skip:], names)
 
         def lines() -> Iterator[Line]:
-            reader = csv.reader(lines_of(file, text(), len(names)), delimiter=delimiter)
+            reader = csv.reader(lines_of(file, text(), len(names)), **dialect)
             next(filter(None, reader))
             for row in filter(None, reader):
                 check_width(file, reader.line_num, len(row), len(header))
@@ -135,17 +138,25 @@ def from_csv(file: str, text: Text, names: Sequence[str]) -> tuple[Labels, str]:
     return labels_of_table(file, columns, names, found), way
 
 
-def opening_of(lines: Iterator[str]) -> tuple[str, list[str], str]:
-    """What separates the columns of a table, their names, and the first cell below them.
+def opening_of(lines: Iterator[str]) -> tuple[dict[str, Any], list[str], str]:
+    """How `csv` reads a table, the names of its columns, and the first cell below them.
 
-    It is the first of comma, semicolon and tab that gives the first two lines the same columns.
+    Columns are separated by the first of comma, semicolon and tab that gives the first two lines
+    the same number. Blanks before a quote belong to no cell.
     """
     two = list(islice(filter(str.strip, lines), 2))
-    rows = {mark: [*csv.reader(two, delimiter=mark), [""], [""]][:2] for mark in ",;\t"}
+
+    def dialect(mark: str) -> dict[str, Any]:
+        return {
+            "delimiter": mark,
+            "skipinitialspace": any(f'{mark} "' in line for line in two),
+        }
+
+    rows = {mark: [*csv.reader(two, **dialect(mark)), [""], [""]][:2] for mark in ",;\t"}
     fits = [mark for mark, (head, row) in rows.items() if len(head) == len(row) > 1]
     mark = fits[0] if fits else max(rows, key=lambda mark: len(rows[mark][0]))
     header, first = rows[mark]
-    return mark, [name.strip() for name in header], first[0]
+    return dialect(mark), [name.strip() for name in header], first[0]
 
 
 def check_width(file: str, line: int, columns: int, wanted: int) -> None:
@@ -161,7 +172,8 @@ def check_header(file: str, header: list[str], names: Sequence[str]) -> None:
     if len(header) < 2 or len(set(header)) < len(header) or too_long:
         raise UserError(
             f"data.labels: {file} must open with a line of column names that differ, such as "
-            f"file,class or file,smiling,glasses; it has '{','.join(header)[:200]}'"
+            "file,class or file,smiling,glasses, separated by commas, semicolons or tabs; it has "
+            f"'{','.join(header)[:200]}'"
         )
     for key in (plain, without_folder):
         if header[0] and key(header[0]) in set(map(key, names)):

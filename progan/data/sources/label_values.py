@@ -1,6 +1,7 @@
 """From class names, cells of tables and arrays to labels; what fits none is refused by name."""
 
 import re
+import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -12,6 +13,8 @@ from progan.runtime.errors import LabelError, UserError
 
 LONGEST_NAME = 255  # characters of a class's name: no folder's name is longer
 MISSING = {"", "nan", "<na>"}  # as pandas writes an empty cell
+# As R, Excel and databases write one; but a class may have such a name.
+PERHAPS_MISSING = re.compile(r"NA|N/A|NULL|None|#(N/A|REF!|VALUE!|NAME\?|DIV/0!|NUM!|NULL!)")
 ZERO, ONE, NO, MINUS = range(4)  # what a cell of an attribute says; NO is a zero in words
 CODES = {"0": ZERO, "0.0": ZERO, "1": ONE, "1.0": ONE, "-1": MINUS, "-1.0": MINUS}
 CODES |= {"false": NO, "no": NO, "true": ONE, "yes": ONE}
@@ -102,18 +105,26 @@ def classes(texts: Sequence[str], where: object) -> Labels:
         )
     number = {name: k for k, name in enumerate(ordered)}
     values = np.array([number[text] for text in texts], np.int64)
-    return Labels(tuple(ordered), values, doubt=nearly_the_same(ordered))
+    return Labels(tuple(ordered), values, doubt=nearly_the_same(ordered) or perhaps_none(ordered))
 
 
 def nearly_the_same(names: Sequence[str]) -> str:
     """Names classes that may be one, such as `Cat` and `cat`, or `1` and `1.0`."""
     first: dict[str, str] = {}
     for name in names:
-        same = re.sub(r"^0+(?=\d)|(?<=\d)\.0+$", "", name.strip().casefold())
+        plain = unicodedata.normalize("NFKC", name).strip().casefold()
+        same = re.sub(r"^0+(?=\d)|(?<=\d)\.0+$", "", plain)
         if first.setdefault(same, name) != name:
             return (
                 f"'{first[same]}' and '{name}' are two classes; if they are one, give it one name"
             )
+    return ""
+
+
+def perhaps_none(names: Sequence[str]) -> str:
+    """Names a class that may stand for none."""
+    for name in filter(PERHAPS_MISSING.fullmatch, names):
+        return f"'{name}' is a class like others; if it means that an image has none, remove these"
     return ""
 
 

@@ -20,8 +20,9 @@ def entry_name(info: ZipInfo) -> str:
     the extra field counts. What remains is read as code page 437, as the format has it.
     """
     known = decoded(info)
-    # After a byte that is not ASCII, a backslash is the second half of an East Asian letter.
-    return re.sub(r"(?<=[^\0-\x7f])\\", "_", plain(info)) if known is None else known
+    # After a byte that is not ASCII, a backslash is the second half of an East Asian letter. What
+    # takes its place is in no name of code page 437, so that no two become the same.
+    return re.sub(r"(?<=[^\0-\x7f])\\", "\uff3c", plain(info)) if known is None else known
 
 
 def is_guessed(info: ZipInfo) -> bool:
