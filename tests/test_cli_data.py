@@ -345,7 +345,8 @@ def test_info_of_a_pyramid(odd):
     assert "cats 5 62.5 %" in said and "dogs 3 37.5 %" in said
     total = sum(os.path.getsize(f"made/{r:04d}.npy") for r in (4, 8, 16))
     assert f"disk {total / 1000:.1f} kB: 4x4 512 B array" in said
-    assert "progan train --data made -o network.resolution=16" in said
+    command = "progan train --data made --config few-images -o network.resolution=16"
+    assert f"{command} -o data.labels=true" in said
 
 
 def test_info_of_png_levels(here):
@@ -395,7 +396,10 @@ def test_info_of_an_unfinished_pyramid(here):
     """Reference: a journal as the writer leaves it, counted by hand."""
     (here / "made").mkdir()
     first = {"version": 2, "made_from": "x", "total": 1000, "resolution": 64, "png": []}
-    entries = [{"stop": 64, "bad": [[3, "empty file", None]]}, {"stop": 128, "bad": []}]
+    entries = [
+        {"start": 0, "stop": 64, "bad": [[3, "empty file", None]], "lengths": {}},
+        {"start": 64, "stop": 128, "bad": [], "lengths": {}},
+    ]
     lines = [json.dumps(entry) + "\n" for entry in [first, *entries]]
     (here / "made" / "unfinished.jsonl").write_text("".join(lines) + '{"stop": 1')
     said = flat(run("info", "made"))

@@ -551,11 +551,12 @@ def test_too_many_metrics(here, quick):
 
 
 def test_a_folder_in_place_of_a_file(here):
-    """Reference: the system's own words, with the file's name."""
+    """Reference: a sentence with the file's name; the folder stays."""
     folder = make_run("a", {0: {"swd99": 1.0}})
     (folder / "metrics.jsonl").unlink()
     (folder / "metrics.jsonl").mkdir()
-    assert "Error: a/metrics.jsonl: Is a directory" in refused("a")
+    assert "Error: a/metrics.jsonl is a folder" in refused("a")
+    assert (folder / "metrics.jsonl").is_dir()
 
 
 def test_unlike_runs_are_noted(here, quick):
