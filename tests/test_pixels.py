@@ -339,6 +339,16 @@ def test_long_profiles_and_orientation_are_kept():
     assert len(without_excess(bomb)[1]) == 2**24
 
 
+@pytest.mark.parametrize("filler", [b"", chunk(b"aaAa", b"")])
+def test_a_png_of_millions_of_chunks(filler):
+    """Reference: bad, at once. Zeros are no chunks; those that are would take PIL minutes."""
+    content = PNG + (filler or bytes(12)) * 2**18
+    with pytest.raises(BadImage, match="131,072 chunks" if filler else "not an image"):
+        read_square(content, Square(16))
+    kept, _ = without_excess(content) if not filler else (content, None)
+    assert kept == content
+
+
 @pytest.mark.parametrize("kind", ["JPEG", "WEBP"])
 def test_broken_exif_does_not_make_an_image_bad(kind):
     """Reference: the same file without it."""

@@ -602,7 +602,7 @@ def test_copies_and_blank_images_are_counted(tmp_path):
     assert pyramid.meta.repeats == Repeats(3, "1.png", 3, 1, 0, 2, ("5.png", "6.png"))
     lines = pyramid.meta.repeats.lines(pyramid.count)
     assert lines == said[-3:] and "3 of 8 images are exact copies" in lines[0]
-    assert "1.png is there 3 times" in lines[0] and "1 of the copies have another" in lines[1]
+    assert "1.png is there 3 times" in lines[0] and "1 of the copies has another" in lines[1]
     assert lines[2] == "2 images are blank, all of one colour: 5.png, 6.png"
     again = []
     make(album(OF_CLASS), tmp_path / "out", say=again.append)
@@ -624,6 +624,8 @@ def test_copies_are_dropped(tmp_path, small_png, storage, labels):
     assert (pyramid.meta.bad, pyramid.meta.repeats.dropped) == (1, dropped)
     assert pyramid.meta.repeats.contradictory == (labels is not None)
     lines = (pyramid.path / "bad-files.txt").read_text().splitlines()
+    said = " ".join(pyramid.meta.repeats.lines(pyramid.count))
+    assert "leaves out all but" not in said and ("1 of 6" in said) == (labels is not None)
     assert len(lines) == dropped + 1 and "7.png: an exact copy of 0.png" in lines
     assert made_from(album(), Square(16), True) != made_from(album(), Square(16))
     pyramid.close()

@@ -5,6 +5,8 @@ import zlib
 
 from PIL import Image
 
+from progan.data.depth import BadImage
+
 ORIENTATION = 0x0112  # in EXIF
 TURNS = {  # to set an image upright, by EXIF's number
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -21,6 +23,7 @@ USED = (b"eXIf", b"tEXt", *PACKED)
 TEXT_BYTES = 2**20  # of one chunk, and TEXTS_BYTES of all: PIL refuses files with more
 TEXTS_BYTES = 2**24
 PROFILE_BYTES = 2**24  # of a profile, unpacked
+MOST_CHUNKS = 2**17  # of a PNG: with as many of the usual size it would be a gigabyte
 
 
 def orientation(image: Image.Image) -> int:
@@ -58,11 +61,18 @@ def without_excess(content: bytes) -> tuple[bytes, bytes | None]:
 
     Returns:
         The file, and its profile where PIL would find that too long.
+
+    Raises:
+        BadImage: it has so many that reading them would take minutes.
     """
     kept, profile, place, total, dropped = [PNG], None, len(PNG), 0, False
     while place + 12 <= len(content):
         (size,) = struct.unpack_from(">I", content, place)
         name, end = content[place + 4 : place + 8], place + 12 + size
+        if not name.isalpha():  # no PNG from here on
+            break
+        if len(kept) > MOST_CHUNKS:
+            raise BadImage(f"a PNG of more than {MOST_CHUNKS:,} chunks")
         chunk = content[place:end]
         keep = True
         if name[:1].islower() and name != b"tRNS":  # PNG's sign for what can be left out
@@ -73,7 +83,7 @@ def without_excess(content: bytes) -> tuple[bytes, bytes | None]:
             keep = whole and name in USED and length <= TEXT_BYTES and total <= TEXTS_BYTES
             if whole and name == b"iCCP" and not keep:
                 profile = unpacked(name, body, PROFILE_BYTES)
-        kept += [chunk] if keep else []
+        kept.append(chunk if keep else b"")
         dropped = dropped or not keep
         place = end
         if name == b"IEND":

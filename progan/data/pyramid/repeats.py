@@ -28,17 +28,27 @@ class Repeats:
         """Sentences, if there is anything to say. count: of all images."""
         lines = []
         if self.dropped:
-            lines.append(f"{some(self.dropped)} left out as exact copies (data.drop_copies)")
+            what = "an exact copy" if self.dropped == 1 else "exact copies"
+            lines.append(f"{some(self.dropped)} left out as {what} (data.drop_copies)")
         if self.copies:
+            helps = (
+                "; data.drop_copies=true (prepare --drop-copies) leaves out all but the first of "
+                "each"
+                if self.copies > self.contradictory  # which stay
+                else ""
+            )
+            what = (
+                "is an exact copy of another" if self.copies == 1 else "are exact copies of others"
+            )
             lines.append(
-                f"{self.copies:,} of {count:,} images are exact copies of others; "
-                f"{printable(self.most_copied)} is there {self.times:,} times; data.drop_copies="
-                "true (prepare --drop-copies) leaves out all but the first of each"
+                f"{self.copies:,} of {count:,} images {what}; {printable(self.most_copied)} is "
+                f"there {self.times:,} times{helps}"
             )
         if self.contradictory:
+            have = "has" if self.contradictory == 1 else "have"
             lines.append(
-                f"labels contradict each other: {self.contradictory:,} of the copies have another "
-                "label than the same image elsewhere; remove the wrong ones"
+                f"labels contradict each other: {self.contradictory:,} of the copies {have} "
+                "another label than the same image elsewhere; remove the wrong ones"
             )
         if self.blank:
             names = ", ".join(map(printable, self.blank_names))
