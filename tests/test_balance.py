@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from click.testing import CliRunner
 from conftest import options
 from PIL import Image
 
+from progan.analysis import balance
 from progan.analysis.balance import (
     FEWEST_EACH,
     MOST_SENTENCES,
@@ -194,6 +196,20 @@ def test_what_the_classifier_cannot_see_is_not_told(classifier):
     assert row.estimate is None
     flat = row.to_dict()
     assert flat["samples"] is flat["difference"] is flat["low"] is flat["high"] is None
+
+
+def test_labels_without_an_estimate_keep_their_order(monkeypatch):
+    """Reference: by hand; two are estimated, the larger difference comes first."""
+    differences = {"a": None, "b": 0.1, "c": None, "d": -0.3, "e": None}
+    rows = [
+        SimpleNamespace(name=name, estimate=d and SimpleNamespace(difference=d))
+        for name, d in differences.items()
+    ]
+    monkeypatch.setattr(balance, "rows_for", lambda *_: rows)
+    stub = SimpleNamespace(
+        labels=SimpleNamespace(names="abcde"), see=lambda x: np.zeros((1, 5), int)
+    )
+    assert "".join(row.name for row in compare_shares(stub, [np.zeros(1)])) == "dbace"
 
 
 @pytest.mark.parametrize("channels", [1, 3])

@@ -279,6 +279,7 @@ def test_info_counts_copies_and_blank_images(here):
         "2 images are blank, all of one colour: clear.png, white.png",
     ):
         assert line in said and line in prepared
+    assert "-o network.resolution=16 -o data.drop_copies=true" in said  # there are many copies
     assert "is prepared: 5 images" in run("prepare", "photos", "b", "--drop-copies")
 
 

@@ -13,6 +13,7 @@ from PIL import Image
 
 from progan.analysis import neighbours
 from progan.analysis.neighbours import (
+    SAME,
     Comparison,
     Nearest,
     TrainingImages,
@@ -176,7 +177,8 @@ def test_a_training_image_is_not_its_own_neighbour(tmp_path):
         ([9, 8, 4], [10, 10], "but some do; less than half as far: seeds 3"),
         ([9, 3, 4], [10, 10], "seems to memorize; less than half as far: seeds 2, 3"),
         ([9, 5, 5], [10, 10], "no sign"),
-        ([9, 5, 0], [0, 0], "identical twin"),
+        ([9, 5, 0], [0, 0], "twin that looks the same"),
+        ([90, 50, 60], [1, 2], "twin that looks the same"),
     ],
 )
 def test_verdicts(nearest, reals, words):
@@ -184,7 +186,7 @@ def test_verdicts(nearest, reals, words):
     distances = np.array([nearest]).T.astype(float)
     zeros = np.zeros_like(distances, int)
     found = Comparison(Nearest(zeros, zeros > 0, distances), np.array(reals, float))
-    assert words in verdict(found, [1, 2, 3], "pixels", " grey levels")[1]
+    assert words in verdict(found, [1, 2, 3], "pixels", " grey levels", SAME)[1]
 
 
 @pytest.mark.parametrize(

@@ -96,7 +96,7 @@ def compare_shares(classifier: Classifier, samples: Iterable[Any]) -> list[Row]:
         seen, count = seen + found.sum(0), count + len(found)
     assert count, "no samples"
     rows = rows_for(classifier, seen, count)
-    return sorted(rows, key=lambda row: abs(row.estimate.difference) if row.estimate else -1)[::-1]
+    return sorted(rows, key=lambda row: -abs(row.estimate.difference) if row.estimate else 1)
 
 
 def rows_for(classifier: Classifier, seen: np.ndarray, count: int) -> list[Row]:

@@ -18,6 +18,7 @@ from progan.runtime.progress import Say, progress_bar
 
 K = 5  # neighbours of a sample
 YARDSTICK = 256  # training images whose own nearest others are searched
+SAME = 3.0  # grey levels between pixels that nobody sees
 MEMORIZED = 0.5  # of the yardstick: nearer than that is not by chance
 PIXEL_BATCH = 1024  # images searched at a time: 25 MB of float64 at 32x32
 MOST_KEPT = 2e9  # bytes of features; those of more images are computed again each time
@@ -260,21 +261,25 @@ def search(
     return Nearest(*(a.cpu().numpy() for a in (indices, flipped, distances)))
 
 
-def verdict(found: Comparison, seeds: list[int], kind: str, unit: str) -> list[str]:
+def verdict(
+    found: Comparison, seeds: list[int], kind: str, unit: str, same: float = 0.0
+) -> list[str]:
     """The figures of a comparison in words, and what they mean.
 
     Args:
         seeds: of the samples.
         kind: what was compared, such as "pixels at 32x32".
         unit: follows distances, such as " grey levels".
+        same: images that are no farther from each other look the same.
     """
     own, yardstick = found.samples.distances[:, 0], found.yardstick
     line = (
         f"nearest training image by {kind}: median {found.median:.3g}{unit} (samples), "
         f"{yardstick:.3g} (training images to each other)"
     )
-    if not yardstick:
-        return [line, "most training images have an identical twin: distances mean nothing"]
+    if yardstick <= same:
+        twins = "most training images have a twin that looks the same: distances mean nothing; "
+        return [line, twins + "remove copies (data.drop_copies=true leaves out the exact ones)"]
     line += f"; smallest ratio {own.min() / yardstick:.2f} (seed {seeds[own.argmin()]})"
     near = [str(seed) for seed, near in zip(seeds, found.near[:, 0], strict=True) if near]
     if found.memorizes:

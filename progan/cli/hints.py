@@ -86,6 +86,9 @@ def for_argument(word: str, ctx: click.Context) -> str:
     given = shlex.quote(word)
     if "=" in word and "-o" in known:
         return f"settings take -o: -o {given}"
+    for override in ctx.params.get("overrides") or ():
+        if "=" not in override:
+            return f"settings take a =: -o {shlex.quote(override)}={given}"
     if "--resume" in known and (Path(word) / "config.yaml").is_file():
         return f"to go on with this run: progan train --resume {given}"
     options = ["--data", "--config", "--seeds", "--out"]

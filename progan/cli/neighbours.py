@@ -101,6 +101,7 @@ def picture_of(
 ) -> "np.ndarray":
     """Print the results; returns the picture, uint8 [3, H, W]."""
     from progan.analysis.neighbours import (
+        SAME,
         TrainingImages,
         by_features,
         by_pixels,
@@ -120,7 +121,7 @@ def picture_of(
     found = by_pixels(samples, originals, at)
     unit = f"grey levels (root mean square) at {at}x{at}"
     blocks = [Block("nearest by pixels", unit, found)]
-    lines = verdict(found, seeds, f"pixels at {at}x{at}", " grey levels")
+    lines = verdict(found, seeds, f"pixels at {at}x{at}", " grey levels", SAME)
     if network is None:
         lines.append("(Inception features were not compared: give their weights by --inception)")
     else:

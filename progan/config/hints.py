@@ -48,11 +48,11 @@ WORDS = {
 def settings_for(word: str) -> list[tuple[str, bool]]:
     """The settings that a word may mean, and whether a value given to it would fit them.
 
-    Either they are called so, such as `run.device` for `device`, `--Device` and `de-vice`; or other
-    programs call them so.
+    Either they are called so, such as `run.device` for `device`, `--Device`, `de-vice` and
+    `--run.device`; or other programs call them so.
     """
     bare = plain(word)
-    named = [(key, True) for key in KEYS if plain(key.rpartition(".")[2]) == bare]
+    named = [(key, True) for key in KEYS if bare in (plain(key), plain(key.rpartition(".")[2]))]
     return named or [
         (key.rstrip("="), not key.endswith("="))
         for key, words in WORDS.items()

@@ -197,7 +197,8 @@ def explain(error: ErrorDetails) -> tuple[str, str]:
             if key not in fields:
                 known, elsewhere = ", ".join(fields), [k for k, _ in settings_for(str(key))]
                 there = f" (did you mean '{elsewhere[0]}'?)" if elsewhere else ""
-                hint = there or nearest(str(key), fields)
+                alike = nearest(str(key), fields, 0.8)  # a slip of the pen, in the right section
+                hint = alike or there or nearest(str(key), fields)
                 return setting, f"unknown key {path}{hint}; known: {known}{misread(error)}"
             model, about = fields[key].annotation, fields[key].description or ""
         elif key == "ramp":

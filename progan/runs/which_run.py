@@ -19,17 +19,22 @@ def runs_in(folder: Path) -> list[Path]:
         return []
 
 
+def listed(folder: Path) -> str:
+    """The runs in a folder, a line each; empty if there are none."""
+    found = runs_in(folder)
+    lines = "".join(f"\n  {run}" for run in found[:MOST])
+    more = f"\n  and {len(found) - MOST:,} more" if len(found) > MOST else ""
+    return f"; runs in {folder}, newest first:{lines}{more}" if found else ""
+
+
 def other_run(path: Path) -> str:
     """What to add to a message that `path` is no run; empty if there is nothing to propose."""
     if path.is_dir():
-        found = runs_in(path)
-        listed = "".join(f"\n  {run}" for run in found[:MOST])
-        more = f"\n  and {len(found) - MOST:,} more" if len(found) > MOST else ""
-        return f"; runs in {path}, newest first:{listed}{more}" if found else ""
+        return listed(path)
     if path.exists():
         return ""
     place = path.parent if path.parent.name else Path("runs")
     known = [run.name for run in runs_in(place)]
     if place != path.parent and path.name in known:
         return f"; did you mean {place / path.name}?"
-    return nearest(path.name, known).replace("'", f"'{place}/", 1)
+    return nearest(path.name, known).replace("'", f"'{place}/", 1) or listed(place)

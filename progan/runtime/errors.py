@@ -24,9 +24,9 @@ class LabelError(UserError):
     """The data has no labels, or wrong ones; training without labels is possible."""
 
 
-def nearest(word: str, allowed: Iterable[str]) -> str:
+def nearest(word: str, allowed: Iterable[str], cutoff: float = 0.5) -> str:
     """``" (did you mean 'x'?)"`` for the allowed word nearest to `word`, or nothing."""
-    match = difflib.get_close_matches(word, list(allowed), n=1, cutoff=0.5)
+    match = difflib.get_close_matches(word, list(allowed), n=1, cutoff=cutoff)
     return f" (did you mean '{match[0]}'?)" if match else ""
 
 

@@ -22,7 +22,7 @@ def train_command(
 
     Args:
         resolution: None: that of the preset.
-        labels: options that train on the labels; empty: without.
+        labels: options that train on the labels, and others to be added; empty: without.
     """
     words = ["progan train --data", shlex.quote(str(data))]
     words += [f"--config {preset}"] if preset else []

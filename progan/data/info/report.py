@@ -34,6 +34,7 @@ INDENT = 12
 BAR = 30
 MOST_CLASSES = 40  # that are listed
 MOST_BAD = 20  # bad images that are named
+MANY_COPIES = 0.1  # share of copies from which the commands leave them out
 MOST_SIZES = 5
 GREY = ("1", "L", "LA", "I", "I;16", "F")  # PIL's modes without colour
 COLOURS = {1: "grey", 3: "colour"}
@@ -82,7 +83,7 @@ def source_report(
     yield from field("values", *values_of(source, seen))
     yield from field("profiles", *profiles_of(seen))
     if seen.clear:
-        over = "which are laid over white, or data.background"
+        over = "which are laid over white; data.background=black or '#rrggbb' takes another colour"
         yield from field("alpha", f"{seen.clear:,} have transparent parts, {over}")
     if seen.turned:
         yield from field("EXIF", f"{seen.turned:,} are turned, and will be set upright")
@@ -104,8 +105,11 @@ def source_report(
     level = f" -o data.label_level={label_level}" if label_level else ""
     labels = f"-o data.labels=true{level}" if source.labels else ""
     doubt = source.labels and source.labels.doubt
-    fit = len(source), choice.resolution, 1 if grey else 3
-    yield from training(commands(name, *fit, "" if doubt else labels, gpu))
+    copies = seen.repeats.copies
+    drop = "-o data.drop_copies=true" if copies >= MANY_COPIES * len(source) else ""
+    fit = len(source) - copies * bool(drop), choice.resolution, 1 if grey else 3
+    options = " ".join(filter(None, (drop, "" if doubt else labels)))
+    yield from training(commands(name, *fit, options, gpu))
     if doubt:
         yield from field("", f"on the labels with {labels}")
 

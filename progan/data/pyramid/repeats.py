@@ -53,7 +53,10 @@ class Repeats:
         if self.blank:
             names = ", ".join(map(printable, self.blank_names))
             more = ", …" if self.blank > len(self.blank_names) else ""
-            lines.append(f"{some(self.blank)} blank, all of one colour: {names}{more}")
+            lines.append(
+                f"{some(self.blank)} blank, all of one colour: {names}{more}; if they are "
+                "transparent, another data.background may show them"
+            )
         return lines
 
 
