@@ -61,6 +61,9 @@ def test_phases_and_time(monkeypatch):
     assert lines(config, 3.5, 6_600_000) == "", "nothing is left"
     assert "until Wed 24 Nov 2027 12:00" in lines(config, 360)
     assert "7 phases from 4x4 to 32x32, 36 kimg: about 5m" in lines(load_config("demo"), 1 / 288)
+    wide = forecast.phases_and_time(config.make_schedule(), 0, Range(DAYS, 3 * DAYS, 9 * DAYS))
+    ends = "until Mon 30 Nov 12:00 at best, Tue 8 Dec 12:00 at worst"
+    assert wide.endswith(f"about 1d 0h to 9d 0h, {ends}")
     assert forecast.until(1e15) == "later than anyone will see"
 
 

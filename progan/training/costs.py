@@ -24,9 +24,14 @@ class Range(NamedTuple):
     high: float
 
     def __str__(self) -> str:
-        if self.high <= WIDE * self.low:
-            return human_time(self.likely)
-        return f"{human_time(self.low)} to {human_time(self.high)}"
+        if self.wide:
+            return f"{human_time(self.low)} to {human_time(self.high)}"
+        return human_time(self.likely)
+
+    @property
+    def wide(self) -> bool:
+        """Whether the likely one alone would say too much."""
+        return self.high > WIDE * self.low
 
     def times(self, factor: float) -> "Range":
         return Range(*(factor * seconds for seconds in self))

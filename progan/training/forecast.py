@@ -84,7 +84,10 @@ def phases_and_time(schedule: Schedule, nimg: int, left: "Range | None") -> str:
         line += f" of {kimg(schedule.total_nimg)}"
     if left is None:
         return f"{line} kimg"
-    return f"{line} kimg: about {left}, until {until(left.likely)}"
+    end = until(left.likely)
+    if left.wide:
+        end = f"{until(left.low)} at best, {until(left.high)} at worst"
+    return f"{line} kimg: about {left}, until {end}"
 
 
 def until(seconds: float) -> str:
