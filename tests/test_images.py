@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 from pictures import box_average, chw, encoded, noise, read_one
 from PIL import Image, ImageOps
 
+from progan.data import decode
 from progan.data.decode import BadImage, Square, TooSmall, read_square
+from progan.data.formats import FORMATS
 
 
 def grey(x):
@@ -154,9 +156,13 @@ def test_crop_and_resize(tmp_path):
 def test_unreadable_images_say_why(tmp_path, monkeypatch):
     """Each reason is one that a reader understands, without addresses in memory."""
     whole = encoded(noise((64, 64)), "JPEG")
+    monkeypatch.setattr(decode, "FORMATS", [name for name in FORMATS if name != "HEIF"])
     cases = {
         "empty file": b"",
         "not an image, or of a kind": b"hello",
+        "git lfs pull": b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 3\n",
+        "a web page": b"\n<!DOCTYPE html><html>",
+        r"HEIC, .*pip install 'progan\[heic\]'": b"\0\0\0\x18ftypheic" + bytes(50),
         "truncated": whole[: len(whole) // 2],
         "not finite": encoded(Image.fromarray(np.full((64, 64), np.nan, np.float32)), "TIFF"),
     }

@@ -127,7 +127,8 @@ def test_classes_by_name_and_number(tmp_path):
         (("00", "01"), 1, 1),
         (("1.0", "2.0", "10"), "2", 1),
         (("1", "2", "cat"), "1", 0),
-        (("1", "2", "cat"), "0", 0),
+        (("1", "2", "cat"), "0", r"class '0' is unknown.*; classes: 1, 2, cat$"),
+        (("1", "2", "cat"), "2.0", 1),
         (("cat", "dog"), 1, 1),
         (("1", "2", "3"), 0, r"class '0' is unknown.*; classes: 1, 2, 3$"),
         (("7", "12"), "1", "classes: 7, 12$"),
@@ -140,7 +141,7 @@ def test_classes_by_name_and_number(tmp_path):
     ],
 )
 def test_names_win_over_numbers(names, choice, index):
-    """Reference: by hand. A number is an index only where names are no numbers."""
+    """Reference: by hand. A number is an index only where no name is a number."""
     labels = Labels.each_class(names)
     if isinstance(index, int):
         assert label_indices(choice, labels) == [index]

@@ -28,7 +28,7 @@ from progan.runtime.launch import is_main
     "--class",
     "class_name",
     metavar="NAME",
-    help="Name of a class, or its number if names are no numbers; or the attributes to switch on, "
+    help="Name of a class, or its number if no name is a number; or the attributes to switch on, "
     "all others off: Smiling,Male",
 )
 @DEVICE

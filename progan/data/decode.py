@@ -25,6 +25,8 @@ READING = 2  # kept in prepared data; raised where images are read into other pi
 PHOTOMETRIC = 0x0106  # in TIFFs; 0: the smallest value is white
 SAMPLE_FORMAT = 0x0153  # in TIFFs; 2: values have a sign
 
+HEIC_BRANDS = (b"heic", b"heix", b"mif1", b"msf1", b"hevc")
+
 Box = tuple[int, int, int]  # x, y, size of a square, in pixels of the upright image
 
 
@@ -170,7 +172,7 @@ def open_image(content: Content, values: Values | None = None) -> Image.Image:
     try:
         image = Image.open(io.BytesIO(content), formats=FORMATS)
     except UnidentifiedImageError:
-        raise BadImage("not an image, or of a kind that is not supported") from None
+        raise BadImage(what_instead(content)) from None
     if image.width * image.height > (Image.MAX_IMAGE_PIXELS or math.inf):
         raise BadImage(f"{image.width}x{image.height} pixels: taken for a decompression bomb")
     if profile:
@@ -184,6 +186,18 @@ def open_image(content: Content, values: Values | None = None) -> Image.Image:
     if not kind_of(image.mode) and 2 in tags.get(SAMPLE_FORMAT, ()):  # PIL drops the sign
         raise BadImage("holds 8-bit values with a sign; scale all images alike, to 0 … 255")
     return image
+
+
+def what_instead(content: bytes) -> str:
+    """What a file is that cannot be opened, as far as it is known."""
+    start = content[:64].lstrip().lower()
+    if start.startswith(b"version https://git-lfs"):
+        return "a pointer of Git LFS in place of the image: git lfs pull fetches it"
+    if start.startswith((b"<!doctype html", b"<html")):
+        return "a web page, not an image: fetch it again"
+    if content[4:8] == b"ftyp" and content[8:12] in HEIC_BRANDS and "HEIF" not in FORMATS:
+        return "HEIC, whatever its suffix: pip install 'progan[heic]' reads it"
+    return "not an image, or of a kind that is not supported"
 
 
 def to_square(image: Image.Image, square: Square, values: Values | None) -> np.ndarray:

@@ -66,7 +66,7 @@ class Snapshot:
 
         Args:
             seeds: whole numbers from 0.
-            classes: a class by name, or by number if names are no numbers, for all seeds or one for
+            classes: a class by name, or by number if no name is one, for all seeds or one for
                 each; of attributes those to switch on: "Smiling,Male". None: by seed, the classes
                 in turn, or attributes of images of the data.
             resolution: of an earlier stage of the network, drawn by that stage's own last layer.
@@ -170,11 +170,11 @@ def label_indices(choice: Choice, labels: Labels) -> list[int]:
 
 
 def label_index(name: str, labels: Labels) -> int:
-    """The class or attribute of a name, or of a number where names are no numbers."""
+    """The class or attribute of a name, or of a number where no name is one."""
     names = labels.names
     if name in names:
         return names.index(name)
-    numbered = all(map(NUMBER.fullmatch, names))
+    numbered = any(map(NUMBER.fullmatch, names))
     if numbered:  # 1 may stand for 01 or 1.0
         same = [k for k, known in enumerate(names) if is_same_number(known, name)]
     else:
