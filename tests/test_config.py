@@ -501,6 +501,8 @@ def test_override_form(text):
         (b"network\x00", "is not valid YAML: "),
         ("network:\n  resolution:64", "put a space after the colon: 'resolution: 64'"),
         ("network:\n  z_dim: 8\n  resolution:64", "put a space after each colon"),
+        ("network.resolution: 64", "; write network: {resolution: …}; known: "),
+        ("run: {metrics: {5: 1}}", "run.metrics[5]: 5 does not fit (metrics to measure"),
         ("network: 5", "network: 5 does not fit: must be a map of keys: resolution, "),
         ("network:", "network: None does not fit: must be a map of keys: resolution, "),
         ("{1: 2}", "unknown key 1; known: data, network, "),

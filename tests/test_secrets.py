@@ -15,7 +15,7 @@ from progan.runs.snapshot_file import load, save_snapshot
 from progan.runtime.errors import UserError, brief
 from progan.runtime.secrets import bare, is_redacted, redact, redacted
 
-SIGNED = "https://me:SECRET@host/a-{000..146}.tar?X-Amz-Signature=SECRET/x&X-Amz-Date=1"
+SIGNED = "https://me:'SECRET@host/a-{000..146}.tar?X-Amz-Signature=SECRET/x&X-Amz-Date=1"
 
 
 @pytest.mark.parametrize(
@@ -29,6 +29,10 @@ SIGNED = "https://me:SECRET@host/a-{000..146}.tar?X-Amz-Signature=SECRET/x&X-Amz
         ("(400, url='https://h/a?sig=SECRET'); again", "(400, url='https://h/a?REDACTED'); again"),
         ("see https://h/a?SECRET, then", "see https://h/a?REDACTED, then"),
         ("--data 'HTTPS://h/a?k=SECRET' -o x=1", "--data 'HTTPS://h/a?REDACTED' -o x=1"),
+        ("https://me:SEC'RET@host/a.tar?sig='SECRET'", "https://REDACTED@host/a.tar?REDACTED'"),
+        ("{'a': 'https://me:SEC\"RET@host', 'b': 1}", "{'a': 'https://REDACTED@host', 'b': 1}"),
+        ("https://h/a.tar%3FSig%3DSECRET", "https://h/a.tar%3FREDACTED"),
+        (r"https://h/a.tar?k=SECRET\u0026s=SECRET", "https://h/a.tar?REDACTED"),
         ("GET /a.tar?X-Goog-Signature=SECRET", "GET /a.tar?REDACTED"),
     ],
 )
@@ -51,6 +55,8 @@ def test_secrets_are_left_out(text, shown):
         "what? me@here.com: -o run.seed=1 (did you mean 'x?')",
         "file:///data/a:b@c/x.tar",
         "/data/REDACTED/photos",
+        "https://host/what%3F/a%231.tar",
+        "{'https://host:80','me@here','s3://a','abfs://me@there'}",
         "http://h" * 2_000,  # would take minutes without limits
         "://" * 5_000,
     ],

@@ -2,11 +2,12 @@
 
 import re
 import shlex
+from collections.abc import Collection
 from pathlib import Path
 
 import click
 
-from progan.config.hints import about, plain, settings_for
+from progan.config.hints import about, meant, plain, settings_for
 
 # Words for options that a command may have, in the order in which they are looked for.
 OPTIONS = {
@@ -29,11 +30,16 @@ OPTIONS = {
     "--allow-upscale": "upscale enlarge",
     "--json": "out output outfile save",
 }
-GPUS = "gpus num_gpus n_gpus ngpus devices nproc nproc_per_node num_processes world_size"
+GPUS = (
+    "gpus num_gpus n_gpus ngpus ngpu devices nproc nproc_per_node num_processes world_size "
+    "local_rank distributed multi_gpu"
+)
+RUN = "network run snapshot checkpoint ckpt weights model pkl model_path resume load"
+TRUNCATION = "trunc truncation truncation_psi psi"
 COMMANDS = {
     "train": "fit training run start finetune",
     "train --resume RUN": "resume continue restart",
-    "sample": "generate gen gen_images generate_images synthesize infer inference images",
+    "sample": "generate gen gen_images generate_images synthesize infer inference predict images",
     "evaluate": "eval test calc_metrics metrics fid score",
     "neighbours": "neighbors nearest memorization",
     "data info": "info inspect",
@@ -71,21 +77,34 @@ def for_option(option: str, command: click.Command) -> str:
             "a process for each GPU: torchrun --nproc_per_node N -m progan train …, and "
             "-o run.device=cuda:1 takes one GPU of several"
         )
-    for name, words in OPTIONS.items():
-        if name in known and word in map(plain, words.split()):
-            return f"use {name}"
+    if name := own_option(word, known):
+        return f"use {name}"
+    runs = [part for part in command.params if str(part.human_readable_name).startswith("RUN")]
+    if runs and word in map(plain, RUN.split()):
+        return "give the run or snapshot itself, without an option"
+    if word in map(plain, TRUNCATION.split()):
+        return "images are drawn without truncation, which StyleGAN has"
     settings = settings_for(option) if "-o" in known else []
     hints = " or ".join(f"-o {key}=…" for key, _ in settings)
     meaning = f" ({about(settings[0][0])})" if len(settings) == 1 else ""
     return f"use the setting {hints}{meaning}" if hints else ""
 
 
+def own_option(word: str, known: Collection[str]) -> str:
+    """Which of the options `known` is meant by a word, or nothing."""
+    found = (name for name, words in OPTIONS.items() if plain(word) in map(plain, words.split()))
+    return next((name for name in found if name in known), "")
+
+
 def for_argument(word: str, ctx: click.Context) -> str:
     """The option that takes an argument too many."""
     known = {name for parameter in ctx.command.params for name in parameter.opts}
     given = shlex.quote(word)
-    if "=" in word and "-o" in known:
-        return f"settings take -o: -o {given}"
+    key, equals, value = word.partition("=")
+    if equals and (own := f"--{key}" if f"--{key}" in known else own_option(key, known)):
+        return f"use {own} {shlex.quote(value)}"
+    if equals and "-o" in known:
+        return meant(key, shlex.quote(value))[2:] or f"settings take -o: -o {given}"
     for override in ctx.params.get("overrides") or ():
         if "=" not in override:
             return f"settings take a =: -o {shlex.quote(override)}={given}"

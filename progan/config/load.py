@@ -175,10 +175,16 @@ def misread(error: ErrorDetails) -> str:
         return "; write true or false"
     if isinstance(value, str) and re.fullmatch(r"[-+]?\d[\d_.]*", value):
         return "; write it without quotes and _"
+    if isinstance(value, float) and error["type"] == "int_type" and value.is_integer():
+        return f"; write {value:.0f}"
+    if isinstance(value, int | float) and error["type"] == "string_type":
+        return "; put quotes around what is no number"
+    if isinstance(value, dict) and any(type(k) is str and k.isdecimal() for k in value):
+        return "; write its keys without quotes"
     own_rule = error["type"] == "value_error"  # which says what it wants
     texts = [*error["loc"], *(value if isinstance(value, dict) else [] if own_rule else [value])]
     for text in texts:
-        if isinstance(text, str) and (match := re.match(r"\s*([\w.]+):([^\s:/]+)", text)):
+        if isinstance(text, str) and (match := re.match(r"\s*([\w.]+)\s*:([^\s:/]+)", text)):
             return f"; put a space after the colon: '{match[1]}: {match[2]}'"
     return ""
 
@@ -199,6 +205,9 @@ def explain(error: ErrorDetails) -> tuple[str, str]:
                 there = f" (did you mean '{elsewhere[0]}'?)" if elsewhere else ""
                 alike = nearest(str(key), fields, 0.8)  # a slip of the pen, in the right section
                 hint = alike or there or nearest(str(key), fields)
+                section, _, inner = str(key).partition(".")
+                if model is Config and section in fields and inner:  # as -o has it
+                    hint = f"; write {section}: {{{inner}: …}}"
                 return setting, f"unknown key {path}{hint}; known: {known}{misread(error)}"
             model, about = fields[key].annotation, fields[key].description or ""
         elif key == "ramp":
@@ -212,7 +221,7 @@ def explain(error: ErrorDetails) -> tuple[str, str]:
     if error["type"] == "union_tag_invalid":
         forms = (text for tag, text in FORMS.items() if repr(tag) in error["ctx"]["expected_tags"])
         rule = "must be " + " or ".join(forms)
-    if "[key]" in error["loc"]:
+    if "[key]" in error["loc"] and setting != "run.metrics":
         about = "a resolution, from which the value holds upward"
     rule = rule.removeprefix("Value error, ").replace("Input should", "must")
     value = reprlib.repr(error["input"])

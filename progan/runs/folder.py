@@ -65,6 +65,12 @@ def read_config(run_dir: Path, overrides: list[str]) -> Config:
     """The config a run was started with, with overrides."""
     file = run_dir / CONFIG
     check_own(run_dir)
+    if run_dir.is_file():
+        inside = next(
+            (part for part in run_dir.absolute().parents if (part / CONFIG).is_file()), ""
+        )
+        meant = f", {inside}" if inside else ""
+        raise UserError(f"{run_dir} is a file; give the folder of a run{meant}")
     if not file.is_file():
         new = f"; start one with progan train --data NAME --run-dir {run_dir}"
         raise UserError(f"{run_dir} is no run: it has no config.yaml{other_run(run_dir) or new}")
@@ -190,7 +196,7 @@ def record_start(run_dir: Path, environment: dict[str, Any]) -> list[str]:
     before = (read_lines(file) or [{}])[-1]
     record = {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": redact(shlex.join(sys.argv)),
+        "command": shlex.join(map(redact, sys.argv)),
         **environment,
     }
     append_line(file, record)

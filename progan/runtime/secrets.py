@@ -4,21 +4,25 @@ import re
 from typing import Any
 
 HIDDEN = "REDACTED"
+# A quote before a letter, or JSON's \u0026, is a part of a URL; other quotes are around it.
+INNER = r"""['"](?=[\w%!$&+.~-])|\\u[0-9a-f]{4}"""
 # A user with a password, which may hold "@", or a slash, as keys of S3 do. Over http, digits before
 # a slash are a port, and a user without a password is a token. abfs://container@account has none.
 USER = re.compile(
-    r"""(?ix) (?<=://)
-    (?: (?: (?<!http://)(?<!https://) [^\s/?\#@:'"<>\\]{0,1000} :
-          | [^\s/?\#@:'"<>\\]{0,1000} : (?!\d*[/?\#]) )
-        (?: [^\s/'"<>\\]{0,1000} | [^\s@'"<>\\]{0,1000} ) @
-      | (?: (?<=http://) | (?<=https://) ) [^\s/?\#'"<>\\]{1,1000} @ )"""
+    rf"""(?ix) (?<=://)
+    (?: (?: (?<!http://)(?<!https://) (?:[^\s/?\#@:'"<>\\]|{INNER}){{0,1000}} :
+          | (?:[^\s/?\#@:'"<>\\]|{INNER}){{0,1000}} : (?!\d*[/?\#]) )
+        (?: (?:[^\s/'"<>\\]|{INNER}){{0,1000}} | (?:[^\s@'"<>\\]|{INNER}){{0,1000}} ) @
+      | (?: (?<=http://) | (?<=https://) ) (?:[^\s/?\#'"<>\\]|{INNER}){{1,1000}} @ )"""
 )
 # Over http all that follows "?" or "#"; elsewhere "?" may stand for any character of a name, and
-# begins a query before `name=`. A last bracket or stop belongs to the sentence. Hostile texts would
-# take minutes without the limits of length.
+# begins a query before `name=`, as does an escaped one. A last bracket or stop belongs to the
+# sentence. Hostile texts would take minutes without the limits of length.
+ESCAPED = r"%3F(?=[\w.~-]{1,100}(?:=|%3D))"
 QUERY = re.compile(
-    r"""(?ix) (?: (https?://[^\s?\#'"<>\\]{0,1000}[?\#]) | (\?(?=[\w.~%-]+=)) )"""
-    r"""[^\s'"<>\\]* [^\s'"<>\\),.;:\]}]"""
+    rf"""(?ix) (?: (https?://(?:(?!{ESCAPED})[^\s?\#'"<>\\]){{0,1000}}(?:[?\#]|{ESCAPED}))
+      | (\?(?=[\w.~%-]+=)) )
+    (?:[^\s'"<>\\]|{INNER})* [^\s'"<>\\),.;:\]}}]"""
 )
 
 
@@ -33,12 +37,12 @@ def redact(text: str) -> str:
 
 def bare(url: str) -> str:
     """A URL without user, password and query: the same whatever the signature of the day."""
-    return re.sub(rf"{HIDDEN}@|[?#]{HIDDEN}", "", redact(url))
+    return re.sub(rf"{HIDDEN}@|(?:[?#]|%3[Ff]){HIDDEN}", "", redact(url))
 
 
 def is_redacted(url: str) -> bool:
     """Whether a URL lacks what `redact` left out."""
-    return re.search(rf"://{HIDDEN}@|://.*[?#]{HIDDEN}", url) is not None
+    return re.search(rf"://{HIDDEN}@|://.*(?:[?#]|%3[Ff]){HIDDEN}", url) is not None
 
 
 def redacted(content: Any) -> Any:
