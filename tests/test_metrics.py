@@ -474,6 +474,12 @@ def test_unknown_weights_are_not_loaded(fidelity, tmp_path, kind):
     assert str(file) in str(error.value)
 
 
+def test_weights_that_are_no_file(fidelity):
+    """Reference: the reason, at once: a device, named by a received config, never ends."""
+    with pytest.raises(UserError, match="cannot read /dev/zero, .*it is no file"):
+        Inception(Path("/dev/zero"), "cpu")
+
+
 def test_without_the_library(monkeypatch):
     """Reference: the command that the user must type."""
     for name in ["torch_fidelity", *sys.modules]:

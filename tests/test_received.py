@@ -417,9 +417,20 @@ def test_a_checkpoint_with_wrong_content_is_passed_over(run_dir, caplog):
     assert resume(run_dir)[0] == 0
     assert "no update of this run ends at 95 images" in caplog.text
 
+    def moments(state, name):
+        return state["G_opt"]["state"][0][name]
+
     def poison(state):
         state["G_ema"]["blocks.4.dense.weight"][0, 0] = math.nan
 
+    (run_dir / "complete").unlink()
+    change(run_dir, lambda state: moments(state, "exp_avg").fill_(math.nan))
+    assert resume(run_dir)[0] == 0
+    assert "numbers in G_opt.0.exp_avg are not finite" in caplog.text
+    (run_dir / "complete").unlink()
+    change(run_dir, lambda state: moments(state, "exp_avg_sq").fill_(-1))
+    assert resume(run_dir)[0] == 0
+    assert "a square or a count in G_opt.0 is below zero" in caplog.text
     (run_dir / "complete").unlink()
     newest = change(run_dir, poison, newest_only=False)
     code, says = resume(run_dir)

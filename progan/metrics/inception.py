@@ -44,6 +44,8 @@ class Inception:
         extractor = library("feature_extractor_inceptionv3")
         path = file or downloaded(extractor.URL_INCEPTION_V3)
         try:
+            if path.exists() and not path.is_file():  # a pipe would be waited for
+                raise OSError(None, "it is no file")
             content = path.read_bytes()
         except OSError as error:
             raise UserError(

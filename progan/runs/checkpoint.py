@@ -21,6 +21,7 @@ from progan.runtime.text import stamp
 log = logging.getLogger("progan")
 
 NETWORKS = {"G", "D", "G_ema"}  # whose weights must be finite
+OPTIMIZERS = {"G_opt", "D_opt"}  # whose moments must be, too
 
 
 class Stateful(Protocol):
@@ -172,4 +173,9 @@ def read(path: Path) -> dict[str, Any]:
     Progress.of(state["progress"])
     for name in NETWORKS & state.keys():
         check_finite(state[name], f"{name}.")
+    for name in OPTIMIZERS & state.keys():
+        for number, moments in state[name]["state"].items():
+            check_finite(moments, f"{name}.{number}.")
+            if any((moments[key] < 0).any() for key in ("step", "exp_avg_sq")):
+                raise ValueError(f"a square or a count in {name}.{number} is below zero")
     return state
