@@ -149,7 +149,7 @@ def test_finer_images_are_box_averaged(classifier, faces):
 
 def test_too_few_images_are_refused():
     """Reference: the limit, and the message."""
-    with pytest.raises(UserError, match=f"{FEWEST} or more; painted has {FEWEST - 1}"):
+    with pytest.raises(UserError, match=f"{FEWEST} or more; this data has {FEWEST - 1}"):
         train(Painted(attributes(FEWEST - 1), NAMES), 8)
     assert len(train(Painted(attributes(FEWEST), NAMES), 8, shown=64).trial.having) == 3
 

@@ -201,6 +201,7 @@ def test_what_counts_as_shards(tmp_path):
         ("simplecache::file:///a/*.tar", "is not read: .*without '::'"),
         ("a/{b:,c}:d*.tar", "a/b::d.*is not read"),
         ("filecache::/a/*.tar", "is not read"),
+        ("HTTP://127.0.0.1:9/a.tar", "cannot list .*ConnectorError"),
         ("gs://bucket/a.tar", "pip install s3fs.*gcsfs"),
         ("http://127.0.0.1:9/a.tar", "cannot list .*ConnectorError"),
         ("a.tar.gz", "not found"),

@@ -162,7 +162,7 @@ def train(
     if data.count < FEWEST:
         raise UserError(
             f"balance trains and tests a classifier on images with labels, {FEWEST} or more; "
-            f"{data.title} has {data.count}"
+            f"this data has {data.count}"
         )
     held_out, rest = split(data.count, seed)
     network = make_network(data.channels, resolution, len(labels.names), seed).to(device)

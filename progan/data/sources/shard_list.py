@@ -116,6 +116,7 @@ def open_store(url: str) -> tuple[Any, str]:
         UserError: it is a chain of protocols, or of one that does more than fetch bytes: a config
             may come from anybody.
     """
+    url = re.sub(r"^\w+(?=://)", lambda match: match[0].lower(), url)  # HTTPS://, as some copy it
     protocol = fsspec.core.split_protocol(url)[0]
     if "::" in url or protocol not in (None, *PROTOCOLS):
         raise UserError(
