@@ -104,7 +104,8 @@ def for_argument(word: str, ctx: click.Context) -> str:
     if equals and (own := f"--{key}" if f"--{key}" in known else own_option(key, known)):
         return f"use {own} {shlex.quote(value)}"
     if equals and "-o" in known:
-        return meant(key, shlex.quote(value))[2:] or f"settings take -o: -o {given}"
+        other = "" if "." in key else meant(key, shlex.quote(value))
+        return other.removeprefix("; ") or f"settings take -o: -o {given}"
     for override in ctx.params.get("overrides") or ():
         if "=" not in override:
             return f"settings take a =: -o {shlex.quote(override)}={given}"
