@@ -454,7 +454,7 @@ def test_another_data_set(trained, tmp_path):
     assert evaluated(tmp_path, trained, *SMALL)[0] == own
 
 
-def test_data_that_changed_and_data_that_moved(photos, tmp_path):
+def test_data_that_changed_and_data_that_moved(photos, tmp_path, any_end):
     """Reference: their checksum. Results on other images are marked and not recorded; those on the
     same images elsewhere are recorded."""
     images = shutil.copytree(photos, tmp_path / "images")
