@@ -120,8 +120,10 @@ def counted_once():
 
 @pytest.fixture(scope="session", autouse=True)
 def interruptible():
-    """Makes tests receive Ctrl-C, which a shell lets its background processes ignore."""
+    """Makes tests receive Ctrl-C, which a shell lets its background processes ignore, and SIGHUP,
+    which nohup lets them ignore."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session")

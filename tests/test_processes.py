@@ -240,7 +240,7 @@ def test_processes_with_different_images_are_noticed(photos, tmp_path, monkeypat
     copy = shutil.copytree(photos, tmp_path / "copy")
     min(copy.rglob("*.png")).unlink()
     monkeypatch.setenv("OTHERS", str(copy))
-    settings = BATCH | {"network__resolution": 16}
+    settings = BATCH | {"network__resolution": 16, "schedule__total_kimg": 0.32}
     train(copy, tmp_path / "unused", **settings)  # prepares them
     train(photos, tmp_path / "one", **settings)
     training = ["--run-dir", tmp_path / "run", *options(**settings)]
