@@ -17,6 +17,7 @@ from click.testing import CliRunner
 from conftest import command
 from PIL import Image
 
+from progan.cli.data import has_gpu
 from progan.cli.main import main
 from progan.config.settings import DataConfig
 from progan.data.decode import box_levels
@@ -488,7 +489,10 @@ def test_prepare_finds_the_resolution_and_says_what_next(here):
     said = run("prepare", "photos", "made", "--workers", 0)
     assert "32x32 is the largest resolution that nearly all images have (6 of 6 looked at)" in said
     assert "4: 288 B" in said and "free" in said, "what it takes is said before"
-    assert said.endswith("train on it with: progan train --data made -o network.resolution=32\n")
+    command = "progan train --data made --config few-images -o network.resolution=32"
+    assert said.endswith(f" at 32x32, for few images: {command}\n")
+    on_cpu = "to train on it, small networks at 32x32, for this machine, which has no GPU: progan"
+    assert (on_cpu in said) != has_gpu()
     pyramid = Pyramid.open("made")
     assert (pyramid.count, pyramid.resolution, pyramid.channels) == (6, 32, 3)
 
@@ -513,7 +517,7 @@ def test_the_command_it_prints_takes_the_folder(here):
     """Reference: what `progan train` opens for exactly that command."""
     fill(here / "photos", 4)
     said = run("prepare", "photos", "made", "--channels", 1)
-    assert said.splitlines()[-1].startswith("train on it with: progan train --data made -o ")
+    assert said.splitlines()[-1].startswith("to train on it, ")
     overrides = [word for word in said.splitlines()[-1].split() if "=" in word]
     opened = open_data(resolve("made", None, overrides), False, print)
     assert (opened.count, opened.resolution, opened.channels) == (4, 16, 1)

@@ -112,7 +112,8 @@ def test_how_often_images_are_shown():
     assert "652 images for 6,600 kimg: each is shown about 10,000 times" in lines(config, 1, 0, 652)
     assert "warning: 652 images" in lines(config, 1, 0, 652)
     assert "\n30,000 images for 6,600 kimg: each is shown about 220" in lines(config, 1, 0, 30_000)
-    assert "shown less than one times" not in lines(config, 1, 0, 10**7)
+    assert "each is shown less than once" in lines(config, 1, 0, 10**7)
+    assert "each is shown about once" in lines(config, 1, 0, 6 * 10**6)
     helped = lines(load_config("few-images"), 0.1, 0, 100)
     assert "warning: 100 images for 1,100 kimg: each is shown about 11,000 times" in helped
     assert not any(word in helped for word in ("mirror", "augment", "few-images"))

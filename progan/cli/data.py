@@ -135,7 +135,7 @@ def prepare_into(
 ) -> None:
     """Prepares the source called `name` in `dest`, by the options of the command."""
     from progan.data.decode import Square
-    from progan.data.info.advice import train_command
+    from progan.data.info.advice import commands
     from progan.data.info.resolution import choose_resolution
     from progan.data.pyramid.prepare import prepare
     from progan.data.sources.source import warn_of_left_out
@@ -175,8 +175,10 @@ def prepare_into(
     click.echo(
         f"{dest} {state}: {pyramid.count:,} images from 4x4 to {max_resolution}x{max_resolution}"
     )
-    trained = dest, max_resolution, int(channels), "-o data.labels=true" if labels else ""
-    click.echo(f"train on it with: {train_command(*trained)}")
+    use = "-o data.labels=true" if labels else ""
+    lines = commands(dest, pyramid.count, max_resolution, int(channels), use, has_gpu())
+    for what, command in zip(lines, lines, strict=True):  # in pairs
+        click.echo(f"to train on it, {what} {command}")
 
 
 def open_source(

@@ -165,9 +165,11 @@ def times_shown(config: Config, schedule: Schedule, count: int) -> str:
     """How often the run shows each image; with what helps if that is very often."""
     times = schedule.total_nimg / count
     digits = max(len(str(int(times))) - 2, 0)
-    often = f"{round(times, -digits):,.0f}" if times >= 1 else "less than one"
+    often = f"about {round(times, -digits):,.0f} times" if times >= 1.5 else "about once"
+    if times < 1:
+        often = "less than once"
     images = f"{count:,} images" if count > 1 else "1 image"
-    line = f"{images} for {kimg(schedule.total_nimg)} kimg: each is shown about {often} times"
+    line = f"{images} for {kimg(schedule.total_nimg)} kimg: each is shown {often}"
     if times <= OFTEN:
         return line
     helps = ["more images", "a shorter run (schedule.stable_kimg and schedule.fade_kimg)"]

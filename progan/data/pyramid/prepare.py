@@ -235,7 +235,8 @@ def make(
         writer.finish(source, drop_copies)
     if bad.found:
         file = dest / BAD_FILES
-        log.warning("%s: left out %d bad images, named in %s", source.name, len(bad.found), file)
+        images = "1 bad image" if len(bad.found) == 1 else f"{len(bad.found):,} bad images"
+        log.warning("%s: left out %s, named in %s", source.name, images, file)
 
 
 @contextmanager
