@@ -376,6 +376,19 @@ def test_info_of_shards(here):
     assert "is prepared: 4 images" in run("prepare", "s-{0..0}.tar", "made", "--labels")
 
 
+def test_dark_shards_are_told_of(here, caplog):
+    """Reference: what is said of a folder of the same image."""
+    deep = Image.fromarray(np.arange(256, dtype=np.uint16).reshape(16, 16) * 16)
+    Path("deep").mkdir()
+    deep.save("deep/0.png")
+    with tarfile.open("deep-0.tar", "w") as archive:
+        archive.add("deep/0.png", "0.png")
+    for name in ("deep", "deep-{0..0}.tar"):
+        caplog.clear()
+        run("info", name)
+        assert "4,080 of 65,535, so they will be nearly black" in caplog.text
+
+
 @pytest.mark.parametrize("name", ["", "nowhere", "nowhere.tar", "empty"])
 def test_info_refuses_what_holds_no_images(here, name):
     """Reference: exit code 2, and a message that names the value."""

@@ -434,6 +434,7 @@ LEVELS = {  # names: the classes, their level, and what is said of it
         "train and val are taken for parts .*all of which are used; .* set data.label_level=1$",
     ),
     ("Training_Set/a", "test-2/b", "VAL2017/b"): (["a", "b"], "2nd", "Training_Set, VAL2017 and t"),
+    ("holdout/a", "trainval/b", "kfold1/b"): (["a", "b"], "2nd", "holdout, kfold1 and trainval"),
     ("data/images/a", "data/images/b"): (["a", "b"], "1st", "^$"),
     ("images/train/a", "images/val/b", "imgs/a"): (
         ["a", "train", "val"],

@@ -204,7 +204,9 @@ def open_source(
     if is_shards(name):
         if max_images:
             raise UserError("--max-images is not for shards; name fewer of them")
-        return with_values(from_shards(name, labels=labels, say=click.echo))
+        shards = with_values(from_shards(name, labels=labels, say=click.echo))
+        warn_of_darkness(shards)
+        return shards
     with lock("download", None) if download else nullcontext():
         found = find(
             name,

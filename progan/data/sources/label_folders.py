@@ -16,8 +16,8 @@ from progan.runtime.errors import LabelError
 
 # Words that name a part of a data set, and those for files: not what an image shows.
 SPLIT = re.compile(
-    r"train(ing)?|trn|val(id(at(e|ion|ing))?)?|dev(elop(ment)?)?|test(s|ing)?|tst|eval(uat(e|ion))?"
-    r"|hold|held|out|(un)?label+ed|fold|split|(sub)?set|part(ition)?s?|chunk|batch|shard|piece"
+    r"train(ing)?(val)?|trn|val(id(at(e|ion|ing))?)?|dev(elop(ment)?)?|test(s|ing)?|tst|eval(uat(e|ion))?"
+    r"|h[oe]ld(out)?|out|(un)?label+ed|k?fold|split|(sub)?set|part(ition)?s?|chunk|batch|shard|piece"
 )
 IMAGES = re.compile("ima?ge?s?")
 FILES = re.compile("pic(ture)?s?|photos?|jpe?g|png|data(set)?|folder|dir|all|extra")
