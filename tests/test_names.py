@@ -136,7 +136,12 @@ def test_many_kinds_are_summed_up():
     for k in range(MOST_REASONS + 3):
         for i in range(20 - k):
             left_out.add_if_unread(f"{i}.x{k:02}")
-    assert str(left_out).endswith(f"({0}.x07), and {12 + 11 + 10} of 3 more kinds")
+    assert str(left_out).endswith(f"({0}.x07), and {12 + 11 + 10} files of 3 more kinds")
+    for name in ("README", "a.", "b..."):
+        left_out.add_if_unread(name)
+    left_out.add_if_unread("z.HEIC")  # the one that somebody may want, named though it is alone
+    assert str(left_out).startswith("1 .heic (z.HEIC), 20 .x00")
+    assert left_out.found["without a suffix"] == (3, "README")
 
 
 def test_info_prepare_and_train_say_what_is_left_out(tmp_path, caplog):

@@ -55,7 +55,8 @@ def why_left_out(name: str) -> str | None:
         return ("hidden" if kept.startswith(".") else f"in {kept}") if image else ""
     if image or last in TABLES:
         return None
-    return os.path.splitext(last)[1].lower() or "without a suffix"
+    suffix = os.path.splitext(last)[1].lower()
+    return suffix if suffix.strip(".") else "without a suffix"
 
 
 def thumbnails(names: Sequence[str]) -> list[int]:
@@ -120,15 +121,15 @@ class LeftOut:
     def __str__(self) -> str:
         """One line, pictures first; empty if nothing was left out."""
 
-        def rank(reason: str) -> tuple[bool, int]:
-            other = reason not in PICTURES and (reason.startswith(".") or "suffix" in reason)
-            return other, -self.found[reason][0]
+        def rank(reason: str) -> tuple[bool, bool, int]:
+            other = reason.startswith(".") or "suffix" in reason
+            return reason not in PICTURES, other, -self.found[reason][0]
 
         ordered = sorted(self.found, key=rank)
         shown = ", ".join(map(self._one, ordered[:MOST_REASONS]))
         if rest := ordered[MOST_REASONS:]:
             more = sum(self.found[reason][0] for reason in rest)
-            shown += f", and {more:,} of {len(rest):,} more kinds"
+            shown += f", and {more:,} files of {len(rest):,} more kinds"
         if any(reason in HEIC for reason in ordered):
             shown += "; pip install 'progan[heic]' reads HEIC"
         return shown
