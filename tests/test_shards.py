@@ -205,11 +205,13 @@ def test_what_counts_as_shards(tmp_path):
         ("gs://bucket/a.tar", "pip install s3fs.*gcsfs"),
         ("http://127.0.0.1:9/a.tar", "cannot list .*ConnectorError"),
         ("a.tar.gz", "not found"),
+        ("pipe-*.tar", r"pipe-0.tar \(a pipe or a device\)"),
     ],
 )
 def test_no_such_shards(data, message, tmp_path, monkeypatch):
     """Reference: the cause, in one message of one line."""
     monkeypatch.chdir(tmp_path)
+    os.mkfifo("pipe-0.tar")
     if data.startswith("gs"):
         monkeypatch.setitem(sys.modules, "gcsfs", None)  # as if it were not installed
     with pytest.raises(UserError, match=message) as error:

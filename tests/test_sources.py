@@ -682,3 +682,11 @@ def test_limit_takes_the_first(tmp_path):
     assert find(path, labels=True, limit=4).labels.values.tolist() == [0, 0, 0, 1]
     with pytest.raises(UserError, match="data.max_images: the first 3 images of classes have none"):
         find(path, labels=True, limit=3)
+
+
+@pytest.mark.parametrize("name", ["a.zip", "a.tar", "a.npy", "a.npz", "a.tar.gz", "a"])
+def test_a_pipe_is_not_waited_for(tmp_path, name):
+    """Reference: the cause, at once; nothing ever writes into the pipe."""
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(UserError, match="is a pipe or a device; give the path of a folder"):
+        find(str(tmp_path / name))

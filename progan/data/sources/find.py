@@ -213,6 +213,11 @@ def find_path(data: str, labels: bool, label_level: int | None = None) -> Source
             f"data.source: '{data}' is no known data set{nearest(data, NAMED)}, and no such path "
             f"exists; give one of {', '.join(NAMED)}, or the path of {KINDS}"
         )
+    if not (path.is_file() or path.is_dir()):  # it would be waited for, or read without end
+        raise UserError(
+            f"data.source: {path} is a pipe or a device; give the path of {KINDS}, which can be "
+            "read more than once"
+        )
     if is_lmdb(path):
         return from_lmdb([path], labels)
     name = path.name.lower()

@@ -173,6 +173,8 @@ def look_at(fs: Any, path: str) -> Shard | str:
         return f"{title} (not found)"
     if info.get("type") == "directory":
         return f"{title} (a folder)"
+    if info.get("type") == "other":
+        return f"{title} (a pipe or a device)"
     if not isinstance(info.get("size"), int):
         return f"{title} (its store does not say its size)"
     return Shard(path, info["size"], repr([str(info.get(name)) for name in STAMPS]))
