@@ -276,6 +276,8 @@ def test_mistakes(here, arguments, message):
         ),
         ("train -o network.lr=8", "network.lr (did you mean 'schedule.learning_rate'?)"),
         ("train --data demo -o network.resolution 64", "-o network.resolution=64"),
+        ("train --data demo -o run.device = cpu", "without spaces: -o run.device=…"),
+        ("train -o schedule.batch_size={4: 16}", "quotes: -o 'schedule.batch_size={4: …'"),
         ("train --data demo --network.resolution 64", "use the setting -o network.resolution=… ("),
         ("train -o data.label=true", "data.label (did you mean 'labels'?)"),
         ("sample nowhere", "no such run or snapshot: nowhere; runs in runs, newest first:"),

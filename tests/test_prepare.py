@@ -564,6 +564,15 @@ def test_a_collection_that_is_too_small_is_an_error(tmp_path):
         make(drawn(20, small=range(10)), tmp_path / "half")
 
 
+def test_the_resolution_that_would_do_counts_all_images_seen(tmp_path):
+    """Reference: by hand. One of 100 has less than 16x16; it does not count, the 40 of 16x16 do."""
+    sides = [32] * 59 + [16] * 40 + [8]
+    for i, side in enumerate(sides):
+        Image.new("RGB", (side, side), (i, 0, 0)).save(tmp_path / f"{i:03d}.png")
+    with pytest.raises(UserError, match="41 too small.*resolution 16, the largest that nearly all"):
+        make(from_path(tmp_path, False), tmp_path / "out", 32, max_bad=20)
+
+
 def test_no_image_is_left(tmp_path):
     """Zero good images are an error, whatever `max_bad` is."""
     with pytest.raises(UserError, match="5 of the 5 images cannot be used"):

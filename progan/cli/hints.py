@@ -100,15 +100,18 @@ def for_argument(word: str, ctx: click.Context) -> str:
     """The option that takes an argument too many."""
     known = {name for parameter in ctx.command.params for name in parameter.opts}
     given = shlex.quote(word)
+    for override in ctx.params.get("overrides") or ():
+        if "=" not in override and "=" not in word.strip("="):
+            rest = given if word.strip("=") else "…"
+            return f"settings take a = without spaces: -o {shlex.quote(override)}={rest}"
+        if any(override.count(a) > override.count(b) for a, b in ("{}", "[]")):
+            return f"a setting with spaces needs quotes: -o '{override} …'"
     key, equals, value = word.partition("=")
     if equals and (own := f"--{key}" if f"--{key}" in known else own_option(key, known)):
         return f"use {own} {shlex.quote(value)}"
     if equals and "-o" in known:
         other = "" if "." in key else meant(key, shlex.quote(value))
         return other.removeprefix("; ") or f"settings take -o: -o {given}"
-    for override in ctx.params.get("overrides") or ():
-        if "=" not in override:
-            return f"settings take a =: -o {shlex.quote(override)}={given}"
     if "--resume" in known and (Path(word) / "config.yaml").is_file():
         return f"to go on with this run: progan train --resume {given}"
     options = ["--data", "--config", "--seeds", "--out"]

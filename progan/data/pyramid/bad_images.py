@@ -65,10 +65,10 @@ class BadImages:
             sizes = [f"{w}x{h} ({n})" for (w, h), n in self.sizes.most_common(8)]
             sizes[0] = sizes[0].replace(")", " images)").replace("(1 images", "(1 image")
             causes.append(f"{small} too small: {', '.join(sizes)}")
-            if best := self._largest_that_would_do():
+            if best := self._largest_that_would_do(seen):
                 remedies.append(
-                    f"resolution {best}, the largest that would do (-o network.resolution={best}, "
-                    f"--max-resolution {best})"
+                    f"resolution {best}, the largest that nearly all have "
+                    f"(-o network.resolution={best}, --max-resolution {best})"
                 )
             remedies.append("to enlarge them (data.allow_upscale, --allow-upscale)")
         if unreadable:
@@ -87,10 +87,11 @@ class BadImages:
             f"What helps: {'; or '.join(remedies)}"
         )
 
-    def _largest_that_would_do(self) -> int | None:
-        """The largest resolution at which all but one in a hundred of the sizes suffice."""
+    def _largest_that_would_do(self, seen: int) -> int | None:
+        """The largest resolution that all but one in a hundred of the images seen have."""
+        most = min(-(-seen // 100), self._max_bad)
         for resolution in reversed(resolutions_to(self._resolution // 2)):
             short = sum(n for size, n in self.sizes.items() if min(size) < resolution)
-            if short <= self.sizes.total() // 100:
+            if short <= most and short < seen / 2:
                 return resolution
         return None
