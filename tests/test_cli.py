@@ -14,11 +14,13 @@ from PIL import Image
 
 from progan.cli.hints import COMMANDS, OPTIONS
 from progan.cli.main import main
+from progan.cli.options import check_target
 from progan.config import hints
 from progan.config.load import load_config, presets
 from progan.model.networks import Generator
 from progan.runs.snapshot import Snapshot
 from progan.runs.snapshot_file import save_snapshot
+from progan.runtime.errors import UserError
 
 
 def run(*arguments: object):
@@ -392,3 +394,12 @@ def test_what_a_message_names_cannot_speak_to_the_terminal(here):
     """Reference: the escape sequence in a file's name, written out."""
     output = refused("compare", "\x1b[31mred")
     assert "\x1b" not in output and "\\x1b[31mred does not exist" in output
+
+
+@pytest.mark.parametrize("name", ["snapshot-1.safetensors", "checkpoint-1.pt", "config.yaml"])
+def test_no_result_replaces_a_part_of_a_run(here, name):
+    """Reference: the file as it was; the same name is free where there is none."""
+    assert check_target(here / name) == str(here / name)
+    (here / name).write_text("weeks of work")
+    with pytest.raises(UserError, match="would replace a part of a run; give another name"):
+        check_target(here / name)

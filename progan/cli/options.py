@@ -150,6 +150,8 @@ def check_target(file: Path | None, option: str = "--json") -> str:
         return ""
     if file.is_dir():
         raise UserError(f"{option} {file}: is a folder; give a file's name")
+    if file.exists() and (file.suffix in (".safetensors", ".pt") or file.name == "config.yaml"):
+        raise UserError(f"{option} {file}: would replace a part of a run; give another name")
     if not file.parent.is_dir():
         raise UserError(f"{option} {file}: there is no folder {file.parent}")
     written = [file] * file.exists() + [file.parent] * can_be_replaced(file)
