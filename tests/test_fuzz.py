@@ -258,7 +258,7 @@ def here(kept, photos, monkeypatch) -> Path:
         Path("broken.yaml").write_text("network: [")
         Path("empty.zip").touch()
     monkeypatch.setattr("progan.cli.train.start", lambda *_: None)
-    monkeypatch.setattr("progan.cli.train.preview", lambda *_: None)
+    monkeypatch.setattr("progan.cli.dry_run.dry_run", lambda *_: None)
     nothing = {"phases": [], "processes": 1}
     monkeypatch.setattr("progan.cli.bench.measure", lambda *_: nothing)
     monkeypatch.setattr("progan.cli.data.prepare_into", lambda *_, **__: None)

@@ -1,9 +1,11 @@
 """The folder for prepared data, and a lock on it."""
 
 import os
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from progan.runtime.disk import DiskError
 from progan.runtime.errors import UserError
 from progan.runtime.lock import file_lock
 from progan.runtime.paths import to_path
@@ -27,10 +29,16 @@ def cache_folder(cache: Path | None) -> Path:
     return to_path(cache, "data.cache") if cache else default_cache()
 
 
-def lock(name: str, cache: Path | None, wait: bool = True) -> AbstractContextManager[None]:
+@contextmanager
+def lock(name: str, cache: Path | None, wait: bool = True) -> Iterator[None]:
     """A lock that one process at a time can hold, of all that use the same cache folder.
 
     Args:
         wait: see `file_lock`, also for the errors.
     """
-    return file_lock(cache_folder(cache) / f"{name}.lock", wait)
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(file_lock(cache_folder(cache) / f"{name}.lock", wait))
+        except DiskError as error:
+            raise DiskError(f"{error}; set data.cache or $PROGAN_CACHE to one") from None
+        yield
