@@ -146,7 +146,7 @@ def test_improved(tmp_path):
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ("{swd4k: 1}", "'swd4k' is no metric (did you mean 'swd16k'?)"),
+        ("{sw16k: 1}", "'sw16k' is no metric (did you mean 'swd16k'?)"),
         ("{swd16k: 0}", "greater than or equal to 1"),
         ("{swd16k: every 0 ticks}", "greater than or equal to 1"),
         ("{swd16k: often}", "must be a number of ticks, such as 10"),
@@ -196,7 +196,7 @@ def test_a_stop_while_measuring(gauged, photos, tmp_path, monkeypatch):
     assert "stopped" in output and made == [0] and not (run_dir / "metrics.jsonl").exists()
     monkeypatch.undo()
     output = train(photos, run_dir)
-    assert output.index("measuring swd12") < output.index("/0.1 kimg")
+    assert output.index("measuring swd12") < output.index("/0.096 kimg")
     assert lines(run_dir) == lines(gauged) and bests(run_dir) == bests(gauged)
 
 

@@ -226,7 +226,7 @@ def test_a_folder_deleted_while_training_can_be_resumed(
     have."""
     run_dir, update = tmp_path / "run", Outputs.update
 
-    def fault(self, phase, nimg):
+    def fault(self, phase, nimg, *more):
         if nimg == 40:
             shutil.rmtree(run_dir)
         if nimg == 56:
@@ -236,7 +236,7 @@ def test_a_folder_deleted_while_training_can_be_resumed(
             assert found == ["checkpoint-000000.048.pt", "config.yaml"]
             with pytest.raises(UserError, match="another process is training"):
                 lock_run(run_dir).__enter__()
-        update(self, phase, nimg)
+        update(self, phase, nimg, *more)
 
     monkeypatch.setattr(Outputs, "update", fault)
     train(photos, run_dir, run__checkpoint_ticks=10**6)
@@ -370,6 +370,7 @@ def test_damaged_checkpoint_is_reported_and_the_one_before_used(
 ):
     """Reference: the undisturbed run; the newest file is cut in half, or empty."""
     train(photos, tmp_path)
+    (tmp_path / COMPLETE).unlink()  # a complete run does not look into its checkpoints
     newest = sorted((tmp_path / "checkpoints").iterdir())[-1]
     newest.write_bytes(newest.read_bytes()[: int(newest.stat().st_size * left)])
     train(photos, tmp_path)
@@ -385,6 +386,7 @@ def test_checkpoints_cannot_run_code(photos, tmp_path):
             return (Path.touch, (tmp_path / "pwned",))
 
     train(photos, tmp_path / "run")
+    (tmp_path / "run" / COMPLETE).unlink()
     for path in (tmp_path / "run" / "checkpoints").iterdir():
         torch.save({"G": Payload()}, path)
     result = CliRunner().invoke(main, ["train", "--resume", str(tmp_path / "run")])
@@ -411,6 +413,7 @@ def test_changed_config_is_refused_with_what_differs(photos, tmp_path):
 def test_other_data_is_refused_on_resume(photos, tmp_path):
     """Reference: a folder with one image changed; the run must not silently learn from both."""
     train(photos, tmp_path / "run")
+    (tmp_path / "run" / COMPLETE).unlink()
     other = tmp_path / "other"
     for path in photos.rglob("*.png"):
         (other / path.parent.name).mkdir(parents=True, exist_ok=True)
@@ -538,8 +541,10 @@ def test_figures_say_something(number, text):
     assert [kimg(*each) for each in shown] == ["0.008", "0.0", "40.00", "0.008", "6600.0"]
 
 
-def test_one_process_at_a_time_in_a_run(photos, whole):
+def test_one_process_at_a_time_in_a_run(photos, whole, tmp_path):
     """Reference: the lock held here, as by another start; refused before anything is touched."""
+    whole = shutil.copytree(whole, tmp_path / "run")
+    (whole / COMPLETE).unlink()
     before = {path: path.stat().st_mtime_ns for path in whole.rglob("*") if path.is_file()}
     with lock_run(whole):
         arguments = ["train", "--data", str(photos), "--run-dir", str(whole), *options()]
@@ -555,6 +560,7 @@ def test_a_flipped_bit_is_noticed(photos, whole, tmp_path, caplog):
     """Reference: the undisturbed run; in the newest checkpoint one bit of a weight is flipped,
     which torch alone would load silently."""
     train(photos, tmp_path)
+    (tmp_path / COMPLETE).unlink()  # a complete run does not look into its checkpoints
     newest = sorted((tmp_path / "checkpoints").iterdir())[-1]
     data = bytearray(newest.read_bytes())
     weight = load_checkpoint(tmp_path)["D"]["blocks.4.conv.weight"]

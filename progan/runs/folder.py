@@ -209,14 +209,15 @@ def record_start(run_dir: Path, environment: dict[str, Any]) -> list[str]:
 
 def is_complete(run_dir: Path, config: Config) -> bool:
     """Whether the run has reached its end, metrics included, by the names of its files."""
-    end = stamp(config.make_schedule().total_nimg)
-    newest = max(run_dir.glob("checkpoints/checkpoint-*.pt"), default=None)
-    there = (run_dir / COMPLETE, run_dir / "snapshots" / f"snapshot-{end}.safetensors")
+    total_nimg = config.make_schedule().total_nimg
+    end = stamp(total_nimg)
+    kept = {f"checkpoints/checkpoint-{end}.pt", f"snapshots/snapshot-{end}.safetensors"}
+    patterns = "checkpoints/checkpoint-*.pt", "snapshots/snapshot-*.safetensors"
+    newest = {max(run_dir.glob(pattern), default=run_dir) for pattern in patterns}
     return (
-        all(file.is_file() for file in there)
-        and newest is not None
-        and newest.name == f"checkpoint-{end}.pt"
-        and has(run_dir, config.make_schedule().total_nimg, list(config.run.metrics))
+        (run_dir / COMPLETE).is_file()
+        and newest == {run_dir / name for name in kept}
+        and has(run_dir, total_nimg, list(config.run.metrics))
     )
 
 
