@@ -453,6 +453,9 @@ LEVELS = {  # names: the classes, their level, and what is said of it
         "^prueba and uso hold folders of the same names, a and b; .* set data.label_level=2$",
     ),
     ("1", "2", "3"): (["1", "2", "3"], "1st", "^$"),
+    ("100CANON", "101CANON"): (["100CANON", "101CANON"], "1st", "when or how"),
+    ("2019-12-31", "2020-01", "2020"): (["2019-12-31", "2020", "2020-01"], "1st", "when or how"),
+    ("1900s", "2020"): (["1900s", "2020"], "1st", "^$"),
     ("00*2", "01*3", "02*2"): (["00", "01", "02"], "1st", "may be pieces.*data.labels=false$"),
     ("trainA", "trainB", "testA", "testB"): (
         ["testA", "testB", "trainA", "trainB"],

@@ -33,6 +33,7 @@ SYSTEMS = [
     *("lost+found/a.png", "__MACOSX/cats/._a.jpg", ".AppleDouble/a.jpg", "cats/.@__thumb/a.jpg"),
     *(".ipynb_checkpoints/a-checkpoint.png", ".picasaoriginals/a.jpg", ".dtrash/files/a.jpg"),
     *("Previews.lrdata/0/a.jpg", "appdata_oc1a2b/preview/a.png", "FOUND.000/FILE0000.jpg"),
+    "My.photoslibrary/resources/derivatives/1/a_1_105_c.jpeg",
     *("node_modules/x/logo.png", ".dropbox.cache/a.jpg", "@tmp/a.jpg", "cats/~snapshot/a.jpg"),
 ]
 THUMBNAILS = [  # of the first two of OWN: MediaWiki's, and two others
@@ -42,7 +43,7 @@ THUMBNAILS = [  # of the first two of OWN: MediaWiki's, and two others
 OWN = [
     *("cats/a.jpg", "b.jpg", "@somebody/a.jpg", "#hashtag/a.jpg", "$uicideboy$/a.jpg", "_x/a.jpg"),
     *("thumbs/a.jpg", "recycled/a.jpg", "trash/a.jpg", "clip.gif/0001.png", "Originals/a.jpg"),
-    *("other-150x150.jpg", "cats/b-2.jpg"),
+    *("other-150x150.jpg", "cats/b-2.jpg", "My.photoslibrary/originals/1/a.jpg"),
 ]
 OTHERS = ["Thumbs.db", "cats/desktop.ini", "cats/.DS_Store", "Icon\r", "cats/@eaDir/a@SynoEAStream"]
 

@@ -23,6 +23,8 @@ IMAGES = re.compile("ima?ge?s?")
 FILES = re.compile("pic(ture)?s?|photos?|jpe?g|png|data(set)?|folder|dir|all|extra")
 WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")  # of `train_set`, `JPEGImages`, `trainA`
 SIZE = re.compile(r"\d+x\d+")
+# Folders of cameras (100CANON) and of days (2020-01-31).
+SHOTS = re.compile(r"\d{3}[A-Z0-9_]{5}|(19|20)\d\d([-_. ]?[01]\d([-_. ]?[0-3]\d)?)?")
 NUMBER, HEX = re.compile("[0-9]+"), re.compile("[0-9a-f]+")
 
 
@@ -114,6 +116,8 @@ def doubts_about(names: Sequence[str]) -> str:
     if parts:
         part = "parts" if len(parts) > 1 else "a part"
         return f"{listed(parts)} may be {part} of the data rather than classes"
+    if all(map(SHOTS.fullmatch, names)):
+        return f"{listed(names)} may be when or how images were taken rather than classes"
     return f"{listed(names)} may be pieces of the data" if are_padded(names) else ""
 
 

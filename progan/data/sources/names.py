@@ -4,6 +4,7 @@ import functools
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
 
 from progan.data.formats import HEIC, PICTURES, SUFFIXES
 from progan.data.sources.label_tables import TABLES
@@ -24,6 +25,8 @@ BOOKKEEPING = re.compile(
     r"|node_modules|__pycache__",
     re.IGNORECASE,
 )
+LIBRARY = re.compile(r".*\.photos?library", re.IGNORECASE)  # of Apple's Photos and iPhoto
+PHOTOS = ("originals", "Masters")  # folders in it with photos; others hold what is made of them
 # Folders of thumbnails, if the images whose names their files have lie next to them.
 THUMBNAILS = re.compile(r"[@#$~].*|.*thumbs?|.*thumbnails?|_?previews?", re.IGNORECASE)
 SIZED = re.compile(r"(.+)-\d{1,5}x\d{1,5}(\.\w+)")  # a.jpg as WordPress reduces it: a-150x150.jpg
@@ -41,6 +44,14 @@ def is_kept(name: str) -> bool:
     return hidden or BOOKKEEPING.fullmatch(name) is not None
 
 
+def kept_part(parts: Sequence[str]) -> str | None:
+    """The first part of a path that `is_kept`, or lies in a library of photos without being one."""
+    for outer, part in pairwise(("", *parts)):
+        if is_kept(part) or (LIBRARY.fullmatch(outer) and part not in PHOTOS):
+            return part
+    return None
+
+
 def why_left_out(name: str) -> str | None:
     """Why a file is not read, by its path from the source; None for images and tables of labels.
 
@@ -48,7 +59,7 @@ def why_left_out(name: str) -> str | None:
     """
     *folders, last = name.split("/")
     image = is_image(last)
-    kept = next(filter(is_kept, folders), None)
+    kept = kept_part(folders)
     if kept is None and (last.startswith(".") or (not image and is_kept(last))):
         kept = last
     if kept is not None:

@@ -16,7 +16,7 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 
 from progan.data.formats import SUFFIXES
-from progan.data.sources.names import LeftOut, is_kept
+from progan.data.sources.names import LeftOut, kept_part
 from progan.data.sources.shard_list import AT_ONCE, Shard, explain, patiently, some
 from progan.data.sources.tars import BLOCK, BadTar, Member, members
 from progan.runtime.errors import LabelError, UserError
@@ -168,10 +168,10 @@ def samples(files: Iterator[Member], left_out: LeftOut) -> Iterator[dict[str, Me
         return f"{folder}/{stem}" if stem else "", kind.lower()
 
     def is_free(member: Member) -> bool:
-        kept = any(map(is_kept, member.name.split("/")))
-        if kept:
+        free = kept_part(member.name.split("/")) is None
+        if not free:
             left_out.add_if_unread(member.name)
-        return not kept
+        return free
 
     named = ((*split(member), member) for member in filter(is_free, files))
     whole = (item for item in named if item[0] and item[1])  # hidden files belong to no sample
