@@ -63,9 +63,15 @@ def open_data(
 
 
 def find_data(
-    data: DataConfig, download: bool = False, say: Callable[[str], None] = print
+    data: DataConfig,
+    download: bool = False,
+    say: Callable[[str], None] = print,
+    known: bool = False,
 ) -> Source | Pyramid:
     """The images that `data.source` names, before anything is done to them.
+
+    Args:
+        known: the user has just named them, so that they need not be named again.
 
     Raises:
         UserError: there are none.
@@ -78,7 +84,9 @@ def find_data(
             "'…' or, to go on with a run, as -o data.source='…'; or without what is REDACTED if "
             "the environment has it (docs/shards.md)"
         )
-    if is_main():  # a run or a config may come from anybody: said before anything is opened
+    if (
+        is_main() and not known
+    ):  # a run or a config may come from anybody: said before anything is opened
         say(f"data: {described(data)}")
     if is_local(data.source) and is_pyramid(to_path(data.source, "data.source")):
         return Pyramid.open(data.source, labels=data.labels, workers=data.workers)
@@ -105,14 +113,18 @@ def described(data: DataConfig) -> str:
 
 
 def resolution_of_data(
-    data: DataConfig, download: bool = False, say: Callable[[str], None] = print
+    data: DataConfig, say: Callable[[str], None] = print, known: bool = False
 ) -> int:
     """The resolution to train at if none is given: the largest that nearly all images have.
+
+    Args:
+        known: see `find_data`.
 
     Raises:
         UserError: there are no images, they are smaller than 4x4, or none can be read.
     """
-    return advised_resolution(find_data(data, download, say), fit_of(data), data.max_bad)
+    found = find_data(data, say=say, known=known)
+    return advised_resolution(found, fit_of(data), data.max_bad)
 
 
 def fit_of(data: DataConfig) -> str | Box:

@@ -49,7 +49,7 @@ def asked_for(
     if source is None:
         raise UserError("what to train on? give --data demo, or --data with a folder of images")
     folder = Path("runs") / base_name(source) if run_dir is None else to_path(run_dir, "--run-dir")
-    return with_resolution(made, folder, say), folder
+    return with_resolution(made, folder, say, known=data is not None), folder
 
 
 def old_run(run_dir: str | Path, overrides: Overrides) -> tuple[Config, Path]:
@@ -99,8 +99,11 @@ def with_absolute_paths(config: Config) -> Config:
     return config.with_places(absolute)
 
 
-def with_resolution(config: Config, run_dir: Path, say: Say) -> Config:
+def with_resolution(config: Config, run_dir: Path, say: Say, known: bool) -> Config:
     """The config; if it gives no resolution, with that of the run in `run_dir`, or of the data.
+
+    Args:
+        known: whether the user has named the data in this call.
 
     Raises:
         UserError: the data cannot be read, or other settings do not fit its resolution.
@@ -113,7 +116,7 @@ def with_resolution(config: Config, run_dir: Path, say: Say) -> Config:
     elif source in NAMED:
         resolution = load_config(NAMED[source].preset).network.resolution
     else:
-        resolution = resolution_of_data(config.data, say=say)
+        resolution = resolution_of_data(config.data, say, known)
         say(
             f"{resolution}x{resolution}: the largest resolution that nearly all images have "
             "(another one: -o network.resolution=…)"
