@@ -886,7 +886,8 @@ def test_moments_of_another_shape_are_refused(kept, tmp_path):
     ):
         message = refused_with(lambda opt, n=name, v=value: opt["state"][i].update({n: v}))
         assert f"{name} of parameter {i} is not of its shape" in message
-    assert "does not fit" in refused_with(lambda opt: opt["state"].update({10**6: {}}))
+    more = whole["D_opt"]["state"][i]
+    assert "does not fit" in refused_with(lambda opt: opt["state"].update({10**6: more}))
     parameter = torch.nn.Parameter(torch.ones(2, 3, 4, 5))
     adam = Adam([parameter], lr=0.5, fused=True)
     moments = torch.rand(4, 2, 5, 3).permute(1, 3, 0, 2)  # another layout of the same shape

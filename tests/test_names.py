@@ -140,7 +140,7 @@ def test_many_kinds_are_summed_up():
     assert str(left_out).endswith(f"({0}.x07), and {12 + 11 + 10} files of 3 more kinds")
     for name in ("README", "a.", "b..."):
         left_out.add_if_unread(name)
-    left_out.add_if_unread("z.HEIC")  # the one that somebody may want, named though it is alone
+    left_out.add(".heic", "z.HEIC")  # the one that somebody may want, named though it is alone
     assert str(left_out).startswith("1 .heic (z.HEIC), 20 .x00")
     assert left_out.found["without a suffix"] == (3, "README")
 
