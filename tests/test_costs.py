@@ -13,7 +13,7 @@ from progan.metrics.pace import pace
 from progan.metrics.swd import SWD
 from progan.model.networks import Critic, Generator
 from progan.training import trials
-from progan.training.costs import MARGIN, WRITING, CostModel, Pauses, Range
+from progan.training.costs import MARGIN, PICTURE, WRITING, CostModel, Pauses, Range
 from progan.training.trials import Trials
 from progan.training.updates import LossSettings
 from progan.training.work import Work, count_work, shell, work_per_image
@@ -55,18 +55,20 @@ def test_phases_between_trials_follow_both():
 
 
 def test_time_of_a_run_is_the_sum_of_its_parts():
-    """Reference: a sum by hand of updates, optimizers, grids, checkpoints and metrics; half of it
-    when half the images have been shown."""
+    """Reference: a sum by hand of updates, optimizers, grids, checkpoints and metrics, and one
+    update of 8 images as a rehearsal; half of it when half the images have been shown."""
     schedule = schedule_to(4)
     (phase,) = schedule.phases
-    pauses = Pauses(0.25, 2, 300e6, {4: 64}, {"swd2000": 2})
+    pauses = Pauses(0.25, 2, 300e6, {4: 64}, {4: 10**6}, {"swd2000": 2})
     model = model_of(schedule, pauses)
     model.trials = {phase: 0.01}
     model.per_parameter, model.per_sample = 0.0008, 0.5
     model.metric_seconds = {"swd2000": 7.0}
     image = 0.01 + 0.0008 * 10 / 8
-    tick = 64 * 0.5 * image + WRITING + 1.0 / 2  # 300 MB at 300 MB/s, every second tick
-    assert model.left(0).likely == pytest.approx(1000 * image + 4 * tick + 2 * 7)
+    tick = (
+        64 * 0.5 * image + WRITING + PICTURE * 10**6 + 1.0 / 2
+    )  # 300 MB at 300 MB/s, every second tick
+    assert model.left(0).likely == pytest.approx((1000 + 8) * image + 4 * tick + 2 * 7)
     assert model.left(500).likely == pytest.approx(500 * image + 2 * tick + 7)
     assert model.left(0).low == pytest.approx(model.left(0).likely / MARGIN)
     assert model.left(1000).likely == 0
@@ -76,7 +78,7 @@ def test_observations_correct_what_is_still_to_come():
     """Reference: by hand. Everything took twice as long as the trials said."""
     schedule = schedule_to(8)
     first, *_, last = schedule.phases
-    model = model_of(schedule, Pauses(1, 1, 0.0, {4: 1, 8: 1}))
+    model = model_of(schedule, Pauses(1, 1, 0.0, {4: 1, 8: 1}, {4: 0, 8: 0}))
     model.trials = {phase: 1.0 for phase in schedule.phases}
     model.observe(first, 2.0)
     assert model.seconds == {first: 2.0}

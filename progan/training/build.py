@@ -12,6 +12,7 @@ from progan.data.dataset import Dataset
 from progan.data.stream import Stream
 from progan.metrics.pace import TRIED, pace
 from progan.metrics.registry import PLAIN
+from progan.model.grid import cell_of
 from progan.model.layers import EqualizedConv2d, EqualizedLinear
 from progan.model.networks import Critic, Generator
 from progan.model.sampling import grid_layout
@@ -160,10 +161,12 @@ def pauses_of(config: Config, G: Generator, D: Critic) -> Pauses:
     size_G, size_D = (sum(p.numel() for p in network.parameters()) for network in (G, D))
     sizes = resolutions_to(config.network.resolution)
     run = config.run
+    samples = {r: len(grid_layout(r, None)[0]) for r in sizes}
     return Pauses(
         run.tick_kimg,
         run.checkpoint_ticks,
         4.0 * (4 * size_G + 3 * size_D),  # each with two moments, and the generator's average
-        {r: len(grid_layout(r, None)[0]) for r in sizes},
+        samples,
+        {r: count * cell_of(r) ** 2 for r, count in samples.items()},
         run.metrics,
     )
