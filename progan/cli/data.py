@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from progan.cli.options import BoxOption, ColourOption, PathOption, ResolutionOption
+from progan.cli.options import BoxOption, CheckedOption, PathOption, ResolutionOption
 from progan.config.config import DataConfig
+from progan.config.value_types import check_colour
 from progan.runtime.disk import replacing
 from progan.runtime.errors import UserError
 from progan.runtime.paths import to_path
@@ -80,7 +81,7 @@ def data() -> None:
 @click.option("--allow-upscale", is_flag=True, help="Enlarge images smaller than the resolution.")
 @click.option(
     "--background",
-    type=ColourOption(),
+    type=CheckedOption("colour", check_colour),
     default="white",
     show_default=True,
     metavar="COLOUR",

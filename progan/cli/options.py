@@ -2,14 +2,14 @@
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
 from progan.config.resolutions import MAX_RESOLUTION, START_RESOLUTION, is_resolution
-from progan.config.value_types import check_colour, check_device
+from progan.config.value_types import check_device
 from progan.runtime.disk import can_be_replaced, replacing
 from progan.runtime.errors import UserError
 from progan.runtime.paths import to_path
@@ -56,26 +56,21 @@ class ResolutionOption(click.ParamType):
         return r
 
 
-class DeviceOption(click.ParamType):
-    """A device, as in `run.device`."""
+class CheckedOption(click.ParamType):
+    """A value that a setting may have.
 
-    name = "device"
+    Args:
+        name: what it is, in help.
+        check: returns it as the setting has it, or raises ValueError with what is allowed.
+    """
 
-    def convert(self, value: Any, param: Any, ctx: Any) -> str:
-        try:
-            return check_device(value)
-        except ValueError as error:
-            self.fail(f"'{value}' {error}", param, ctx)
-
-
-class ColourOption(click.ParamType):
-    """A colour, as in `data.background`."""
-
-    name = "colour"
+    def __init__(self, name: str, check: Callable[[str], str]) -> None:
+        self.name = name
+        self.check = check
 
     def convert(self, value: Any, param: Any, ctx: Any) -> str:
         try:
-            return check_colour(value)
+            return self.check(value)
         except ValueError as error:
             self.fail(f"'{value}' {error}", param, ctx)
 
@@ -118,7 +113,7 @@ JSON = click.option(
 )
 DEVICE = click.option(
     "--device",
-    type=DeviceOption(),
+    type=CheckedOption("device", check_device),
     default="auto",
     show_default=True,
     metavar="auto|cpu|cuda|cuda:1|mps|xpu",

@@ -8,7 +8,7 @@ import math
 from bisect import bisect_right
 from dataclasses import dataclass, replace
 
-from progan.config.resolutions import at_resolution, resolutions_to
+from progan.config.resolutions import ByResolution, at_resolution, resolutions_to
 from progan.config.settings import OptimConfig, ScheduleConfig
 from progan.config.value_types import Ramp
 from progan.runtime.errors import UserError
@@ -74,6 +74,11 @@ class Schedule:
     def end_of(self, phase: Phase) -> int:
         """The end of a phase in this run, which may cut the last one short."""
         return min(phase.end_nimg, self.total_nimg)
+
+    def ticks_from(self, phase: Phase, nimg: int, tick_kimg: ByResolution[float]) -> int:
+        """Ticks that a phase still has at `nimg`; its last image ends one, too."""
+        images = self.end_of(phase) - max(phase.start_nimg, nimg)
+        return max(0, math.ceil(images / (1000 * at_resolution(tick_kimg, phase.resolution))))
 
     def reached(self, nimg: int) -> tuple[int, float | None]:
         """Resolution and alpha of networks trained up to `nimg`.

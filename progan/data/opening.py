@@ -84,9 +84,8 @@ def find_data(
             "'…' or, to go on with a run, as -o data.source='…'; or without what is REDACTED if "
             "the environment has it (docs/shards.md)"
         )
-    if (
-        is_main() and not known
-    ):  # a run or a config may come from anybody: said before anything is opened
+    # A run or a config may come from anybody, so this is said before anything is opened.
+    if is_main() and not known:
         say(f"data: {described(data)}")
     if is_local(data.source) and is_pyramid(to_path(data.source, "data.source")):
         return Pyramid.open(data.source, labels=data.labels, workers=data.workers)

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from progan.config.resolutions import ByResolution, at_resolution
+from progan.config.resolutions import ByResolution
 from progan.config.schedule import Phase, Schedule
 from progan.runtime.text import human_time
 from progan.training.work import Work
@@ -163,19 +163,16 @@ class CostModel:
         """Seconds of all pauses from `nimg` to the end."""
         if self.pauses is None:
             return Range(0, 0, 0)
-        ticks = {phase: self.ticks_from(phase, nimg) for phase in self.schedule.phases}
+        ticks = {
+            phase: self.schedule.ticks_from(phase, nimg, self.pauses.tick_kimg)
+            for phase in self.schedule.phases
+        }
         seconds = sum(n * self.pause(phase) for phase, n in ticks.items())
         if self.pauses_expected:
             seconds *= self.paused / self.pauses_expected
         for name, every in self.pauses.metrics.items():
             seconds += self.metric_seconds.get(name, 0.0) * math.ceil(sum(ticks.values()) / every)
         return Range(seconds / MARGIN, seconds, seconds * MARGIN)
-
-    def ticks_from(self, phase: Phase, nimg: int) -> int:
-        assert self.pauses is not None
-        images = self.schedule.end_of(phase) - max(phase.start_nimg, nimg)
-        each = at_resolution(self.pauses.tick_kimg, phase.resolution) * 1000
-        return max(0, math.ceil(images / each))
 
     def seconds_of(self, phase: Phase) -> float | None:
         """Seconds of a whole phase's updates; `None` while nothing has been measured."""

@@ -4,13 +4,12 @@ import os
 import shlex
 from collections.abc import Iterator
 from datetime import datetime, timedelta
-from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from progan.config.config import Config, flatten
 from progan.config.load import load_config, presets
-from progan.config.resolutions import START_RESOLUTION, at_resolution
+from progan.config.resolutions import START_RESOLUTION
 from progan.config.schedule import Schedule
 from progan.config.yaml_io import dump_inline
 from progan.data.dataset import Dataset
@@ -189,13 +188,7 @@ def times_shown(config: Config, schedule: Schedule, count: int) -> str:
 def without_effect(config: Config, schedule: Schedule, count: int | None) -> Iterator[str]:
     """Settings that do nothing, or not what they say, in a run of this length and data."""
     run = config.run
-    ticks = sum(
-        ceil(
-            (schedule.end_of(p) - p.start_nimg)
-            / (1000 * at_resolution(run.tick_kimg, p.resolution))
-        )
-        for p in schedule.phases
-    )
+    ticks = sum(schedule.ticks_from(phase, 0, run.tick_kimg) for phase in schedule.phases)
     intervals = {
         "run.snapshot_ticks": (run.snapshot_ticks, "snapshots come at the ends of phases only"),
         "run.checkpoint_ticks": (

@@ -41,20 +41,15 @@ def choose(
     return None
 
 
-def advised_resolution(
-    images: Source | Pyramid, fit: str | Box, max_bad: int, most: int = MAX_RESOLUTION
-) -> int:
+def advised_resolution(images: Source | Pyramid, fit: str | Box, max_bad: int) -> int:
     """The resolution to train at if none is given: the largest that nearly all images have.
-
-    Args:
-        most: an upper limit.
 
     Raises:
         UserError: images are smaller than 4x4, or none of those looked at can be read.
     """
     if isinstance(images, Pyramid):
-        return min(images.resolution, most)
-    return min(choose_resolution(images, fit, max_bad)[0], most)
+        return images.resolution
+    return choose_resolution(images, fit, max_bad)[0]
 
 
 def resolution_table(sizes: Counter[tuple[int, int]]) -> list[tuple[int, int]]:
