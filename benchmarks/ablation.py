@@ -11,16 +11,15 @@ the whole protocols, at the end. Runs that DIR already has are continued. Prints
 import argparse
 import json
 import os
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from statistics import mean
 
 from growing import GROWING, train
 
-from progan.runs.records import METRICS, SECTION, read
+from progan.runs.records import METRICS, SECTION, lines_of
 
-WITHOUT = {
+WITHOUT: dict[str, dict[str, object]] = {
     "nothing": {},
     "equalized": {"network.equalized": "false"},
     "pixel-norm": {"network.pixel_norm": "false"},
@@ -41,7 +40,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=cores, metavar="N", help="simultaneous runs")
     arguments = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = str(max(cores // arguments.jobs, 1))
-    runs = {name: [] for name in WITHOUT}
+    runs: dict[str, list[Path]] = {name: [] for name in WITHOUT}
     with ThreadPoolExecutor(arguments.jobs) as pool:
         trained = []
         for seed in range(arguments.seeds):
@@ -59,11 +58,11 @@ def main() -> None:
 
 
 def last_line(run: Path) -> dict[str, float]:
-    line = read(run / METRICS)[-1]
+    _, line = lines_of(run / METRICS)[-1]
     return {column: line[SECTION + column] for column in COLUMNS}
 
 
-def print_table(results: dict[str, Sequence[dict[str, float]]]) -> None:
+def print_table(results: dict[str, list[dict[str, float]]]) -> None:
     """Print Markdown: the mean over seeds, and each seed's value."""
     print(f"\n| without | {' | '.join(COLUMNS)} |\n|{'---|' * (len(COLUMNS) + 1)}")
     for name, lines in results.items():

@@ -21,8 +21,10 @@ import time
 import zipfile
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -46,7 +48,10 @@ def main() -> None:
     work = arguments.work or Path(tempfile.mkdtemp(prefix="progan-bench-"))
     work.mkdir(exist_ok=True)
     parts = {"prepare": bench_prepare, "read": bench_read, "train": bench_train}
-    figures = {"machine": platform.processor() or platform.machine(), "cores": os.cpu_count()}
+    figures: dict[str, Any] = {
+        "machine": platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+    }
     figures |= {name: version(name) for name in ("torch", "torchvision", "pillow", "simplejpeg")}
     try:
         for name, part in parts.items():
@@ -74,7 +79,11 @@ def bench_prepare(work: Path, photos: Path | None) -> dict:
 def compare_preparing(archive: Path, work: Path, limit: int) -> dict:
     """Images/s of both ways, until all is on the disk; the best of two rounds."""
     count = min(limit, len(find(str(archive))))
-    seconds = {"loop": [], "loop, decoding for each level": [], "progan": []}
+    seconds: dict[str, list[float]] = {
+        "loop": [],
+        "loop, decoding for each level": [],
+        "progan": [],
+    }
     for _ in range(2):
         seconds["loop"].append(timed(lambda: plain_loop(archive, work / "loop", limit, True)))
         seconds["loop, decoding for each level"].append(
@@ -82,7 +91,7 @@ def compare_preparing(archive: Path, work: Path, limit: int) -> dict:
         )
         shutil.rmtree(work / "out", ignore_errors=True)
         source = find(str(archive), limit=limit)
-        seconds["progan"].append(timed(lambda s=source: prepare(s, work / "out", Square(128))))
+        seconds["progan"].append(timed(partial(prepare, source, work / "out", Square(128))))
     rates = {name: count / min(times) for name, times in seconds.items()}
     report(f"preparing 128x128 from {archive.name} ({count} images)", rates)
     ratios = {f"ratio to the {name}": rates["progan"] / rates[name] for name in rates}
@@ -203,7 +212,7 @@ def bench_train(work: Path, photos: Path | None) -> dict:
     command += ["-o", "run.tick_kimg=0.25", "-o", f"data.cache={work / 'cache'}"]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     lines = [json.loads(line) for line in (run / "stats.jsonl").read_text().splitlines()]
-    waits = {}
+    waits: dict[int, list[float]] = {}
     waited = total = last = 0.0
     for line in lines:
         hours = line["Timing/total_hours"]
@@ -247,7 +256,9 @@ def write_folder(folder: Path, photos: Path | None, count: int, resolution: int)
     if photos:
         source = find(str(photos), limit=count)
         for i in range(len(source)):
-            image = Image.open(io.BytesIO(source.content(i))).convert("RGB")
+            content = source.content(i)
+            assert isinstance(content, bytes), "an image file"
+            image = Image.open(io.BytesIO(content)).convert("RGB")
             image = image.resize((resolution, resolution), Image.Resampling.LANCZOS)
             (folder / "all" / f"{i:05d}.jpg").write_bytes(to_jpeg(image))
         return

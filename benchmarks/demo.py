@@ -18,6 +18,7 @@ import tempfile
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -50,7 +51,7 @@ def main() -> None:
         check=True,
         capture_output=True,
     )
-    figures = {**machine.describe(torch.device("cpu")), **machine.versions()}
+    figures: dict[str, Any] = {**machine.describe(torch.device("cpu")), **machine.versions()}
     figures |= {"commit": machine.commit(), "images": images}
     try:
         commands = {
@@ -69,12 +70,12 @@ def main() -> None:
 
 def shortened(share: float) -> list[str]:
     """Settings that scale the demo's schedule by `share`."""
-    schedule = load_config("demo").schedule
-    scaled = {
-        "stable_kimg": {r: kimg * share for r, kimg in schedule.stable_kimg.items()},
-        "fade_kimg": {r: kimg * share for r, kimg in schedule.fade_kimg.items()},
-        "total_kimg": schedule.total_kimg * share,
+    schedule: dict[str, Any] = load_config("demo").schedule.model_dump()
+    scaled: dict[str, Any] = {
+        key: {r: kimg * share for r, kimg in schedule[key].items()}
+        for key in ("stable_kimg", "fade_kimg")
     }
+    scaled["total_kimg"] = schedule["total_kimg"] * share
     return [f"schedule.{key}={value}" for key, value in scaled.items()]
 
 

@@ -28,15 +28,16 @@ from progan.doctor import numbers
 from progan.doctor.checks import Size, compiled_gradients
 from progan.doctor.finding import Finding
 from progan.doctor.numbers import Networks, against_float64, precisions, relative_error, twice
+from progan.model.growing import channels_at
 from progan.model.layers import EqualizedConv2d
-from progan.model.networks import Critic, Generator, channels_at
+from progan.model.networks import Critic, Generator
 from progan.runtime import memory
-from progan.runtime.device import synchronize
+from progan.runtime.device import synchronize, timed
 from progan.runtime.numerics import computing_in
 from progan.runtime.speeds import known_peak, resolve_precision
 from progan.training import compile as compiling
-from progan.training.bench import Noise, measure_phase, middle_of, time_whole, timed
-from progan.training.build import make_feed, make_loss, make_networks
+from progan.training.bench import Noise, measure_phase, middle_of, time_whole
+from progan.training.build import make_average, make_feed, make_loss, make_networks
 from progan.training.feed import Feed
 from progan.training.step import Step
 from progan.training.updates import critic_gradients, generator_gradients
@@ -80,10 +81,11 @@ class Setup:
 
     def step(self) -> Step:
         """A new step: nothing trained, nothing compiled."""
-        G, D = (copy.deepcopy(network).to(self.accelerator.device) for network in self.networks)
-        half_life, interval = self.config.ema.half_life_kimg, self.config.loss.penalty_interval
+        G, D = copy.deepcopy(self.networks)
+        G, D = G.to(self.accelerator.device), D.to(self.accelerator.device)
+        averages, interval = make_average(self.config, G), self.config.loss.penalty_interval
         loss = make_loss(self.config)
-        return Step(G, D, loss, self.accelerator, self.precision, half_life, interval)
+        return Step(G, D, loss, self.accelerator, self.precision, averages, interval)
 
     def phases(self, *own: int) -> list[Phase]:
         """Phases of the schedule at the requested resolutions, else at a part's own."""
@@ -179,7 +181,7 @@ def measure_compiled(setup: Setup, phase: Phase) -> Figures:
         compiled_ones = gradients(step, feed, phase)
         compiled_speed = speed(step, feed, phase)
         recompiles = compilations() - begun
-    step.begin(phase, restart=True)  # eager again, as `step.compile` is false
+    step.begin(phase, restart=True)  # eager again
     eager_speed = speed(step, feed, phase)
     return {
         "seconds_to_compile": seconds,
@@ -226,7 +228,7 @@ def gradients(step: Step, feed: Feed, phase: Phase) -> dict[str, list[Tensor]]:
     step.set_progress(nimg)
     found = {
         "D": step.D_gradients(feed.critic_batch(nimg, n, phase.resolution), penalty=True)[0],
-        "G": step.G_gradients(feed.generator_batch(nimg, n))[0],
+        "G": step.G_gradients(feed.generator_batch(nimg, n, phase.resolution))[0],
     }
     return {name: [grad.cpu() for grad in grads] for name, grads in found.items()}
 
@@ -294,7 +296,8 @@ def busy(events: list[Any]) -> float:
 
 def summed(events: list[Any], top: int | None = None) -> list[Figures]:
     """Count, time per step and share of all events by name, the longest first."""
-    times, counts = Counter(), Counter()
+    times: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
     for event in events:
         on_cpu = event.device_type == DeviceType.CPU
         own = event.self_cpu_time_total if on_cpu else event.time_range.elapsed_us()
@@ -315,7 +318,7 @@ def train(step: Step, feed: Feed, phase: Phase, steps: int) -> float:
         step.set_progress(nimg)
         start = time.perf_counter()
         for_critic = feed.critic_batch(nimg + i * n, n, phase.resolution)
-        for_generator = feed.generator_batch(nimg + i * n, n)
+        for_generator = feed.generator_batch(nimg + i * n, n, phase.resolution)
         seconds += time.perf_counter() - start
         step.update_critic(for_critic)
         step.update_generator(for_generator)
@@ -408,8 +411,9 @@ def measure_host(setup: Setup, phase: Phase, ahead: bool, pinned: bool) -> Figur
         feed = make_feed(setup.config, Noise(setup.config), setup.accelerator)
         stack.enter_context(closing(feed.stream))
         if not ahead:
-            feed._for_critic = AtOnce(feed.draw_for_critic)
-            feed._for_generator = AtOnce(feed.draw_for_generator)
+            stack.enter_context(patch.object(feed, "_for_critic", AtOnce(feed.draw_for_critic)))
+            of_generator = AtOnce(feed.draw_for_generator)
+            stack.enter_context(patch.object(feed, "_for_generator", of_generator))
         step = setup.step()
         step.begin(phase, restart=True)
         return time_steps(step, feed, phase, STEPS)
@@ -419,7 +423,10 @@ class AtOnce:
     """Replaces `data.ahead.Ahead`, but draws only when asked."""
 
     def __init__(self, make: Callable[..., Any]):
-        self.take = make
+        self.make = make
+
+    def take(self, nimg: int, batch_size: int, stride: int | None = None) -> Any:
+        return self.make(nimg, batch_size)
 
 
 def not_pinned(values: Any, device: torch.device) -> Tensor:
@@ -427,7 +434,7 @@ def not_pinned(values: Any, device: torch.device) -> Tensor:
 
 
 def real_run(setup: Setup) -> Measurements:
-    """Run `progan train` with short phases, stop it in its last fade and resume it to the end."""
+    """Run `progan train` with short phases until its last fade ends, and resume it to the end."""
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         run_dir, config = Path(folder) / "run", Path(folder) / "config.yaml"
         short = short_run(setup, Path(folder) / "cache")
@@ -435,7 +442,7 @@ def real_run(setup: Setup) -> Measurements:
         whole = short.make_schedule()
         last_fade = [phase for phase in whole.phases if phase.fading][-1]
         begin = ["--config", config, "--run-dir", run_dir]
-        begin += ["-o", f"schedule.total_kimg={middle_of(last_fade) / 1000}"]
+        begin += ["-o", f"schedule.total_kimg={last_fade.end_nimg / 1000}"]
         go_on = ["--resume", run_dir, "-o", f"schedule.total_kimg={whole.total_nimg / 1000}"]
         yield "begun", partial(progan_train, begin, run_dir)
         yield "gone on", partial(progan_train, go_on, run_dir)
@@ -451,7 +458,7 @@ def short_run(setup: Setup, cache: Path) -> Config:
     kimg = setup.phase_kimg
     content["schedule"] |= {"stable_kimg": kimg, "fade_kimg": kimg, "total_kimg": None}
     content["run"] |= {"tick_kimg": kimg / 2, "tracker": None}
-    return Config.model_validate(content)
+    return Config(**content)
 
 
 def progan_train(words: list[Any], run_dir: Path) -> Figures:

@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 
 from progan.analysis.curves import HOURS, interpolate, read_runs
-from progan.runs.records import METRICS, STATS, lines_of, read
+from progan.runs.records import METRICS, STATS, lines_of
 from progan.runs.snapshot_file import snapshot_path
 
 CURVES = "swd2000,msssim1000"  # by minute
@@ -97,7 +97,9 @@ def by_minute(run: Path, minutes: float) -> list[Path]:
 
 def evaluate(run: Path, snapshots: list[Path], metrics: str) -> None:
     first = metrics.partition(",")[0]
-    done = {snapshot_path(run, x["nimg"]) for x in read(run / METRICS) if f"Metrics/{first}" in x}
+    done = {
+        snapshot_path(run, x["nimg"]) for _, x in lines_of(run / METRICS) if f"Metrics/{first}" in x
+    }
     if left := [path for path in snapshots if path not in done]:
         progan("evaluate", *left, "--metrics", metrics)
 
@@ -108,7 +110,7 @@ def print_by_minute(folders: list[Path], minutes: float) -> None:
     for metric in CURVES.split(","):
         print(f"\n| minutes | {' | '.join(run.name for run in runs)} |")
         print(f"|{'---|' * (len(runs) + 1)}")
-        curves = [[(p.hours * 60, p.value) for p in run.metrics[metric]] for run in runs]
+        curves = [[((p.hours or 0.0) * 60, p.value) for p in run.metrics[metric]] for run in runs]
         at = [minute for minute in (1, 2, 3, 5, 8, 10, 12, 15, 20, 25) if minute < minutes]
         rows = {str(minute): [interpolate(curve, minute) for curve in curves] for minute in at}
         rows["last"] = [curve[-1][1] for curve in curves]
@@ -119,7 +121,7 @@ def print_by_minute(folders: list[Path], minutes: float) -> None:
 
 def last_line(run: Path) -> dict[str, float]:
     """Results of the whole protocols for the last snapshot, and its time in minutes."""
-    results = [line for line in read(run / METRICS) if "Metrics/swd16k" in line][-1]
+    results = [line for _, line in lines_of(run / METRICS) if "Metrics/swd16k" in line][-1]
     at = {nimg: line[HOURS] for nimg, line in lines_of(run / STATS)}
     return results | {"minutes": round(60 * at[results["nimg"]], 2)}
 

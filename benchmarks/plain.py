@@ -62,7 +62,8 @@ class Generator(nn.Module):
         x = self.dense(norm(z)).reshape(len(z), -1, 4, 4) + self.bias[:, None, None]
         x = norm(lrelu(self.first(norm(lrelu(x)))))
         below = x
-        for one, two in self.blocks:
+        for block in self.blocks:
+            one, two = block.children()
             below = x
             x = F.interpolate(x, scale_factor=2, mode="nearest")
             x = norm(lrelu(two(norm(lrelu(one(x))))))
@@ -88,7 +89,8 @@ class Critic(nn.Module):
 
     def forward(self, images, alpha=None):
         x = lrelu(self.rgb(images))
-        for i, (one, two) in enumerate(reversed(self.blocks)):
+        for i, block in enumerate(reversed(self.blocks)):
+            one, two = block.children()
             x = F.avg_pool2d(lrelu(two(lrelu(one(x)))), 2)
             if i == 0 and alpha is not None:
                 below = lrelu(self.rgb_below(F.avg_pool2d(images, 2)))

@@ -12,6 +12,7 @@ import json
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 from progan.config.load import load_config
 from progan.data.opening import open_data
@@ -23,7 +24,7 @@ from progan.training.costs import Range
 from progan.training.trainer import Trainer
 
 CUT = {"schedule.stable_kimg": 1, "schedule.fade_kimg": 1, "schedule.total_kimg": None}
-RUNS = {
+RUNS: dict[str, dict[str, object]] = {
     "the demo, a third as long": {
         "schedule.stable_kimg": {4: 0.7, 8: 1, 16: 2},
         "schedule.fade_kimg": {4: 0.7, 16: 1, 32: 1.3},
@@ -74,7 +75,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--times", type=int, default=1, help="how often each run is made")
     arguments = parser.parse_args()
-    figures = {**machine.versions(), "commit": machine.commit(), "runs": {}}
+    figures: dict[str, Any] = {**machine.versions(), "commit": machine.commit(), "runs": {}}
     for name, settings in RUNS.items():
         for _ in range(arguments.times):
             found = {key: round(value, 2) for key, value in run(settings).items()}

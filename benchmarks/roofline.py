@@ -25,7 +25,7 @@ from progan.config.resolutions import resolutions_to
 from progan.model.networks import Critic, Generator
 from progan.runtime.numerics import computing_in
 from progan.training.build import make_loss
-from progan.training.costs import random_update
+from progan.training.work import random_update
 
 # Images/s that this project aims at, on one H200.
 AIMS = {32: 2000, 64: 1000, 128: 600, 256: 400, 512: 250, 1024: 160}

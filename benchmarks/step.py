@@ -17,6 +17,7 @@ import sys
 import time
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -26,10 +27,10 @@ from progan.config.config import Config
 from progan.config.load import load_config
 from progan.config.resolutions import resolutions_to
 from progan.config.schedule import Phase
-from progan.model.networks import channels_at
+from progan.model.growing import channels_at
 from progan.runtime import machine, memory
+from progan.runtime.device import timed
 from progan.runtime.numerics import computing_in, deterministic
-from progan.training.bench import timed
 from progan.training.build import make_loss, make_step
 from progan.training.feed import Batch, Latents
 
@@ -52,7 +53,7 @@ def main() -> None:
         (r,) = resolutions(arguments)
         print(peak_memory(arguments.memory_of, r, arguments))
         return
-    figures = {
+    figures: dict[Any, Any] = {
         **machine.describe(Accelerator().device),
         **machine.versions(),
         "commit": machine.commit(),
@@ -95,7 +96,7 @@ def rates_in_turn(r: int, arguments: argparse.Namespace) -> tuple[dict[str, floa
         steps[side], n = make(side, r, arguments)
         for _ in range(3):  # allocates memory, chooses kernels, compiles
             steps[side]()
-    seconds = {side: [] for side in SIDES}
+    seconds: dict[str, list[float]] = {side: [] for side in SIDES}
     end = time.perf_counter() + arguments.seconds
     while time.perf_counter() < end or len(seconds["plain"]) < 5:
         for side, step in steps.items():
@@ -183,7 +184,9 @@ def peak_memory(side: str, r: int, arguments: argparse.Namespace) -> float:
     step, _ = make(side, r, arguments)
     for _ in range(3):
         step()
-    return (memory.peak(device) - before) / 2**20
+    peak = memory.peak(device)
+    assert peak is not None, "a device that counts its memory"
+    return (peak - before) / 2**20
 
 
 if __name__ == "__main__":

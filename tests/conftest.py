@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +17,12 @@ from PIL import Image
 
 from progan.config.config import Config
 from progan.data.stream import Stream
+from progan.model import sampling
+from progan.model.sampling import WIDEST_GRID
 from progan.runtime import speeds
-from progan.training import bench, work
+from progan.runtime.stopping import ENDINGS
+from progan.training import bench, build, trials, work
+from progan.training.trials import Trials
 
 # 4x4 for 4 updates, 8x8 fading in for 4, then 8x8: twelve updates see two phase boundaries.
 TINY = {
@@ -32,6 +37,7 @@ TINY = {
     "schedule.learning_rate": "{start: 0.002, end: 0.001}",
     "data.mirror": "true",
     "ema.half_life_kimg": 0.05,
+    "ema.rampup": "null",
     "run.tick_kimg": 0.016,
     "run.snapshot_ticks": 3,
     "run.checkpoint_ticks": 1,
@@ -102,19 +108,51 @@ def shape_of(network: torch.nn.Module) -> str:
     )
 
 
+class TriedOnce(Trials):
+    """Times an update once per shape."""
+
+    known: dict[object, float] = {}
+
+    def update(self, phase, n):
+        shape = shape_of(self.G), shape_of(self.D), repr(self.loss), self.interval
+        kind = phase.resolution, phase.fading, phase.critic_updates
+        update = (*shape, *kind, n, trials.random_update)
+        if update not in self.known:
+            self.known[update] = super().update(phase, n)
+        return self.known[update]
+
+
 @pytest.fixture(scope="session", autouse=True)
 def counted_once():
-    """Counts an update's FLOPs once per shape: counting takes as long as a tiny run trains."""
+    """Counts an update's FLOPs once per shape, and runs try it once: both take as long as a tiny
+    run trains."""
     count, known = work.work_per_image, {}
 
-    def work_per_image(G, D, loss, phase):
-        update = (shape_of(G), shape_of(D), loss, phase.resolution, phase.fading)
+    def work_per_image(G, D, loss, phase, generator=True):
+        update = (shape_of(G), shape_of(D), loss, phase.resolution, phase.fading, generator)
         if update not in known:
-            known[update] = count(G, D, loss, phase)
+            known[update] = count(G, D, loss, phase, generator)
         return known[update]
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(work, "work_per_image", work_per_image)
+        patch.setattr(build, "Trials", TriedOnce)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def small_grids():
+    """Runs in this process show 4 samples at a tick, not 64, which take as long as they train."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sampling, "WIDEST_GRID", 1)
+        yield
+
+
+@contextmanager
+def whole_grids():
+    """Grids as runs in other processes show them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sampling, "WIDEST_GRID", WIDEST_GRID)
         yield
 
 
@@ -124,6 +162,15 @@ def interruptible():
     which nohup lets them ignore."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+@pytest.fixture(autouse=True)
+def own_handlers(interruptible):
+    """Ends what a test sets for signals with it: the next one in this process may send them."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, *ENDINGS)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,6 @@ import torch
 
 from progan.training import build, step, updates, work
 from progan.training.feed import Batch, Latents
-from progan.training.updates import Adam
 
 
 def in_type(batch: Batch | Latents, dtype: torch.dtype) -> Batch | Latents:
@@ -40,17 +39,10 @@ def compute_in_float64(patch: Callable = setattr) -> None:
 
         return of
 
-    def load(adam, state):
-        """Load as torch does: ours refuses everything but float32."""
-        parameters = adam.param_groups[0]["params"]
-        adam.state.clear()
-        adam.state.update({parameters[i]: dict(given) for i, given in state["state"].items()})
-
     patch(build, "make_networks", made)
     for name in ("critic_gradients", "generator_gradients"):
         for module in (step, work):
             patch(module, name, of_doubles(getattr(updates, name)))
-    patch(Adam, "load_state_dict", load)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from PIL import Image
 
 from progan.data.decode import Square
 from progan.data.sources.find import find
+from progan.runtime.pictures import NOTE
 
 
 def noise(size, mode="RGB", seed=0):
@@ -86,3 +87,13 @@ def box_average(x, resolution):
     """Reference: float64 mean over blocks of [..., H, W]."""
     k = x.shape[-1] // resolution
     return x.reshape(*x.shape[:-2], resolution, k, resolution, k).mean(axis=(-3, -1), dtype=float)
+
+
+def without_notes(picture: np.ndarray, axis: int = 0) -> np.ndarray:
+    """A grid with cells of 64 pixels as it is without the seeds below its images.
+
+    axis: that of the height.
+    """
+    rows = np.arange(picture.shape[axis])
+    below = (rows - 4) % (68 + NOTE)
+    return picture.take(rows[(rows < 4) | (below < 64) | (below >= 64 + NOTE)], axis)

@@ -26,24 +26,40 @@ def curve(gamma):
     return b"curv\0\0\0\0" + struct.pack(">I1024H", 1024, *(round(v * 65535) for v in y))
 
 
+def description(name):
+    return b"desc\0\0\0\0" + struct.pack(">I", len(name) + 1) + name.encode() + b"\0" * 79
+
+
 def profile(primaries=P3, gamma=2.2, name="wide"):
     """Bytes of a profile; primaries: None for grey."""
-    text = b"desc\0\0\0\0" + struct.pack(">I", len(name) + 1) + name.encode() + b"\0" * 79
-    tags = [(b"desc", text), (b"cprt", b"text\0\0\0\0none\0"), (b"wtpt", xyz(WHITE))]
+    tags = [(b"desc", description(name)), (b"cprt", b"text\0\0\0\0none\0"), (b"wtpt", xyz(WHITE))]
     if primaries:
         tags += zip((b"rXYZ", b"gXYZ", b"bXYZ"), map(xyz, primaries), strict=True)
         tags += [(tag, curve(gamma)) for tag in (b"rTRC", b"gTRC", b"bTRC")]
     else:
         tags.append((b"kTRC", curve(gamma)))
+    return assembled(tags, b"RGB " if primaries else b"GRAY", b"XYZ ", b"mntr")
+
+
+def assembled(tags, space, connection, device):
     table, body, start = struct.pack(">I", len(tags)), b"", 132 + 12 * len(tags)
     for tag, data in tags:
         table += tag + struct.pack(">II", start + len(body), len(data))
         body += data + b"\0" * (-len(data) % 4)
-    space = b"RGB " if primaries else b"GRAY"
     size = struct.pack(">I", start + len(body))
-    head = size + b"none" + struct.pack(">I4s4s4s", 0x02100000, b"mntr", space, b"XYZ ")
+    head = size + b"none" + struct.pack(">I4s4s4s", 0x02100000, device, space, connection)
     head += struct.pack(">6H", 2020, 1, 1, 0, 0, 0) + b"acsp" + b"\0" * 28
     return head + b"".join(map(s15, WHITE)) + b"\0" * 48 + table + body
+
+
+def cmyk_profile():
+    """A profile of CMYK in which all is grey. CIE's L is 100 - (8 C + 4 M + 2 Y + K) / 0.15,
+    where an ink is 0 or 1."""
+    corners = b"".join(bytes([255 - 17 * n, 128, 128]) for n in range(16))
+    lut = b"mft1\0\0\0\0\4\3\2\0" + b"".join(map(s15, (1, 0, 0, 0, 1, 0, 0, 0, 1)))
+    lut += bytes(range(256)) * 4 + corners + bytes(range(256)) * 3
+    tags = [(b"desc", description("grey inks")), (b"wtpt", xyz(WHITE)), (b"A2B0", lut)]
+    return assembled(tags, b"CMYK", b"Lab ", b"prtr")
 
 
 def linear(x, gamma):

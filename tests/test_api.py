@@ -26,7 +26,9 @@ from progan.config.load import assignments
 from progan.config.yaml_io import parse_yaml
 from progan.data.pyramid.format import Pyramid
 from progan.model.sampling import TrainedGenerator, latents, slerp
-from progan.runs.hold import lock_run
+from progan.runs.hold import Hold
+from progan.runs.init_file import read_other
+from progan.runs.which_snapshot import find_snapshot
 from progan.training.request import new_run, old_run
 from progan.training.trainer import Trainer
 
@@ -36,10 +38,16 @@ SIGNATURES = {
     "Config": None,
     "Critic": "(resolution: int, channels: int = 3, c_dim: int = 0, channel_base: int = 16384, "
     "channel_max: int = 512, fused_scale: bool = True, stddev_group: int = 4, "
-    "equalized: bool = True)",
+    "equalized: bool = True, widths: collections.abc.Mapping[int, int] | None = None, "
+    "hidden: int | None = None, stddev_variance: Literal['biased', 'unbiased'] = 'biased', "
+    "first_fade: bool = True)",
     "Generator": "(resolution: int, channels: int = 3, z_dim: int = 512, c_dim: int = 0, "
     "channel_base: int = 16384, channel_max: int = 512, fused_scale: bool = True, "
-    "equalized: bool = True, pixel_norm: bool = True)",
+    "equalized: bool = True, pixel_norm: bool = True, "
+    "widths: collections.abc.Mapping[int, int] | None = None, "
+    "start_bias: Literal['channel', 'position'] = 'channel', start_norm: bool = True, "
+    "norm: Literal['mean-square', 'rms'] = 'mean-square', label_norm: bool = True, "
+    "output: Literal['linear', 'tanh'] = 'linear')",
     "Phase": None,
     "Schedule": None,
     "Snapshot": None,
@@ -70,6 +78,7 @@ SIGNATURES = {
     "config: str | pathlib.Path | progan.config.config.Config | None = None, "
     "run_dir: str | pathlib.Path | None = None, "
     "overrides: collections.abc.Mapping[str, typing.Any] | None = None, *, "
+    "init: str | pathlib.Path | None = None, freeze_d: int | None = None, "
     "download: bool = False, max_hours: float | None = None) -> progan.runs.snapshot.Snapshot",
 }
 METHODS = {
@@ -210,7 +219,7 @@ def test_data_is_closed_if_the_run_is_refused(photos, tmp_path, monkeypatch):
     closed = []
     monkeypatch.setattr(Pyramid, "close", lambda data: closed.append(data.title))
     settings = {"network.resolution": 8, "schedule.batch_size": 8}
-    with lock_run(tmp_path), pytest.raises(progan.UserError, match="another process is training"):
+    with Hold(tmp_path), pytest.raises(progan.UserError, match="another process is training"):
         progan.train(photos, run_dir=tmp_path, overrides=settings)
     assert len(closed) == 1
 
@@ -254,7 +263,7 @@ def test_paths_at_home(photos, run_dir, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "photos").symlink_to(photos)
     (tmp_path / "run").symlink_to(run_dir)
-    config, folder = new_run("~/photos", "demo", {}, "~/new")
+    config, folder, _ = new_run("~/photos", "demo", {}, "~/new")
     assert (config.data.source, folder) == (str(photos.resolve()), tmp_path / "new")
     assert old_run("~/run", {})[1] == tmp_path / "run"
     with pytest.raises(progan.UserError, match=f"looked for {tmp_path}/sets/ffhq"):
@@ -343,6 +352,16 @@ def test_which_snapshot(run_dir, tmp_path):
     assert progan.load(run_dir, 0.096).file == folder / "snapshot-000000.096.safetensors"
     (best,) = folder.glob("best-*")
     assert progan.load(run_dir, which="best").file == best
+    first = folder / "snapshot-000000.032.safetensors"
+    same = {"newest": folder / "snapshot-000000.160.safetensors", "best": best, "best-swd48": best}
+    same |= {"0.032": first, "0.03": first, ".032": first}  # rounded as the number is
+    for which, file in same.items():
+        assert find_snapshot(Path(f"{run_dir}@{which}")) == file == find_snapshot(run_dir, which)
+        assert find_snapshot(run_dir / f"@{which}") == file, "as a shell completes a folder"
+    (tmp_path / "a@best").mkdir()
+    with pytest.raises(progan.UserError, match="no snapshots in .*a@best"):  # it is called so
+        find_snapshot(tmp_path / "a@best")
+    assert read_other(Path(f"{run_dir}@best")).origin.name == f"photos/{best.name}"
     assert progan.load(best).nimg == progan.load(run_dir, "best").nimg
     assert repr(progan.load(best)).endswith("2 classes>")
     (tmp_path / "snapshots").mkdir()
@@ -386,7 +405,16 @@ def test_measure_takes_samples(run_dir):
         (lambda s: progan.load("."), "no snapshots in"),
         (lambda s: progan.load(".", "best"), "no snapshots in"),
         (lambda s: progan.evaluate(s, "swd64", device=None), "device 'None' must be"),
-        (lambda s: progan.load(s.file.parents[1], "latest"), "give 'newest', 'best' or one of"),
+        (
+            lambda s: progan.load(s.file.parents[1], "latest"),
+            "give newest, best, best-METRIC or one of",
+        ),
+        (lambda s: progan.load(f"{s.file.parents[1]}@0.1", 3), "chooses a snapshot already"),
+        (lambda s: progan.load(f"{s.file.parents[1]}@0"), "more than one snapshot near 0 kimg"),
+        (lambda s: progan.load(f"{s.file.parents[1]}@"), "no snapshot ''; give newest"),
+        (lambda s: progan.load(f"{s.file.parents[1]}@best-swd64"), "did you mean 'swd48'"),
+        (lambda s: progan.load("nowhere@best"), "no such run or snapshot: nowhere@best"),
+        (lambda s: progan.load(f"{s.file}@best"), "'best' chooses from a run, and .* is one"),
         (lambda s: progan.load(s.file.parents[1], 7), "0.032, .*0.16"),
         (lambda s: progan.load(s.file.parents[1], float("nan")), "0.032, .*0.16"),
         (lambda s: progan.load(s.file, "best"), "is one snapshot"),
@@ -455,11 +483,35 @@ def test_best_by_several_metrics(run_dir, tmp_path):
 # The notebook -----------------------------------------------------------------------------------
 
 
-def test_the_notebook_runs(tmp_path):
-    """Reference: no cell fails. It trains for seconds here; and it is kept without outputs."""
-    notebook = nbformat.read(ROOT / "examples" / "first_steps.ipynb", as_version=4)
-    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+def code_cells(notebook: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def test_the_notebooks_code_runs(tmp_path, monkeypatch):
+    """Reference: no line fails, and the notebook is kept without outputs. A tiny run, in this
+    process."""
+    monkeypatch.chdir(tmp_path)
+    cells = code_cells(nbformat.read(ROOT / "examples" / "first_steps.ipynb", as_version=4))
     assert all(not cell.outputs and cell.execution_count is None for cell in cells)
+    code = "\n".join(cell.source for cell in cells)
+    tiny = '"schedule.stable_kimg": 0.016, "schedule.fade_kimg": 0.016, "data.max_images": 64}'
+    for whole, shorter in {
+        "KIMG = 16": "KIMG = 0.08",
+        "KIMG}": f"KIMG, {tiny}",
+        "swd1000": "swd20",
+        "range(200)": "range(5)",
+    }.items():
+        assert code.count(whole) == 1
+        code = code.replace(whole, shorter)
+    exec(code, {})
+
+
+@pytest.mark.slow
+def test_the_notebook_runs(tmp_path):
+    """Reference: no cell fails, in Jupyter's kernel; and there are pictures. It trains for seconds
+    here."""
+    notebook = nbformat.read(ROOT / "examples" / "first_steps.ipynb", as_version=4)
+    cells = code_cells(notebook)
     training = next(cell for cell in cells if "KIMG = 16" in cell.source)
     training.source = training.source.replace("KIMG = 16", "KIMG = 0.5")
     shorter = '"schedule.stable_kimg": 0.1, "schedule.fade_kimg": 0.1}'

@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
@@ -9,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
-from conftest import options
+from conftest import options, whole_grids
+from pictures import without_notes
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import save_file
@@ -84,7 +86,7 @@ def test_processes_share_rows(pyramid, processes):
     def feed(rank: int, of: int) -> Feed:
         return Feed(Stream(pyramid, seed=3, rank=rank, processes=of), seed=3, z_dim=2, c_dim=5)
 
-    for draw in (lambda f: f.critic_batch(40, 8, 8), lambda f: f.generator_batch(40, 8)):
+    for draw in (lambda f: f.critic_batch(40, 8, 8), lambda f: f.generator_batch(40, 8, 8)):
         parts = [draw(feed(rank, processes)).c for rank in range(processes)]
         assert torch.equal(torch.cat(parts), draw(feed(0, 1)).c)
 
@@ -92,7 +94,7 @@ def test_processes_share_rows(pyramid, processes):
 def test_generator_draws_whole_rows_with_the_shares_of_the_data(pyramid):
     """Reference: counts of combinations in the data, within five standard errors over 3,000 draws.
     If each attribute were drawn by itself, there would be combinations that no image has."""
-    c = Feed(Stream(pyramid, seed=0), seed=0, z_dim=2, c_dim=5).generator_batch(0, 3000).c
+    c = Feed(Stream(pyramid, seed=0), seed=0, z_dim=2, c_dim=5).generator_batch(0, 3000, 8).c
     drawn = Counter(map(tuple, c.int().tolist()))
     data = Counter(map(tuple, pyramid.labels.values.tolist()))
     assert drawn.keys() == data.keys()
@@ -113,12 +115,13 @@ def train(run_dir: Path, pyramid: Pyramid) -> None:
 
 
 @pytest.fixture(scope="module", params=[24, 100], ids=["few", "many"])
-def run(request, tmp_path_factory) -> tuple[Path, Pyramid]:
+def run(request, tmp_path_factory) -> Iterator[tuple[Path, Pyramid]]:
     """Runs of twelve updates, on fewer images than a grid has cells and on more."""
     run_dir = tmp_path_factory.mktemp("runs") / "run"
     pyramid = hand_made(tmp_path_factory.mktemp("pyramid"), request.param)
-    train(run_dir, pyramid)
-    return run_dir, pyramid
+    with whole_grids():
+        train(run_dir, pyramid)
+        yield run_dir, pyramid
 
 
 def test_training_minimizes_the_attribute_loss(run):
@@ -144,12 +147,13 @@ def test_fakes_have_the_attributes_of_the_reals_in_their_places(run):
 
 
 def test_samples_are_the_grid_that_training_showed(run, tmp_path):
-    """Reference: the PNG of training's last tick, byte for byte; and single images, sampled in
-    other batches, against its cells: a seed always has the same attributes."""
+    """Reference: the PNG of training's last tick, but for the seeds below the images; and single
+    images, sampled in other batches, against its cells: a seed always has the same attributes."""
     run_dir, _ = run
     shown = sorted((run_dir / "images").glob("fakes-*"))[-1]
     sample(run_dir, "--grid", "--out", tmp_path)
-    assert (tmp_path / shown.name.replace("fakes", "grid")).read_bytes() == shown.read_bytes()
+    made = read(tmp_path / shown.name.replace("fakes", "grid"))
+    assert (without_notes(made, axis=1) == read(shown)).all()
     sample(run_dir, "--seeds", "63,9", "--out", tmp_path / "single")
     for seed in (9, 63):
         y, x = 4 + 68 * (seed // 8), 4 + 68 * (seed % 8)
@@ -263,7 +267,8 @@ def test_a_grid_of_chosen_attributes(tmp_path):
     sample(path, "--grid", "--class", "Young", "--out", tmp_path)
     rows = np.tile(np.array([0, 0, 0, 0, 1], np.uint8), (64, 1))
     expected = grid(generate(load_snapshot(path).G, range(64), rows, 8, None), 8)
-    assert (read(tmp_path / "grid-000012.500-class-Young.png") == expected).all()
+    made = read(tmp_path / "grid-000012.500-class-Young.png")
+    assert (without_notes(made, axis=1) == expected).all()
 
 
 @pytest.mark.parametrize(

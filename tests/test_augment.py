@@ -1,6 +1,8 @@
 """Differentiable augmentation: compared with plain loops, in updates, in a run that stops."""
 
+import math
 from collections import Counter
+from functools import partial
 from itertools import combinations
 
 import numpy as np
@@ -9,14 +11,15 @@ import test_batches
 import torch
 from click.testing import CliRunner
 from conftest import load_checkpoint
+from phases import a_phase
 from test_train import assert_identical, images, state, statistics, stop_after, train
 from test_updates import active, difference, faded_reals, make_batch, networks, tensor
 
 from progan.cli.main import main
 from progan.config.load import load_config
-from progan.config.schedule import Phase
 from progan.config.settings import DataConfig
 from progan.runtime.errors import UserError
+from progan.training.adaptive import AdaptiveStrength
 from progan.training.augment import DRAWS, KINDS, augment
 from progan.training.feed import Batch, Feed, split
 from progan.training.updates import LossSettings, accumulate, critic_gradients, generator_gradients
@@ -141,6 +144,38 @@ def test_columns_are_a_kinds_own(kind):
         changed[0, column] = 0.9
         same = torch.equal(augment(x, changed.double(), [kind]), before)
         assert same == (column not in own), column
+
+
+@pytest.mark.parametrize("strength", [0.0, 0.3, 1.0, torch.tensor(0.3)])
+def test_strength_is_the_share_that_is_changed(strength):
+    """Reference: the augmented images where the last draw is below the strength, and the images
+    elsewhere, bit for bit."""
+    x, draws = make_images(40, 3, 8), make_draws(40)
+    images = augment(x, draws, list(KINDS), strength)
+    changed = draws[:, 7] < strength
+    assert abs(changed.double().mean() - float(strength)) < 0.2
+    assert torch.equal(images[changed], augment(x, draws, list(KINDS))[changed])
+    assert torch.equal(images[~changed], x[~changed])
+
+
+def test_adaptive_strength_by_hand():
+    """Reference: Karras et al. 2020: every 4 updates, up by images/speed if the mean sign of the
+    reals is above the target, else down, between 0 and 1. A NaN counts as no sign, processes'
+    roundings of a mean do not matter; saved within four updates and restored, it goes on."""
+    made = partial(AdaptiveStrength, 0.5, 0.1)
+    adaptive, expected = made(), 0.0
+    for update in range(40):
+        sign = -0.25 if 20 <= update < 28 else math.nan if update == 30 else 0.75
+        adaptive.add(torch.tensor(sign * (1 + 1e-7)), 8)
+        if update % 4 == 3:
+            expected += -0.32 if 20 <= update < 28 else 0.32
+            expected = min(max(expected, 0.0), 1.0)
+        assert adaptive.strength.item() == pytest.approx(expected)
+        if update == 21:
+            state, adaptive = adaptive.state_dict(), made()
+            adaptive.load_state_dict(state)
+    with pytest.raises(ValueError, match="no state"):
+        adaptive.load_state_dict(state | {"strength": torch.tensor(1.5)})
 
 
 def test_images_are_each_their_own():
@@ -283,11 +318,11 @@ def feed(stream):
 
 def test_feed_without_augmentation_is_as_ever(feed):
     """Reference: the same batches, bit for bit, except for the draws, which are missing."""
-    for update in (lambda f: f.critic_batch(40, 8, 8), lambda f: f.generator_batch(40, 8)):
+    for update in (lambda f: f.critic_batch(40, 8, 8), lambda f: f.generator_batch(40, 8, 8)):
         off, on = update(feed(False)), update(feed())
         for name, value in vars(off).items():
-            if name.endswith("draws"):
-                assert value is None
+            if value is None:
+                assert name.endswith("draws") or getattr(on, name) is None
             else:
                 assert torch.equal(value, getattr(on, name)), name
 
@@ -297,14 +332,14 @@ def test_draws_never_meet(feed):
     several batch sizes, have different draws; all are uniform in [0, 1)."""
     sets = []
     for nimg in range(20, 40):
-        critic, generator = feed().critic_batch(nimg, 4, 8), feed().generator_batch(nimg, 4)
+        critic, generator = feed().critic_batch(nimg, 4, 8), feed().generator_batch(nimg, 4, 8)
         sets += [critic.real_draws, critic.fake_draws, generator.fake_draws]
     draws = torch.stack(sets)
     assert draws.shape == (60, 4, DRAWS) and draws.dtype == torch.float32
     assert len(draws.unique()) > 0.999 * draws.numel()
     assert draws.min() >= 0 and draws.max() < 1
     assert abs(draws.mean().item() - 0.5) < 5 / (12 * draws.numel()) ** 0.5
-    again = feed().generator_batch(39, 4).fake_draws
+    again = feed().generator_batch(39, 4, 8).fake_draws
     assert torch.equal(again, draws[-1]), "a position is always the same"
 
 
@@ -384,7 +419,7 @@ def test_passes_equal_one(update):
 
 def test_costs_are_counted():
     """Reference: the FLOPs without augmentation, which has no convolutions."""
-    phase = Phase(8, True, 0, 4, 4, None, 0.001, 0.0, 0.99, 1e-8)
+    phase = a_phase(8, True, 0, 4, 4, None, 0.001)
     G, D = (network.float().to("meta") for network in networks())
     on, off = (
         work_per_image(G, D, LossSettings(augment=p), phase).gflops for p in (tuple(KINDS), ())

@@ -2,6 +2,7 @@
 
 import threading
 from collections import Counter
+from functools import partial
 
 import numpy as np
 import pytest
@@ -13,7 +14,6 @@ from progan.data.pyramid.prepare import prepare
 from progan.data.sources.find import find
 from progan.runtime.distributed import share
 from progan.runtime.randomness import make_rng
-from progan.training.augment import DRAWS
 from progan.training.feed import Batch, Feed, split
 
 SIZE = 24  # images in `photos`
@@ -72,12 +72,14 @@ def test_processes_share_the_global_batch(pyramid, stream, processes):
         reader = stream(pyramid, rank=rank, processes=of)
         return Feed(reader, seed=3, z_dim=5, c_dim=2, augmented=True)
 
-    for draw in (lambda f: f.critic_batch(40, 8, 8), lambda f: f.generator_batch(40, 8)):
+    for draw in (lambda f: f.critic_batch(40, 8, 8), lambda f: f.generator_batch(40, 8, 8)):
         whole = draw(feed(0, 1))
         parts = [draw(feed(rank, processes)) for rank in range(processes)]
         for name, value in vars(whole).items():
-            joined = torch.cat([getattr(part, name) for part in parts])
-            assert torch.equal(joined, value), name
+            mine = [getattr(part, name) for part in parts]
+            assert (
+                mine == [None] * processes if value is None else torch.equal(torch.cat(mine), value)
+            )
 
 
 def test_reals_are_the_pyramid_in_minus_one_to_one(pyramid, stream):
@@ -121,23 +123,44 @@ def test_what_is_drawn_ahead_is_what_the_seed_means(pyramid, stream):
     changes of batch size and resolution and with jumps."""
     feed = Feed(stream(pyramid), seed=3, z_dim=5, c_dim=2, augmented=True)
     for nimg, n, r in STEPS:
-        critic, generator = feed.critic_batch(nimg, n, r), feed.generator_batch(nimg, n)
+        critic, generator = feed.critic_batch(nimg, n, r), feed.generator_batch(nimg, n, r)
         draw, augment = drawn(3, nimg), drawn(6, 2 * nimg)
         expected = {"z": draw.standard_normal((n, 5), dtype=np.float32)}
         expected["mix"] = draw.random(n, dtype=np.float32)
         expected["c"] = np.eye(2)[pyramid.labels.values[feed.stream.order.at(nimg, n)[0]]]
-        expected["real_draws"] = augment.random((n, DRAWS), np.float32)
-        expected["fake_draws"] = augment.random((n, DRAWS), np.float32)
+        draws = [augment.random((n, size), np.float32) for size in (7, 7, 1, 1)]
+        expected["real_draws"] = np.hstack(draws[::2])
+        expected["fake_draws"] = np.hstack(draws[1::2])
         assert critic.mix.requires_grad
         for name, values in expected.items():
             np.testing.assert_array_equal(getattr(critic, name).detach().numpy(), values, name)
         draw, augment = drawn(4, nimg), drawn(6, 2 * nimg + 1)
         expected = {"z": draw.standard_normal((n, 5), dtype=np.float32)}
         expected["c"] = np.eye(2)[pyramid.labels.values[draw.integers(SIZE, size=n)]]
-        expected["fake_draws"] = augment.random((n, DRAWS), np.float32)
+        expected["fake_draws"] = augment.random((n, 7), np.float32)
+        last = augment.random((n, 1), np.float32)
+        expected["fake_draws"] = np.hstack([expected["fake_draws"], last])
         for name, values in expected.items():
             assert getattr(generator, name).dtype == torch.float32
             np.testing.assert_array_equal(getattr(generator, name).numpy(), values, name)
+
+
+def test_a_relativistic_loss_sees_the_reals_of_its_place(pyramid, stream):
+    """Reference: the critic's batch at the same place, bit for bit, and its labels, whether or not
+    it was made before; latents are those of other losses, the reals' augmentation is their own."""
+    made = partial(Feed, seed=3, z_dim=5, c_dim=2, augmented=True)
+    others, feed = made(stream(pyramid)), made(stream(pyramid), relativistic=True)
+    for place in ((0, 8, 8), (8, 8, 8), (24, 4, 16)):
+        batch = feed.critic_batch(*place) if place[0] < 24 else others.critic_batch(*place)
+        latents, plain = feed.generator_batch(*place), others.generator_batch(*place)
+        assert torch.equal(latents.reals, batch.reals) and torch.equal(latents.c, batch.c)
+        assert torch.equal(latents.z, plain.z)
+        # The last draw, of whether an image is changed, comes after the reals' others.
+        assert torch.equal(latents.fake_draws[:, :-1], plain.fake_draws[:, :-1])
+        assert (
+            len(torch.cat([latents.fake_draws, latents.real_draws, batch.real_draws]).unique()) > 80
+        )
+        assert plain.reals is None and plain.real_draws is None
 
 
 def in_main_thread() -> bool:
@@ -157,7 +180,7 @@ def test_only_a_first_batch_is_drawn_while_the_caller_waits(pyramid, stream, mon
     feed = Feed(stream(pyramid), seed=3, z_dim=5, c_dim=0)
     for nimg, n, r in [(0, 8, 8), (8, 8, 8), (16, 8, 8), (24, 4, 16), (28, 4, 16), (100, 4, 16)]:
         feed.critic_batch(nimg, n, r)
-        feed.generator_batch(nimg, n)
+        feed.generator_batch(nimg, n, r)
     feed.stream.threads.shutdown()
     for name in ("critic", "generator"):
         assert [position for stream, position in waited if stream == name] == [0, 24, 100]
@@ -187,7 +210,7 @@ def test_the_caller_pins_nothing(pyramid, stream, monkeypatch):
     feed = Feed(reader, seed=3, z_dim=5, c_dim=2, augmented=True)
     for nimg in (0, 8, 16, 24):
         feed.critic_batch(nimg, 8, 8)
-        feed.generator_batch(nimg, 8)
+        feed.generator_batch(nimg, 8, 8)
         if not nimg:
             of_first = sum(in_main)
     reader.threads.shutdown(cancel_futures=True)  # before the real pinning is back
@@ -207,7 +230,7 @@ def test_a_failure_while_drawing_ahead_reaches_the_caller(pyramid, stream, monke
     feed = Feed(stream(pyramid), seed=3, z_dim=5, c_dim=0)
     for update in (
         lambda nimg: feed.critic_batch(nimg, 8, 8),
-        lambda nimg: feed.generator_batch(nimg, 8),
+        lambda nimg: feed.generator_batch(nimg, 8, 8),
     ):
         update(0)
         update(8)
@@ -230,7 +253,7 @@ def test_closing_the_stream_ends_what_is_drawn_ahead(pyramid, stream, monkeypatc
         return make_rng(seed, stream, position)
 
     monkeypatch.setattr("progan.training.feed.make_rng", slow)
-    feed.generator_batch(0, 8)
+    feed.generator_batch(0, 8, 8)
     feed.critic_batch(0, 8, 8)
     assert started.wait(10)
     threading.Timer(0.5, go_on.set).start()
@@ -241,7 +264,7 @@ def test_closing_the_stream_ends_what_is_drawn_ahead(pyramid, stream, monkeypatc
 
 def test_latents_are_standard_normal(pyramid, stream):
     """Reference: mean 0 and deviation 1 within five standard errors over 100,000 draws."""
-    z = Feed(stream(pyramid), seed=0, z_dim=100, c_dim=0).generator_batch(0, 1000).z
+    z = Feed(stream(pyramid), seed=0, z_dim=100, c_dim=0).generator_batch(0, 1000, 8).z
     assert z.dtype == torch.float32
     assert abs(z.mean().item()) < 5 / 100_000**0.5
     assert abs(z.std().item() - 1) < 5 / 200_000**0.5
@@ -249,7 +272,7 @@ def test_latents_are_standard_normal(pyramid, stream):
 
 def test_generator_labels_have_the_shares_of_the_data(pyramid, stream):
     """Reference: 8 of 24 photos are dogs; five standard errors over 3,000 draws."""
-    c = Feed(stream(pyramid), seed=0, z_dim=2, c_dim=2).generator_batch(0, 3000).c
+    c = Feed(stream(pyramid), seed=0, z_dim=2, c_dim=2).generator_batch(0, 3000, 8).c
     share_of_dogs = c[:, pyramid.labels.names.index("dogs")].mean().item()
     assert abs(share_of_dogs - 8 / 24) < 5 * (2 / 9 / 3000) ** 0.5
 

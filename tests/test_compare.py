@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from conftest import launched, progan
+from conftest import launched
 from PIL import Image
 
 from progan.analysis import curves
@@ -102,16 +102,15 @@ def test_a_table_by_hand():
 # The command, end to end
 
 
-def test_a_real_process(tmp_path, monkeypatch):
+def test_the_command(here):
     """Reference: values written out. At 250 kimg growing is halfway between 20 and 24; full's last
     hours are growing's 0.3 at 300 kimg, so full, at 150 kimg by then, is a third of the way from
     40 to 34. Whole metrics alone are shown; similarity of pairs has no best. Nothing is on stderr,
     and nothing is written but the picture and the JSON."""
-    monkeypatch.chdir(tmp_path)
     two_runs()
-    before = set(tmp_path.rglob("*"))
-    result = progan("compare", "growing", "full", "--json", "f.json", cwd=tmp_path)
-    assert (result.returncode, result.stderr) == (0, "")
+    before = set(here.rglob("*"))
+    result = run("growing", "full", "--json", "f.json")
+    assert (result.exit_code, result.stderr) == (0, "")
     lines = result.stdout.splitlines()
     assert cells(lines) == [
         list(COLUMNS),
@@ -129,7 +128,7 @@ def test_a_real_process(tmp_path, monkeypatch):
         "plotted in compare.png",
         "all figures in f.json",
     ]
-    made = {path.name for path in set(tmp_path.rglob("*")) - before}
+    made = {path.name for path in set(here.rglob("*")) - before}
     assert made == {"compare.png", "f.json"}
 
 
@@ -477,14 +476,14 @@ def test_reals_of_different_data(here):
 # Mistakes
 
 
-def test_a_mistake_in_a_real_process(tmp_path):
+def test_a_mistake(here):
     """Reference: one message on stderr, exit code 2, no traceback, and nothing written."""
-    result = progan("compare", "nope", cwd=tmp_path)
-    assert (result.returncode, result.stdout) == (2, "")
+    result = run("nope")
+    assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr == (
         "Error: nope does not exist; give the folder of a run, such as runs/demo\n"
     )
-    assert not list(tmp_path.iterdir())
+    assert not list(here.iterdir())
 
 
 @pytest.mark.parametrize(

@@ -63,8 +63,8 @@ class Choices:
         real = Step.begin
 
         def begin(step, *arguments, **more):
-            self.seen.append(step.compile)
             real(step, *arguments, **more)
+            self.seen.append(step.compiled)
 
         monkeypatch.setattr(Step, "begin", begin)
 
@@ -82,9 +82,8 @@ class Choices:
 def test_settings_decide(compiler, seconds, settings, expected):
     """Reference: `pays`, the setting where it says so, and no measured time in deterministic
     runs."""
-    costs = SimpleNamespace(seconds_of=lambda phase: seconds)
     accelerator = SimpleNamespace(device=CPU, num_processes=1)
-    assert compiles(Config(run=settings), costs, None, accelerator) is expected
+    assert compiles(Config(run=settings), seconds, accelerator) is expected
 
 
 @pytest.mark.parametrize("seconds", [1e6, 1])

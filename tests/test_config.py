@@ -10,12 +10,12 @@ import yaml
 from pydantic import ValidationError
 from test_schedule import PRESETS
 
+from progan.config.batch_rules import check_batches
 from progan.config.config import Config, flatten
-from progan.config.load import load_config, presets
+from progan.config.curves import Ramp
+from progan.config.load import load_config, presets, validate
 from progan.config.reference import commented_yaml, explanation, markdown
 from progan.config.resolutions import at_resolution
-from progan.config.schedule import check_batches
-from progan.config.value_types import Ramp
 from progan.config.yaml_io import dump_yaml, parse_yaml
 from progan.model.networks import Critic, Generator
 from progan.runs.folder import CHANGEABLE, differences, read_config
@@ -67,7 +67,8 @@ def test_defaults():
     assert config.network.resolution == 128 and config.network.z_dim == 512
     assert (config.network.channel_base, config.network.channel_max) == (16384, 512)
     assert (config.loss.weights.penalty, config.loss.weights.drift) == (10, 0.001)
-    assert (config.optim.beta1, config.optim.beta2, config.optim.eps) == (0.0, 0.99, 1e-8)
+    adam = {"beta1": 0.0, "beta2": 0.99, "eps": 1e-8, "weight_decay": 0.0}
+    assert config.make_schedule().phases[0].options_at(0) == adam
     check_batches(config.make_schedule(), 1, config.network.stddev_group)
 
 
@@ -124,22 +125,27 @@ def test_settings_page():
     page = (Path(__file__).parents[1] / "docs" / "settings.md").read_text(encoding="utf-8")
     assert page == markdown()
     rows = [line[2:-2].split(" | ") for line in page.splitlines() if line.startswith("| `")]
-    assert [key.strip("`") for key, *_ in rows[:-4]] == list(flatten(Config().model_dump()))
+    settings = [key.strip("`") for key, *_ in rows if "." in key]
+    assert settings == list(flatten(Config().model_dump()))
     assert all(re.match(r"[A-Z3].{10}", meaning) for _, _, meaning, _ in rows)
-    nullable = {key.strip("`") for key, *_, values in rows if values.endswith(", or null")}
-    assert nullable == {*NULLABLE} - {"run.compile"}
+    nullable = {key.strip("`") for key, *_, v in rows if "." in key and v.endswith(", or null")}
+    of_another_kind = {"ema.half_life_kimg"}  # null only where ema.kind is not half_life
+    assert nullable == {*NULLABLE} - {"run.compile"} | of_another_kind
 
 
 @pytest.mark.parametrize(
     "key, values",
     [
         ("data.workers", "a whole number from 0 to 1024, or null"),
-        ("loss.penalty", "wgan_gp or r1"),
+        ("loss.penalty", "wgan_gp, wgan_lp, r1, r2, r1_r2 or none"),
         ("network.channels", "1 or 3"),
         ("network.resolution", "a power of two from 4 to 1024"),
-        ("optim.beta1", "a number from 0 below 1, or a map by resolution"),
+        ("optim.eps", "a number above 0, or a map by resolution, or a ramp, or null"),
         ("run.compile", "auto, true or false"),
-        ("schedule.learning_rate", "a number above 0, or a map by resolution, or a ramp"),
+        (
+            "schedule.learning_rate",
+            "a number above 0, or a map by resolution, or a ramp, or {G: …, D: …} of these",
+        ),
     ],
 )
 def test_values_in_words(key, values):
@@ -208,7 +214,7 @@ def test_ramp_by_nested_keys():
     path = "schedule.learning_rate"
     nested = load(f"{path}.start=0.1", f"{path}.end=0.2")
     assert nested == load(path + "={start: 0.1, end: 0.2}")
-    assert nested.make_schedule().phases[0].rate == Ramp(start=0.1, end=0.2)
+    assert nested.make_schedule().phases[0].G_rate.shape == Ramp(start=0.1, end=0.2)
 
 
 def test_schedule_gets_every_setting():
@@ -227,8 +233,17 @@ def test_schedule_gets_every_setting():
     (phase,) = config.make_schedule().phases
     assert (phase.resolution, phase.fading, phase.end_nimg) == (8, False, 1000)
     assert (phase.batch_size, phase.batch_gpu) == (10, 5)
-    assert phase.rate == Ramp(start=0.2, end=0.1, decay="polynomial", power=3.0)
-    assert (phase.beta1, phase.beta2, phase.eps) == (0.5, 0.9, 1e-6)
+    assert phase.G_rate.shape == Ramp(start=0.2, end=0.1, decay="polynomial", power=3.0)
+    options = {"beta1": 0.5, "beta2": 0.9, "eps": 1e-6, "weight_decay": 0.0}
+    assert phase.options_at(0) == options
+
+
+def test_a_config_made_in_python_names_the_place():
+    """Reference: the words that -o gets for the same mistakes."""
+    with pytest.raises(UserError) as caught:
+        Config(network={"nonsense": 1}, run={"seed": -1})
+    same = message("network.nonsense=1", "run.seed=-1")
+    assert str(caught.value) == same.replace("in -o:", "in these settings:")
 
 
 def test_frozen():
@@ -268,6 +283,13 @@ def test_unknown_key(override, path, nearest):
     assert (f"(did you mean '{nearest}'?)" in text) if nearest else ("did you mean" not in text)
 
 
+def test_few_of_many_mistakes_are_told():
+    """Reference: their number; a file from anybody may have thousands, which would take minutes."""
+    with pytest.raises(UserError) as error:
+        load_config(None, [f"data.k{k}=1" for k in range(1021)])
+    assert str(error.value).count("unknown key") == 20 and "\nand 1,001 more" in str(error.value)
+
+
 @pytest.mark.parametrize(
     "override, start, allowed",
     [
@@ -284,9 +306,12 @@ def test_unknown_key(override, path, nearest):
         ("network.channels=2", "network.channels: 2", "must be 1 or 3"),
         ("network.stddev_group=0", "network.stddev_group: 0", "greater than or equal to 1"),
         ("loss.weights=3", "loss.weights: 3", "map of keys: penalty, target, drift, label"),
-        ("loss.weights.penalty.x=3", "loss.weights.penalty: {'x': 3}", "number"),
+        ("data.augment_strength={start: 0, end: 1.5}", "data.augment_strength", "at most 1"),
+        ("data.augment_target=0.6", "data.augment_target (0.6) steers data.augment", "empty"),
+        ("data.augment_strength=2", "data.augment_strength: 2", "less than or equal to 1"),
+        ("loss.weights.target.x=3", "loss.weights.target: {'x': 3}", "number"),
         ("loss.weights.penalty=-1", "loss.weights.penalty: -1", "greater than or equal to 0"),
-        ("loss.adversarial=wgann", "loss.adversarial: 'wgann'", "'wgan' or 'logistic'"),
+        ("loss.adversarial=wgann", "loss.adversarial: 'wgann'", "'wgan', 'logistic'"),
         ("run.precision=fp16", "run.precision: 'fp16'", "'auto', 'fp32', 'tf32' or 'bf16'"),
         ("run.seed=-1", "run.seed: -1", "greater than or equal to 0"),
         ("run.seed=9223372036854775808", "run.seed: 9223372036854775808", "less than"),
@@ -311,7 +336,7 @@ def test_unknown_key(override, path, nearest):
         ("schedule.learning_rate=fast", "schedule.learning_rate: 'fast'", "number"),
         ("schedule.learning_rate=0", "schedule.learning_rate: 0", "greater than 0"),
         ("schedule.learning_rate={4: {4: 1}}", "schedule.learning_rate[4]: {4: 1}", "or a ramp"),
-        ("schedule.learning_rate={start: 1}", "schedule.learning_rate.end is missing", "rate"),
+        ("schedule.learning_rate={end: 1}", "schedule.learning_rate.start is missing", "first"),
         (
             "schedule.learning_rate={start: 1, end: 1, decay: cosin}",
             "schedule.learning_rate.decay: 'cosin'",
@@ -320,7 +345,7 @@ def test_unknown_key(override, path, nearest):
         (
             "schedule.learning_rate={4: {start: 1, end: -2}}",
             "schedule.learning_rate[4].end: -2",
-            "greater than 0",
+            "greater than or equal to 0",
         ),
     ],
 )
@@ -341,7 +366,6 @@ def test_ill_typed_value(override, start, allowed):
         "run.precision",
         "run.seed",
         "loss.weights",
-        "ema.half_life_kimg",
     ],
 )
 def test_null_where_not_allowed(path):
@@ -351,8 +375,14 @@ def test_null_where_not_allowed(path):
 
 NULLABLE = [
     *("data.source", "data.root", "data.cache"),
-    *("data.label_level", "data.max_images", "data.device_cache", "data.workers"),
-    *("schedule.total_kimg", "schedule.batch_gpu", "run.compile"),
+    *("data.label_level", "data.augment_target", "data.max_images"),
+    *("data.device_cache", "data.workers"),
+    "network.conventions",
+    "network.init",
+    *("schedule.total_kimg", "schedule.batch_gpu", "schedule.cycles", "schedule.phases"),
+    *("optim.beta1", "optim.beta2", "optim.eps", "optim.momentum", "optim.nesterov"),
+    *("optim.weight_decay", "ema.rampup", "ema.lengths", "ema.swa_start_kimg"),
+    *("ema.swa_every_kimg", "run.compile"),
     *("run.metrics", "run.inception", "run.tracker"),
 ]
 
@@ -416,8 +446,8 @@ def test_every_mistake_once():
         (["network.z_dim=1", "loss.weights=3"], "in -o: loss.weights: 3 does"),
         (["network.z_dim=1", "loss.weights={drft: 0}"], "in -o: unknown"),
         (
-            ["network.z_dim=1", "loss.weights.drift=1", "schedule.learning_rate.start=1"],
-            "in -o:\n  schedule.learning_rate.end is\n  unknown",
+            ["network.z_dim=1", "loss.weights.drift=1", "schedule.learning_rate.end=1"],
+            "in -o: schedule.learning_rate: {",
         ),
         (
             ["network.z_dim=1", "loss.weights.drift=1", "schedule.start_resolution=256"],
@@ -573,6 +603,41 @@ def test_differences_in_nested_keys():
     assert line.startswith("loss.weights") and "0.001" in line and "0.5" in line
 
 
+@pytest.mark.parametrize(
+    "overrides, text",
+    [
+        (["ema.lengths=[0.05, 0.1]"], "ema.lengths ([0.05, 0.1]) is of the kind power"),
+        (["ema.kind=power", "ema.rampup=0.1"], "ema.rampup (0.1) is of the kind half_life"),
+        (["ema.kind=swa", "ema.half_life_kimg=1"], "ema.half_life_kimg (1.0) is of the kind"),
+        (["ema.kind=swa"], "ema.swa_start_kimg must be given, as ema.kind is swa"),
+        (["ema.half_life_kimg=null"], "ema.half_life_kimg must be given, as ema.kind is half_life"),
+        (["ema.swa_start_kimg=36", "ema.kind=swa"], "must be less than the length of the run (36"),
+        (["ema.kind=power", "ema.lengths=[0.1, 0.05]"], "the shorter one first"),
+        (["ema.kind=powr"], "must be 'half_life', 'power' or 'swa'"),
+    ],
+)
+def test_settings_of_an_average(overrides, text):
+    """Reference: each kind has its own settings, and no others."""
+    with pytest.raises(UserError) as error:
+        load_config("demo", overrides)
+    assert text in str(error.value)
+
+
+@pytest.mark.parametrize("preset", [None, "demo", "celeba-hq"])
+def test_another_kind_of_average(preset):
+    """Reference: the kind's own defaults; a preset's settings of its kind do not hold then. What
+    is written is read as the same."""
+    config = load_config(preset, ["ema.kind=power"])
+    ema = config.ema
+    assert (ema.lengths, ema.half_life_kimg, ema.rampup) == ([0.05, 0.1], None, None)
+    swa = load_config(preset, ["ema.swa_start_kimg=3", "ema.kind=swa"])
+    assert (swa.ema.swa_start_kimg, swa.ema.swa_every_kimg, swa.ema.lengths) == (3, 1, None)
+    for each in (config, swa):
+        assert validate(yaml.safe_load(each.to_yaml()), "written") == each
+    same = load_config(preset, ["ema.kind=half_life"])
+    assert same == load_config(preset)
+
+
 def test_changeable_settings_exist():
     """Reference: the config's own keys; a renamed one would silently lose its permission."""
     assert set(flatten(Config().model_dump())) >= CHANGEABLE
@@ -627,9 +692,10 @@ def test_presets_of_the_official_schedules(name, official):
     """Reference: batches and rates of the official code's table, and its average, which keeps 0.999
     at each update whatever the batch."""
     config, (_, batches, rates) = load_config(name), PRESETS[official]
+    assert config.ema.rampup is None
     stable = [phase for phase in config.make_schedule().phases if not phase.fading]
     assert [phase.batch_size for phase in stable] == batches
-    assert [phase.learning_rate(phase.end_nimg - 1) for phase in stable] == rates
+    assert [phase.G_rate.at(phase.end_nimg - 1) for phase in stable] == rates
     for phase in stable:
         half_life = at_resolution(config.ema.half_life_kimg, phase.resolution)
         assert ema.decay(phase.batch_size, half_life) == pytest.approx(0.999, abs=2e-5)

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from progan.cli.phases import predicted
 from progan.config.schedule import Schedule, make_schedule
 from progan.config.settings import OptimConfig, ScheduleConfig
 from progan.metrics.msssim import MSSSIM
@@ -16,7 +17,7 @@ from progan.training import trials
 from progan.training.costs import MARGIN, PICTURE, WRITING, CostModel, Pauses, Range
 from progan.training.trials import Trials
 from progan.training.updates import LossSettings
-from progan.training.work import Work, count_work, shell, work_per_image
+from progan.training.work import Work, count_work, shell, work_of, work_per_image
 
 NARROW = {"channel_base": 32, "channel_max": 4}
 
@@ -72,6 +73,16 @@ def test_time_of_a_run_is_the_sum_of_its_parts():
     assert model.left(500).likely == pytest.approx(500 * image + 2 * tick + 7)
     assert model.left(0).low == pytest.approx(model.left(0).likely / MARGIN)
     assert model.left(1000).likely == 0
+
+
+def test_images_have_their_place_in_time():
+    """Reference: by hand, with an update of 8 images as a rehearsal of each phase."""
+    model = model_of(schedule_to(8))
+    model.trials = dict(zip(model.schedule.phases, (60.0, 120.0, 240.0), strict=True))
+    unit, place = predicted(model)
+    assert "hours" in unit
+    hours = [0, 1008 / 60, (1008 + 2 * 504) / 60, (3 * 1008 + 4 * 1008) / 60]
+    assert [place(nimg) for nimg in (0, 1000, 1500, 3000)] == pytest.approx(hours, rel=1e-3)
 
 
 def test_observations_correct_what_is_still_to_come():
@@ -147,6 +158,18 @@ def test_work_of_a_rare_penalty():
         assert found[i] == pytest.approx((with_it[i] + 3 * without[i]) / 4)
     assert found.parameters == sum(p.numel() for net in (G, D) for p in net.parameters())
     assert with_it.gflops > without.gflops and with_it.values > without.values
+
+
+def test_work_of_a_rare_generator():
+    """Reference: by hand: the critic's work in each update, the generator's in one of five."""
+    (phase,) = schedule_to(4).phases
+    G, D = (shell(network(4, **NARROW)) for network in (Generator, Critic))
+    both, alone = (work_per_image(G, D, LossSettings(), phase, g) for g in (True, False))
+    found = work_of(G, D, LossSettings(), replace(phase, critic_updates=5), interval=1)
+    for i in range(3):
+        expected = (both[i] + 4 * alone[i]) / 5
+        assert found[i] == pytest.approx(expected, rel=1e-12, abs=0.5 if i == 2 else 0)
+        assert alone[i] < both[i]
 
 
 @pytest.mark.parametrize("metric", [SWD("swd2000", 2000), MSSSIM("msssim2000", 2000)])

@@ -107,23 +107,20 @@ for each in made:
 
 def test_accelerate_takes_the_device():
     """Reference: the name that was given, whatever Accelerate's own variable says and whatever
-    other accelerators of this process have."""
-    other = "ACCELERATE_TORCH_DEVICE=cuda:"
-    result = accelerators_on(f"cuda:1 {other}0", f"cpu {other}1")
-    assert result.stdout == "cuda:1\ncpu\n", result.stderr
-
-
-def test_gpus_that_cannot_talk_get_a_sentence():
-    """Reference: Accelerate's own error, where its check of GPUs and driver fails."""
+    other accelerators of this process have; Accelerate's own error, in a sentence, where its check
+    of GPUs and driver fails."""
     fails = "from accelerate import state\nstate.check_cuda_p2p_ib_support = lambda: False"
     silenced = "NCCL_P2P_DISABLE=1 NCCL_IB_DISABLE=1"
-    result = accelerators_on("cuda:0", f"cuda:0 {silenced}", code=fails)
-    told, device = result.stdout.splitlines()
+    other = "ACCELERATE_TORCH_DEVICE=cuda:"
+    names = ["cuda:0", f"cuda:0 {silenced}", f"cuda:1 {other}0", f"cpu {other}1"]
+    result = accelerators_on(*names, code=fails)
+    assert len(result.stdout.splitlines()) == 4, result.stderr
+    told, *devices = result.stdout.splitlines()
     assert told.startswith(
         "UserError: NotImplementedError: with this driver several GPUs of the RTX 40"
     )
     assert "set NCCL_P2P_DISABLE=1 and NCCL_IB_DISABLE=1" in told
-    assert device == "cuda:0"
+    assert devices == ["cuda:0", "cuda:1", "cpu"]
 
 
 def test_commands_refuse_what_is_not_there(photos, here):

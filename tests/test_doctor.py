@@ -12,9 +12,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 from click.testing import CliRunner, Result
+from phases import a_phase
 
 from progan.cli.main import main
-from progan.config.schedule import Phase
 from progan.doctor import checks, folders, numbers, speed, system
 from progan.doctor.checks import Size, everywhere, tried
 from progan.doctor.finding import GOOD, NOT_HERE, SLOW, WRONG, Finding, anonymous, worst
@@ -162,8 +162,8 @@ def test_a_layer_that_errs_ends_in_exit_code_1(here, small, monkeypatch):
     """Reference: the command, when float32's minibatch stddev is 1 % off; the reference is not."""
     real = layers.minibatch_stddev
 
-    def wrong(x, *rest):
-        return real(x, *rest) * (1.0 if x.dtype == torch.float64 else 1.01)
+    def wrong(x, *rest, **more):
+        return real(x, *rest, **more) * (1.0 if x.dtype == torch.float64 else 1.01)
 
     monkeypatch.setattr("progan.model.networks.minibatch_stddev", wrong)
     result, states = doctor()
@@ -272,6 +272,7 @@ speed.LONG, speeds.CONVOLUTIONS = 0, [[4, 8], [8, 4]]
 checks.system.compiler = lambda device: Finding("compiler", "good" if is_main() else "slow", "")
 from progan.cli.main import main
 from progan.training.work import Work
+from phases import a_phase
 main()
 """
 
@@ -384,7 +385,7 @@ def test_slow_devices(monkeypatch):
     del rates["bf16"]
     finding = speed.rate(CPU, "bf16", "fp32")
     assert finding.state == NOT_HERE and "no instructions" in finding.says
-    phase = Phase(8, False, 0, 8, 8, None, 0.001, 0.0, 0.99, 1e-8)
+    phase = a_phase(8, False, 0, 8, 8, None, 0.001)
     costs = SimpleNamespace(trials={phase: 0.001}, work={phase: Work(2.0, 0.0, 0)})
     costs.schedule = SimpleNamespace(phases=(phase,))  # 2 GFLOP in a ms: 2 TFLOP/s
     assert speed.finding_of(costs, "fp32", 19.0, 1).state == GOOD

@@ -36,9 +36,9 @@ from progan.metrics.pace import TRIED
 from progan.metrics.reference_cache import ReferenceCache
 from progan.metrics.swd import SWD
 from progan.model.networks import Generator
-from progan.runs.records import read
 from progan.runs.snapshot import Snapshot
 from progan.runs.snapshot_file import load_snapshot, save_snapshot
+from progan.runtime.disk import read_lines as read
 from progan.runtime.randomness import make_rng
 
 GROWING = {"network__resolution": 16, "schedule__total_kimg": 0.16, "run__tracker": "tensorboard"}
@@ -106,7 +106,7 @@ def make_snapshot(path: Path, *settings: str, classes=()) -> Path:
 def test_the_whole_command(trained, sides, tmp_path):
     """Reference: `measure` on the same images; one line in metrics.jsonl and a point of each curve
     in TensorBoard; those of training stay as they were."""
-    ignored = shutil.ignore_patterns("evaluate", "metrics.jsonl")  # of other tests
+    ignored = shutil.ignore_patterns("evaluated", "metrics.jsonl")  # of other tests
     trained = shutil.copytree(trained, tmp_path / "run", ignore=ignored)
     before = {p: p.read_bytes() for p in trained.rglob("*") if p.is_file()}
     (result,) = evaluated(tmp_path, trained, *SMALL)
@@ -125,7 +125,7 @@ def test_the_whole_command(trained, sides, tmp_path):
     assert line.pop("evaluated")
     assert line.keys() == {f"Metrics/{name}" for name in [*metrics, "swd64_floor"]}
     assert line["Metrics/swd64"] == metrics["swd64"]
-    board = EventAccumulator(str(trained / "tensorboard" / "evaluate")).Reload()
+    board = EventAccumulator(str(trained / "evaluated")).Reload()
     assert set(board.Tags()["scalars"]) == line.keys()
     (point,) = board.Scalars("Metrics/swd64")
     assert point.step == 160 and point.value == pytest.approx(metrics["swd64"])

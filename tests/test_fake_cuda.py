@@ -13,13 +13,13 @@ from typing import NamedTuple
 
 import pytest
 import torch
+from phases import a_phase
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from progan.config.resolutions import resolutions_to
-from progan.config.schedule import Phase
 from progan.metrics.msssim import MSSSIM
 from progan.metrics.swd import SWD
 from progan.model import sampling
@@ -27,6 +27,7 @@ from progan.model.layers import upsample2x
 from progan.model.networks import Critic, Generator, quantized
 from progan.runtime.accelerator import make_accelerator
 from progan.runtime.numerics import computing_in
+from progan.training.ema import Average, HalfLife
 from progan.training.feed import noise
 from progan.training.losses import ADVERSARIAL, PENALTIES
 from progan.training.step import Step
@@ -127,25 +128,28 @@ def check_step(
     penalty_interval: int = 1,
 ) -> None:
     """A phase is begun and rehearsed; then both updates and the average."""
-    phase = Phase(resolution, fading, 0, 1000, BATCH * passes, BATCH, 0.001, 0.0, 0.99, 1e-8)
+    phase = a_phase(resolution, fading, 0, 1000, BATCH * passes, BATCH, 0.001)
     accelerator = make_accelerator(Path("."), None)
     with on_cuda() as watch:
         G, D = networks(resolution, channels, c_dim, fused)
         with warnings.catch_warnings(action="ignore"):  # torch's own, of copying such tensors
-            step = Step(G, D, loss, accelerator, precision, 10.0, penalty_interval)
+            averages = Average(G, [HalfLife(10.0)])
+            step = Step(G, D, loss, accelerator, precision, averages, penalty_interval)
         step.begin(phase, restart=True)
         step.rehearse()
         found = noted(step)
         batch = noise(G, phase.batch_size, resolution, augmented=bool(loss.augment))
         step.set_progress(0)
-        stats = step.update_critic(batch) | step.update_generator(batch.of_fakes())
+        stats = step.update_critic(batch) | step.update_generator(
+            batch.for_generator(loss.relativistic)
+        )
         step.average()
     check_convolutions(watch, precision, channels)
     for parameters, grads in zip((step.D_parameters, step.G_parameters), found, strict=True):
         check_gradients(parameters, grads)
     for name, value in (stats | {"skipped": step.skipped.sum()}).items():
         assert value.dtype == torch.float32 and value.shape == () and value.is_cuda, name
-    for average, parameter in zip(step.G_averages, step.G_parameters, strict=True):
+    for average, parameter in zip(step.averages.averages[0], step.G_parameters, strict=True):
         assert average.dtype == torch.float32 and average.shape == parameter.shape
 
 
@@ -183,13 +187,11 @@ def test_a_step_in_passes(precision):
     check_step(8, True, precision, passes=3, penalty_interval=2)
 
 
+BOTH, FEW = ("wgan", "logistic"), ("wgan_gp", "r1", None)
 LOSSES = [
-    *(
-        LossSettings(a, p, augment=k)
-        for a in ADVERSARIAL
-        for p in (*PENALTIES, None)
-        for k in ((), KINDS)
-    ),
+    *(LossSettings(a, p, augment=k) for a in BOTH for p in FEW for k in ((), KINDS)),
+    *(LossSettings(a, "r1_r2", augment=KINDS) for a in ADVERSARIAL if a not in BOTH),
+    *(LossSettings("relativistic", p) for p in PENALTIES if p not in FEW),
     *(replace(PAPER, augment=(kind,)) for kind in KINDS),
 ]
 
@@ -220,7 +222,7 @@ def test_every_network(labels, channels, fused, fading):
 @pytest.mark.parametrize("fused", [False, True])
 @pytest.mark.parametrize("resolution, fading", PHASES)
 def test_samples(resolution, fading, fused, monkeypatch):
-    """Reference: uint8 images on the device, by convolutions in float32 (`sampling.generate` has
+    """Reference: uint8 images on the device, by convolutions in float32 (`sampling.in_batches` has
     no autocast, whatever training has); they alone are copied to the host."""
     made = []
 
@@ -231,13 +233,14 @@ def test_samples(resolution, fading, fused, monkeypatch):
             return torch.zeros(images.shape, dtype=torch.uint8, device="cpu")
 
     monkeypatch.setattr(sampling, "quantized", on_host)
-    monkeypatch.setattr(sampling, "BATCH", BATCH)
+    monkeypatch.setattr(sampling, "has_nan", lambda images: False)  # waits just before that copy
     c_dim = 0 if fused else 3
     labels = None if fused else [k % c_dim for k in range(2 * BATCH)]
     with on_cuda() as watch:
         G, _ = networks(resolution, c_dim=c_dim, fused=fused)
         alpha = 0.5 if fading else None
-        images = sampling.generate(G, range(2 * BATCH), labels, resolution, alpha)
+        z = sampling.latents(range(2 * BATCH), G.z_dim)
+        images = sampling.in_batches(G, z, labels, resolution, alpha, BATCH)
     assert images.shape == (2 * BATCH, 3, resolution, resolution)
     for part in made:
         assert part.dtype == torch.uint8 and part.is_cuda
@@ -279,6 +282,7 @@ def updates() -> None:
     for loss, c_dim, fused in (
         (LossSettings(augment=KINDS), 0, True),
         (LossSettings("logistic", "r1"), 3, False),
+        (LossSettings("relativistic-average", "wgan_lp"), 0, False),
         (LossSettings(labels="attributes"), 3, True),
     ):
         G, D = networks(8, c_dim=c_dim, fused=fused)
@@ -287,7 +291,7 @@ def updates() -> None:
         with torch.autocast("cpu", BF16, cache_enabled=False):
             for network, function, part, more in (
                 (D, critic_gradients, batch, ()),
-                (G, generator_gradients, batch.of_fakes(), (8,)),
+                (G, generator_gradients, batch.for_generator(loss.relativistic), (8,)),
             ):
                 active = list(network.active_parameters(8, True).values())
                 function(G, D, active, part, alpha, loss, *more)

@@ -1,13 +1,17 @@
 """Random settings, words of commands and bytes of files: accepted or refused, at once.
 
-2,000 settings and commands and 500 files, the same every time; raise `max_examples` to search.
+400 settings and commands and 100 files, the same every time; five times as many by `-m slow`.
 """
 
 import json
+import os
 import resource
 import signal
+import subprocess
+import sys
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from unittest.mock import patch
 
 import click
 import numpy as np
@@ -21,9 +25,9 @@ from pydantic import BaseModel
 from test_train import train
 
 from progan.cli.main import main
+from progan.config.batch_rules import check_batches
 from progan.config.config import Config
 from progan.config.load import load_config, validate
-from progan.config.schedule import check_batches
 from progan.config.yaml_io import parse_yaml
 from progan.model.sampling import generate
 from progan.runs.checkpoint import read
@@ -41,8 +45,12 @@ SAME = settings(
 )
 
 
+ALL = "PROGAN_ALL_CASES"
+
+
 def cases(count: int) -> settings:
-    return settings(SAME, max_examples=count)
+    """All of them, or a fifth where the environment does not ask for all."""
+    return settings(SAME, max_examples=count if ALL in os.environ else count // 5)
 
 
 @contextmanager
@@ -344,7 +352,8 @@ def shown(word: str) -> list[str]:
 def test_command_lines(here, words):
     """Reference: exit code 0, or 2 and a message that names a word of the command, or its key, or
     what is missing; no exception, and ten seconds at most."""
-    with bounded(10):
+    # explore would serve its page until it is stopped.
+    with bounded(10), patch("progan.outputs.explorer_page.serve"):
         result = CliRunner().invoke(main, words)
     assert result.exception is None or isinstance(result.exception, SystemExit), result.output
     assert result.exit_code in (0, 2), result.output
@@ -501,6 +510,7 @@ def test_snapshots_with_weights_of_another_type(kept, folder, dtype):
 @example(key="progress", value='[1, 8, "x"]')
 @example(key="progress", value="[1, 8, NaN]")
 @example(key="progress", value="[1, 8, true]")
+@example(key="progress", value="[1, 4, 0.5]")
 @example(key="progress", value="[1" + "0" * 400 + ", 8, null]")
 @example(key="progress", value="[" * 100_000)
 @example(key="config", value=f"run: {{seed: {HEX}}}")
@@ -532,3 +542,11 @@ def test_checkpoints_with_other_bytes(kept, folder, edits):
             return
     path.write_bytes(data)
     assert_identical(flat(read(path)), flat(found))
+
+
+@pytest.mark.slow
+def test_all_cases():
+    """Reference: this file's other tests, with all of their cases."""
+    words = [sys.executable, "-m", "pytest", "-q", "-n", "0", __file__]
+    result = subprocess.run(words, env=os.environ | {ALL: ""}, capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout

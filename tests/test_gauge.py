@@ -56,7 +56,7 @@ def test_when_and_where(gauged):
     swd = ["Metrics/swd12", "Metrics/swd12_at_16", "Metrics/swd12_floor"]
     similar = ["Metrics/msssim10", "Metrics/msssim10_reals"]
     assert found == {32: swd, 48: similar, 64: swd, 96: [*similar, *swd]}
-    board = EventAccumulator(str(gauged / "tensorboard")).Reload()
+    board = EventAccumulator(str(gauged)).Reload()
     curve = {event.step: event.value for event in board.Scalars("Metrics/swd12")}
     written = {line["nimg"]: line[swd[0]] for line in lines(gauged) if swd[0] in line}
     assert curve == pytest.approx(written, rel=1e-6)

@@ -5,17 +5,21 @@ import re
 import shlex
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
+from progan.config.batch_rules import check_batches
 from progan.config.load import load_config
-from progan.config.schedule import check_batches
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "progan"
 # A folder imports only from those before it; folders joined by = import nothing from each other.
-ORDER = "runtime < config < model = data < runs < metrics < analysis = training < doctor < cli"
+ORDER = (
+    "runtime < config < model = data < runs < metrics = interop < "
+    "analysis = outputs = training < doctor < cli"
+)
 FLOOR = {
     folder: height
     for height, floor in enumerate(ORDER.split(" < "))
@@ -32,7 +36,8 @@ WITHOUT_TORCH = [
     for module in MODULES
     if module.startswith(("cli.", "config.", "data.")) and module != "data.stream"
 ] + [
-    *("runs.folder", "runs.records", "runs.best", "model.grid", "training.request"),
+    *("runs.folder", "runs.records", "runs.best", "runs.summary", "runs.which_snapshot"),
+    *("model.grid", "training.request"),
     *("runtime.cache", "runtime.disk", "runtime.errors", "runtime.launch", "runtime.output"),
     *("runtime.paths", "runtime.progress", "runtime.randomness", "runtime.secrets"),
     *("runtime.stopping", "runtime.text"),
@@ -60,6 +65,20 @@ def test_folders_import_only_downward(module):
     assert not upward, f"{module} imports {upward}"
 
 
+@pytest.mark.parametrize(
+    "script",
+    sorted(
+        file for folder in ("benchmarks", "docs", "samples") for file in ROOT.glob(f"{folder}/*.py")
+    ),
+    ids=lambda p: p.stem,
+)
+def test_scripts_import_what_exists(script):
+    """Reference: Python's own import. Nothing else runs or checks scripts that take hours."""
+    for node in ast.walk(ast.parse(script.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("progan"):
+            exec(ast.unparse(node), {})
+
+
 def test_no_files_import_each_other_in_a_circle():
     """Reference: a depth-first walk over all imports meets no file that it is in."""
     done: set[str] = set()
@@ -85,9 +104,9 @@ def test_each_folder_lists_its_files(folder):
     assert set(re.findall(r"^ *(\S+)  +\S", text, re.MULTILINE)) == there
 
 
-def test_readme_lists_every_folder():
+def test_contributing_lists_every_folder():
     """Reference: the tree on disk."""
-    tree = (ROOT / "README.md").read_text(encoding="utf-8").split("## The file tree")[1]
+    tree = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").split("## Folders")[1]
     names = {f"{path.parent.name}/" for path in PACKAGE.glob("*/__init__.py")}
     names |= {"progan/", "configs/", "tests/", "samples/", "docs/", "examples/", "benchmarks/"}
     assert [name for name in sorted(names) if name not in tree] == []
@@ -96,6 +115,21 @@ def test_readme_lists_every_folder():
 def test_contributing_has_the_order_of_folders():
     """Reference: the order above."""
     assert ORDER in (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+
+
+def test_what_is_installed_comes_from_a_clone():
+    """Reference: the extras of pyproject.toml. PyPI has no progan of ours: nothing may send people
+    to that name there."""
+    folders = ("progan", "configs", "docs", "examples", "benchmarks", "samples")
+    files = [*ROOT.glob("*.md"), *(file for name in folders for file in (ROOT / name).rglob("*.*"))]
+    files = [file for file in files if file.suffix in (".py", ".md", ".yaml", ".ipynb")]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    named = set()
+    for file in files:
+        text = file.read_text(encoding="utf-8")
+        assert not re.search(r"pip install ['\"]?progan", text), file
+        named |= set(re.findall(r"(?:how_to_install\(['\"]|'\.\[)(\w+)", text))
+    assert named <= {*project["optional-dependencies"]}
 
 
 def test_readme_command_for_many_gpus_fits():

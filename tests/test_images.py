@@ -162,7 +162,7 @@ def test_unreadable_images_say_why(tmp_path, monkeypatch):
         "not an image, or of a kind": b"hello",
         "git lfs pull": b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 3\n",
         "a web page": b"\n<!DOCTYPE html><html>",
-        r"HEIC, .*pip install 'progan\[heic\]'": b"\0\0\0\x18ftypheic" + bytes(50),
+        r"HEIC, .*pip install '\.\[heic\]'": b"\0\0\0\x18ftypheic" + bytes(50),
         "truncated": whole[: len(whole) // 2],
         "not finite": encoded(Image.fromarray(np.full((64, 64), np.nan, np.float32)), "TIFF"),
     }

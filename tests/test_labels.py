@@ -1,8 +1,11 @@
 """Labels from tables next to the images, from arrays, and from folders."""
 
 import json
+import os
 import re
 import tracemalloc
+import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -99,6 +102,7 @@ def test_numbers_are_sorted_as_such(tmp_path):
         ("07 7 8", "'07' and '7' are two"),
         ("1.0 2.0 10.0", ""),
         ("0 00x 0.5", ""),
+        ("cat cat\u200b x", r"'cat' and 'cat\u200b' are two classes"),
         ("cafe\u0301 caf\u00e9 x", "are two classes"),  # as macOS and others write it
         ("NA x y", "'NA' is a class like others"),
         ("#N/A x y", "'#N/A' is a class like others"),
@@ -116,6 +120,11 @@ def test_json_of_numbers(tmp_path):
     """Reference: StyleGAN's format; classes are the numbers that occur, by name."""
     source = labelled(tmp_path, "dataset.json", ONES)
     assert source.labels.names == ("7", "12") and source.labels.values.tolist() == [0, 0, 1]
+    for ways in ([7.0, 7, 12.0], ["7", " 7.0", "12"], ["cat ", "cat", "dog"]):
+        pairs = zip(THREE, ways, strict=True)
+        labels = labelled(tmp_path, "dataset.json", list(map(list, pairs))).labels
+        assert labels.names == (("cat", "dog") if "cat" in ways else ("7", "12"))
+        assert labels.values.tolist() == [0, 0, 1]
 
 
 def test_json_of_lists(tmp_path):
@@ -213,11 +222,14 @@ BAD_TABLES = {
     },
 }
 BAD_JSON = {
-    "no class number such as 0 or 7.*a/1.png": [-1, 0, 0],
-    "2 of 3 images have no class number": [1, None, True],
-    "3 of 3 images have neither a class number nor some 0/1": ["x", 1, 1],
-    "neither a class number nor 2 0/1.*b/3.png": [[0, 1], [1, 0], [0, 1, 0]],
-    r"neither a class number nor 2 0/1 \(a/2.png, b/3.png\)": [[0, 1], [1, 2], [1, "1"]],
+    "no class number such as 0 or 7.*a/1.png has -1": [-1, 0, 0],
+    "2 of 3 images have no class number .*a/2.png has None": [1, None, True],
+    "1 of 3 images have no class number .*a/1.png has 'x'": ["x", 1, 1],
+    "1 of 3 images have no class number .*b/3.png has 0.5": [0, 1, 0.5],
+    "1 of 3 images have no class name .*a/2.png has ''": ["x", "", "y"],
+    "no list of 2 0/1, as others .*b/3.png": [[0, 1], [1, 0], [0, 1, 0]],
+    "no list of 2 0/1, as others .*a/1.png": [1, [1, 0], [0, 1]],
+    r"no list of 2 0/1, as others \(a/2.png, b/3.png\)": [[0, 1], [1, 2], [1, "1"]],
     "only one class, 3": [3, 3, 3],
 }
 
@@ -329,11 +341,26 @@ def test_many_faults_are_counted(tmp_path):
 
 
 def test_tables_that_cannot_be_read(tmp_path):
-    """A table that a link leads nowhere from is an error."""
+    """A table that a link leads nowhere from is an error, as are a folder and a pipe in its place,
+    and one in a zip with a changed byte."""
     folder(tmp_path / "in", THREE)
     (tmp_path / "in" / "labels.csv").symlink_to("nowhere")
     with pytest.raises(UserError, match="cannot read .*No such file.*labels.csv"):
         find(str(tmp_path / "in"), labels=True)
+    table = tmp_path / "in" / "labels.csv"
+    for make in (Path.mkdir, os.mkfifo):
+        table.rmdir() if table.is_dir() else table.unlink()
+        make(table)
+        with pytest.raises(UserError, match=r"cannot read .*labels\.csv"):
+            find(str(tmp_path / "in"), labels=True)
+        assert len(find(str(tmp_path / "in"))) == 3
+    for method in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA):
+        path = zipped(tmp_path / "in.zip", THREE | {"labels.csv": CSV}, method)
+        content = bytearray(path.read_bytes())
+        content[content.index(b"labels.csv") + 20] ^= 0x55
+        path.write_bytes(content)
+        with pytest.raises(UserError, match="data.labels: cannot read .*labels.csv"):
+            find(str(path), labels=True)
 
 
 BOMBS = {
@@ -466,6 +493,10 @@ LEVELS = {  # names: the classes, their level, and what is said of it
     ("images", "masks"): (["images", "masks"], "1st", "^images may be a part of"),
     ("train", "bus", "trail", "value"): (["bus", "trail", "train", "value"], "1st", "^$"),
     ("train/a", "test/a", "cow/b"): (["cow", "test", "train"], "1st", "set data.label_level=2$"),
+    ("0-999", "1000-1999*1"): (["0-999", "1000-1999"], "1st", "may be pieces"),
+    ("HR", "LR"): (["HR", "LR"], "1st", "^HR and LR may be versions of the same images"),
+    ("high_res", "LowRes"): (["LowRes", "high_res"], "1st", "may be versions"),
+    ("high tide", "low tide"): (["high tide", "low tide"], "1st", "^$"),
     ("photos", "drawings"): (["drawings", "photos"], "1st", "^$"),
 }
 
@@ -484,11 +515,11 @@ def test_the_level_of_folders_that_classes_come_from(folders):
     [
         (
             ("train", "val"),
-            "parts of the data.* 4 of 4 .*train/0.png.*data.label_level=1 if",
+            "^data.labels: train and val are .*; data.label_level=1 takes them as classes,",
         ),
         (("train/a", "val"), r"2 of 4 images of x lie in no class folder \(val/0.png\)"),
-        (("train/a", "val/a"), "train and val are taken .*; a is around all images; 4 of 4"),
-        (("00", "01", "02*1"), "00, 01 and 02 are taken for pieces.* 5 of 5 .*data.label_level=1"),
+        (("train/a", "val/a"), "train and val .*; a is .*=1 takes the first of"),
+        (("00", "01", "02*1"), "00, 01 and 02 are taken for pieces.*; data.label_level=1 takes"),
         (("0", "1", "10*1"), "0, 1 and 10 are taken for pieces"),
         (("0a", "f0", "ff"), "0a, f0 and ff are taken for pieces"),
     ],
@@ -515,13 +546,15 @@ def test_a_level_of_folders_can_be_chosen(tmp_path):
 # --- arrays ---
 
 
-@pytest.mark.parametrize("dtype", [np.uint8, np.int64, bool])
+@pytest.mark.parametrize("dtype", [np.uint8, np.int64, bool, np.float32])
 def test_arrays_of_labels(dtype):
-    """Reference: by hand. [N] and [N, 1] are class numbers; [N, K] one-hot or attributes."""
+    """Reference: by hand. [N] and [N, 1] are classes; [N, K] one-hot or attributes."""
     numbers = np.array([1, 0, 1], dtype)
     for array in (numbers, numbers[:, None]):
         found = from_array(array, "x")
         assert found.names == ("0", "1") and found.values.tolist() == [1, 0, 1]
+    found = from_array(np.array(["dog", "cat", "dog"]), "x")
+    assert found.names == ("cat", "dog") and found.values.tolist() == [1, 0, 1]
     found = from_array(np.eye(3).astype(dtype), "x")
     assert found.names == ("0", "1", "2") and found.values.tolist() == [0, 1, 2]
     attributes = np.array([[1, 1], [0, 1], [0, 0]], dtype)
@@ -532,8 +565,10 @@ def test_arrays_of_labels(dtype):
 
 
 @pytest.mark.parametrize(
-    "array", [np.array([-1, 0]), np.array([0.5, 1]), np.ones((2, 3)) * 2, np.ones((2, 2, 2))]
+    "array", [np.array([-1, 0]), np.array([1j, 1]), np.ones((2, 3)) * 2, np.ones((2, 2, 2))]
 )
 def test_arrays_that_are_no_labels(array):
     with pytest.raises(UserError, match=r"the labels of x are .*class numbers from 0, integers \["):
         from_array(array, "x")
+    with pytest.raises(UserError, match=r"1 of 2 images have no class number .*image 0 has 0.5"):
+        from_array(np.array([0.5, 1]), "x")

@@ -8,6 +8,7 @@ import torch
 from torch.autograd import gradcheck
 from torch.func import functional_call
 
+from progan.config.settings import LossConfig
 from progan.model.networks import Critic
 from progan.training.losses import ADVERSARIAL, LABELS, PENALTIES, r1, wgan_gp
 
@@ -46,10 +47,36 @@ def softplus(x):
     return max(x, 0) + math.log1p(math.exp(-abs(x)))
 
 
+def mean(values):
+    return sum(values) / len(values)
+
+
 CLOSED_FORMS = {
-    "wgan": (lambda real, fake: fake - real, lambda fake: -fake),
+    "wgan": (lambda real, fake: fake - real, lambda real, fake: -fake),
     # -log σ(real) - log(1 - σ(fake)), and -log σ(fake)
-    "logistic": (lambda real, fake: softplus(-real) + softplus(fake), lambda fake: softplus(-fake)),
+    "logistic": (
+        lambda real, fake: softplus(-real) + softplus(fake),
+        lambda real, fake: softplus(-fake),
+    ),
+    "hinge": (
+        lambda real, fake: max(0, 1 - real) + max(0, 1 + fake),
+        lambda real, fake: -fake,
+    ),
+    # a = 0, b = c = 1
+    "lsgan": (
+        lambda real, fake: 0.5 * (real - 1) ** 2 + 0.5 * fake**2,
+        lambda real, fake: 0.5 * (fake - 1) ** 2,
+    ),
+    # -log σ(real - fake), and -log σ(fake - real)
+    "relativistic": (
+        lambda real, fake: softplus(-(real - fake)),
+        lambda real, fake: softplus(-(fake - real)),
+    ),
+    # -log σ(real - E fake) - log(1 - σ(fake - E real)), and with reals and fakes exchanged
+    "relativistic-average": (
+        lambda real, fake: softplus(-(real - mean(FAKE))) + softplus(fake - mean(REAL)),
+        lambda real, fake: softplus(-(fake - mean(REAL))) + softplus(real - mean(FAKE)),
+    ),
 }
 
 
@@ -59,8 +86,19 @@ def test_adversarial_losses_by_closed_form(name):
     and fakes or a mean would show. Every loss in the dictionary needs a form here."""
     real, fake = torch.tensor(REAL).double(), torch.tensor(FAKE).double()
     critic, generator = CLOSED_FORMS[name]
-    assert_same(ADVERSARIAL[name].critic(real, fake), list(map(critic, REAL, FAKE)))
-    assert_same(ADVERSARIAL[name].generator(fake), list(map(generator, FAKE)))
+    near = 1e-9  # torch's softplus(x) is x from 20 on
+    assert_same(ADVERSARIAL[name].critic(real, fake), list(map(critic, REAL, FAKE)), near)
+    seen = real if ADVERSARIAL[name].relativistic else None
+    assert_same(ADVERSARIAL[name].generator(seen, fake), list(map(generator, REAL, FAKE)), near)
+
+
+def test_settings_know_which_loss_needs_the_whole_batch():
+    """Reference: the loss of two batches together. Only a mean over images makes it another."""
+    real, fake = torch.tensor(REAL).double(), torch.tensor(FAKE).double()
+    for name, loss in ADVERSARIAL.items():
+        parts = torch.cat([loss.critic(real[k], fake[k]) for k in (slice(0, 2), slice(2, 4))])
+        depends = not torch.allclose(parts, loss.critic(real, fake))
+        assert depends == loss.whole == LossConfig(adversarial=name).whole, name
 
 
 @pytest.mark.parametrize("name", sorted(ADVERSARIAL))
@@ -70,7 +108,8 @@ def test_adversarial_losses_pull_the_right_way(name):
     real = torch.tensor([0.3], requires_grad=True)
     fake = torch.tensor([0.7], requires_grad=True)
     by_real, by_fake = torch.autograd.grad(ADVERSARIAL[name].critic(real, fake).sum(), (real, fake))
-    (by_fake_in_G,) = torch.autograd.grad(ADVERSARIAL[name].generator(fake).sum(), fake)
+    generator = ADVERSARIAL[name].generator(real.detach(), fake)
+    (by_fake_in_G,) = torch.autograd.grad(generator.sum(), fake)
     assert by_real < 0
     assert by_fake > 0
     assert by_fake_in_G < 0
@@ -86,10 +125,11 @@ def test_wgan_gp_of_a_linear_critic(target, scale):
     division by γ², with a norm not over all of C, H, W, or with a mean over images."""
     a = scale * noise(3, 4, 4)
     (norm,) = naive_norms([a])
-    penalty = wgan_gp(
+    penalty, seen = wgan_gp(
         linear(a), noise(5, 3, 4, 4, seed=1), noise(5, 3, 4, 4, seed=2), mix5(), target
     )
     assert_same(penalty, [(norm - target) ** 2 / target**2] * 5)
+    assert_same(seen, [norm] * 5)
 
 
 def mix5():
@@ -103,18 +143,40 @@ def test_wgan_gp_looks_between_reals_and_fakes(target):
     reals, fakes, q = noise(5, 2, 3, 3, seed=1) + 2, noise(5, 2, 3, 3, seed=2) - 3, noise(2, 3, 3)
     points = [real + u * (fake - real) for real, fake, u in zip(reals, fakes, mix5(), strict=True)]
     norms = naive_norms([q * point for point in points])
-    penalty = wgan_gp(quadratic(q), reals, fakes, mix5(), target)
+    penalty, seen = wgan_gp(quadratic(q), reals, fakes, mix5(), target)
+    assert_same(seen, norms)
     assert_same(penalty, [(norm - target) ** 2 / target**2 for norm in norms])
 
 
-def test_r1_looks_at_the_reals():
-    """Reference: ‖∇‖² / 2 of that critic at the reals, by loops, whatever fakes, mix and
-    target are."""
-    reals, q = noise(5, 2, 3, 3, seed=1) + 2, noise(2, 3, 3)
-    norms = naive_norms([q * real for real in reals])
-    nothing = torch.full_like(reals, math.nan)
-    penalty = r1(quadratic(q), reals, nothing, torch.rand(5).double(), math.nan)
-    assert_same(penalty, [norm**2 / 2 for norm in norms])
+@pytest.mark.parametrize("target", [1.0, 9.0])
+def test_wgan_lp_is_one_sided(target):
+    """Reference: the critic's norms between reals and fakes by loops, some above the target and
+    some below, where it is 0; its gradient there is 0 too, for a norm of 0 as well."""
+    reals, fakes, q = noise(5, 2, 3, 3, seed=1) + 2, noise(5, 2, 3, 3, seed=2), noise(2, 3, 3)
+    reals[0] = fakes[0] = 0.0
+    q.requires_grad_()
+    points = [real + u * (fake - real) for real, fake, u in zip(reals, fakes, mix5(), strict=True)]
+    norms = naive_norms([q * point for point in points])
+    assert min(norms) < target < max(norms)
+    penalty, seen = PENALTIES["wgan_lp"](quadratic(q), reals, fakes, mix5(), target)
+    assert_same(seen, norms)
+    assert_same(penalty, [max(0, norm - target) ** 2 / target**2 for norm in norms])
+    below = torch.tensor(norms) < target
+    assert_same(torch.autograd.grad(penalty[below].sum(), q)[0], torch.zeros_like(q))
+
+
+@pytest.mark.parametrize("name", ["r1", "r2", "r1_r2"])
+def test_r1_looks_at_the_reals_and_r2_at_the_fakes(name):
+    """Reference: ‖∇‖² / 2 of that critic at the reals, at the fakes, and their sum, by loops; of
+    the norms the mean; whatever the other images, mix and target are."""
+    images = {"r1": noise(5, 2, 3, 3, seed=1) + 2, "r2": noise(5, 2, 3, 3, seed=2) - 3}
+    q = noise(2, 3, 3)
+    seen = {key: x if key in name else torch.full_like(x, math.nan) for key, x in images.items()}
+    mix = torch.rand(5).double()
+    penalty, found = PENALTIES[name](quadratic(q), *seen.values(), mix, math.nan)
+    norms = [naive_norms([q * x for x in images[key]]) for key in name.split("_")]
+    assert_same(penalty, [sum(norm**2 for norm in each) / 2 for each in zip(*norms, strict=True)])
+    assert_same(found, np.mean(norms, axis=0))
 
 
 @pytest.mark.parametrize("target", [1.0, 750.0])
@@ -123,7 +185,7 @@ def test_gradient_of_wgan_gp_in_the_critics_weights(target):
     the graph of the inner gradient were not kept."""
     a = noise(3, 4, 4).requires_grad_()
     images = noise(5, 3, 4, 4, seed=1)
-    penalty = wgan_gp(linear(a), images, images + 1, mix5(), target)
+    penalty, _ = wgan_gp(linear(a), images, images + 1, mix5(), target)
     (gradient,) = torch.autograd.grad(penalty.mean(), a)
     norm = a.detach().square().sum().sqrt()
     assert_same(gradient, 2 * (norm - target) / target**2 * a.detach() / norm)
@@ -133,7 +195,7 @@ def test_gradient_of_r1_in_the_critics_weights():
     """Reference: of ‖a‖² / 2 by calculus: a."""
     a = noise(3, 4, 4).requires_grad_()
     images = noise(5, 3, 4, 4, seed=1)
-    penalty = r1(linear(a), images, images, mix5(), 1.0)
+    penalty, _ = r1(linear(a), images, images, mix5(), 1.0)
     assert_same(torch.autograd.grad(penalty.mean(), a)[0], a.detach())
 
 
@@ -155,7 +217,7 @@ def test_penalties_differentiate_through_the_critic(name, fused, alpha):
         def scores_of(images):
             return functional_call(D, dict(zip(names, values, strict=True)), (images, at))[0]
 
-        return PENALTIES[name](scores_of, reals, fakes, mix, 1.0)
+        return PENALTIES[name](scores_of, reals, fakes, mix, 1.0)[0]
 
     assert penalty(*weights).shape == (2,)
     assert gradcheck(penalty, weights, fast_mode=True)

@@ -145,7 +145,7 @@ def test_trial_updates_halve(monkeypatch, kind):
     tried = limited_updates(monkeypatch, 2, SHORT[kind])
     Trials(G, D, LossSettings(), accelerator).measure(model, budget=1e9)
     assert tried == [("4x4 stable", n) for n in (16, 8, 4)]
-    assert not model.trials and model.seconds_left(0) is None
+    assert not model.trials and model.left(0) is None
 
 
 def test_other_errors_of_trial_updates_are_not_hidden(monkeypatch):
@@ -184,7 +184,7 @@ def test_a_command_tells_of_it(photos, monkeypatch, kind):
     def fail(*arguments, **more):
         raise SHORT[kind]
 
-    monkeypatch.setattr("progan.data.sources.find.find", fail)
+    monkeypatch.setattr("progan.data.opening.find", fail)
     result = CliRunner().invoke(main, ["data", "info", str(photos)])
     assert result.exit_code == 2, result.exception
     assert result.output.startswith("Error: out of memory (")

@@ -485,7 +485,7 @@ def test_without_the_library(monkeypatch):
     for name in ["torch_fidelity", *sys.modules]:
         if name.partition(".")[0] == "torch_fidelity":
             monkeypatch.setitem(sys.modules, name, None)
-    with pytest.raises(UserError, match=r"pip install 'progan\[metrics\]'"):
+    with pytest.raises(UserError, match=r"pip install '\.\[metrics\]'"):
         Inception(None, "cpu")
 
 

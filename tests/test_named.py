@@ -281,7 +281,7 @@ def test_svhn(root, any_checksum, place):
 def test_svhn_without_scipy(monkeypatch):
     monkeypatch.setitem(sys.modules, "scipy", None)
     monkeypatch.setitem(sys.modules, "scipy.io", None)
-    with pytest.raises(UserError, match=r"read with scipy: pip install 'progan\[svhn\]'"):
+    with pytest.raises(UserError, match=r"read with scipy: pip install '\.\[svhn\]'"):
         find("svhn")
 
 

@@ -10,7 +10,8 @@ import torch.nn.functional as F
 
 from progan.config.load import load_config
 from progan.config.resolutions import resolutions_to
-from progan.model.networks import Critic, Generator, channels_at, conditions, quantized
+from progan.model.growing import channels_at
+from progan.model.networks import Critic, Generator, conditions, quantized
 from progan.training.build import make_networks
 
 TINY = {"channel_base": 64, "channel_max": 6}  # 6 channels at 4 and 8, 4 at 16

@@ -12,6 +12,7 @@ from progan.data.info.report import label_table
 from progan.data.labels import Labels
 from progan.data.opening import described
 from progan.data.sources.names import LeftOut
+from progan.doctor.finding import anonymous
 from progan.runtime import output
 from progan.runtime.cache import default_cache
 from progan.runtime.errors import UserError
@@ -107,12 +108,14 @@ def test_names_forge_no_lines():
 
 
 def test_a_user_without_a_home(monkeypatch):
-    """Reference: a container's user without HOME and without an entry in /etc/passwd."""
-    for name in ("HOME", "PROGAN_CACHE", "XDG_CACHE_HOME"):
+    """Reference: a container's user without HOME and without an entry in /etc/passwd. Reports of
+    progan doctor name nobody then."""
+    for name in ("HOME", "PROGAN_CACHE", "XDG_CACHE_HOME", "LOGNAME", "USER", "LNAME", "USERNAME"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr("pwd.getpwuid", {}.__getitem__)
     with pytest.raises(UserError, match=r"no home folder.*set \$PROGAN_CACHE to a folder"):
         default_cache()
+    assert anonymous("about ~ 3 %") == "about ~ 3 %"
 
 
 def test_what_waits_for_the_disk_is_bounded(monkeypatch, tmp_path):
@@ -124,7 +127,7 @@ def test_what_waits_for_the_disk_is_bounded(monkeypatch, tmp_path):
     with monkeypatch.context() as patch:
         patch.setattr(output, "append", full)
         unprinted = output.Unprinted()
-        unprinted.keep_in(tmp_path / "file")
+        unprinted.keep(tmp_path / "file")
         for i in range(MOST_KEPT // 4):
             unprinted.add(f"{i:06d}\n", "")
     unprinted.keep()

@@ -33,9 +33,15 @@ def test_to_path(home):
     assert to_path("a/~", "x") == Path("a/~") and to_path(Path("a"), "x") == Path("a")
     once = to_path("./~", "x")
     assert once == to_path(once, "x") == home / "~"
+    assert to_path("-x/y", "x") == home / "-x" / "y"  # a command can take it
+    assert to_path("é" * 127, "x") == Path("é" * 127)
     for wrong, message in {
+        "a/" + "é" * 128: r"--run-dir has a name of 256 bytes, 'é{20}…'; .* may take 255",
+        "\ud800": r"--run-dir is '\\ud800'; give a path",
         "": "--run-dir is empty",
         "a\0b": r"--run-dir is 'a\\x00b'",
+        "s3://me:SECRET@bucket/x": "--run-dir is s3://REDACTED@bucket/x; give a path",
+        "file:///home/x": "give a path on this machine, as no URL",
         "~nosuchuser/x": "--run-dir: no such path: '~nosuchuser/x', as ~nosuchuser is no home",
     }.items():
         with pytest.raises(UserError, match=message):
@@ -81,9 +87,14 @@ def test_every_setting_that_is_a_path(home):
     for key in PATHS:
         with pytest.raises(UserError, match=f"{key} is empty"):
             with_absolute_paths(load_config(None, {key: ""}))
+        if key != "data.source":  # it would be kept as a path, with what is to be redacted
+            with pytest.raises(UserError, match=f"{key} is https://REDACTED@host"):
+                with_absolute_paths(load_config(None, {key: "https://me:SECRET@host/x"}))
     for source in ("celeba", "s3://bucket/{0..9}.tar"):  # no paths
         config = load_config(None, {"data.source": source})
         assert with_absolute_paths(config).data.source == source
+    long = load_config(None, {"data.source": "{" + 90 * "abc," + "d}.tar"})
+    assert len(with_absolute_paths(long).data.source or "") > 300
     pattern = load_config(None, {"data.source": "~/in home/*.tar"})
     assert with_absolute_paths(pattern).data.source == f"{home}/in home/*.tar"
 

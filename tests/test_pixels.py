@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 import struct
 import zlib
 from types import SimpleNamespace
@@ -10,11 +11,11 @@ import numpy as np
 import pytest
 from pictures import chw, encoded, folder, noise
 from PIL import Image, ImageCms
-from profiles import ADOBE, P3, SRGB, profile, seen
+from profiles import ADOBE, P3, SRGB, cmyk_profile, profile, seen
 
 from progan.config.load import load_config
 from progan.data import colour
-from progan.data.decode import READING, BadImage, Square, read_plain, read_square
+from progan.data.decode import READING, BadImage, Square, open_image, read_plain, read_square
 from progan.data.info.report import source_report
 from progan.data.info.survey import survey
 from progan.data.metadata import PNG, without_excess
@@ -124,6 +125,8 @@ def deep_png(pixels):
         (tiff(SHARP.astype(np.float32) / 20), "images of floats is 0.0569118 of 1, so they"),
         (tiff(RAMP.astype(np.int32) // 20), "images of integers is 12 of 255, so they"),
         (tiff(RAMP.astype(np.uint16) * 235), ""),
+        (tiff(RAMP.astype(np.uint16) * 16, 0), "4,080 of 65,535, so they will be nearly white"),
+        (tiff(RAMP.astype(np.uint16) * 64, 0), "16,320 of 65,535, so they will be light"),
         (
             tiff(RAMP.astype(np.int16) * 128),
             "16-bit images is 32,640 of 65,535, so they will be dark",
@@ -134,7 +137,8 @@ def deep_png(pixels):
     ],
 )
 def test_dark_images_are_told_of(tmp_path, caplog, content, told):
-    """Reference: half of the range. Bright images and those of 8 bits are not spoken of."""
+    """Reference: half of the range. Where the smallest value is white, dark ones come out
+    light. Bright images and those of 8 bits are not spoken of."""
     with caplog.at_level(logging.WARNING, "progan"):
         warn_of_darkness(find(str(folder(tmp_path, {"a.tif": content, "b.tif": content}))))
     assert told in caplog.text if told else not caplog.records
@@ -161,11 +165,16 @@ def test_twelve_bits():
     assert (read_square(twelve_bits(x), Square(16)) == grey(RAMP)).all()
 
 
-@pytest.mark.parametrize("kind", ["uint8", "uint16", "float32"])
-def test_the_smallest_value_may_be_white(kind):
-    """Reference: the negative, of TIFFs that say so (MinIsWhite); PIL inverts 8 bits itself."""
-    x = (RAMP * {"uint8": 1.0, "uint16": 257.0, "float32": 1 / 255}[kind]).astype(kind)
-    assert (read_square(tiff(x, 0), Square(16)) == grey(255 - RAMP)).all()
+@pytest.mark.parametrize("order", "<>")
+@pytest.mark.parametrize("kind", ["uint8", "uint16", "uint32", "int32", "float32", "float64"])
+def test_the_smallest_value_may_be_white(kind, order):
+    """Reference: the values, and the negative of TIFFs that say so (MinIsWhite); PIL inverts 8 bits
+    itself."""
+    x = (RAMP * {"uint8": 1.0, "float32": 1 / 255, "float64": 1 / 255}.get(kind, 257.0)).astype(
+        kind
+    )
+    assert (read_square(tiff(x, 0, order), Square(16)) == grey(255 - RAMP)).all()
+    assert (read_square(tiff(x, 1, order), Square(16)) == grey(RAMP)).all()
 
 
 # --- modes ---
@@ -186,7 +195,8 @@ def with_alpha(mode):
 MODES = {
     "LAB": (encoded(ImageCms.applyTransform(COLOURS, TO_LAB), "TIFF"), 3),
     "HSV": (COLOURS.convert("HSV"), 6),
-    "YCbCr": (encoded(COLOURS.convert("YCbCr"), "TIFF"), 3),
+    # Pillow 12 cannot read it back without compression.
+    "YCbCr": (encoded(COLOURS.convert("YCbCr"), "TIFF", compression="tiff_lzw"), 3),
     "RGBa": (with_alpha("RGBa"), 3),
     "RGBX": (COLOURS.convert("RGBX"), 0),
 }
@@ -263,6 +273,107 @@ def test_profiles_that_change_nothing(data):
     assert read_plain(encoded(COLOURS, "JPEG", icc_profile=WIDE), Square(8)) is None
 
 
+def with_chunks(png, *chunks, last=False):
+    """A PNG with chunks after its header, or last of all."""
+    place = len(png) - 12 if last else 33
+    return png[:place] + b"".join(chunks) + png[place:]
+
+
+def stated(chunks):
+    return with_chunks(encoded(COLOURS), *(chunk(name, body) for name, body in chunks.items()))
+
+
+def primaries(*xy):
+    return struct.pack(">8I", *(round(v * 100_000) for v in (0.3127, 0.329, *xy)))
+
+
+CICP = {
+    name: {b"cICP": bytes(body)}
+    for name, body in {"P3": (12, 13, 0, 1), "PQ": (9, 16, 0, 1)}.items()
+}
+OF_ADOBE = primaries(0.64, 0.33, 0.21, 0.71, 0.15, 0.06)
+OF_SRGB = primaries(0.64, 0.33, 0.3, 0.6, 0.15, 0.06)
+MACS, SAME_GAMMA, LINEAR = (struct.pack(">I", n) for n in (55556, 45455, 100_000))
+
+
+@pytest.mark.parametrize(
+    "chunks, of",
+    [
+        ({b"gAMA": MACS}, (SRGB, 1.8)),
+        ({b"gAMA": SAME_GAMMA, b"cHRM": OF_ADOBE}, (ADOBE, None)),
+        ({b"gAMA": LINEAR, b"cHRM": OF_SRGB}, (SRGB, 1)),
+        (CICP["P3"] | {b"gAMA": LINEAR, b"sRGB": b"\0"}, (P3, None)),
+    ],
+)
+def test_colours_that_a_png_states_without_a_profile(chunks, of):
+    """Reference: the formula, as for profiles."""
+    expected = seen(PIXELS, *of).transpose(2, 0, 1)
+    assert abs(read_square(stated(chunks), Square(16)) - expected).max() <= 2
+
+
+@pytest.mark.parametrize(
+    "chunks",
+    [
+        {b"gAMA": SAME_GAMMA},
+        {b"gAMA": SAME_GAMMA, b"cHRM": OF_SRGB},
+        {b"gAMA": LINEAR, b"sRGB": b"\0"},
+        {b"gAMA": bytes(4), b"cHRM": OF_ADOBE},
+        {b"gAMA": LINEAR, b"cHRM": bytes(32)},
+        {b"gAMA": b"\0", b"cHRM": OF_ADOBE[:9]},
+        CICP["PQ"],
+    ],
+)
+def test_statements_of_colour_that_change_nothing(chunks):
+    """Reference: the file without them: sRGB's, impossible ones, and HDR, which is counted."""
+    assert (read_square(stated(chunks), Square(16)) == chw(COLOURS)).all()
+    profile = colour.profile_of(open_image(stated(chunks)))
+    assert profile == (("PNG's cICP 9/16", False, None, None) if b"cICP" in chunks else None)
+
+
+def test_adobe_rgb_stated_in_exif():
+    """Reference: the formula. A profile in the file wins; EXIF's sRGB changes nothing."""
+    exif = Image.Exif()
+    exif[0x8769] = {0xA001: 0xFFFF, 0xA005: {1: "R03"}}
+    for kind in ("jpeg", "webp"):
+        name, options = FILES[kind]
+        content = encoded(COLOURS, name, exif=exif, **options)
+        expected = seen(PIXELS, ADOBE, 2.2).transpose(2, 0, 1)
+        assert abs(read_square(content, Square(16)) - expected).max() <= 9
+        content = encoded(COLOURS, name, exif=exif, icc_profile=SAME_AS_SRGB, **options)
+        without = encoded(COLOURS, name, **options)
+        assert (read_square(content, Square(16)) == read_square(without, Square(16))).all()
+    exif[0x8769] = {0xA001: 1}
+    content, without = encoded(COLOURS, "JPEG", exif=exif), encoded(COLOURS, "JPEG")
+    assert (read_square(content, Square(16)) == read_square(without, Square(16))).all()
+
+
+def inks(transform=0):
+    """A JPEG of CMYK as Adobe writes it, of four times four inks that are all or nothing.
+
+    Args:
+        transform: 2: as YCCK.
+    """
+    c, m, y, k = (
+        (np.indices((2, 2, 2, 2)).reshape(4, 4, 4) * 255).astype(np.uint8).repeat(4, 1).repeat(4, 2)
+    )
+    bands = [c, m, y, k]
+    if transform:  # PIL stores the negative
+        ycc = Image.fromarray(np.stack([c, m, y], 2)).convert("YCbCr")
+        bands = [*(255 - np.asarray(ycc).transpose(2, 0, 1)), k]
+    image = Image.merge("CMYK", [Image.fromarray(band) for band in bands])
+    content = encoded(image, "JPEG", quality=100, subsampling=0, icc_profile=cmyk_profile())
+    return re.sub(rb"(Adobe.{6})\0", lambda m: m[1] + bytes([transform]), content, flags=re.S)
+
+
+@pytest.mark.parametrize("transform", [0, 2])
+def test_inks_are_those_of_the_profile(transform):
+    """Reference: CIE's formula for the L that the profile states, from 0 (all inks) to 100."""
+    light = 100 - np.arange(16).reshape(4, 4).repeat(4, 0).repeat(4, 1) / 0.15
+    y = np.where(light > 8, ((light + 16) / 116) ** 3, light * 27 / 24389)
+    expected = 255 * np.where(y > 0.0031308, 1.055 * y ** (1 / 2.4) - 0.055, 12.92 * y)
+    assert abs(read_square(inks(transform), Square(16)) - expected).max() <= 6
+
+
 def test_pixels_of_an_earlier_reading_are_told_of(tmp_path, caplog, monkeypatch):
     """Reference: pixels made without the profile, and a meta.json that does not say who read them.
     Where today's pixels are the same, nothing is said."""
@@ -294,12 +405,6 @@ def test_results_about_live_images_are_of_one_reading(tmp_path, monkeypatch):
 
 
 # --- what else is in a file ---
-
-
-def with_chunks(png, *chunks, last=False):
-    """A PNG with chunks after its header, or last of all."""
-    place = len(png) - 12 if last else 33
-    return png[:place] + b"".join(chunks) + png[place:]
 
 
 LONG = zlib.compress(bytes(2**21))
@@ -400,7 +505,10 @@ def test_info_counts_profiles_values_and_transparency(tmp_path):
     deep = Image.fromarray(RAMP.astype(np.uint16) * 257)
     files["g.png"] = encoded(deep, transparency=257 * 7)
     files |= {f"f{i}.tif": tiff(SHARP.astype(np.float32)) for i in range(2)}
+    two = {"save_all": True, "append_images": [noise((16, 16))]}
+    files |= {f"h.{kind}": encoded(COLOURS, kind, **two) for kind in ("gif", "tiff", "webp", "mpo")}
     report = info(folder(tmp_path, files))
+    assert "frames 3 have more pages or frames; the first is taken" in report
     assert "wide (1), which are converted to sRGB sRGB by hand (1), which are sRGB" in report
     assert "a damaged one (1), which are ignored" in report
     assert "alpha 2 have transparent parts, which" in report

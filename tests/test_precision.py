@@ -12,15 +12,16 @@ import yaml
 from accelerate import Accelerator
 from click.testing import CliRunner
 from conftest import flat, load_checkpoint, options
+from phases import a_phase
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from progan.cli.main import main
-from progan.config.schedule import Phase
 from progan.model.layers import EqualizedConv2d, EqualizedLinear
 from progan.model.networks import Critic, Generator
 from progan.runtime import speeds
 from progan.runtime.numerics import computing_in, deterministic
 from progan.runtime.speeds import resolve_precision
+from progan.training.ema import Average, HalfLife
 from progan.training.feed import Batch
 from progan.training.step import Step
 from progan.training.updates import LossSettings
@@ -362,8 +363,10 @@ def make_step(precision, loss=None, c_dim=3, fused_scale=True) -> Step:
     shape = {"channel_base": 128, "channel_max": 8, "fused_scale": fused_scale}
     G = Generator(16, z_dim=8, c_dim=c_dim, **shape)
     D = Critic(16, c_dim=c_dim, **shape)
-    step = Step(G, D, loss or LossSettings(), Accelerator(cpu=True), precision, 1.0)
-    step.begin(Phase(16, True, 0, 32, 8, None, 0.001, 0.0, 0.99, 1e-8), restart=True)
+    step = Step(
+        G, D, loss or LossSettings(), Accelerator(cpu=True), precision, Average(G, [HalfLife(1.0)])
+    )
+    step.begin(a_phase(16, True, 0, 32, 8, None, 0.001), restart=True)
     step.set_progress(16)
     return step
 
@@ -422,7 +425,7 @@ def test_only_products_are_bf16(fused_scale):
     batch = make_batch()
     with Results() as results:
         critic, critic_stats = step.D_gradients(batch)
-        generator, generator_stats = step.G_gradients(batch.of_fakes())
+        generator, generator_stats = step.G_gradients(batch.for_generator())
     assert layers == {torch.bfloat16}
     assert len(outer[Critic]) == 3, "reals and fakes, the penalty's, the generator's"
     for types, images in outer[Critic]:
@@ -451,7 +454,7 @@ def test_gradients_are_near_those_of_fp32(loss):
         found[precision] = {}
         for name, network, of, part in [
             ("D", step.D, step.D_gradients, batch),
-            ("G", step.G, step.G_gradients, batch.of_fakes()),
+            ("G", step.G, step.G_gradients, batch.for_generator()),
         ]:
             grads = of(part)[0]
             names = network.active_parameters(16, True)
@@ -473,10 +476,10 @@ def test_one_setting_serves_both_updates():
     """Reference: each update's gradients alone. Casts that the critic's update caches for fakes
     without a graph must not reach the generator's, when one `computing_in` covers both."""
     step, batch = make_step("bf16"), make_batch()
-    alone, _ = step.G_gradients(batch.of_fakes())
+    alone, _ = step.G_gradients(batch.for_generator())
     with computing_in("bf16", CPU):
         step.D_gradients(batch)
-        together, _ = step.G_gradients(batch.of_fakes())
+        together, _ = step.G_gradients(batch.for_generator())
     assert all(grad.abs().max() > 0 for grad in alone)
     assert all(torch.equal(a, b) for a, b in zip(alone, together, strict=True))
 

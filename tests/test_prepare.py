@@ -688,6 +688,9 @@ DAMAGES = {
     r"0004.npy is no array\)": lambda p: (p / "0004.npy").write_text("hello"),
     "0008.npy is no file": lambda p: pipe(p / "0008.npy"),
     "meta.json is no file": lambda p: pipe(p / "meta.json"),
+    "0004.npy is no array: .*multi-line": lambda p: (p / "0004.npy").write_bytes(
+        b"\x93NUMPY\1\0v\0" + b"(" * 118
+    ),
     "is no array: .*Python objects": lambda p: np.save(
         p / "labels.npy", np.array([{}] * 20), allow_pickle=True
     ),

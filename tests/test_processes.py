@@ -39,7 +39,27 @@ KINDS = {
         "loss__penalty_interval": 2,
     },
     "logistic, wgan_gp": {"loss__adversarial": "logistic"},
-    "wgan, r1": {"loss__penalty": "r1"},
+    "wgan, r1, power averages": {
+        "loss__penalty": "r1",
+        "ema__kind": "power",
+        "ema__half_life_kimg": "null",
+    },
+    "adaptive, projection": {
+        "loss__adversarial": "hinge",
+        "data__augment": "[color]",
+        "data__augment_target": 0.1,
+        "data__augment_kimg": 0.1,
+        "run__seed": 1,
+        "data__labels": "true",
+        "loss__labels": "projection",
+    },
+    "critic twice": {"loss__critic_updates": 2, "schedule__batch_size": 8},
+    "relativistic, r1_r2, labels, augmented": {
+        "loss__adversarial": "relativistic",
+        "loss__penalty": "r1_r2",
+        "data__labels": "true",
+        "data__augment": "[color, translation, cutout]",
+    },
 }
 
 
@@ -75,7 +95,10 @@ def train_in_float64(processes: int, *arguments: object) -> None:
         pytest.param("paper, labels, augmented", 4, 1, marks=pytest.mark.slow),
         pytest.param("logistic, lazy r1, two passes", 2, 2, marks=pytest.mark.slow),
         pytest.param("logistic, wgan_gp", 4, 1, marks=pytest.mark.slow),
-        pytest.param("wgan, r1", 2, 1, marks=pytest.mark.slow),
+        pytest.param("wgan, r1, power averages", 2, 1, marks=pytest.mark.slow),
+        pytest.param("relativistic, r1_r2, labels, augmented", 2, 2, marks=pytest.mark.slow),
+        pytest.param("critic twice", 2, 1, marks=pytest.mark.slow),
+        pytest.param("adaptive, projection", 2, 2, marks=pytest.mark.slow),
     ],
 )
 def test_processes_equal_one(photos, tmp_path, monkeypatch, kind, processes, passes):
@@ -86,7 +109,8 @@ def test_processes_equal_one(photos, tmp_path, monkeypatch, kind, processes, pas
     average, or statistics over part of a group would all show.
     """
     settings = BATCH | KINDS[kind]
-    more = {"schedule__batch_gpu": 16 // processes // passes}
+    size = settings["schedule__batch_size"]
+    more = {"schedule__batch_gpu": size // processes // passes}
     arguments = ["train", "--data", photos, "--run-dir", tmp_path / "many"]
     train_in_float64(processes, *arguments, *options(**settings | more))
     compute_in_float64(monkeypatch.setattr)
@@ -258,9 +282,10 @@ def test_processes_with_different_checkpoints_are_noticed(photos, tmp_path):
     """Reference: rank 1 is given a run folder of its own, as on a machine without a shared disk,
     and would begin where rank 0 goes on: nothing is trained."""
     run_dir = tmp_path / "run"
-    train(photos, run_dir, **BATCH | {"schedule__total_kimg": 0.16})
+    settings = BATCH | {"schedule__learning_rate": 0.001}  # a ramp would lead to the run's end
+    train(photos, run_dir, **settings | {"schedule__total_kimg": 0.16})
     before = state(run_dir)
-    words = ["train", "--data", photos, "--run-dir", run_dir, *options(**BATCH)]
+    words = ["train", "--data", photos, "--run-dir", run_dir, *options(**settings)]
     process = launch(script(tmp_path, ELSEWHERE), *words)
     _, errors = process.communicate(timeout=120)
     assert process.returncode != 0
@@ -420,7 +445,7 @@ def test_the_slurm_example_goes_on_by_itself(photos, tmp_path):
         job = ["bash", str(ROOT / "examples" / "slurm.sbatch")]
         return subprocess.run(job, capture_output=True, text=True, env=environment, timeout=200)
 
-    result = submit("-o schedule.total_kimg=1000", "0.002")
+    result = submit("-o schedule.total_kimg=1000", "0.01")
     assert result.returncode == 0, result.stderr
     assert (tmp_path / "asked").read_text() == "requeue 7\n"
     shown = load_checkpoint(tmp_path / "run")["progress"]["nimg"] / 1000

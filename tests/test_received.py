@@ -21,6 +21,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from test_train import train
 
+from progan.cli.dry_run import show_folder
 from progan.cli.evaluate import keep
 from progan.cli.main import main
 from progan.config.load import load_config
@@ -28,14 +29,15 @@ from progan.data.decode import Square
 from progan.data.pyramid import prepare
 from progan.data.sources.find import find
 from progan.doctor import folders as doctor
+from progan.model.sampling import warn_of_nan
 from progan.runs.checkpoint import Checkpoint, Progress, read
 from progan.runs.folder import check_own, check_run_dir, record_start
-from progan.runs.hold import lock_run
+from progan.runs.hold import Hold
 from progan.runs.records import drop_lines_after, record
 from progan.runs.snapshot_file import MOST_HEADER, digest, load_snapshot
 from progan.runtime.cache import lock
 from progan.runtime.disk import DiskError, append, write_atomically, write_json
-from progan.runtime.errors import UserError
+from progan.runtime.errors import UserError, brief
 from progan.runtime.lock import Busy, file_lock
 from progan.training.statistics import RunningMeans, Skipped
 
@@ -78,7 +80,7 @@ def test_a_link_at_any_name_that_a_run_writes_is_refused(run_dir, target):
     or to one that does not exist yet; the folders likewise. The name is in the message."""
     written = [path for path in run_dir.rglob("*") if not path.name.startswith("events")]
     assert len(written) > 20
-    events = run_dir / "tensorboard" / "events.out.tfevents.1"
+    events = run_dir / "events.out.tfevents.1"
     for path in (*written, run_dir / "stop", run_dir / "metrics.jsonl", events):
         aside = path.with_name("aside")
         there = path.exists()
@@ -110,8 +112,7 @@ def test_evaluate_records_nothing_through_a_link(run_dir, target, capsys):
     """Reference: the user's folder, which gets no file, and the reason in what is printed."""
     folder = target.with_name("folder")
     folder.mkdir()
-    shutil.rmtree(run_dir / "tensorboard")
-    (run_dir / "tensorboard").symlink_to(folder)
+    (run_dir / "evaluated").symlink_to(folder)
     keep(run_dir, load_snapshot(sorted(run_dir.glob("snapshots/*"))[-1]), {"swd": 1.0})
     assert not list(folder.iterdir()) and not (run_dir / "metrics.jsonl").exists()
     assert "not recorded in" in (says := capsys.readouterr().err) and "must be a folder" in says
@@ -136,7 +137,7 @@ WRITERS = {
     "metrics.jsonl": lambda run: record(run, 8, {"swd": 1.0}),
     "stats.jsonl": lambda run: append(run / "stats.jsonl", "{}\n"),
     "complete": lambda run: append(run / "complete", ""),
-    ".lock": lambda run: lock_run(run).__enter__(),
+    ".lock": lambda run: Hold(run),
 }
 
 
@@ -224,12 +225,12 @@ def test_a_file_system_without_locks(tmp_path, monkeypatch, caplog):
         caplog.clear()
         with monkeypatch.context() as patch:
             patch.setattr("fcntl.flock", flock)
-            with lock_run(tmp_path / "run"), lock("download", tmp_path):
+            with Hold(tmp_path / "run"), lock("download", tmp_path):
                 assert caplog.text.count("cannot be locked") == 2
                 assert os.strerror(code) in caplog.text and "second process" in caplog.text
             assert doctor.locks().says == "a lock in the cache folder excludes nobody"
             launched(patch)
-            with lock_run(tmp_path / "run"):  # only the main process takes it
+            with Hold(tmp_path / "run"):  # only the main process takes it
                 pass
             with pytest.raises(UserError, match=r"PROGAN_CACHE"), lock("download", tmp_path):
                 pass
@@ -440,6 +441,20 @@ def test_a_checkpoint_with_wrong_content_is_passed_over(run_dir, caplog):
     assert result.exit_code == 2 and f"{newest}: DAMAGED: 1 of " in result.output
 
 
+def test_a_checkpoint_says_what_it_lacks(run_dir):
+    """Reference: what was taken out of it."""
+    for taken, says in (
+        (lambda state: state["G_opt"]["state"][0].pop("step"), "G_opt.0 lacks step"),
+        (lambda state: state["G_opt"]["state"].clear(), "G_opt has no moments"),
+        (lambda state: state["G_opt"].pop("state"), "it lacks 'state'"),
+        (lambda state: state.pop("progress"), "it lacks 'progress'"),
+    ):
+        with pytest.raises((ValueError, KeyError)) as error:
+            read(change(run_dir, taken))
+        assert brief(error.value) == says
+    assert brief(OSError("no image <_io.BytesIO object at 0x7fa533faccc0>")) == "no image"
+
+
 def test_statistics_of_another_shape_are_refused():
     """Reference: the shapes that `state_dict` gives; a broadcast could take any memory."""
     means, skipped = RunningMeans(), Skipped()
@@ -459,7 +474,8 @@ def test_statistics_of_another_shape_are_refused():
 
 def test_a_config_edited_by_hand_is_noticed(run_dir):
     """Reference: the settings that the run was trained with, by the checkpoint itself; those that
-    may change may; a file without them, of an older progan, is believed."""
+    may change may; a file without them, of an older progan, is believed. Where the config is lost,
+    the message says how to make it again."""
     config = run_dir / "config.yaml"
     right = config.read_text()
     config.write_text(right.replace("seed: 0", "seed: 7").replace("drift: 0.001", "drift: 0.1"))
@@ -468,21 +484,38 @@ def test_a_config_edited_by_hand_is_noticed(run_dir):
     assert code == 2 and "checkpoint-000000.096.pt was written with other settings than" in says
     assert "run.seed: 0 -> 7" in says and "loss.weights.drift: 0.001 -> 0.1" in says
     assert says.count(" -> ") == 2 and config.read_text() == changed
+    with pytest.raises(UserError, match="was written with other settings"):  # in --dry-run, too
+        show_folder(load_config(str(config)), run_dir, print)
     checkpoint = Checkpoint(run_dir, load_config(str(config), ["run.keep_checkpoints=9"]))
     assert checkpoint.changes({}) == []
-    older = {"settings": {"run": {"seed": 7}}}  # of a progan that had no other setting
+    older = {
+        "settings": {"run": {"seed": 7}},
+        "progress": {"nimg": 0},
+    }  # of a progan that had no other setting
     changes = checkpoint.changes(older)
     assert "network.resolution: 128 -> 8" in changes and not any("run.seed" in c for c in changes)
+    config.write_text("# nothing")
+    code, says = resume(run_dir)
+    assert code == 2 and "config.yaml is empty; delete it. Make it again" in says
+    config.unlink()
+    code, says = resume(run_dir)
+    assert code == 2 and "config.yaml is not there. Make it again with the settings that" in says
     config.write_text(right)
     checkpoint = Checkpoint(run_dir, load_config(str(config), ["run.keep_checkpoints=9"]))
-    assert checkpoint.changes(read(sorted(run_dir.glob("checkpoints/*"))[-1])) == []
+    newest = sorted(run_dir.glob("checkpoints/*"))[-1]
+    assert checkpoint.changes(read(newest)) == []
+    for file in run_dir.glob("checkpoints/*"):
+        file.write_bytes(b"")
+    with pytest.raises(UserError, match="none of the .* checkpoints in .* can be read"):
+        show_folder(load_config(str(config)), run_dir, print)
 
 
 # Snapshots
 
 
-def test_a_snapshot_whose_weights_are_not_finite(kept, tmp_path):
-    """Reference: refused by name and number, with a checksum that is right."""
+def test_a_snapshot_whose_weights_are_not_finite(kept, tmp_path, caplog):
+    """Reference: refused by name and number, with a checksum that is right; finite ones that make
+    images of NaN are told once."""
     newest = sorted(kept.glob("snapshots/*"))[-1]
     with safe_open(newest, framework="pt") as file:
         metadata = file.metadata()
@@ -492,6 +525,11 @@ def test_a_snapshot_whose_weights_are_not_finite(kept, tmp_path):
     save_file(tensors, bad, metadata | {"sha256": digest(tensors, metadata)})
     with pytest.raises(UserError, match=r"2 of \d+ numbers in blocks\.8\.conv\.weight are not"):
         load_snapshot(bad)
+    tensors = {name: torch.full_like(x, 3e38) for name, x in load_file(newest).items()}
+    save_file(tensors, bad, metadata | {"sha256": digest(tensors, metadata)})
+    warn_of_nan.cache_clear()
+    load_snapshot(bad).sample(range(40))
+    assert caplog.text.count("images that the generator makes hold NaN") == 1
 
 
 def test_a_snapshot_with_a_long_header_or_no_file(kept, tmp_path):

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from conftest import whole_grids
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import save_file
@@ -20,11 +21,11 @@ from progan.data.labels import Labels
 from progan.model.grid import grid
 from progan.model.networks import Generator
 from progan.model.sampling import generate, grid_layout, latents
-from progan.runs.samples import grid_of
+from progan.runs.sample_grid import grid_of
 from progan.runs.snapshot import Snapshot, label_indices
 from progan.runs.snapshot_file import load_snapshot, save_snapshot
 from progan.runtime.errors import UserError
-from progan.runtime.pictures import HATCHED, captions
+from progan.runtime.pictures import HATCHED, NOTE, captions
 from progan.runtime.text import for_file_names, joined_for_files
 
 SETTINGS = ["network.resolution=16", "network.channel_base=128", "network.channel_max=16"]
@@ -195,12 +196,13 @@ def test_grid_has_a_row_a_class(tmp_path):
     sample(path, "--grid", "--seeds", "4-6", "--out", tmp_path)
     picture = read(tmp_path / "grid-000012.500.png")
     left = picture.shape[1] - (3 * 68 + 4)  # the names stand there, printable
-    assert picture.shape[0] == 2 * 68 + 4 and 10 < left < 64
+    assert picture.shape[0] == 2 * (68 + NOTE) + 4 and 10 < left < 64
     names = picture[:, :left]
-    assert (names[4:68] < 100).any() and (names[72:136] < 100).any()
+    assert (names[4:68] < 100).any() and (names[72 + NOTE : 136 + NOTE] < 100).any()
     for row in range(2):
         for column, seed in enumerate((4, 5, 6)):
-            y, x = 4 + 68 * row, left + 4 + 68 * column
+            y, x = 4 + (68 + NOTE) * row, left + 4 + 68 * column
+            assert (picture[y + 64 : y + 64 + NOTE, x : x + 64] < 100).any(), "the seed"
             cell = picture[y : y + 64 : 4, x : x + 64 : 4]
             image = generate(load_snapshot(path).G, [seed], [row], 16, None)[0].transpose(1, 2, 0)
             assert np.abs(cell - image).max() <= 1
@@ -223,7 +225,7 @@ def test_grid_places_and_zooms():
 def test_a_grid_of_many_seeds_begins_a_row_for_each_class():
     """Reference: counted by hand: three images of each of two classes in rows of two."""
     images = np.arange(6, dtype=np.uint8)[:, None, None, None].repeat(64, 2).repeat(64, 3)
-    picture = grid_of(images, 3, 2, ["a", "b" * 99])[0]
+    picture = grid_of(images, 3, 2, ["a", "b" * 99], 64)[0]
     left = picture.shape[1] - (2 * 68 + 4)
     centres = picture[36::68, left + 36 :: 68].tolist()
     assert [row[0] for row in centres] == [0, 2, 3, 5] and [centres[0][1], centres[2][1]] == [1, 4]
@@ -251,7 +253,7 @@ def test_out_may_be_one_picture(tmp_path, name):
     assert "add --grid to have all in one, or give a folder" in refused(*arguments)
     assert not out.exists()
     assert sample(*arguments, "--grid") == f"6 images of 16x16 in {out}\n"
-    assert read(out).shape[0] == 2 * 68 + 4
+    assert read(out).shape[0] == 2 * (68 + NOTE) + 4
     assert sample(*arguments, "--grid") == f"6 images of 16x16 in {out} (replaced)\n"
     sample(path, "--seeds", 4, "--class", "cats", "--out", out)
     assert read(out).shape == (16, 16, 3)
@@ -259,11 +261,15 @@ def test_out_may_be_one_picture(tmp_path, name):
 
 
 def test_samples_say_what_they_replace(tmp_path):
-    """Reference: two of four seeds are made twice; a grid of one class is another file."""
+    """Reference: by hand. Of four seeds two are there, the same or enlarged; a grid of one class is
+    another file."""
     path = make_snapshot(tmp_path, classes=("cats", "dogs"))
     one = [path, "--out", tmp_path / "out", "--class", 1]
     assert "replaced" not in sample(*one, "--seeds", "0-3")
-    assert sample(*one, "--seeds", "2-5").endswith(" (2 files replaced)\n")
+    assert sample(*one, "--seeds", "2-5").endswith(" (2 of them there already)\n")
+    assert sample(*one, "--seeds", "4-5,5").endswith("out (there already)\n")
+    assert sample(*one, "--seeds", "4-6", "--scale", 2).endswith(" (2 files replaced)\n")
+    assert " there already, 1 file replaced" in sample(*one, "--seeds", "3-4", "--scale", 2)
     assert "replaced" not in sample(*one, "--grid")
     assert "replaced" not in sample(path, "--out", tmp_path / "out", "--grid")
 
@@ -271,7 +277,8 @@ def test_samples_say_what_they_replace(tmp_path):
 @pytest.mark.parametrize(("resolution", "count"), [(4, 64), (256, 64), (512, 16), (1024, 4)])
 def test_training_grids_stay_readable(resolution, count):
     """Reference: at most 2048 pixels per side."""
-    seeds, labels, columns = grid_layout(resolution, None)
+    with whole_grids():
+        seeds, labels, columns = grid_layout(resolution, None)
     assert len(seeds) == count == columns**2 and labels is None
 
 

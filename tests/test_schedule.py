@@ -9,10 +9,11 @@ from fractions import Fraction
 import pytest
 
 from progan.cli.phases import phase_table, points
+from progan.config.batch_rules import check_batches
+from progan.config.curves import Ramp
 from progan.config.resolutions import at_resolution
-from progan.config.schedule import check_batches, make_schedule, shortfall
+from progan.config.schedule import make_schedule, shortfall
 from progan.config.settings import OptimConfig, ScheduleConfig
-from progan.config.value_types import Ramp
 from progan.runtime.errors import UserError
 
 RESOLUTIONS = [4, 8, 16, 32, 64, 128, 256, 512, 1024]
@@ -166,7 +167,7 @@ def test_official_formula(name):
         assert phase.start_nimg <= nimg < phase.end_nimg
         assert phase.resolution == resolution, nimg
         assert phase.batch_size == batches[index], nimg
-        assert phase.learning_rate(nimg) == rates[index], nimg
+        assert phase.G_rate.at(nimg) == rates[index], nimg
         if alpha is None:
             assert phase.alpha(nimg) is None, nimg
         else:
@@ -316,6 +317,23 @@ def test_cut_takes_the_nearest_batch():
     assert kinds(schedule) == [(4, False)]
 
 
+@pytest.mark.parametrize("updates", [2, 5])
+def test_phases_are_of_whole_steps(updates):
+    """Reference: division by hand. A step's critic updates are in one phase, each phase within
+    half a step of its nominal end, the run within half a step of its length."""
+    settings = ScheduleConfig(
+        stable_kimg=1, fade_kimg=0.5, batch_size={4: 16, 8: 8}, total_kimg=2.1
+    )
+    schedule = make_schedule(8, settings, OptimConfig(), {"drift": Ramp(start=1)}, updates)
+    for phase, nominal in zip(schedule.phases, (1000, 1500, 2100), strict=True):
+        assert phase.step_size == phase.batch_size * updates
+        assert (phase.end_nimg - phase.start_nimg) % phase.step_size == 0
+        end = schedule.end_of(phase)
+        assert abs(end - nominal) <= phase.step_size / 2
+        assert schedule.ends_step(end) and not schedule.ends_step(end - phase.batch_size)
+        assert dict(phase.weights)["drift"].at(phase.start_nimg) == 1
+
+
 def test_a_run_has_a_batch():
     """Reference: the least run of all, one batch."""
     schedule = make(total_kimg=0.001)
@@ -408,7 +426,8 @@ def test_maps():
     rows = [
         (
             *(phase.resolution, phase.fading, phase.end_nimg, phase.batch_size, phase.batch_gpu),
-            *(phase.rate, phase.beta1, phase.beta2, phase.eps),
+            phase.G_rate.at(0),
+            *(phase.options_at(0)[name] for name in ("beta1", "beta2", "eps")),
         )
         for phase in schedule.phases
     ]
@@ -443,7 +462,7 @@ def test_ramps(ramp, expected):
     schedule = make(learning_rate=ramp)
     for phase in schedule.phases:
         nimgs = [phase.start_nimg + share for share in (0, 250, 500, 1000)]
-        rates = [phase.learning_rate(nimg) for nimg in nimgs]
+        rates = [phase.G_rate.at(nimg) for nimg in nimgs]
         assert rates == pytest.approx(expected, rel=1e-12)
 
 
@@ -452,7 +471,7 @@ def test_ramps_by_resolution():
     rate = {4: 0.5, 8: ramp(0.2, 0.1), 16: ramp(0.02, 0.01, "cosine")}
     schedule = make(learning_rate=rate)
     rates = [
-        (phase.learning_rate(phase.start_nimg), phase.learning_rate(phase.end_nimg))
+        (phase.G_rate.at(phase.start_nimg), phase.G_rate.at(phase.end_nimg))
         for phase in schedule.phases
     ]
     expected = [(0.5, 0.5), (0.2, 0.1), (0.2, 0.1), (0.02, 0.01), (0.02, 0.01)]
@@ -515,6 +534,19 @@ def test_batch_must_divide(batch_size, batch_gpu, processes, rule, batch_sizes):
     )
     for size in batch_sizes:
         check_batches(make(batch_size=size, batch_gpu=batch_gpu), processes, 4)
+
+
+def test_means_over_the_batch_need_it_in_one_pass():
+    """Reference: the rule: one process, and no smaller batch_gpu; stddev groups still count."""
+    schedule = make(batch_size=8)
+    check_batches(schedule, 1, 4, whole=True)
+    parts = make(batch_size=8, batch_gpu=4)
+    for refused, processes in ((schedule, 2), (parts, 1)):
+        check_batches(refused, processes, 4)
+        with pytest.raises(UserError, match="relativistic-average .*has 8 images.* has 4 "):
+            check_batches(refused, processes, 4, whole=True)
+    with pytest.raises(UserError, match="network.stddev_group"):
+        check_batches(schedule, 1, 3, whole=True)
 
 
 def test_batch_that_fails_later_is_found_at_once():
@@ -610,10 +642,10 @@ def test_any_schedule(seed):
     while nimg < schedule.total_nimg:
         phase = schedule.at(nimg)
         assert phase.start_nimg <= nimg < phase.end_nimg
-        alpha, rate = phase.alpha(nimg), phase.learning_rate(nimg)
+        alpha, rate = phase.alpha(nimg), phase.G_rate.at(nimg)
         assert (0 <= alpha < 1) if phase.fading else alpha is None
-        if isinstance(phase.rate, Ramp):
-            low, high = sorted([phase.rate.start, phase.rate.end])
+        if isinstance(phase.G_rate.shape, Ramp):
+            low, high = sorted([phase.G_rate.shape.start, phase.G_rate.shape.end])
             assert low * (1 - 1e-12) <= rate <= high * (1 + 1e-12)
         else:
             assert rate == at_resolution(settings["learning_rate"], phase.resolution)

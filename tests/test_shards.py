@@ -15,10 +15,13 @@ from concurrent.futures import ThreadPoolExecutor
 import fsspec
 import numpy as np
 import pytest
+from pictures import encoded
 from PIL import Image
 
+from progan.config.settings import DataConfig
 from progan.data.decode import BadImage, Square, TooSmall, box_levels
 from progan.data.live import OnDemandDataset
+from progan.data.opening import find_data
 from progan.data.sources import shard_list, tars
 from progan.data.sources.files import from_path
 from progan.data.sources.shard_index import index_shards
@@ -174,17 +177,24 @@ def test_braces_as_in_bash(pattern):
 
 @pytest.mark.parametrize("pattern", ["{a,b{1,2}}.tar", "{x}.tar", "{1..}.tar", "{1,2.tar", "}.tar"])
 def test_braces_that_are_refused(pattern):
-    """Reference: the rule, one range or list, closed and not nested; named in the message."""
+    """Reference: the rule, one range or list, closed and not nested; named in the message. Too many
+    names are refused before the first is made."""
     with pytest.raises(UserError, match="closed and not nested"):
         list(expand_braces(pattern))
+    assert next(expand_braces("{0..9}" * 6 + ".tar")) == "000000.tar"
+    with pytest.raises(UserError, match="names more than 1,000,000 shards"):
+        expand_braces("{0..9}" * 7 + ".tar")
 
 
 def test_what_counts_as_shards(tmp_path):
     """Reference: a list. What is there stays what it is; a single tar need not be indexed."""
     (tmp_path / "folder?.tar").mkdir()
-    yes = ["s3://b/x.tar", "https://h/{0..9}.tar", "a/*.TAR", "a-{0..1}.tar", "a?.tar.gz"]
+    long = "{" + ",".join(100 * ["words"]) + "}.tar"
+    yes = [long, "s3://b/x.tar", "https://h/{0..9}.tar", "a/*.TAR", "a-{0..1}.tar", "a?.tar.gz"]
     no = ["photos", "photos.zip", "celeba", "one.tar", str(tmp_path / "folder?.tar"), "./a{1}"]
     assert [data for data in yes + no if is_shards(data)] == yes
+    with pytest.raises(UserError, match="1 of 1 shards cannot be read: words.tar"):
+        find_data(DataConfig(source=long), known=True)
 
 
 @pytest.mark.parametrize(
@@ -202,6 +212,8 @@ def test_what_counts_as_shards(tmp_path):
         ("a/{b:,c}:d*.tar", "a/b::d.*is not read"),
         ("filecache::/a/*.tar", "is not read"),
         ("HTTP://127.0.0.1:9/a.tar", "cannot list .*ConnectorError"),
+        ("http://[::1]:9/a.tar", "cannot list .*ConnectorError"),
+        ("http://[::1::2]:9/a.tar", "cannot list .*ValueError"),
         ("gs://bucket/a.tar", "pip install s3fs.*gcsfs"),
         ("http://127.0.0.1:9/a.tar", "cannot list .*ConnectorError"),
         ("a.tar.gz", "not found"),
@@ -372,27 +384,29 @@ def test_labels(tmp_path, kind):
     )
     assert from_shards(pattern).labels is None
     assert from_shards(pattern).key != source.key
+    again = write_shards(tmp_path, [labelled(["10.0", "2 "], kind), labelled([2, -1.0, 10], kind)])
+    assert from_shards(again, labels=True).labels.names == source.labels.names
 
 
 @pytest.mark.parametrize(
-    "beside",
+    ("beside", "has"),
     [
-        {},
-        {"1.cls": b"cat"},
-        {"1.cls": b"9" * 30},
-        {"1.json": b"{"},
-        {"1.json": b"[" * 10**5},
-        {"1.json": b'{"label": true}'},
-        {"1.json": b'{"label": 1.5}'},
-        {"1.json": b'{"other": 1}'},
-        {"1.json": b"[1]"},
+        ({}, ""),
+        ({"1.cls": b"cat"}, " has 'cat'"),
+        ({"1.cls": b"9" * 30}, " has '9{12}...9{13}'"),
+        ({"1.json": b"{"}, ""),
+        ({"1.json": b"[" * 10**5}, ""),
+        ({"1.json": b'{"label": true}'}, " has True"),
+        ({"1.json": b'{"label": 1.5}'}, " has 1.5"),
+        ({"1.json": b'{"other": 1}'}, ""),
+        ({"1.json": b"[1]"}, ""),
     ],
 )
-def test_missing_labels(tmp_path, beside):
+def test_missing_labels(tmp_path, beside, has):
     """Reference: counts and names. Nothing is kept of an index that was refused."""
     pattern = write_shards(tmp_path / "shards", [labelled([0]), {"1.png": png(1)} | beside])
     for _ in range(2):
-        with pytest.raises(UserError, match=r"1 of 2 .* no label \(shard-001.tar: 1.png\)"):
+        with pytest.raises(UserError, match=rf"1 of 2 .* number \(shard-001.tar: 1.png{has}\)"):
             from_shards(pattern, labels=True)
     assert len(from_shards(pattern)) == 2
 
@@ -455,16 +469,22 @@ def test_processes_that_start_together_index_once(tmp_path):
 
 def test_a_damaged_index_is_made_again(tmp_path):
     """Reference: the same key, from an index that was cut, emptied, replaced by another array, or
-    deleted."""
+    cut while it is read."""
     pattern = write_shards(tmp_path / "shards", [photos(3)])
     key = from_shards(pattern).key
     (index,) = (tmp_path / "cache" / "shards").glob("*.npy")
     array = io.BytesIO()
     np.save(array, np.arange(9))
     for damage in (index.read_bytes()[:-8], b"", b"rubbish" * 9, array.getvalue()):
-        index.unlink()  # others may have it mapped
+        index.unlink()
         index.write_bytes(damage)
         assert from_shards(pattern).key == key
+    source = from_shards(pattern)
+    source.read(0, SQUARE)
+    os.truncate(index, 150)
+    with pytest.raises(UserError, match="index of the shards .* shorter.* makes it again"):
+        source.read(2, SQUARE)
+    assert from_shards(pattern).key == key
 
 
 def test_cache_that_cannot_be_written(tmp_path):
@@ -550,12 +570,6 @@ def test_a_shard_changed_under_us(tmp_path):
 
 
 # --- images made while training -----------------------------------------------------------------
-
-
-def encoded(image, kind="PNG", **options):
-    file = io.BytesIO()
-    image.save(file, kind, **options)
-    return file.getvalue()
 
 
 def smooth(size, seed=0):

@@ -103,6 +103,7 @@ def test_commands_of_shorter_runs(preset, overrides, device, days, found):
         else:
             total = made.schedule.model_copy(update={"total_kimg": config.schedule.total_kimg})
             assert (total, made.run) == (config.schedule, config.run)
+            assert made.schedule.total_kimg is None, "no longer than the time it says"
 
 
 def test_how_often_images_are_shown():
@@ -143,7 +144,8 @@ def test_grey_images_are_noticed():
 def test_the_resolution_of_the_data(photos, tmp_path):
     """Reference: the fixture's images, of 16 pixels or more; the presets; an older run."""
     said: list[str] = []
-    config, _ = new_run(photos, None, {}, tmp_path / "a", said.append)
+    config, _, found = new_run(photos, None, {}, tmp_path / "a", said.append)
+    assert len(found) == 24, "what training then takes, so that it is listed once"
     assert config.network.resolution == 16 and said[-1].startswith("16x16: the largest")
     assert new_run(photos, progan.Config(), {}, tmp_path / "a")[0] == config
     given = new_run(photos, "demo", {"network.resolution": 8}, tmp_path / "a", said.append)[0]

@@ -3,6 +3,7 @@
 import copy
 from dataclasses import replace
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,16 +11,19 @@ import torch
 from accelerate import Accelerator
 from click.testing import CliRunner
 from conftest import assert_identical, flat, load_checkpoint, options
+from phases import a_phase
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from progan.cli.main import main
+from progan.config.curves import Ramp
 from progan.config.load import load_config
-from progan.config.schedule import Phase, Ramp
+from progan.config.schedule import Curve, Phase
 from progan.data.labels import Labels
 from progan.model.layers import EqualizedConv2d
 from progan.model.networks import Critic, Generator
 from progan.runtime.stopping import StopRequest
+from progan.training.ema import Average, HalfLife
 from progan.training.feed import Batch
 from progan.training.step import Step
 from progan.training.trainer import Trainer
@@ -39,7 +43,7 @@ def make_step(loss=R1, *, resolution=8, channels=3, c_dim=0, fused_scale=True, *
         for name, parameter in network.named_parameters():
             if name.endswith("bias"):
                 torch.nn.init.normal_(parameter, std=0.3)
-    settings = {"precision": "fp32", "half_life_kimg": 1.0} | settings
+    settings = {"precision": "fp32", "averages": Average(G, [HalfLife(1.0)])} | settings
     return Step(G, D, loss, Accelerator(cpu=True), **settings)
 
 
@@ -49,9 +53,9 @@ def exactly(step: Step) -> Step:
     return step
 
 
-def phase_at(resolution=8, fading=False, start=0, updates=6, size=8, gpu=None, rate=0.001) -> Phase:
+def phase_at(resolution=8, fading=False, start=0, updates=6, size=8, gpu=None, **more) -> Phase:
     end = start + updates * size
-    return Phase(resolution, fading, start, end, size, gpu, rate, 0.0, 0.99, 1e-8)
+    return a_phase(resolution, fading, start, end, size, gpu, **more)
 
 
 def make_batch(n=8, resolution=8, channels=3, c_dim=0, dtype=torch.float32, draws=False) -> Batch:
@@ -65,7 +69,7 @@ def make_batch(n=8, resolution=8, channels=3, c_dim=0, dtype=torch.float32, draw
 
     c = torch.eye(c_dim, dtype=dtype)[torch.arange(n) % c_dim] if c_dim else None
     reals = normal(n, channels, resolution, resolution) * (1 + uniform(n, 1, 1, 1))
-    augmentation = [uniform(n, 7) for _ in range(2)] if draws else [None, None]
+    augmentation = [uniform(n, 8) for _ in range(2)] if draws else [None, None]
     return Batch(normal(n, 3), c, reals, uniform(n).requires_grad_(), *augmentation)
 
 
@@ -94,6 +98,7 @@ def test_penalty_takes_part_in_one_of_so_many_updates(interval):
             step.set_progress(phase.start_nimg + 8 * update)
             _, stats = step.D_gradients(batch)
             due += [update] if "Loss/gradient_penalty" in stats else []
+            assert ("Loss/gradient_norm" in stats) == ("Loss/gradient_penalty" in stats)
         assert due[::-1] == list(range(0, updates, interval))
 
 
@@ -132,6 +137,24 @@ def test_reported_losses_are_of_the_update():
     torch.testing.assert_close(a["Loss/D"], b["Loss/D"] + more, rtol=1e-10, atol=0)
 
 
+def test_weights_follow_their_curves():
+    """Reference: the curves by hand. A weight that varies is a tensor, so that compiled code does
+    not hold its number; one that does not stays a number. The penalty's counts for its interval."""
+    step = make_step(replace(R1, augment=("color",)), penalty_interval=2)
+    fall = Curve(Ramp(start=2.0, end=0.0), 0, 48)
+    phase = replace(phase_at(), weights=(("penalty_weight", fall), ("drift", Curve(0.25))))
+    step.begin(phase, restart=True)
+    for nimg, weight in ((24, 2.0), (0, 4.0), (36, 1.0)):
+        step.set_progress(nimg)
+        assert torch.equal(step.loss.penalty_weight, torch.tensor(weight))
+        assert step.loss.drift == 0.25 and step.loss.label == 1.0
+    batch, penalties = make_batch(draws=True), []
+    for weight in (step.loss.penalty_weight, 1.0):
+        step.loss = replace(step.loss, penalty_weight=weight)
+        penalties.append(step.D_gradients(batch, penalty=True))
+    torch.testing.assert_close(*penalties)
+
+
 def train(photos, run_dir, **settings) -> None:
     """A run in this process, through the command line's own function."""
     arguments = ["train", "--data", str(photos), "--run-dir", str(run_dir), *options(**settings)]
@@ -139,11 +162,38 @@ def train(photos, run_dir, **settings) -> None:
     assert result.exit_code == 0, result.output
 
 
-def test_resume_keeps_the_penaltys_rhythm(photos, tmp_path, any_end):
+# Steps of 8 images as ever, in two updates of the critic.
+CRITIC_TWICE = {
+    "loss__critic_updates": 2,
+    "schedule__batch_size": 4,
+    "loss__adversarial": "relativistic",
+    "loss__weights__penalty": "{start: 4, end: 1}",
+    "data__augment": "[color]",
+    "data__augment_strength": "{8: {start: 0, end: 0.5, decay: cosine}, 4: 0.3}",
+}
+
+
+ADAPTIVE = {
+    "loss__adversarial": "logistic",
+    "data__augment": "[color]",
+    "data__augment_target": 0.1,
+    "data__augment_kimg": 0.1,
+    "run__seed": 1,  # of which the strength rises
+    "data__labels": "true",
+    "loss__labels": "projection",
+}
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{}, CRITIC_TWICE, ADAPTIVE],
+    ids=["paper", "critic twice, ramps", "adaptive, projection"],
+)
+def test_resume_keeps_the_penaltys_rhythm(photos, tmp_path, any_end, settings):
     """Reference: 12 updates in one go, bit for bit, against 5 and 7. The penalty is due in one of
     3, and the stop is after the first update of a phase of 4: if the count began again, the next
     one would have the penalty."""
-    lazy = {"loss__penalty": "r1", "loss__penalty_interval": 3}
+    lazy = {"loss__penalty": "r1", "loss__penalty_interval": 3} | settings
     train(photos, tmp_path / "whole", **lazy)
     train(photos, tmp_path / "parts", schedule__total_kimg=0.04, **lazy)
     assert load_checkpoint(tmp_path / "parts")["progress"]["nimg"] == 40
@@ -205,19 +255,20 @@ def test_the_critics_fakes_have_no_graph():
     step.D_gradients(batch)
     assert seen and not any(seen)
     seen.clear()
-    step.G_gradients(batch.of_fakes())
+    step.G_gradients(batch.for_generator())
     assert seen and all(seen)
 
 
-@pytest.mark.parametrize("n", [8, 16])
+@pytest.mark.parametrize("n, adversarial", [(8, "logistic"), (16, "logistic"), (8, "relativistic")])
 @pytest.mark.parametrize("update", ["critic", "generator"])
 @pytest.mark.parametrize("fading", [False, True])
-def test_passes_of_batch_gpu_equal_one(n, update, fading):
+def test_passes_of_batch_gpu_equal_one(n, adversarial, update, fading):
     """Reference: the whole batch in one pass; gradients and statistics, with labels and
     augmentation. The passes are counted: 4 images each."""
-    step = exactly(make_step(replace(R1, augment=ALL_KINDS), c_dim=3))
+    loss = replace(R1, adversarial=adversarial, augment=ALL_KINDS)
+    step = exactly(make_step(loss, c_dim=3))
     batch = make_batch(n, c_dim=3, dtype=torch.float64, draws=True)
-    batch = batch if update == "critic" else batch.of_fakes()
+    batch = batch if update == "critic" else batch.for_generator(loss.relativistic)
     results, sizes = [], []
     step.G.register_forward_hook(lambda m, inputs, out: sizes.append(len(out)))
     for gpu in (None, 4):
@@ -312,7 +363,7 @@ def make_trainer(data, run_dir, accelerator, **settings) -> Trainer:
     """A trainer ready for its phases, without outputs, which no step needs."""
     overrides = options(data__source="drawn", **settings)[1::2]
     trainer = Trainer(load_config(None, overrides), data, run_dir, accelerator, StopRequest())
-    trainer.costs = None  # needed for run.compile=auto only
+    trainer.costs = SimpleNamespace(seconds_of=lambda phase: None)  # for run.compile=auto
     trainer.statistics.to(accelerator.device)
     trainer.skipped.to(accelerator.device)
     return trainer
@@ -361,34 +412,34 @@ def test_a_phase_sets_rate_alpha_and_adam():
     run goes on in it; only what takes part has state."""
     step = make_step()
     stable = phase_at(4, updates=4, rate=Ramp(start=0.004, end=0.002))
-    fade = replace(phase_at(8, True, 32, updates=4), beta1=0.5, beta2=0.9, eps=1e-5)
+    fade = phase_at(8, True, 32, updates=4, beta1=0.5, beta2=0.9, eps=1e-5)
     step.begin(stable, restart=True)
     rates = []
     for update in range(4):
         step.set_progress(8 * update)
         assert step.alpha is None
-        rates.append([opt.param_groups[0]["lr"] for opt in (step.G_opt, step.D_opt)])
+        rates.append([opt.inner.param_groups[0]["lr"] for opt in (step.G_opt, step.D_opt)])
         step.update_critic(make_batch(resolution=4))
-        step.update_generator(make_batch(resolution=4).of_fakes())
+        step.update_generator(make_batch(resolution=4).for_generator())
     assert rates == [[pytest.approx(r)] * 2 for r in (0.004, 0.0035, 0.003, 0.0025)]
     names = set(step.D.active_parameters(4, False))
     active = {p for n, p in step.D.named_parameters() if n in names}
-    assert set(step.D_opt.state) == active
-    assert {state["step"].item() for state in step.D_opt.state.values()} == {4}
+    assert set(step.D_opt.inner.state) == active
+    assert {state["step"].item() for state in step.D_opt.inner.state.values()} == {4}
 
     step.begin(stable, restart=False)  # resumed within
-    assert {state["step"].item() for state in step.G_opt.state.values()} == {4}
+    assert {state["step"].item() for state in step.G_opt.inner.state.values()} == {4}
     step.begin(fade, restart=True)
-    assert not step.G_opt.state and not step.D_opt.state
+    assert not step.G_opt.inner.state and not step.D_opt.inner.state
     for update in range(4):
         step.set_progress(32 + 8 * update)
         assert isinstance(step.alpha, torch.Tensor) and step.alpha.ndim == 0
         assert step.alpha.item() == update / 4
     for optimizer in (step.G_opt, step.D_opt):
-        group = optimizer.param_groups[0]
+        group = optimizer.inner.param_groups[0]
         assert (group["betas"], group["eps"], group["lr"]) == ((0.5, 0.9), 1e-5, 0.001)
     step.update_critic(make_batch())
-    assert len(step.D_opt.state) == len(step.D.active_parameters(8, True))
+    assert len(step.D_opt.inner.state) == len(step.D.active_parameters(8, True))
 
 
 @pytest.mark.parametrize("penalty", ["wgan_gp", "r1"])
@@ -402,7 +453,7 @@ def test_gradients_lie_as_their_parameters(penalty, fused_scale, gpu):
     batch = make_batch()
     for of, network, part in [
         (step.D_gradients, step.D, batch),
-        (step.G_gradients, step.G, batch.of_fakes()),
+        (step.G_gradients, step.G, batch.for_generator()),
     ]:
         grads, _ = of(part)
         active = network.active_parameters(8, True).values()
@@ -441,7 +492,7 @@ def test_features_are_channels_last(channels, fading, fused_scale):
     batch = make_batch(resolution=16, channels=channels)
     assert not is_channels_last(batch.reals) or channels == 1, "as data are"
     step.D_gradients(batch)
-    step.G_gradients(batch.of_fakes())
+    step.G_gradients(batch.for_generator())
     layers = {
         f"{letter}.{name.removesuffix('.weight')}"
         for letter, network in networks.items()
@@ -461,7 +512,7 @@ def test_a_trial_changes_nothing(interval):
     step.set_progress(16)
     batch = make_batch(16, c_dim=3, draws=True)
     step.update_critic(batch)
-    step.update_generator(batch.of_fakes())
+    step.update_generator(batch.for_generator())
     step.average()
     before, sizes = everything(step), []
     step.G.register_forward_hook(lambda m, inputs, out: sizes.append(len(out)))

@@ -4,15 +4,15 @@ import weakref
 
 import pytest
 import torch
+from phases import a_phase
 
-from progan.config.schedule import Phase
 from progan.model.networks import Critic, Generator
 from progan.training import ema
 from progan.training.feed import Batch, split
+from progan.training.optimizers import Optimizer
 from progan.training.updates import (
     LossSettings,
     accumulate,
-    apply,
     critic_gradients,
     generator_gradients,
     gradients,
@@ -77,27 +77,48 @@ def faded_reals(images, alpha):
     return (1 - alpha) * low + alpha * images
 
 
+def judged(D, images, c, alpha, loss):
+    """Scores and logits; with projection the score is ψ(φ) + yᵀ(Vφ + b), from the last layer's
+    input and weights."""
+    seen, out = [], D.blocks["4"].out
+    hook = out.register_forward_pre_hook(lambda module, given: seen.append(given[0]))
+    scores, logits = D(images, tensor(alpha))
+    hook.remove()
+    if c is None or loss.labels != "projection":
+        return scores, logits
+    projected = out.scale * seen[0] @ out.weight[1:].T + out.bias[1:]
+    return scores + torch.stack([y @ row for y, row in zip(c, projected, strict=True)]), None
+
+
 def critic_loss(G, D, batch, alpha, loss):
     """Per image: adversarial + λ penalty + ε real² + weight (labels of reals + labels of fakes)."""
     reals = faded_reals(batch.reals, alpha)
     fakes = G(batch.z, batch.c, resolution=8, alpha=tensor(alpha)).detach()
-    real, real_logits = D(reals, tensor(alpha))
-    fake, fake_logits = D(fakes, tensor(alpha))
+    real, real_logits = judged(D, reals, batch.c, alpha, loss)
+    fake, fake_logits = judged(D, fakes, batch.c, alpha, loss)
     if loss.adversarial == "wgan":
         total = fake - real
+    elif loss.adversarial == "relativistic":
+        total = (1 + (fake - real).exp()).log()
     else:
         total = (1 + fake.exp()).log() + (1 + (-real).exp()).log()
     u = batch.mix.reshape(-1, 1, 1, 1)
-    at = reals if loss.penalty == "r1" else (1 - u) * reals + u * fakes
-    at = at.clone().requires_grad_()
-    (slope,) = torch.autograd.grad(D(at, tensor(alpha))[0].sum(), at, create_graph=True)
-    squares = (slope**2).sum(dim=(1, 2, 3))
-    if loss.penalty == "r1":
-        penalty = squares / 2
-    else:
-        penalty = (squares.sqrt() - loss.target) ** 2 / loss.target**2
+    places = {"r1": [reals], "r1_r2": [reals, fakes]}.get(
+        loss.penalty, [(1 - u) * reals + u * fakes]
+    )
+    penalty = 0.0
+    for at in places:
+        at = at.clone().requires_grad_()
+        (slope,) = torch.autograd.grad(
+            judged(D, at, batch.c, alpha, loss)[0].sum(), at, create_graph=True
+        )
+        squares = (slope**2).sum(dim=(1, 2, 3))
+        if loss.penalty in ("r1", "r1_r2"):
+            penalty = penalty + squares / 2
+        else:
+            penalty = (squares.sqrt() - loss.target) ** 2 / loss.target**2
     total = total + loss.penalty_weight * penalty + loss.drift * real**2
-    if batch.c is not None:
+    if batch.c is not None and loss.labels != "projection":
         crossed = label_loss(real_logits, batch.c, loss) + label_loss(fake_logits, batch.c, loss)
         total = total + loss.label * crossed
     return total
@@ -106,9 +127,13 @@ def critic_loss(G, D, batch, alpha, loss):
 def generator_loss(G, D, batch, alpha, loss):
     """Loss per image: adversarial + weight · labels of fakes."""
     fakes = G(batch.z, batch.c, resolution=8, alpha=tensor(alpha))
-    fake, logits = D(fakes, tensor(alpha))
-    total = -fake if loss.adversarial == "wgan" else (1 + (-fake).exp()).log()
-    if batch.c is not None:
+    fake, logits = judged(D, fakes, batch.c, alpha, loss)
+    if loss.adversarial == "relativistic":
+        real, _ = judged(D, faded_reals(batch.reals, alpha), batch.c, alpha, loss)
+        total = (1 + (real - fake).exp()).log()
+    else:
+        total = -fake if loss.adversarial == "wgan" else (1 + (-fake).exp()).log()
+    if batch.c is not None and loss.labels != "projection":
         total = total + loss.label * label_loss(logits, batch.c, loss)
     return total
 
@@ -128,8 +153,10 @@ LOSSES = [
     LossSettings(penalty_weight=3.0, target=750.0, drift=0.2, label=0.7),
     LossSettings(adversarial="logistic", penalty="r1", penalty_weight=5.0, drift=0.0),
     LossSettings(label=0.7, labels="attributes"),
+    LossSettings(adversarial="relativistic", penalty="r1_r2", penalty_weight=0.5),
+    LossSettings(adversarial="relativistic", penalty="r1", labels="projection"),
 ]
-IDS = ["paper", "cifar10", "logistic-r1", "attributes"]
+IDS = ["paper", "cifar10", "logistic-r1", "attributes", "relativistic-r1_r2", "projection"]
 
 
 def test_default_loss_is_the_papers():
@@ -159,8 +186,9 @@ def test_gradients_equal_backward_of_the_formula(all_float64, update, loss, alph
 
 @pytest.mark.parametrize("alpha", [None, 0.3])
 def test_critic_statistics_by_hand(all_float64, alpha):
-    """Reference: means over the batch of scores, penalty and label losses of their own; they are
-    scalars without a graph, so that keeping them keeps no memory."""
+    """Reference: means over the batch of scores, penalty and label losses of their own, and of the
+    norm that penalties with two targets have. They are scalars without a graph, so that keeping
+    them keeps no memory."""
     G, D = networks(3)
     batch = make_batch(c_dim=3)
     _, stats = ours("critic", G, D, batch, alpha, LossSettings())
@@ -171,11 +199,14 @@ def test_critic_statistics_by_hand(all_float64, alpha):
     without = LossSettings(penalty_weight=0.0)
     rest = critic_loss(G, D, batch, alpha, without)
     penalty = (critic_loss(G, D, batch, alpha, LossSettings()) - rest) / 10
+    halves = (critic_loss(G, D, batch, alpha, LossSettings(target=2.0)) - rest) / 10
+    norms = (3 + penalty - 4 * halves) / 2  # of (n - 1)² and (n - 2)² / 4
     expected = {
         "Loss/D": critic_loss(G, D, batch, alpha, LossSettings()),
         "Loss/scores/real": real,
         "Loss/scores/fake": fake,
         "Loss/gradient_penalty": penalty,
+        "Loss/gradient_norm": norms,
         "Loss/labels/D": crossed,
     }
     assert stats.keys() == expected.keys()
@@ -305,6 +336,12 @@ def written_adam(start, grads, rate):
     return value
 
 
+def paper_adam(parameters, rate=0.001):
+    adam = Optimizer(parameters)
+    adam.set(rate, {"beta1": 0.0, "beta2": 0.99, "eps": 1e-8})
+    return adam
+
+
 LAYOUTS = {
     "as the parameter": lambda x: x.contiguous(),
     "in and out swapped": lambda x: x.transpose(0, 1).contiguous().transpose(0, 1),
@@ -330,9 +367,9 @@ def test_apply_refuses_other_strides(layout):
     """Reference: the weight from before. The fused Adam reads the memory of a gradient in the
     parameter's order, so it would move the wrong elements, silently."""
     parameter = torch.nn.Parameter(noise(3, 4, 3, 3))
-    adam = torch.optim.Adam([parameter], fused=True)
+    adam = paper_adam({"": parameter})
     with pytest.raises(AssertionError, match="laid out"):
-        apply(adam, [parameter], [LAYOUTS[layout](noise(3, 4, 3, 3, seed=1))])
+        adam.apply([parameter], [LAYOUTS[layout](noise(3, 4, 3, 3, seed=1))])
     assert torch.equal(parameter, noise(3, 4, 3, 3))
 
 
@@ -341,9 +378,9 @@ def test_apply_is_adam():
     start = noise(3, 4, 3, 3)
     grads = [noise(3, 4, 3, 3, seed=seed) * 10.0**-seed for seed in (1, 2, 3)]
     parameter = torch.nn.Parameter(start.clone())
-    adam = torch.optim.Adam([parameter], lr=0.01, betas=(0.0, 0.99), eps=1e-8, fused=True)
+    adam = paper_adam({"": parameter}, 0.01)
     for grad in grads:
-        assert apply(adam, [parameter], [grad]) == 0
+        assert adam.apply([parameter], [grad]) == 0
     flat = zip(*(grad.flatten().tolist() for grad in grads), strict=True)
     expected = [
         written_adam(value, history, 0.01)
@@ -363,10 +400,10 @@ def test_apply_follows_a_real_critic_update():
     start = [p.detach().clone() for p in parameters]
     idle = D.image_layers["4"].weight
     idle_before = idle.detach().clone()
-    adam = torch.optim.Adam(D.parameters(), lr=0.001, betas=(0.0, 0.99), eps=1e-8, fused=True)
+    adam = paper_adam(dict(D.named_parameters()))
     grads, _ = critic_gradients(G, D, parameters, batch, None, LossSettings())
     grads = [grad.clone() for grad in grads]
-    apply(adam, parameters, grads)
+    adam.apply(parameters, grads)
     for parameter, before, grad in zip(parameters, start, grads, strict=True):
         expected = before - 0.001 * grad / (grad.abs() + 1e-8)  # the first step
         torch.testing.assert_close(parameter.detach(), expected, rtol=1e-5, atol=1e-7)
@@ -377,11 +414,11 @@ def test_apply_keeps_and_changes_no_gradient():
     """Reference: the gradients from before. What is kept from one update to the next would take
     memory as large as the weights."""
     parameter = torch.nn.Parameter(noise(3, 4))
-    adam = torch.optim.Adam([parameter], fused=True)
+    adam = paper_adam({"": parameter})
     first, second = noise(3, 4, seed=1), noise(3, 4, seed=2)
     kept = first.clone()
-    apply(adam, [parameter], [first])
-    apply(adam, [parameter], [second])
+    adam.apply([parameter], [first])
+    adam.apply([parameter], [second])
     assert torch.equal(first, kept)
     assert parameter.grad is None
 
@@ -396,7 +433,7 @@ def test_average_by_formula(decay):
     expected = [decay * a + (1 - decay) * p for a, p in zip(averages, parameters, strict=True)]
     kept = [p.clone() for p in parameters]
     addresses = [a.data_ptr() for a in averages]
-    ema.update(averages, parameters, decay)
+    ema.update(averages, parameters, [decay] * 2)
     torch.testing.assert_close(averages, expected, rtol=1e-12, atol=1e-12)
     assert [a.data_ptr() for a in averages] == addresses
     assert all(torch.equal(p, k) for p, k in zip(parameters, kept, strict=True))
@@ -406,7 +443,7 @@ def test_average_of_a_networks_parameters():
     """Reference: the formula; given generators of `Parameter`s, as a network has them."""
     average, network = torch.nn.Linear(2, 3), torch.nn.Linear(2, 3)
     expected = 0.9 * average.weight.detach() + 0.1 * network.weight.detach()
-    ema.update(average.parameters(), network.parameters(), 0.9)
+    ema.update(average.parameters(), network.parameters(), [0.9] * 2)
     torch.testing.assert_close(average.weight.detach(), expected)
     assert average.weight.grad_fn is None
 
@@ -422,7 +459,7 @@ def test_half_life(batch_size, half_life_kimg):
     batch size."""
     average, parameter = [torch.ones(1, dtype=torch.float64)], [torch.zeros(1).double()]
     for _ in range(round(half_life_kimg * 1000 / batch_size)):
-        ema.update(average, parameter, ema.decay(batch_size, half_life_kimg))
+        ema.update(average, parameter, [ema.decay(batch_size, half_life_kimg)])
     assert average[0].item() == pytest.approx(0.5, rel=1e-9)
 
 
@@ -465,7 +502,7 @@ def test_cost_of_an_update(paper_networks, resolution):
     from the weights once a pass, which at 4 images adds up to 1.6 %. Fails if a part is not
     counted or counted twice."""
     G, D, fused = paper_networks
-    phase = Phase(resolution, False, 0, 4, 4, None, 0.001, 0.0, 0.99, 1e-8)
+    phase = a_phase(resolution, False, 0, 4, 4, None, 0.001)
     gflops = work_per_image(G, D, LossSettings(), phase).gflops
     table = FUSED if fused else PLAIN
     assert gflops == pytest.approx(table[resolution], rel=0.01, abs=0.05 if resolution == 4 else 1)

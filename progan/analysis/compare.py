@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from progan.analysis.curves import Point, Run, interpolate
-from progan.config.metric_names import PROTOCOLS, better, parts
+from progan.config.metric_names import PROTOCOLS, REALS, better, parts
 from progan.runtime.text import human_time, table
 
 if TYPE_CHECKING:
@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 
 CLOCKS = ("nimg", "hours")
 SHORT = 2  # hours; shorter runs are drawn over minutes
-REALS = {"swd": "floor", "msssim": "reals"}  # the ending of the reals' own value
 MARKERS = "osD^vP"
 COLUMNS = ("run", "metric", "newest", "best", "at kimg", "after", "reached kimg", "trained")
 

@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from progan.config.metric_names import PROTOCOLS, canonical, is_whole, parts
-from progan.runs.records import METRICS, SECTION, STATS, lines_of, number
+from progan.runs.records import HOURS, STATS, lines_of, metrics_of, number
 from progan.runs.which_run import other_run
 from progan.runtime.errors import UserError, nearest
 from progan.runtime.text import printable
 
-HOURS = "Timing/total_hours"
 MOST = 12  # metrics in one picture
 WIDTH = 22  # of a run's name in the table, so that lines have 100 characters
 
@@ -64,17 +63,10 @@ def read_run(folder: Path, name: str) -> Run:
         UserError: it is no run.
     """
     check_run(folder)
-    found: dict[str, dict[int, float]] = {}
-    for nimg, line in lines_of(folder / METRICS):
-        for key, given in line.items():
-            metric = canonical(key.removeprefix(SECTION)) if key.startswith(SECTION) else None
-            value = number(given)
-            if metric and value is not None:
-                found.setdefault(metric, {})[nimg] = value
     ticks = read_ticks(folder / STATS)
     metrics = {
         metric: [Point(nimg, interpolate(ticks, nimg), v) for nimg, v in sorted(values.items())]
-        for metric, values in found.items()
+        for metric, values in metrics_of(folder).items()
     }
     reached = max((points[-1].nimg for points in metrics.values()), default=0)
     hours = ticks[-1][1] if len(ticks) > 1 else None

@@ -10,7 +10,7 @@ from progan.analysis.neighbours import Comparison
 from progan.data.dataset import Dataset
 from progan.data.decode import box_levels
 from progan.model.grid import SMALLEST_CELL
-from progan.runtime.pictures import GAP, font
+from progan.runtime.pictures import GAP, enlarged, font, in_colour
 
 LARGEST_CELL = 256  # pixels: with larger ones nothing could open a picture of 64 rows
 TEXT, FAINT, ALARM = (30, 30, 30), (110, 110, 110), (200, 0, 0)
@@ -134,6 +134,4 @@ class Layout:
 
     def picture(self, image: np.ndarray) -> Image.Image:
         """uint8 [1 or 3, r, r] as a cell."""
-        zoom = self.cell // image.shape[-1]
-        pixels = image.transpose(1, 2, 0).repeat(zoom, axis=0).repeat(zoom, axis=1)
-        return Image.fromarray(np.broadcast_to(pixels, (*pixels.shape[:2], 3)).copy())
+        return Image.fromarray(in_colour(enlarged(image, self.cell)))

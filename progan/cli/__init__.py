@@ -8,14 +8,28 @@ before it needs it.
     train       progan train
     dry_run     progan train --dry-run
     sample      progan sample
+    runs        progan runs
+    show        progan show
+    report      progan report
+    push        progan push
+    import_     progan import
+    clean       progan clean
     config      progan config
     schedule    progan schedule
     data        progan data: prepare, list, info
     bench       progan bench
+    find_rate   progan find-rate
     checkpoint  progan checkpoint verify
     evaluate    progan evaluate
+    explore     progan explore
     compare     progan compare
     neighbours  progan neighbours
+    video       progan video
+    timelapse   progan timelapse
+    average     progan average
+    export      progan export
+    project     progan project
     balance     progan balance
     doctor      progan doctor
+    reference   explains all commands, in docs/commands.md
 """

@@ -3,11 +3,20 @@
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from progan.cli.options import DATA, DEVICE, JSON, PathOption, check_picture, check_target, say
+from progan.cli.options import (
+    DATA,
+    DEVICE,
+    JSON,
+    SNAPSHOT,
+    PathOption,
+    check_picture,
+    check_target,
+    say,
+)
 from progan.runs.folder import base_name
 from progan.runtime.disk import write_json
 from progan.runtime.launch import is_main
@@ -26,7 +35,7 @@ FEWEST, MOST = 100, 1_000_000
 
 
 @click.command()
-@click.argument("source", metavar="RUN|SNAPSHOT", type=PathOption())
+@click.argument("source", metavar="RUN|SNAPSHOT", type=SNAPSHOT)
 @DATA
 @click.option(
     "--num",
@@ -65,27 +74,29 @@ def balance(
     figures_in = check_target(json_file)
     if not is_main():
         return
-    from progan.analysis.balance import chart, compare_shares
+    from progan.analysis.balance import chart, compare_shares, figures, sentences
     from progan.metrics.reference_data import open_reference_data, source_of
-    from progan.runs.snapshot_file import find_snapshot, load_snapshot
+    from progan.runs.snapshot_file import load_snapshot
+    from progan.runs.which_snapshot import find_snapshot
     from progan.runtime.device import take_device
 
     where = take_device(device)
-    file = find_snapshot(source)
-    snapshot = load_snapshot(file)
+    snapshot = load_snapshot(find_snapshot(source))
     with closing(open_reference_data(snapshot, data, say, labels=True)) as images:
         classifier = classifier_for(snapshot, images, where)
         rows = compare_shares(classifier, samples_of(snapshot, images, num))
     title = printable(base_name(source_of(snapshot, data)))
-    report(file, snapshot, f"{images.count:,} images of {title}", classifier, num, rows)
-    chart(
-        rows,
-        f"{printable(base_name(source.resolve()))}: {num:,} samples compared with {title}",
-        out,
+    click.echo(
+        f"{snapshot.file}: {snapshot.nimg / 1000} kimg; {num:,} samples compared with "
+        f"{images.count:,} images of {title}, at {classifier.resolution}x{classifier.resolution}"
     )
+    click.echo(f"\n{figures(rows, classifier.labels.kind)}\n")
+    click.echo("\n".join(sentences(rows)))
+    run = printable(base_name(source.resolve()))
+    chart(rows, f"{run}: {num:,} samples compared with {title}", out)
     click.echo(f"drawn in {drawn_in}")
     if json_file:
-        write(json_file, file, snapshot, images, classifier, num, rows)
+        write_json(json_file, content(snapshot, images, classifier, num, rows))
         click.echo(f"all figures in {figures_in}")
 
 
@@ -115,39 +126,15 @@ def samples_of(snapshot: "Snapshot", images: "Dataset", num: int) -> Iterator["T
             made(len(batch))
 
 
-def report(
-    file: Path,
-    snapshot: "Snapshot",
-    data: str,
-    classifier: "Classifier",
-    num: int,
-    rows: list["Row"],
-) -> None:
-    """Print what was compared, the table, and the table in words."""
-    from progan.analysis.balance import figures, sentences
-
-    r = classifier.resolution
-    kimg = f"{snapshot.nimg / 1000} kimg"
-    click.echo(f"{file}: {kimg}; {num:,} samples compared with {data}, at {r}x{r}")
-    click.echo(f"\n{figures(rows, classifier.labels.kind)}\n")
-    for line in sentences(rows):
-        click.echo(line)
-
-
-def write(
-    json_file: Path,
-    file: Path,
-    snapshot: "Snapshot",
-    images: "Dataset",
-    classifier: "Classifier",
-    num: int,
-    rows: list["Row"],
-) -> None:
+def content(
+    snapshot: "Snapshot", images: "Dataset", classifier: "Classifier", num: int, rows: list["Row"]
+) -> dict[str, Any]:
+    """All figures, for JSON."""
     from progan.runtime import machine
 
-    content = {
+    return {
         "versions": machine.versions(),
-        "snapshot": str(file),
+        "snapshot": str(snapshot.file),
         "nimg": snapshot.nimg,
         "data": {"title": images.title, "images": images.count, "identity": images.identity},
         "samples": num,
@@ -157,4 +144,3 @@ def write(
         "held_out": int(classifier.trial.having[0] + classifier.trial.lacking[0]),
         "rows": [row.to_dict() for row in rows],
     }
-    write_json(json_file, content)

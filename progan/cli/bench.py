@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from progan.cli.options import CONFIG, JSON, OVERRIDES, PositiveNumber, check_target
+from progan.cli.options import CONFIG, JSON, OVERRIDES, CheckedOption, check_target, to_number
+from progan.config.batch_rules import check_batches
 from progan.config.config import Config
 from progan.config.load import load_config
-from progan.config.schedule import Phase, Schedule, check_batches
+from progan.config.schedule import Phase, Schedule
 from progan.runtime.disk import write_json
 from progan.runtime.errors import UserError
 from progan.runtime.launch import is_main, processes
@@ -37,7 +38,7 @@ WIDTHS = (18, *[10] * (len(COLUMNS) - 1))
 )
 @click.option(
     "--peak-tflops",
-    type=PositiveNumber(),
+    type=CheckedOption("number", to_number),
     metavar="X",
     help="Peak of the device. [default: from data sheets for some GPUs; measured on CPUs]",
 )
@@ -64,7 +65,7 @@ def bench(
     config = load_config(config_name, list(overrides))
     config.check_reach()
     schedule = config.make_schedule()
-    check_batches(schedule, processes(), config.network.stddev_group)
+    check_batches(schedule, processes(), config.network.stddev_group, config.loss.whole)
     phases = chosen_phases(schedule, resolutions)
     figures_in = check_target(json_file)
     with deterministic(config.run.deterministic):

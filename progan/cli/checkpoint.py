@@ -1,6 +1,7 @@
 """The command `progan checkpoint verify`: whether a run's files are undamaged."""
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -18,16 +19,20 @@ def checkpoint() -> None:
 @checkpoint.command()
 @click.argument("run", metavar="RUN", type=PathOption())
 def verify(run: Path) -> None:
-    """Read all checkpoints and snapshots of a run and verify their checksums.
+    """Read all checkpoints, snapshots and kept averages of a run and verify their checksums.
 
     Exit code 2 if one is damaged. Training goes on from the newest checkpoint that is whole.
     """
+    from progan.runs.averages import average_files, read_averages
     from progan.runs.checkpoint import checkpoints_of, read
-    from progan.runs.snapshot_file import load_snapshot, snapshots_of
+    from progan.runs.snapshot_file import load_snapshot
     from progan.runs.which_run import other_run
+    from progan.runs.which_snapshot import snapshots_of
 
-    snapshots = snapshots_of(run) + snapshots_of(run, "best")
-    readers = dict.fromkeys(checkpoints_of(run), read) | dict.fromkeys(snapshots, load_snapshot)
+    snapshots = [f for kind in ("snapshot", "best", "average") for f in snapshots_of(run, kind)]
+    readers: dict[Path, Callable[[Path], object]] = dict.fromkeys(checkpoints_of(run), read)
+    readers |= dict.fromkeys(snapshots, load_snapshot)
+    readers |= dict.fromkeys(average_files(run), read_averages)
     if not readers:
         raise UserError(
             f"{run} has no checkpoints and no snapshots; give a run that has trained"

@@ -8,7 +8,7 @@ import click
 from progan.cli.options import CONFIG, OVERRIDES, PathOption, check_target
 from progan.config.load import load_config
 from progan.config.reference import commented_yaml
-from progan.runtime.disk import write_atomically
+from progan.runtime.disk import write_text
 from progan.runtime.errors import UserError
 
 HEAD = "# Settings for progan train --config FILE. One that is left out has its default.\n\n"
@@ -37,6 +37,6 @@ def config(config_name: str | None, overrides: tuple[str, ...], out: Path | None
     check_target(out, "--out")
     if out.exists():
         raise UserError(f"--out {out}: the file exists; remove it, or give another name")
-    write_atomically(out, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    write_text(out, text)
     data = "" if settings.data.source else " --data FOLDER"
     click.echo(f"edit {out}, then: progan train --config {shlex.quote(str(out))}{data}")

@@ -2,14 +2,14 @@
 
 import warnings
 from collections.abc import Iterable, Sequence
-from contextlib import closing, nullcontext
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from progan.cli.options import BoxOption, CheckedOption, PathOption, ResolutionOption
-from progan.config.config import DataConfig
+from progan.cli.options import CheckedOption, PathOption, to_box, to_resolution
+from progan.config.settings import DataConfig
 from progan.config.value_types import check_colour
 from progan.runtime.disk import replacing
 from progan.runtime.errors import UserError
@@ -57,7 +57,7 @@ def data() -> None:
 @click.argument("dest", type=PathOption())
 @click.option(
     "--max-resolution",
-    type=ResolutionOption(),
+    type=CheckedOption("resolution", to_resolution),
     metavar="R",
     help="Largest resolution to prepare, a power of two 4 … 1024. "
     "[default: the largest that nearly all images have]",
@@ -73,7 +73,7 @@ def data() -> None:
 @LABEL_LEVEL
 @click.option(
     "--crop",
-    type=BoxOption(),
+    type=CheckedOption("box", to_box),
     metavar="X,Y,SIZE",
     help="Take this square of every image. [default: the largest in the centre]",
 )
@@ -110,113 +110,80 @@ def data() -> None:
 @WORKERS
 @ROOT
 @click.option("--download", is_flag=True, help="Let torchvision fetch a known data set.")
-def prepare(source: str, dest: Path, **options: Any) -> None:
+def prepare(
+    source: str,
+    dest: Path,
+    max_resolution: int | None,
+    channels: str,
+    crop: tuple[int, int, int] | None,
+    pad: bool,
+    download: bool,
+    **settings: Any,
+) -> None:
     """Prepare SOURCE, a known data set or a path, in the folder DEST for training.
 
     Writes every image at every resolution from 4x4 upward, as docs/data.md describes. Ctrl-C loses
     nothing: the same command goes on.
     """
-    if options["crop"] and options["pad"]:
+    if crop and pad:
         raise UserError("--crop takes a square of every image, --pad all of it; give one of them")
+    fit = list(crop) if crop else "pad" if pad else "crop"
+    data = settings_of(source, fit=fit, **settings)
     with ended_by_signals("stopped, nothing is lost; the same command goes on"):
-        prepare_into(dest, source, **options)
+        prepare_into(dest, data, max_resolution, int(channels), download)
 
 
 def prepare_into(
-    dest: Path,
-    name: str,
-    *,
-    max_resolution: int | None,
-    channels: str,
-    crop: tuple[int, int, int] | None,
-    pad: bool,
-    allow_upscale: bool,
-    background: str,
-    **options: Any,
+    dest: Path, data: DataConfig, resolution: int | None, channels: int, download: bool
 ) -> None:
-    """Prepares the source called `name` in `dest`, by the options of the command."""
-    from progan.data.decode import Square
+    """Prepares the images that `data.source` names in `dest`."""
     from progan.data.info.advice import commands
     from progan.data.info.resolution import choose_resolution
+    from progan.data.opening import preparation, say_what_is_read, square_of
     from progan.data.pyramid.prepare import prepare
-    from progan.data.sources.source import warn_of_left_out
 
-    labels, max_bad = options["labels"] or bool(options["label_level"]), options["max_bad"]
-    source = open_source(
-        name,
-        labels,
-        label_level=options["label_level"],
-        root=options["root"],
-        max_images=options["max_images"],
-        download=options["download"],
-    )
-    say(source.labels.provenance if source.labels else ())
-    warn_of_left_out(source, name)
-    fit = crop or ("pad" if pad else "crop")
-    if max_resolution is None:
-        max_resolution, why = choose_resolution(source, fit, max_bad)
+    source = open_source(data, download)
+    say_what_is_read(source, data, click.echo)
+    square = square_of(data, resolution or 4, channels)
+    if resolution is None:
+        resolution, why = choose_resolution(source, square.fit, data.max_bad)
+        square = square_of(data, resolution, channels)
         click.echo(why)
-    elif crop and crop[2] < max_resolution and not allow_upscale:
+    elif not isinstance(square.fit, str) and square.fit[2] < resolution and not square.upscale:
         raise UserError(
-            f"--crop takes squares of {crop[2]} pixels, and --max-resolution is {max_resolution}; "
-            "take larger ones, a smaller resolution, or --allow-upscale"
+            f"--crop takes squares of {square.fit[2]} pixels, and --max-resolution is "
+            f"{resolution}; take larger ones, a smaller resolution, or --allow-upscale"
         )
-    there = (dest / "meta.json").exists()
-    pyramid = prepare(
-        source,
-        dest,
-        Square(max_resolution, int(channels), fit, allow_upscale, background),
-        storage=options["storage"],
-        max_bad=max_bad,
-        drop_copies=options["drop_copies"],
-        workers=options["workers"],
-        say=click.echo,
-    )
-    state = "has been prepared already" if there else "is prepared"
-    click.echo(
-        f"{dest} {state}: {pyramid.count:,} images from 4x4 to {max_resolution}x{max_resolution}"
-    )
-    use = "-o data.labels=true" if labels else ""
-    lines = commands(dest, pyramid.count, max_resolution, int(channels), use, has_gpu())
+    state = "has been prepared already" if (dest / "meta.json").exists() else "is prepared"
+    pyramid = prepare(source, dest, square, say=click.echo, **preparation(data))
+    size = f"{resolution}x{resolution}"
+    click.echo(f"{dest} {state}: {pyramid.count:,} images from 4x4 to {size}")
+    use = "-o data.labels=true" if data.labels else ""
+    lines = commands(dest, pyramid.count, resolution, channels, use, has_gpu())
     for what, command in zip(lines, lines, strict=True):  # in pairs
         click.echo(f"to train on it, {what} {command}")
 
 
-def open_source(
-    name: str,
-    labels: bool,
-    *,
-    label_level: int | None,
-    root: Path | None,
-    max_images: int | None = None,
-    download: bool = False,
-) -> "Source":
-    """Images that are not prepared yet, or a UserError if there are none."""
-    from progan.data.pyramid.format import is_pyramid
-    from progan.data.sources.bit_depth import warn_of_darkness, with_values
-    from progan.data.sources.find import find, is_local
-    from progan.data.sources.shards import from_shards, is_shards
-    from progan.runtime.cache import lock
-
+def settings_of(name: str, **settings: Any) -> DataConfig:
+    """The data section for a source called `name`; --label-level asks for labels."""
     if not name:
         raise UserError("SOURCE is empty; give a name, or the path of a folder or zip of images")
-    if is_local(name) and is_pyramid(to_path(name, "SOURCE")):
+    settings["labels"] = settings["labels"] or bool(settings["label_level"])
+    return DataConfig().model_copy(update={"source": name, **settings})
+
+
+def open_source(data: DataConfig, download: bool = False) -> "Source":
+    """Images that are not prepared yet, or a UserError if there are none."""
+    from progan.data.opening import find_data
+    from progan.data.pyramid.format import Pyramid
+    from progan.data.sources.bit_depth import warn_of_darkness
+
+    # Of shards, training keeps no images and refuses settings of what is kept; `prepare` does.
+    to_find = data.model_copy(update={"storage": "auto", "drop_copies": False})
+    found = find_data(to_find, download, click.echo, known=True)
+    if isinstance(found, Pyramid):
+        name = data.source
         raise UserError(f"{name} is a prepared folder already: train with --data {name}")
-    if is_shards(name):
-        if max_images:
-            raise UserError("--max-images is not for shards; name fewer of them")
-        shards = with_values(from_shards(name, labels=labels, say=click.echo))
-        warn_of_darkness(shards)
-        return shards
-    with lock("download", None) if download else nullcontext():
-        found = find(
-            name,
-            root=root,
-            labels=labels,
-            label_level=label_level,
-            download=download,
-            limit=max_images,
-        )
     warn_of_darkness(found)
     return found
 
@@ -243,14 +210,7 @@ def list_known(root: Path | None) -> None:
 )
 @WORKERS
 @ROOT
-def info(
-    source: str,
-    labels: bool,
-    label_level: int | None,
-    sheet: Path | None,
-    workers: int | None,
-    root: Path | None,
-) -> None:
+def info(source: str, sheet: Path | None, **options: Any) -> None:
     """Describe images: sizes, kinds, bad ones, labels, disk space.
 
     Reads every image to its end, as training would. Takes prepared folders, too.
@@ -259,13 +219,13 @@ def info(
     from progan.data.info.damage import damage_of
     from progan.data.info.report import pyramid_report, unfinished_report
     from progan.data.pyramid.format import JOURNAL, Pyramid, is_pyramid
-    from progan.data.sources.find import NAMED
+    from progan.data.sources.find import is_local
 
-    path = to_path(source, "SOURCE")
+    path = to_path(source, "SOURCE") if is_local(source) else None
     if sheet:
-        check_sheet(sheet, None if source in NAMED else path)
-    if source in NAMED or not is_pyramid(path):
-        info_of_source(source, labels, label_level, sheet, workers, root)
+        check_sheet(sheet, path)
+    if path is None or not is_pyramid(path):
+        info_of_source(source, sheet, **options)
     elif (path / JOURNAL).exists() and not (path / "meta.json").exists():
         say(unfinished_report(path))
     else:
@@ -277,9 +237,9 @@ def info(
 
 def info_of_source(
     name: str,
+    sheet: Path | None,
     labels: bool,
     label_level: int | None,
-    sheet: Path | None,
     workers: int | None,
     root: Path | None,
 ) -> None:
@@ -288,12 +248,13 @@ def info_of_source(
 
     why_not = ""
     try:
-        source = open_source(name, True, label_level=label_level, root=root)
+        source = open_source(settings_of(name, labels=True, label_level=label_level, root=root))
     except UserError as error:
         if labels:
             raise
-        source = open_source(name, False, label_level=None, root=root)
+        source = open_source(settings_of(name, labels=False, label_level=None, root=root))
         why_not = str(error).removeprefix("data.labels: ")
+        why_not = why_not.removesuffix(", or set data.labels=false")  # they are off
     seen = survey(source, workers, click.echo)
     say(source_report(name, source, seen, why_not, label_level, has_gpu()))
     draw_sheet(sheet, source, [i for i in range(len(source)) if i not in seen.bad])
@@ -306,11 +267,11 @@ def has_gpu() -> bool:
 
 
 def draw_sheet(path: Path | None, data: "Source | Pyramid", good: Sequence[int]) -> None:
-    from progan.data.info.contact_sheet import names_of, reader_of, rows_of, write_sheet
+    from progan.data.info.contact_sheet import write_sheet
 
     if path and good:
         note = replacing([path])
-        write_sheet(path, rows_of(good, data.labels), reader_of(data), names_of(data.labels))
+        write_sheet(path, data, good)
         rows = "; a row a class" if data.labels and data.labels.kind == "classes" else ""
         click.echo(f"contact sheet: {path}{note}{rows}")
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -11,13 +11,14 @@ from progan.cli.phases import phase_table
 from progan.config.config import Config
 from progan.config.yaml_io import dump_yaml
 from progan.data.info.look import look
-from progan.data.opening import check_prepared, find_data
+from progan.data.opening import Found, check_prepared, find_data
 from progan.data.pyramid.format import Pyramid
 from progan.data.sources.find import NAMED
 from progan.runs.folder import begun_with, check_progress, check_run_dir
-from progan.runs.hold import lock_run
+from progan.runs.hold import Hold
 from progan.runtime.errors import UserError
 from progan.runtime.launch import is_main
+from progan.runtime.secrets import redacted
 from progan.training.forecast import TRYING, about_data, forecast, grey_hint, is_grey, kimg
 
 if TYPE_CHECKING:  # it loads torch
@@ -26,28 +27,36 @@ if TYPE_CHECKING:  # it loads torch
 Say = Callable[[str], None]
 
 
-def dry_run(config: Config, run_dir: Path) -> None:
+def dry_run(config: Config, run_dir: Path, found: Found | None) -> None:
     """Print what the run would be. Prepares nothing and writes nothing.
+
+    Args:
+        found: the data, if they have been opened.
 
     Raises:
         UserError: the run would be refused; all else has been printed before.
     """
+    from progan.training.transfer import about_init
+
     say: Say = click.echo if is_main() else lambda line: None
     refusals: list[str] = []
     count = c_dim = nimg = 0
     with collected(refusals):
-        count, c_dim = show_data(config, say)
+        count, c_dim = show_data(config, found, say)
     with collected(refusals):
         nimg = show_folder(config, run_dir, say)
+        for line in about_init(config, run_dir, c_dim if count else None):
+            say(line)
     say(f"{TRYING}\n")
     costs, device = costs_here(config, c_dim)
     say(phase_table(costs.schedule, costs))
     for line in forecast(config, run_dir, costs, nimg, count or None, device):
         say(line)
     say("\nsettings that differ from the defaults (progan config lists all):\n")
-    defaults = Config().model_dump()
-    del defaults["network"]["resolution"]  # which the data may have chosen
-    say(dump_yaml(differing(config.shared(), defaults)).rstrip())
+    differing = redacted(config.model_dump(exclude_defaults=True))
+    resolution = {"resolution": config.network.resolution}  # always, as the data may have chosen it
+    differing["network"] = resolution | differing.get("network", {})
+    say(dump_yaml(differing).rstrip())
     if refusals:
         raise UserError("the run would be refused: " + "\n".join(refusals))
 
@@ -61,7 +70,7 @@ def collected(refusals: list[str]) -> Iterator[None]:
         refusals.append(str(error))
 
 
-def show_data(config: Config, say: Say) -> tuple[int, int]:
+def show_data(config: Config, found: Found | None, say: Say) -> tuple[int, int]:
     """Say what the data is; returns the numbers of its images and labels.
 
     Raises:
@@ -69,7 +78,7 @@ def show_data(config: Config, say: Say) -> tuple[int, int]:
     """
     known = config.data.source in NAMED
     try:
-        found = find_data(config.data, False, say)
+        found = find_data(config.data, False, say) if found is None else found
     except UserError as error:
         if not known:
             raise
@@ -96,17 +105,18 @@ def show_folder(config: Config, run_dir: Path, say: Say) -> int:
     Raises:
         UserError: the run cannot be there.
     """
-    from progan.runs.checkpoint import checkpoints_of
+    from progan.runs.checkpoint import Checkpoint, Progress
 
     check_run_dir(run_dir, config)
     if begun_with(run_dir) is None:
         say(f"run folder {run_dir}: a new run")
         return 0
-    with lock_run(run_dir):  # refused while the run is training
+    with Hold(run_dir):  # refused while the run is training
         pass
-    newest = max((file.stem for file in checkpoints_of(run_dir)), default="checkpoint-0")
-    nimg = round(1000 * float(newest.removeprefix("checkpoint-")))
-    check_progress(run_dir, config, nimg, restored=nimg > 0)
+    progress = Progress()
+    Checkpoint(run_dir, config, progress=progress).load_newest()
+    nimg = progress.nimg
+    check_progress(run_dir, config, nimg)
     complete = nimg == config.make_schedule().total_nimg
     state = "is complete" if complete else "goes on from there" if nimg else "begins"
     say(f"run folder {run_dir}: a run that has shown {kimg(nimg)} kimg, which {state}")
@@ -123,22 +133,5 @@ def costs_here(config: Config, c_dim: int) -> "tuple[CostModel, str]":
     accelerator = make_accelerator(Path("."), None, device=take_device(config.run.device))
     G, D = make_networks(config, c_dim, accelerator.device)
     with deterministic(config.run.deterministic):  # as the run will compute
-        costs = make_costs(config, make_loss(config), config.make_schedule(), G, D, accelerator)
+        costs = make_costs(config, make_loss(config), G, D, accelerator)
     return costs, accelerator.device.type
-
-
-def differing(values: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
-    """The values that are not the defaults, in sections as they are."""
-    different: dict[str, Any] = {}
-    for key, value in values.items():
-        default = defaults.get(key)
-        if isinstance(value, dict) and isinstance(default, dict) and all(map(is_text, default)):
-            inner = differing(value, default)
-            different |= {key: inner} if inner else {}
-        elif key not in defaults or value != default:
-            different[key] = value
-    return different
-
-
-def is_text(key: object) -> bool:
-    return isinstance(key, str)

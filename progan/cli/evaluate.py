@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from progan.cli.options import DATA, DEVICE, JSON, PathOption, check_target, say
+from progan.cli.options import DATA, DEVICE, JSON, SNAPSHOT, PathOption, check_target, say
 from progan.config.metric_names import FEWEST, MOST, STANDARD, parse_list
 from progan.runtime.disk import write_json
 from progan.runtime.errors import UserError
@@ -26,7 +26,7 @@ INCEPTION = click.option(
 
 
 @click.command()
-@click.argument("sources", metavar="RUN|SNAPSHOT…", nargs=-1, required=True, type=PathOption())
+@click.argument("sources", metavar="RUN|SNAPSHOT…", nargs=-1, required=True, type=SNAPSHOT)
 @DATA
 @click.option(
     "--metrics",
@@ -59,16 +59,18 @@ def evaluate(
 
     Fakes are compared with the data at the network's full resolution. Results on the run's own
     data are also recorded in its metrics.jsonl and TensorBoard. fid, kid, is and pr need
-    pip install 'progan[metrics]'.
+    pip install '.[metrics]' (in a clone of progan).
 
     \b
     progan evaluate runs/faces
+    progan evaluate runs/faces@best runs/faces@600      (the best, the one at 600 kimg)
     progan evaluate runs/faces --metrics swd,fid --num 5000
     progan evaluate runs/faces/snapshots/snapshot-* --metrics swd2000
     torchrun --nproc_per_node 8 -m progan evaluate runs/faces --metrics fid50k
     """
     from progan.metrics.of_snapshot import compare_with_data
-    from progan.runs.snapshot_file import find_snapshot, load_snapshot
+    from progan.runs.snapshot_file import load_snapshot
+    from progan.runs.which_snapshot import find_snapshot
     from progan.runtime import machine
     from progan.runtime.accelerator import make_accelerator
     from progan.runtime.device import take_device
@@ -114,7 +116,9 @@ def report(snapshot: "Snapshot", found: "Comparison") -> None:
     for line in repeats(found.metrics, found.count, found.results):
         click.echo(line)
     if run := run_of(snapshot.file):
-        if found.identity == snapshot.data:
+        if snapshot.length is not None:
+            click.echo("  (not recorded in the run, whose results are of its own average)")
+        elif found.identity == snapshot.data:
             keep(run, snapshot, found.results)
         else:
             click.echo("  (not recorded in the run, which was not trained on these images)")
@@ -138,14 +142,12 @@ def show(snapshot: "Snapshot", found: "Comparison") -> None:
 
 def repeats(metrics: "list[Metric]", count: int, results: dict[str, float]) -> list[str]:
     """Remarks on metrics that want more reals than there are."""
-    from progan.metrics.evaluate import floor_size
-
     said = []
     if more := [m.name for m in metrics if m.repeats and (m.reals or 0) > count]:
         said.append(f"each of the {count:,} images counts several times in {', '.join(more)}")
     with_floor = [m for m in metrics if f"{m.name}_floor" in results]
-    if floors := [m for m in with_floor if floor_size(m, count) < m.fakes]:
-        half = floor_size(floors[0], count)
+    if floors := [m for m in with_floor if m.floor_size(count) < m.fakes]:
+        half = floors[0].floor_size(count)
         said.append(
             f"the floor of {', '.join(m.name for m in floors)} compares {half:,} reals with "
             f"{half:,} others; with as many images as the fakes have, it would be lower"
@@ -154,20 +156,15 @@ def repeats(metrics: "list[Metric]", count: int, results: dict[str, float]) -> l
 
 
 def keep(run: Path, snapshot: "Snapshot", results: dict[str, float]) -> None:
-    """Into the run's metrics.jsonl and, as a curve of its own, TensorBoard."""
-    from torch.utils.tensorboard import SummaryWriter
-
+    """Into the run's metrics.jsonl and, as curves of their own, TensorBoard."""
+    from progan.runs.board import write_evaluations
     from progan.runs.folder import check_own
-    from progan.runs.records import SECTION, record
+    from progan.runs.records import record
 
     try:
         check_own(run)
         record(run, snapshot.nimg, results)
         if snapshot.config.run.tracker == "tensorboard":
-            # A folder of its own: TensorBoard follows only the newest file of a folder, which may
-            # belong to a training that goes on.
-            with SummaryWriter(str(run / "tensorboard" / "evaluate")) as board:
-                for name, value in results.items():
-                    board.add_scalar(SECTION + name, value, snapshot.nimg)
+            write_evaluations(run)
     except (UserError, OSError) as error:
         say(f"not recorded in {run}: {error}")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from progan.cli.options import DATA, DEVICE, PathOption, check_picture, say
+from progan.cli.options import DATA, DEVICE, SNAPSHOT, PathOption, check_picture, say
 from progan.runs.folder import base_name
 from progan.runtime.errors import UserError
 from progan.runtime.launch import is_main
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     import torch
 
     from progan.data.dataset import Dataset
-    from progan.data.labels import Labels
     from progan.metrics.inception import Inception
     from progan.runs.snapshot import Snapshot
 
@@ -25,7 +24,7 @@ MOST_SEEDS = 64  # rows of the picture
 
 
 @click.command()
-@click.argument("source", metavar="RUN|SNAPSHOT", type=PathOption())
+@click.argument("source", metavar="RUN|SNAPSHOT", type=SNAPSHOT)
 @DATA
 @click.option("--seeds", default="0-15", show_default=True, help=f"At most {MOST_SEEDS} seeds.")
 @click.option(
@@ -62,9 +61,10 @@ def neighbours(
     """
     from progan.cli.options import parse_seeds
     from progan.metrics.inception import library
-    from progan.metrics.reference_data import cache_of, open_reference_data, source_of
+    from progan.metrics.reference_data import open_reference_data, source_of
     from progan.model.grid import save_picture
-    from progan.runs.snapshot_file import find_snapshot, load_snapshot
+    from progan.runs.snapshot_file import load_snapshot
+    from progan.runs.which_snapshot import find_snapshot
     from progan.runtime.device import take_device
 
     if not is_main():
@@ -77,16 +77,15 @@ def neighbours(
     where = take_device(device)
     out = out or Path(f"neighbours-of-{base_name(source.resolve())}.png")
     written = check_picture(out, "--out", (".png",))
-    file = find_snapshot(source)
-    snapshot = load_snapshot(file)
+    snapshot = load_snapshot(find_snapshot(source))
     with closing(open_reference_data(snapshot, data, say)) as images:
         size = f"{snapshot.resolution}x{snapshot.resolution}"
         mirrored = ", also flipped" if snapshot.config.data.mirror else ""
-        click.echo(f"{file}: {snapshot.nimg / 1000} kimg, {size}")
+        click.echo(f"{snapshot.file}: {snapshot.nimg / 1000} kimg, {size}")
         click.echo(f"{images.count:,} images of {source_of(snapshot, data)}{mirrored}")
-        cache = cache_of(snapshot)
         title = f"{printable(base_name(source.resolve()))}, {snapshot.nimg / 1000:g} kimg"
-        save_picture(picture_of(title, snapshot, images, numbers, inception, cache, where), out)
+        picture = picture_of(title, snapshot, images, numbers, inception, where)
+        save_picture(picture, out, snapshot.provenance(composite=True, seeds=seeds))
     click.echo(f"{len(numbers)} samples next to their nearest training images in {written}")
 
 
@@ -96,7 +95,6 @@ def picture_of(
     images: "Dataset",
     seeds: list[int],
     inception: Path | None,
-    cache: Path | None,
     device: "torch.device",
 ) -> "np.ndarray":
     """Print the results; returns the picture, uint8 [3, H, W]."""
@@ -110,13 +108,13 @@ def picture_of(
     )
     from progan.analysis.neighbours_picture import Block, draw
     from progan.metrics.reference_cache import ReferenceCache
-    from progan.model.sampling import generate
+    from progan.metrics.reference_data import cache_of
 
     network = load_inception(inception, device)
     mirror, r = snapshot.config.data.mirror, snapshot.resolution
     originals = TrainingImages(images, mirror, device, say)
-    G = snapshot.G.to(device)
-    samples = generate(G, seeds, labels_of(snapshot.labels, seeds), r, snapshot.alpha)
+    snapshot.G.to(device)
+    samples = snapshot.sample(seeds).transpose(0, 3, 1, 2)
     at = pixel_resolution(r, snapshot.alpha)
     found = by_pixels(samples, originals, at)
     unit = f"grey levels (root mean square) at {at}x{at}"
@@ -125,7 +123,7 @@ def picture_of(
     if network is None:
         lines.append("(Inception features were not compared: give their weights by --inception)")
     else:
-        kept = ReferenceCache(cache, images, r, mirror)
+        kept = ReferenceCache(cache_of(snapshot), images, r, mirror)
         found = by_features(samples, originals, network, kept)
         blocks.append(Block("nearest by Inception features", "Euclidean distance", found))
         lines += verdict(found, seeds, "Inception features", "")
@@ -138,10 +136,3 @@ def load_inception(file: Path | None, device: "torch.device") -> "Inception | No
     from progan.metrics.inception import Inception, is_at_hand
 
     return Inception(file, device) if file or is_at_hand() else None
-
-
-def labels_of(labels: "Labels | None", seeds: list[int]) -> "np.ndarray | None":
-    """Labels for seeds: the classes in turn, or attributes as in `progan sample`."""
-    from progan.model.sampling import example_rows
-
-    return example_rows(seeds, labels.values) if labels else None

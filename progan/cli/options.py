@@ -10,86 +10,80 @@ import click
 
 from progan.config.resolutions import MAX_RESOLUTION, START_RESOLUTION, is_resolution
 from progan.config.value_types import check_device
+from progan.runs.which_snapshot import to_source
 from progan.runtime.disk import can_be_replaced, replacing
 from progan.runtime.errors import UserError
 from progan.runtime.paths import to_path
 
 
 class PathOption(click.Path):
-    """A path, as `to_path` has it: not empty, as an unset variable would mean this folder."""
+    """A path, as `to_path` has it: not empty, as an unset variable would mean this folder.
 
-    def __init__(self) -> None:
+    Args:
+        check: makes it of the text; `to_source` where a snapshot may be on the Hub.
+    """
+
+    def __init__(self, check: Callable[[str, str], Path] = to_path) -> None:
         super().__init__(path_type=Path)
+        self.check = check
 
     def convert(self, value: Any, param: Any, ctx: Any) -> Any:
         try:
-            return super().convert(to_path(value, ""), param, ctx)
+            return super().convert(self.check(value, ""), param, ctx)
         except UserError as error:
             self.fail(str(error).lstrip(" :"), param, ctx)  # click names the option
 
 
-class PositiveNumber(click.ParamType):
-    """A number above zero and below a million; nan and infinity are refused."""
-
-    name = "number"
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> float:
-        try:
-            number = float(value)
-        except ValueError:
-            self.fail(f"'{value}' is not a number", param, ctx)
-        if not 0 < number < 1e6:  # false for nan, too
-            self.fail(f"{number:g} must be more than 0 and less than a million", param, ctx)
-        return number
-
-
-class ResolutionOption(click.ParamType):
-    """A power of two from 4 to 1024."""
-
-    name = "resolution"
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> int:
-        r = int(value) if re.fullmatch(r"\d{1,4}", str(value)) else 0
-        if not is_resolution(r):
-            allowed = f"a power of two, {START_RESOLUTION}, 8, 16, … {MAX_RESOLUTION}"
-            self.fail(f"'{value}' is not a resolution; give {allowed}", param, ctx)
-        return r
-
-
 class CheckedOption(click.ParamType):
-    """A value that a setting may have.
+    """A value that a function checks.
 
     Args:
         name: what it is, in help.
-        check: returns it as the setting has it, or raises ValueError with what is allowed.
+        check: makes it of the text, or raises ValueError with what is allowed.
     """
 
-    def __init__(self, name: str, check: Callable[[str], str]) -> None:
+    def __init__(self, name: str, check: Callable[[str], Any]) -> None:
         self.name = name
         self.check = check
 
-    def convert(self, value: Any, param: Any, ctx: Any) -> str:
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
         try:
             return self.check(value)
         except ValueError as error:
             self.fail(f"'{value}' {error}", param, ctx)
 
 
-class BoxOption(click.ParamType):
+def to_number(text: str) -> float:
+    """A number above zero and below a million."""
+    try:
+        number = float(text)
+    except ValueError:
+        raise ValueError("is not a number") from None
+    if not 0 < number < 1e6:  # true for nan, too
+        raise ValueError("must be more than 0 and less than a million")
+    return number
+
+
+def to_resolution(text: str) -> int:
+    """A power of two from 4 to 1024."""
+    if not re.fullmatch(r"\d{1,4}", text) or not is_resolution(int(text)):
+        allowed = f"a power of two, {START_RESOLUTION}, 8, 16, … {MAX_RESOLUTION}"
+        raise ValueError(f"is not a resolution; give {allowed}")
+    return int(text)
+
+
+def to_box(text: str) -> tuple[int, int, int]:
     """A square as X,Y,SIZE in pixels."""
-
-    name = "box"
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[int, int, int]:
-        match = re.fullmatch(r"(\d{1,6}),(\d{1,6}),(\d{1,6})", str(value).replace(" ", ""))
-        if not match:
-            self.fail(f"'{value}' is not X,Y,SIZE in pixels, such as 25,57,128", param, ctx)
-        x, y, size = map(int, match.groups())
-        if size < START_RESOLUTION:
-            self.fail(f"SIZE is {size}; give {START_RESOLUTION} pixels or more", param, ctx)
-        return x, y, size
+    match = re.fullmatch(r"(\d{1,6}),(\d{1,6}),(\d{1,6})", text.replace(" ", ""))
+    if not match:
+        raise ValueError("is not X,Y,SIZE in pixels, such as 25,57,128")
+    x, y, size = map(int, match.groups())
+    if size < START_RESOLUTION:
+        raise ValueError(f"has a SIZE of {size}; give {START_RESOLUTION} pixels or more")
+    return x, y, size
 
 
+SNAPSHOT = PathOption(to_source)
 OVERRIDES = click.option(
     "-o",
     "overrides",
@@ -145,6 +139,8 @@ def check_target(file: Path | None, option: str = "--json") -> str:
         return ""
     if file.is_dir():
         raise UserError(f"{option} {file}: is a folder; give a file's name")
+    if option != "--json" and file.exists() and not file.is_file():  # `write_json` takes them
+        raise UserError(f"{option} {file}: is a pipe or a device; give a file's name")
     if file.exists() and (file.suffix in (".safetensors", ".pt") or file.name == "config.yaml"):
         raise UserError(f"{option} {file}: would replace a part of a run; give another name")
     if not file.parent.is_dir():
@@ -153,6 +149,19 @@ def check_target(file: Path | None, option: str = "--json") -> str:
     if not all(os.access(path, os.W_OK) for path in written):
         raise UserError(f"{option} {file}: no permission to write there")
     return f"{file}{replacing([file])}"
+
+
+def check_folder(folder: Path, option: str = "--out") -> None:
+    """Checks that a folder is there or can be made, before minutes of work rather than after.
+
+    Raises:
+        UserError: it cannot.
+    """
+    place = next(path for path in (folder, *folder.parents) if path.exists())
+    if not place.is_dir():
+        raise UserError(f"{option} {place} is a file; give a folder")
+    if not os.access(place, os.W_OK):
+        raise UserError(f"{option} {folder}: no permission to write there")
 
 
 DATA = click.option(

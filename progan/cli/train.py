@@ -4,14 +4,25 @@ import shlex
 import signal
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from progan.cli.options import CONFIG, OVERRIDES, PathOption, PositiveNumber, say
-from progan.config.config import Config
+from progan.cli.options import (
+    CONFIG,
+    OVERRIDES,
+    SNAPSHOT,
+    CheckedOption,
+    PathOption,
+    say,
+    to_number,
+)
 from progan.runtime.errors import UserError
 from progan.runtime.launch import is_main, started
 from progan.runtime.output import outlive_output
+
+if TYPE_CHECKING:
+    from progan.training.request import Asked
 
 
 @click.command()
@@ -34,6 +45,19 @@ from progan.runtime.output import outlive_output
     metavar="DIR",
     help="Go on with the run in DIR, with the settings it has.",
 )
+@click.option(
+    "--init",
+    type=SNAPSHOT,
+    metavar="RUN|FILE",
+    help="Start a new run from the networks of another one: its folder, a checkpoint or a snapshot "
+    "(which has no critic; RUN@best and hf://USER/MODEL are such).",
+)
+@click.option(
+    "--freeze-d",
+    type=click.IntRange(0, 8),
+    metavar="N",
+    help="Leave the first N blocks of that critic that images meet as they are.",
+)
 @click.option("--download", is_flag=True, help="Let torchvision fetch a named data set.")
 @click.option(
     "--dry-run",
@@ -43,7 +67,7 @@ from progan.runtime.output import outlive_output
 @click.option("--check", is_flag=True, help="Only try the data and the memory of every phase.")
 @click.option(
     "--max-hours",
-    type=PositiveNumber(),
+    type=CheckedOption("number", to_number),
     metavar="H",
     help="Stop after H hours, with a checkpoint and exit code 0.",
 )
@@ -53,6 +77,8 @@ def train(
     overrides: tuple[str, ...],
     run_dir: Path | None,
     resume: Path | None,
+    init: Path | None,
+    freeze_d: int | None,
     download: bool,
     dry_run: bool,
     check: bool,
@@ -75,52 +101,58 @@ def train(
     -o run.seed=1                -o schedule.total_kimg=1000
     -o network.resolution=64     -o data.workers=4
     """
-    from progan.training.request import asked_for, check_settings, new_run, old_run
+    from progan.training.request import beginning, new_run, old_run
 
     outlive_output()
     shown = click.echo if is_main() else lambda line: None
     if resume:
-        if data or config_name or run_dir:
+        if data or config_name or run_dir or init or freeze_d is not None:
             raise UserError(
-                "--resume DIR takes the settings of the run in DIR: "
-                "leave out --data, --config and --run-dir (-o may change lengths and intervals)"
+                "--resume DIR takes the settings and networks of the run in DIR: leave out --data, "
+                "--config, --run-dir, --init and --freeze-d (-o may change lengths and intervals)"
             )
-        config, run_dir = old_run(resume, overrides)
-    elif dry_run:
-        config, run_dir = asked_for(data, config_name, overrides, run_dir, shown)
-        check_settings(config, run_dir)
+        asked = old_run(resume, overrides)
     else:
-        config, run_dir = new_run(data, config_name, overrides, run_dir, shown)
+        overrides = (*beginning(init, freeze_d), *overrides)
+        asked = new_run(data, config_name, overrides, run_dir, shown, any_folder=dry_run)
     if dry_run:
         from progan.cli.dry_run import dry_run as print_plan
 
-        print_plan(config, run_dir)
+        print_plan(*asked)
     else:
-        start(config, run_dir, download, check, max_hours)
+        start(asked, download, check, max_hours)
 
 
-def start(
-    config: Config, run_dir: Path, download: bool, check: bool, max_hours: float | None
-) -> None:
+def start(asked: "Asked", download: bool, check: bool, max_hours: float | None) -> None:
     """Prepare the data, train, say how to go on."""
-    from progan.data.opening import open_data
+    from progan.data.opening import dataset_of, find_data
     from progan.runs.folder import STOP
     from progan.runtime.device import take_device
-    from progan.runtime.stopping import StopRequest, ended_by_signals
+    from progan.runtime.stopping import OutOfTime, StopRequest, ended_by_signals
     from progan.training.start import already_complete, check_run, train_run
 
+    config, run_dir, found = asked
     where = shlex.quote(str(run_dir))
     if not check and already_complete(config, run_dir, click.echo):
         if is_main():
             click.echo(f"make images with: progan sample {where} --grid")
         return
     device = take_device(config.run.device)
-    with ended_by_signals("stopped, nothing is lost; the same command goes on"):
-        data = open_data(config, download, say)
+    stop = StopRequest(run_dir.absolute() / STOP if is_main() else None, max_hours, started())
+    try:
+        with (
+            ended_by_signals("stopped, nothing is lost; the same command goes on"),
+            stop.ended_in_time(),
+        ):
+            found = find_data(config.data, download, say) if found is None else found
+            data = dataset_of(found, config, say)
+    except OutOfTime as reached:
+        if is_main():
+            say(str(reached))
+        return
     if check:
         with ended_by_signals("stopped; a check writes nothing"):
             return check_run(config, run_dir, data, device, click.echo)
-    stop = StopRequest(run_dir / STOP if is_main() else None, max_hours, started())
     complete = train_run(config, run_dir, data, device, stop, click.echo)
     if is_main():
         reason = stop.reason()

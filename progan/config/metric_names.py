@@ -36,6 +36,7 @@ PROTOCOLS = {
     "is": Protocol("is50k", 50000, "Inception score", "higher"),
     "pr": Protocol("pr50k", 50000, "precision and recall"),
 }
+REALS = {"swd": "floor", "msssim": "reals"}  # by kind: the ending of the reals' own value
 STANDARD = {protocol.standard: kind for kind, protocol in PROTOCOLS.items()}
 
 

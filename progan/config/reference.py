@@ -3,12 +3,16 @@
 python -m progan.config.reference > docs/settings.md
 """
 
+import inspect
 import textwrap
 from collections.abc import Iterator
 from typing import Any
 
 from progan.config.config import Config
-from progan.config.value_types import LIMIT, Ramp, Section
+from progan.config.conventions import Conventions
+from progan.config.curves import Cycles, OneCycle, Ramp, Sgdr
+from progan.config.schedule_settings import PhaseConfig
+from progan.config.value_types import LIMIT, Section, fields_in
 from progan.config.yaml_io import dump_inline
 
 INTRODUCTION = """\
@@ -22,8 +26,18 @@ This page is made from the code by `python -m progan.config.reference`.
   those in YAML files. A run keeps them absolute.
 - A **kimg** is a thousand images shown to the critic.
 - **A map by resolution**: `{4: 128, 64: 32}` is 128 from 4x4 upward, and 32 from 64x64 upward.
-- **A ramp** is a learning rate that changes over each phase: `{start: 0.001, end: 0.0001}`.
+- **A ramp** changes over each phase, or over the run: `{start: 0.001, end: 0.0001}`.
+- **{G: …, D: …}** are learning rates of generator and critic: `{G: 0.001, D: 0.002}`.
 """
+# Parts of settings that are explained on their own.
+PARTS: dict[str, type[Section]] = {
+    "A ramp": Ramp,
+    "A phase of schedule.phases": PhaseConfig,
+    "Cycles": Cycles,
+    "Cycles: sgdr": Sgdr,
+    "Cycles: one_cycle": OneCycle,
+    "Conventions of an imported network": Conventions,
+}
 TYPES = {
     "string": "text",
     "boolean": "true or false",
@@ -65,7 +79,7 @@ def commented_yaml(section: Section) -> str:
     """YAML of all settings, each below a comment that explains it."""
     parts, content = [], section.model_dump()
     for name, value in section:
-        if is_section(type(section), name):
+        if isinstance(type(section).model_fields[name].default, Section):  # a ramp is no section
             inner = textwrap.indent(commented_yaml(value), "  ")
             parts.append(f"{comment(type(value).__doc__)}{name}:\n{inner}")
         else:
@@ -73,10 +87,6 @@ def commented_yaml(section: Section) -> str:
             line = f"{name}: {dump_inline(content[name])}\n"
             parts.append(comment(f"{meaning} Allowed: {values}.") + line)
     return "\n".join(parts)
-
-
-def is_section(model: type[Section], name: str) -> bool:
-    return isinstance(model.model_fields[name].default, Section)
 
 
 def comment(text: str | None) -> str:
@@ -89,7 +99,9 @@ def markdown() -> str:
     for name, field in Config.model_fields.items():
         section = type(field.default)
         parts += [f"## {name}\n\n{section.__doc__}\n", table(rows(section, f"{name}."))]
-    return "\n".join([*parts, "## A ramp\n", table(rows(Ramp, ""))])
+    for title, model in PARTS.items():
+        parts += [f"## {title}\n\n{inspect.getdoc(model)}\n", table(rows(model, ""))]
+    return "\n".join(parts)
 
 
 def table(lines: Iterator[tuple[str, ...]]) -> str:
@@ -99,12 +111,10 @@ def table(lines: Iterator[tuple[str, ...]]) -> str:
 
 def rows(model: type[Section], prefix: str) -> Iterator[tuple[str, ...]]:
     """Key, default, meaning and allowed values of each setting, also of sections within."""
-    for name, field in model.model_fields.items():
-        if is_section(model, name):
-            yield from rows(type(field.default), f"{prefix}{name}.")
-        else:
-            default = "" if field.is_required() else f"`{dump_inline(field.default)}`"
-            yield (f"`{prefix}{name}`", default, *explanation(model, name))
+    for key, section, name in fields_in(model, prefix):
+        field = section.model_fields[name]
+        default = "" if field.is_required() else f"`{dump_inline(field.default)}`"
+        yield (f"`{key}`", default, *explanation(section, name))
 
 
 if __name__ == "__main__":

@@ -30,3 +30,8 @@ def at_resolution(value: ByResolution[T], resolution: int) -> T:
     if not isinstance(value, Mapping):
         return value
     return value[max(key for key in value if key <= resolution)]
+
+
+def has(values: Mapping[int, T], resolution: int) -> bool:
+    """Whether a map has a value for a resolution."""
+    return min(values, default=MAX_RESOLUTION + 1) <= resolution

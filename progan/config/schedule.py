@@ -6,19 +6,43 @@ constant; nothing in it is stepped, saved or restored.
 
 import math
 from bisect import bisect_right
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from progan.config.resolutions import ByResolution, at_resolution, resolutions_to
-from progan.config.settings import OptimConfig, ScheduleConfig
-from progan.config.value_types import Ramp
+from progan.config.curves import Pair, Pieces, Ramp, Rates, Shape
+from progan.config.optimizers import OPTIONS, momentum_of
+from progan.config.phase_list import optimizer_of, planned
+from progan.config.resolutions import ByResolution, at_resolution
+from progan.config.schedule_settings import OptimConfig, PhaseConfig, ScheduleConfig
 from progan.runtime.errors import UserError
+
+NO_WEIGHTS: Mapping[str, float] = {}
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A value over images shown: one number, or a shape from one image to another."""
+
+    shape: Shape
+    start_nimg: int = 0
+    end_nimg: int = 1
+
+    @property
+    def varies(self) -> bool:
+        return isinstance(self.shape, Ramp | Pieces)
+
+    def at(self, nimg: int) -> float:
+        """The value for the update that starts at `nimg`."""
+        if not isinstance(self.shape, Ramp | Pieces):
+            return self.shape
+        return self.shape.at((nimg - self.start_nimg) / (self.end_nimg - self.start_nimg))
 
 
 @dataclass(frozen=True)
 class Phase:
     """A stretch of training at one resolution, fading or stable, with its own settings.
 
-    Covers `start_nimg <= nimg < end_nimg`, a whole number of batches.
+    Covers `start_nimg <= nimg < end_nimg`, a whole number of steps.
     """
 
     resolution: int
@@ -27,10 +51,20 @@ class Phase:
     end_nimg: int
     batch_size: int  # images an update over all processes
     batch_gpu: int | None  # images a forward pass on one process; None: all of its share
-    rate: float | Ramp
-    beta1: float
-    beta2: float
-    eps: float
+    G_rate: Curve
+    D_rate: Curve
+    optimizer: str  # of both networks, a name of `optimizers.OPTIONS`
+    options: tuple[tuple[str, Curve], ...]  # all that the optimizer has, but its rate
+    restart: bool = True  # whether moments are forgotten at the first image
+    critic_updates: int = 1  # an update of the generator
+    # Of the loss's terms, and the share of images that are augmented, by their names in
+    # `training.updates.LossSettings`.
+    weights: tuple[tuple[str, Curve], ...] = ()
+
+    @property
+    def step_size(self) -> int:
+        """Images a step: of its critic updates, over all processes."""
+        return self.batch_size * self.critic_updates
 
     def progress(self, nimg: int) -> float:
         return (nimg - self.start_nimg) / (self.end_nimg - self.start_nimg)
@@ -39,9 +73,16 @@ class Phase:
         """Weight of the newest block, linear over the fade; `None` when nothing fades."""
         return self.progress(nimg) if self.fading else None
 
-    def learning_rate(self, nimg: int) -> float:
-        """Adam's rate for both networks."""
-        return self.rate.at(self.progress(nimg)) if isinstance(self.rate, Ramp) else self.rate
+    def options_at(self, nimg: int) -> dict[str, float]:
+        """The optimizer's options for the update that starts at `nimg`, by their names here."""
+        return {name: curve.at(nimg) for name, curve in self.options}
+
+    @property
+    def depends_on_end(self) -> bool:
+        """Whether its first updates would be others if it ended elsewhere."""
+        named = (*self.options, *self.weights)
+        curves = [self.G_rate, self.D_rate, *(curve for _, curve in named)]
+        return self.fading or any(curve.varies for curve in curves)
 
     def images_per_pass(self, processes: int) -> int:
         """Images a forward pass on one process: `batch_gpu`, at most the process's share."""
@@ -66,10 +107,10 @@ class Schedule:
         """The phase of the update that starts at `nimg`."""
         return self.phases[bisect_right(self.phases, nimg, key=lambda p: p.start_nimg) - 1]
 
-    def ends_update(self, nimg: int) -> bool:
-        """Whether an update ends, or the run begins, at `nimg`."""
+    def ends_step(self, nimg: int) -> bool:
+        """Whether a step ends, or the run begins, at `nimg`."""
         phase = self.at(max(nimg - 1, 0))
-        return (nimg - phase.start_nimg) % phase.batch_size == 0
+        return (nimg - phase.start_nimg) % phase.step_size == 0
 
     def end_of(self, phase: Phase) -> int:
         """The end of a phase in this run, which may cut the last one short."""
@@ -79,6 +120,14 @@ class Schedule:
         """Ticks that a phase still has at `nimg`; its last image ends one, too."""
         images = self.end_of(phase) - max(phase.start_nimg, nimg)
         return max(0, math.ceil(images / (1000 * at_resolution(tick_kimg, phase.resolution))))
+
+    def ends_tick(self, nimg: int, tick_kimg: ByResolution[float]) -> bool:
+        """Whether the step that ended at `nimg` is a tick's last."""
+        phase = self.at(nimg - 1)
+        interval = at_resolution(tick_kimg, phase.resolution) * 1000
+        shown = nimg - phase.start_nimg
+        due = shown // interval > (shown - phase.step_size) // interval
+        return due or nimg in (phase.end_nimg, self.total_nimg)
 
     def reached(self, nimg: int) -> tuple[int, float | None]:
         """Resolution and alpha of networks trained up to `nimg`.
@@ -90,67 +139,136 @@ class Schedule:
         return phase.resolution, None if alpha == 1 else alpha
 
 
-def make_schedule(resolution: int, settings: ScheduleConfig, optim: OptimConfig) -> Schedule:
-    """Train at `start_resolution`, fade the next one in, train there, … up to `resolution`.
+def make_schedule(
+    resolution: int,
+    settings: ScheduleConfig,
+    optim: OptimConfig,
+    weights: Mapping[str, ByResolution[float | Ramp]] = NO_WEIGHTS,
+    critic_updates: int = 1,
+) -> Schedule:
+    """The phases of `phase_list.planned`, in whole steps, up to the run's end.
 
-    Every resolution trains `stable_kimg` after fading in for `fade_kimg`; the last trains on until
-    `total_kimg` (`None`: for its own `stable_kimg`). A phase ends at the whole number of its
-    batches nearest to its nominal end, so `nimg` lands on every boundary and roundings do not add
-    up.
+    A phase ends at the whole number of its steps nearest to its nominal end, so `nimg` lands on
+    every boundary and roundings do not add up. The run ends at the whole step nearest to
+    `total_kimg`; phases keep their own ends.
+
+    Args:
+        weights: of the loss's terms, see `Phase.weights`.
+        critic_updates: in a step.
     """
-    phases: list[Phase] = []
-    nominal_end = 0.0
-    first, total_kimg = settings.start_resolution, settings.total_kimg
-    total = math.inf if total_kimg is None else round(total_kimg * 1000)
-    resolutions = [r for r in resolutions_to(resolution) if r >= first]
-    for r in resolutions:
-        batch_size = at_resolution(settings.batch_size, r)
-        for fading in (False,) if r == first else (True, False):
-            kimg = settings.fade_kimg if fading else settings.stable_kimg
-            nominal_end += at_resolution(kimg, r) * 1000
-            if r == resolution and not fading and total < math.inf:
-                nominal_end = total
-            start = phases[-1].end_nimg if phases else 0
-            batches = round((nominal_end - start) / batch_size)
-            if batches > 0:
-                phase = Phase(
-                    resolution=r,
-                    fading=fading,
-                    start_nimg=start,
-                    end_nimg=start + batches * batch_size,
-                    batch_size=batch_size,
-                    batch_gpu=at_resolution(settings.batch_gpu, r),
-                    rate=at_resolution(settings.learning_rate, r),
-                    beta1=at_resolution(optim.beta1, r),
-                    beta2=at_resolution(optim.beta2, r),
-                    eps=at_resolution(optim.eps, r),
-                )
-                phases.append(phase)
-    if not phases:
+    found: list[tuple[PhaseConfig, int, int, int]] = []  # with start, end, images a step
+    for phase, nominal_end in planned(resolution, settings):
+        step = critic_updates * batch_size_of(phase, settings)
+        start = found[-1][2] if found else 0
+        steps = round((nominal_end - start) / step)
+        if steps > 0:
+            found.append((phase, start, start + steps * step, step))
+    if not found:
         raise UserError(
             "the schedule has no images to train on: schedule.total_kimg "
-            f"({total_kimg}) and schedule.stable_kimg ({settings.stable_kimg}) leave less than one "
-            f"batch (schedule.batch_size: {settings.batch_size})"
+            f"({settings.total_kimg}) and schedule.stable_kimg ({settings.stable_kimg}) leave less "
+            f"than one batch (schedule.batch_size: {settings.batch_size})"
+            + f", or less than {critic_updates} (loss.critic_updates)"
+            * (critic_updates > 1)
         )
-    return shorten(phases, total)
+    total_nimg, total_kimg = found[-1][2], settings.total_kimg
+    if total_kimg is not None and (total := round(total_kimg * 1000)) < total_nimg:
+        _, start, _, step = next(each for each in found if each[2] >= total)
+        cut = start + round((total - start) / step) * step
+        total_nimg = max(cut, found[0][3])
+    phases = []
+    for phase, start, end, _ in found:
+        if start < total_nimg:
+            spans = {"phase": (start, end), "run": (0, total_nimg)}
+            mine = {name: at_resolution(w, phase.resolution) for name, w in weights.items()}
+            curves = tuple((name, make_curve(w, spans)) for name, w in mine.items())
+            made = make_phase(phase, spans, settings, optim)
+            phases.append(replace(made, critic_updates=critic_updates, weights=curves))
+    return Schedule(tuple(phases), total_nimg)
 
 
-def shorten(phases: list[Phase], total: float) -> Schedule:
-    """The schedule cut at the whole batch nearest to `total`; phases keep their own ends."""
-    end = phases[-1].end_nimg
-    if total < end:
-        phase = next(p for p in phases if p.end_nimg >= total)
-        batches = round((total - phase.start_nimg) / phase.batch_size)
-        end = max(phase.start_nimg + batches * phase.batch_size, phases[0].batch_size)
-    return Schedule(tuple(p for p in phases if p.start_nimg < end), end)
+def batch_size_of(phase: PhaseConfig, settings: ScheduleConfig) -> int:
+    return phase.batch_size or at_resolution(settings.batch_size, phase.resolution)
 
 
-def shortfall(resolution: int, settings: ScheduleConfig, optim: OptimConfig) -> str:
+Spans = Mapping[str, tuple[int, int]]  # first image and end, of the phase and of the run
+
+
+def make_curve(shape: Shape, spans: Spans, over: str = "phase") -> Curve:
+    """A value over one of `spans`: a ramp has its own choice, a cycle is over `over`."""
+    over = shape.over if isinstance(shape, Ramp) else over
+    return Curve(shape, *spans[over]) if isinstance(shape, Ramp | Pieces) else Curve(shape)
+
+
+def make_phase(
+    phase: PhaseConfig, spans: Spans, settings: ScheduleConfig, optim: OptimConfig
+) -> Phase:
+    """A phase with its rates and the options of its optimizer."""
+    r, kind = phase.resolution, optimizer_of(phase, optim)
+
+    def option(name: str) -> Curve:
+        given = getattr(phase, name)
+        if given is None and (by_resolution := getattr(optim, name)) is not None:
+            given = at_resolution(by_resolution, r)
+        return make_curve(OPTIONS[kind][name] if given is None else given, spans)
+
+    options = {name: option(name) for name in OPTIONS[kind]}
+    cycles, over = (phase.cycles, "phase") if phase.cycles else (settings.cycles, "run")
+    if cycles and phase.learning_rate is None:
+        rates = dict.fromkeys("GD", make_curve(cycles.kind.rates(), spans, over))
+        momenta, momentum = cycles.kind.momenta(), momentum_of(kind)
+        if momenta and momentum:
+            options[momentum] = make_curve(momenta, spans, over)
+    else:
+        given = settings.learning_rate if phase.learning_rate is None else phase.learning_rate
+        rates = {name: make_curve(rate_of(given, name, r), spans) for name in "GD"}
+    return Phase(
+        resolution=r,
+        fading=phase.fade,
+        start_nimg=spans["phase"][0],
+        end_nimg=spans["phase"][1],
+        batch_size=batch_size_of(phase, settings),
+        batch_gpu=phase.batch_gpu or at_resolution(settings.batch_gpu, r),
+        G_rate=rates["G"],
+        D_rate=rates["D"],
+        optimizer=kind,
+        options=tuple(options.items()),
+        restart=phase.restart,
+    )
+
+
+def rate_of(rates: Rates, network: str, resolution: int) -> float | Ramp:
+    """The learning rate of a network, G or D, at a resolution."""
+    if isinstance(rates, Pair):
+        rates = rates.G if network == "G" else rates.D
+    return at_resolution(rates, resolution)
+
+
+def first_change(old: Schedule, new: Schedule) -> float:
+    """The first image that the two train differently; infinity if one is the other's beginning.
+
+    How many images a forward pass has does not count, as the updates are the same.
+    """
+    for a, b in zip(old.phases, new.phases, strict=False):
+        a, b = (replace(phase, batch_gpu=None) for phase in (a, b))
+        if a == b:
+            continue
+        if not a.depends_on_end and a == replace(b, end_nimg=a.end_nimg):
+            first = min(a.end_nimg, b.end_nimg)
+        else:
+            first = a.start_nimg
+        return first if first < min(old.total_nimg, new.total_nimg) else math.inf
+    return math.inf
+
+
+def shortfall(
+    resolution: int, settings: ScheduleConfig, optim: OptimConfig, critic_updates: int = 1
+) -> str:
     """Why the run would end before `resolution` has faded in, and what helps; empty if it does not.
 
     Its images would be those of a smaller resolution, enlarged.
     """
-    schedule = make_schedule(resolution, settings, optim)
+    schedule = make_schedule(resolution, settings, optim, critic_updates=critic_updates)
     reached, alpha = schedule.reached(schedule.total_nimg)
     if (reached, alpha) == (resolution, None):
         return ""
@@ -158,8 +276,11 @@ def shortfall(resolution: int, settings: ScheduleConfig, optim: OptimConfig) -> 
         ends = f"ends at {reached}x{reached}, and network.resolution is {resolution}"
     else:
         ends = f"ends while {reached}x{reached} still fades in (alpha {alpha:.2g})"
-    whole = make_schedule(resolution, settings.model_copy(update={"total_kimg": None}), optim)
+    longer = settings.model_copy(update={"total_kimg": None})
+    whole = make_schedule(resolution, longer, optim, critic_updates=critic_updates)
     end = whole.phases[-1]
+    if settings.phases and end.resolution < resolution:
+        return f"the schedule {ends}: add phases, or set network.resolution={end.resolution}"
     if end.resolution < resolution:  # whatever the total
         return (
             f"the schedule {ends}: schedule.fade_kimg ({settings.fade_kimg}) and "
@@ -175,43 +296,3 @@ def shortfall(resolution: int, settings: ScheduleConfig, optim: OptimConfig) -> 
         f"{reached if alpha is None else max(reached // 2, 4)}, or shorten schedule.stable_kimg "
         "and schedule.fade_kimg (to train a part of the run for now, use --max-hours)"
     )
-
-
-def fits(phase: Phase, processes: int, stddev_group: int) -> bool:
-    """Whether the batch divides into equal forward passes of whole groups on all processes."""
-    size, gpu = phase.batch_size, phase.images_per_pass(processes)
-    return gpu > 0 and size % (gpu * processes) == 0 and gpu % min(stddev_group, size) == 0
-
-
-def check_batches(schedule: Schedule, processes: int, stddev_group: int) -> None:
-    """Checks that every batch divides into processes, forward passes and minibatch-stddev groups.
-
-    Raises:
-        UserError: names the numbers, the rule and settings that would fit.
-    """
-    for phase in schedule.phases:
-        if fits(phase, processes, stddev_group):
-            continue
-        size, gpu = phase.batch_size, phase.images_per_pass(processes)
-        where = f"at {phase.resolution}x{phase.resolution}"
-        if gpu == phase.batch_gpu:
-            unit = step = gpu * processes
-            rule = f"batch_gpu x processes ({gpu} x {processes} = {unit})"
-        else:
-            unit, step = processes, processes * stddev_group
-            rule = f"the number of processes ({processes})"
-        if size % unit:
-            near = [n for n in (size // step * step, (size // step + 1) * step) if n]
-            good = [n for n in near if fits(replace(phase, batch_size=n), processes, stddev_group)]
-            remedy = f"; set schedule.batch_size={' or '.join(map(str, good))}" if good else ""
-            raise UserError(
-                f"schedule.batch_size ({size}) {where} must be divisible by {rule}{remedy}"
-            )
-        groups = range(min(stddev_group, gpu), 1, -1)
-        good = [g for g in groups if all(fits(p, processes, g) for p in schedule.phases)]
-        remedy = f"set network.stddev_group={good[0]}, or " if good else ""
-        raise UserError(
-            f"a forward pass {where} has {gpu} images (schedule.batch_gpu, or batch_size "
-            f"{size} over {processes} processes), which must be a multiple of network.stddev_group "
-            f"({stddev_group}); {remedy}change schedule.batch_size or schedule.batch_gpu"
-        )

@@ -6,8 +6,12 @@ docs/settings.md make it a sentence.
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
+from progan.config.conventions import OF_CRITIC, OF_GENERATOR, Conventions
+from progan.config.curves import UpToOne, VaryingByResolution
+from progan.config.ema import EmaConfig
+from progan.config.schedule_settings import OptimConfig, ScheduleConfig
 from progan.config.value_types import (
     Colour,
     Count,
@@ -17,22 +21,19 @@ from progan.config.value_types import (
     NotNegative,
     PerResolution,
     Positive,
-    Ramp,
-    Rates,
     Resolution,
     Section,
-    Share,
     Width,
     check_distinct,
     none_is_null,
     null_is_auto,
 )
 
-RATES: dict[int, float | Ramp] = {4: 0.001, 1024: 0.0015}  # the official ones for one GPU
-
-
 # Settings that are paths; data.source may also be a name or a URL. A run keeps them absolute.
-PATHS = ("data.source", "data.root", "data.cache", "run.inception")
+PATHS = ("data.source", "data.root", "data.cache", "run.inception", "network.init")
+
+PAPER = Conventions()
+CONVENTIONS = WithJsonSchema({"format": "a map of conventions, see below"})
 
 
 class DataConfig(Section):
@@ -62,6 +63,17 @@ class DataConfig(Section):
         [],
         description="any of [color, translation, cutout]: random changes to all that the critic "
         "sees, for few images",
+    )
+    augment_strength: UpToOne = Field(
+        1.0, description="probability that data.augment changes an image"
+    )
+    augment_target: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        None,
+        description="adaptive augmentation: mean sign of the reals' scores above which the "
+        "probability rises, from 0; usual: 0.6; null: it is data.augment_strength",
+    )
+    augment_kimg: Positive = Field(
+        500, description="thousands of images in which adaptive augmentation can go from 0 to 1"
     )
     fit: Fit = Field(
         "crop",
@@ -130,56 +142,47 @@ class NetworkConfig(Section):
     pixel_norm: bool = Field(
         True, description="normalize the generator's features; false is an ablation"
     )
+    conventions: Annotated[Conventions, CONVENTIONS] | None = Field(
+        None,
+        description="what an imported network computes otherwise than the paper's; null: nothing",
+    )
+    init: str | None = Field(
+        None,
+        description="another run, a checkpoint or a snapshot whose networks this run starts from; "
+        "--init sets it; null: random weights",
+    )
+    freeze_d: int = Field(
+        0,
+        ge=0,
+        le=8,
+        description="how many blocks of the critic from init stay as they are, those that images "
+        "meet first (FreezeD); --freeze-d sets it",
+    )
 
     def generator_settings(self) -> dict[str, Any]:
         """Arguments of `networks.Generator`."""
-        return self.model_dump(exclude={"stddev_group"})
+        own = self.model_dump(exclude={"stddev_group", "conventions", "init", "freeze_d"})
+        return own | (self.conventions or PAPER).model_dump(include=OF_GENERATOR)
 
     def critic_settings(self) -> dict[str, Any]:
         """Arguments of `networks.Critic`."""
-        return self.model_dump(exclude={"z_dim", "pixel_norm"})
-
-
-class ScheduleConfig(Section):
-    """Resolutions, batch sizes and learning rates over time (see progan schedule)."""
-
-    start_resolution: Resolution = Field(4, description="resolution at which training starts")
-    stable_kimg: PerResolution[NotNegative] = Field(
-        600, description="thousands of images for which a resolution trains after its fade"
-    )
-    fade_kimg: PerResolution[NotNegative] = Field(
-        600, description="thousands of images over which a resolution fades in"
-    )
-    total_kimg: Positive | None = Field(
-        None,
-        description="length of the run in thousands of images; null: until the last resolution "
-        "has trained for its stable_kimg",
-    )
-    batch_size: PerResolution[Count] = Field(
-        {4: 128, 32: 64, 64: 32, 128: 16, 256: 8, 512: 4},
-        description="images in an update, over all processes",
-    )
-    batch_gpu: PerResolution[Count] | None = Field(
-        None,
-        description="most images in a forward pass of one process, for less memory; null: its "
-        "whole share of the batch",
-    )
-    learning_rate: Rates = Field(RATES, description="learning rate of Adam, for both networks")
+        own = self.model_dump(exclude={"z_dim", "pixel_norm", "conventions", "init", "freeze_d"})
+        return own | (self.conventions or PAPER).model_dump(include=OF_CRITIC)
 
 
 class WeightsConfig(Section):
     """Weights of the terms of the loss."""
 
-    penalty: NotNegative = Field(
-        10.0, description="weight of the gradient penalty: lambda of wgan_gp, gamma of r1"
+    penalty: VaryingByResolution[NotNegative] = Field(
+        10.0, description="weight of the gradient penalty: lambda of wgan_gp, gamma of r1 and r2"
     )
     target: Positive = Field(
-        1.0, description="gradient norm that wgan_gp aims at; 750 for CIFAR-10"
+        1.0, description="gradient norm that wgan_gp and wgan_lp aim at; 750 for CIFAR-10"
     )
-    drift: NotNegative = Field(
+    drift: VaryingByResolution[NotNegative] = Field(
         0.001, description="weight of the squared scores of the reals, which keeps them near zero"
     )
-    label: NotNegative = Field(
+    label: VaryingByResolution[NotNegative] = Field(
         1.0, description="weight of AC-GAN's cross-entropy, where data.labels is true"
     )
 
@@ -187,36 +190,37 @@ class WeightsConfig(Section):
 class LossConfig(Section):
     """The losses of generator and critic."""
 
-    adversarial: Literal["wgan", "logistic"] = Field(
-        "wgan", description="loss on the critic's scores: Wasserstein, or non-saturating logistic"
+    adversarial: Literal[
+        "wgan", "logistic", "hinge", "lsgan", "relativistic", "relativistic-average"
+    ] = Field(
+        "wgan",
+        description="loss on the critic's scores: Wasserstein, non-saturating logistic, hinge, "
+        "least squares, or logistic on differences: of each fake to a real, or to their mean",
     )
-    penalty: Literal["wgan_gp", "r1"] = Field(
-        "wgan_gp", description="gradient penalty of the critic"
+    labels: Literal["acgan", "projection"] = Field(
+        "acgan",
+        description="what the critic does with labels: learn them (AC-GAN), or score images given "
+        "theirs (projection)",
+    )
+    penalty: Literal["wgan_gp", "wgan_lp", "r1", "r2", "r1_r2", "none"] = Field(
+        "wgan_gp",
+        description="gradient penalty of the critic: between reals and fakes, on both sides of the "
+        "target or above it only (wgan_lp), at reals (r1), at fakes (r2) or at both",
     )
     penalty_interval: Annotated[int, Field(ge=1, le=1000)] = Field(
-        1, description="r1 in every n-th critic update only, with n times the weight; usual: 16"
+        1,
+        description="r1, r2 or r1_r2 in every n-th critic update only, with n times the weight; "
+        "usual: 16",
+    )
+    critic_updates: Annotated[int, Field(ge=1, le=100)] = Field(
+        1, description="updates of the critic in each one of the generator; 5 in WGAN-GP's paper"
     )
     weights: WeightsConfig = Field(WeightsConfig(), description="weights of the terms of the loss")
 
-
-class OptimConfig(Section):
-    """The optimizer, Adam."""
-
-    beta1: PerResolution[Share] = Field(0.0, description="decay of Adam's mean of gradients")
-    beta2: PerResolution[Share] = Field(
-        0.99, description="decay of Adam's mean of squared gradients"
-    )
-    eps: PerResolution[Positive] = Field(1e-8, description="epsilon of Adam")
-
-
-class EmaConfig(Section):
-    """The averaged generator, which makes all samples."""
-
-    half_life_kimg: PerResolution[Positive] = Field(
-        {4: 88.7, 32: 44.4, 64: 22.2, 128: 11.1, 256: 5.5, 512: 2.8},
-        description="half-life of the average in thousands of images; the default is a decay of "
-        "0.999 at each update of the default batch sizes",
-    )
+    @property
+    def whole(self) -> bool:
+        """Whether one forward pass must have the whole batch, as means over it take part."""
+        return self.adversarial == "relativistic-average"
 
 
 class RunConfig(Section):
@@ -273,3 +277,15 @@ class RunConfig(Section):
         "tensorboard",
         description="what shows curves: tensorboard, or another Accelerate tracker; null: none",
     )
+
+
+class Settings(Section):
+    """All of them. Sections as in the YAML files of `configs/`."""
+
+    data: DataConfig = DataConfig()
+    network: NetworkConfig = NetworkConfig()
+    schedule: ScheduleConfig = ScheduleConfig()
+    loss: LossConfig = LossConfig()
+    optim: OptimConfig = OptimConfig()
+    ema: EmaConfig = EmaConfig()
+    run: RunConfig = RunConfig()

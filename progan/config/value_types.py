@@ -1,11 +1,10 @@
-"""Types of settings' values: numbers with limits, maps by resolution, ramps.
+"""Types of settings' values: numbers with limits, maps by resolution.
 
 A type whose limits its JSON schema cannot express says them in `format`, for `reference.py`.
 """
 
-import math
 import re
-from collections.abc import Callable
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
@@ -114,7 +113,12 @@ Metrics = Annotated[
     WithJsonSchema({"format": "a map from metrics to ticks, or null"}),
 ]
 Colour = Annotated[str, AfterValidator(check_colour), WithJsonSchema({"format": COLOURS})]
-Device = Annotated[str, AfterValidator(check_device), WithJsonSchema({"format": DEVICES})]
+Device = Annotated[
+    str,
+    BeforeValidator(lambda value: str(value) if type(value) is int else value),  # for its message
+    AfterValidator(check_device),
+    WithJsonSchema({"format": DEVICES}),
+]
 Width = Annotated[int, Field(ge=1, le=2**14)]
 Resolution = Annotated[
     int,
@@ -132,36 +136,25 @@ class Section(BaseModel):
     )
 
 
-class Ramp(Section):
-    """A learning rate that goes from `start` to `end` over its phase."""
-
-    start: Positive = Field(description="rate at the phase's first image")
-    end: Positive = Field(description="rate at the phase's last image")
-    decay: Literal["linear", "cosine", "exponential", "polynomial"] = Field(
-        "linear", description="shape of the ramp"
-    )
-    power: Positive = Field(2.0, description="power of the polynomial")
-
-    def at(self, progress: float) -> float:
-        """The rate at a share of the phase in [0, 1]."""
-        return DECAYS[self.decay](self, progress)
-
-
-DECAYS: dict[str, Callable[[Ramp, float], float]] = {
-    "linear": lambda r, p: r.start + (r.end - r.start) * p,
-    "cosine": lambda r, p: r.end + (r.start - r.end) * (1 + math.cos(math.pi * p)) / 2,
-    "exponential": lambda r, p: r.start * (r.end / r.start) ** p,
-    "polynomial": lambda r, p: r.end + (r.start - r.end) * (1 - p) ** r.power,
-}
+def fields_in(model: type[Section], prefix: str = "") -> Iterator[tuple[str, type[Section], str]]:
+    """`section.key`, the section and the field's name of each setting, sections within included."""
+    for name, field in model.model_fields.items():
+        if isinstance(field.default, Section):
+            yield from fields_in(type(field.default), f"{prefix}{name}.")
+        else:
+            yield prefix + name, model, name
 
 
 def kind_of(value: Any) -> str:
     """The tag of the alternative that is meant, so that an error is about that one only."""
-    if isinstance(value, Ramp):
-        return "ramp"
+    if isinstance(value, Section):
+        return type(value).__name__.lower()
     if not isinstance(value, dict):
         return "value"
-    return "ramp" if any(isinstance(key, str) for key in value) else "map"
+    if value and value.keys() <= {"G", "D"}:
+        return "pair"
+    texts = sum(isinstance(key, str) for key in value)
+    return "map" if not texts else "ramp" if texts == len(value) else "mixed"
 
 
 T = TypeVar("T")
@@ -169,14 +162,6 @@ Map = Annotated[dict[Resolution, T], Tag("map"), WithJsonSchema({"format": "a ma
 PerResolution = Annotated[Annotated[T, Tag("value")] | Map[T], Discriminator(kind_of)]
 """One value, or a map from resolutions to values, each holding from its key upward."""
 
-RAMP = WithJsonSchema({"format": "a ramp"})
-Rate = Annotated[
-    Annotated[Positive, Tag("value")] | Annotated[Ramp, Tag("ramp"), RAMP], Discriminator(kind_of)
-]
-Rates = Annotated[
-    Annotated[Positive, Tag("value")] | Map[Rate] | Annotated[Ramp, Tag("ramp"), RAMP],
-    Discriminator(kind_of),
-]
 Fit = Annotated[
     Annotated[Literal["crop", "pad"], Tag("value")]
     | Annotated[

@@ -21,9 +21,13 @@ class Ahead(Generic[Made]):
         self.threads = threads
         self._coming: dict[tuple[int, ...], Future[Made]] = {}
 
-    def take(self, nimg: int, batch_size: int, *same: int) -> Made:
-        """The result of `make`, or its error. What was made for other batches is dropped."""
-        now, *following = ((nimg + k * batch_size, batch_size, *same) for k in range(AHEAD + 1))
+    def take(self, nimg: int, batch_size: int, *same: int, stride: int | None = None) -> Made:
+        """The result of `make`, or its error. What was made for other batches is dropped.
+
+        stride: images from one batch to the next; `None`: its own.
+        """
+        stride = stride or batch_size
+        now, *following = ((nimg + k * stride, batch_size, *same) for k in range(AHEAD + 1))
         before, self._coming = self._coming, {}
         made = before.pop(now, None)
         for key in following:

@@ -8,10 +8,15 @@ import os
 import threading
 import weakref
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
 
+from progan.runtime.disk import write_atomically
+
+# What NumPy raises for a damaged header: the last two if it is no Python, or has vast sizes.
+NO_ARRAY = (ValueError, EOFError, TokenError, OverflowError)
 PAGE_BYTES = 4096  # smaller items come with others; nothing is gained by asking for them early
 
 
@@ -89,7 +94,7 @@ def check_array(path: Path, dtype: np.dtype, shape: tuple[int, ...], exact: bool
     """The offset of the data in a .npy file. Raises Damaged if it is not what it should be."""
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError) as error:
+    except NO_ARRAY as error:
         why = f"is no array: {error}"
         if "mmap length" in str(error):
             why = "is shorter than it says"
@@ -103,3 +108,13 @@ def check_array(path: Path, dtype: np.dtype, shape: tuple[int, ...], exact: bool
     if not array.flags.c_contiguous or longer < 0 or (exact and longer):
         raise Damaged(f"{path.name} has the wrong length")
     return array.offset
+
+
+def save_array(path: Path, array: np.ndarray) -> None:
+    """Writes a .npy file, whole or not at all."""
+
+    def write(temporary: Path) -> None:
+        with open(temporary, "wb") as file:  # given a name, NumPy would add a suffix
+            np.save(file, array, allow_pickle=False)
+
+    write_atomically(path, write)

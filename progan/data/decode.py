@@ -19,9 +19,11 @@ from progan.data.depth import (
     to_bytes,
 )
 from progan.data.formats import FORMATS
-from progan.data.metadata import PNG, set_upright, upright_size, without_excess
+from progan.data.metadata import PNG, is_adobe_rgb, set_upright, upright_size, without_excess
+from progan.data.stated_colour import ADOBE_RGB
+from progan.runtime.extras import how_to_install
 
-READING = 2  # kept in prepared data; raised where images are read into other pixels
+READING = 3  # kept in prepared data; raised where images are read into other pixels
 PHOTOMETRIC = 0x0106  # in TIFFs; 0: the smallest value is white
 SAMPLE_FORMAT = 0x0153  # in TIFFs; 2: values have a sign
 
@@ -175,6 +177,8 @@ def open_image(content: Content, values: Values | None = None) -> Image.Image:
         raise BadImage(what_instead(content)) from None
     if image.width * image.height > (Image.MAX_IMAGE_PIXELS or math.inf):
         raise BadImage(f"{image.width}x{image.height} pixels: taken for a decompression bomb")
+    if not profile and not image.info.get("icc_profile") and is_adobe_rgb(image):
+        profile = ADOBE_RGB
     if profile:
         image.info["icc_profile"] = profile
     tags = getattr(image, "tag_v2", {})
@@ -196,7 +200,9 @@ def what_instead(content: bytes) -> str:
     if start.startswith((b"<!doctype html", b"<html")):
         return "a web page, not an image: fetch it again"
     if content[4:8] == b"ftyp" and content[8:12] in HEIC_BRANDS and "HEIF" not in FORMATS:
-        return "HEIC, whatever its suffix: pip install 'progan[heic]' reads it"
+        return f"HEIC, whatever its suffix: it is read after {how_to_install('heic')}"
+    if content.startswith((b"II*\0", b"MM\0*")):
+        return "a TIFF of a kind that is not supported: save it as another, or as PNG or .npy"
     return "not an image, or of a kind that is not supported"
 
 

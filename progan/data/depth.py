@@ -38,6 +38,7 @@ class Range:
     Args:
         seen: the smallest and the largest value, of nearly all of the images looked at.
         dim: how many of the `looked_at` images use nearly nothing of the range.
+        inverted: whether most of them are MinIsWhite: there `low` becomes white, `high` black.
     """
 
     low: float
@@ -45,9 +46,15 @@ class Range:
     seen: tuple[float, float]
     dim: int = 0
     looked_at: int = 0
+    inverted: bool = False
 
     def __str__(self) -> str:
         return f"{self.seen[0]:,.6g} … {self.seen[1]:,.6g}, of {self.low:,} … {self.high:,}"
+
+    @property
+    def ends(self) -> tuple[str, str]:
+        """What `low` and `high` become."""
+        return ("white", "black") if self.inverted else ("black", "white")
 
     @property
     def is_dark(self) -> bool:
@@ -67,8 +74,8 @@ class Values:
     def __str__(self) -> str:
         """What to say of them; empty if there is nothing."""
         return "; ".join(
-            f"{name} run from {of.seen[0]:,.6g} to {of.seen[1]:,.6g}, where {of.low:,} is black "
-            f"and {of.high:,} is white"
+            f"{name} run from {of.seen[0]:,.6g} to {of.seen[1]:,.6g}, where {of.low:,} is "
+            f"{of.ends[0]} and {of.high:,} is {of.ends[1]}"
             for name, of in self.ranges.items()
         )
 

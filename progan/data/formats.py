@@ -2,10 +2,10 @@
 
 import sys
 
-from PIL import Image
+from PIL import Image, TiffImagePlugin
 
 try:
-    import pi_heif  # pip install 'progan[heic]'
+    import pi_heif  # the extra heic
 except ImportError:
     pi_heif = None
 else:
@@ -25,6 +25,16 @@ SUFFIX_OF = Image.registered_extensions()  # a format by suffix; loads all of Pi
 if avif := sys.modules.get("PIL.AvifImagePlugin"):
     avif.DEFAULT_MAX_THREADS = 1  # type: ignore[attr-defined]  # as for HEIC
 
+# Kinds of TIFF that Pillow decodes and does not list: the smallest value is white in 16 or 32 bits,
+# 32 bits without a sign, floats of 64 bits.
+for order, end in ((b"II", ""), (b"MM", "B")):
+    for white, number, bits, kind in (
+        *((0, 1, 16, ("I;16" + end, "I;16" + end)), (0, 1, 32, ("I", "I;32" + end))),
+        *((1, 1, 32, ("I", "I;32" + end)), (0, 2, 32, ("I", f"I;32{end}S"))),
+        *((0, 3, 64, ("F", f"F;64{end}F")), (1, 3, 64, ("F", f"F;64{end}F"))),
+    ):
+        TiffImagePlugin.OPEN_INFO.setdefault((order, white, (number,), 1, (bits,), ()), kind)
+
 # A file's first bytes choose the decoder, whatever its suffix; none but these may run.
 FORMATS = [name for name in STILLS if name in Image.OPEN]
 
@@ -35,6 +45,14 @@ SUFFIXES = tuple(
     for suffix, name in sorted(SUFFIX_OF.items())
     if name.replace("MPO", "JPEG") == wanted
 )
+
+
+def may_be_image(start: bytes) -> bool:
+    """Whether a decoder may take a file with these first bytes, of which it looks at 16."""
+    start = start[:16].ljust(16, b"\0")
+    accepts = (Image.OPEN[name][1] for name in FORMATS)
+    return any(accept is None or accept(start) not in (False, None) for accept in accepts)
+
 
 HEIC = (".heic", ".heif", ".hif")
 # Pictures that cannot be read here, so that these are named first.

@@ -6,8 +6,10 @@ import zlib
 from PIL import Image
 
 from progan.data.depth import BadImage
+from progan.data.stated_colour import CHUNKS, profile_of_png
 
 ORIENTATION = 0x0112  # in EXIF
+EXIF, INTEROPERABILITY, COLOUR_SPACE, INDEX = 0x8769, 0xA005, 0xA001, 1
 TURNS = {  # to set an image upright, by EXIF's number
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -39,6 +41,32 @@ def orientation(image: Image.Image) -> int:
     return number if number in TURNS else 1
 
 
+def is_adobe_rgb(image: Image.Image) -> bool:
+    """Whether EXIF says so, as cameras do that write no profile (DCF 2.0, option file R03)."""
+    if image.format == "PNG":  # has chunks for that; `getexif` would decode it
+        return False
+    try:
+        exif = image.getexif()
+        space = exif.get_ifd(EXIF).get(COLOUR_SPACE) if exif else 1
+        index = exif.get_ifd(INTEROPERABILITY).get(INDEX, "") if space == 0xFFFF else ""
+        return space == 2 or str(index).startswith("R03")  # 2 is of older cameras
+    except MemoryError:
+        raise
+    except Exception:  # as above
+        return False
+
+
+def has_more_frames(image: Image.Image) -> bool:
+    """Whether there are pages or frames besides the first, which is read. A JPEG's second picture,
+    of a 3D camera or a phone, is none."""
+    try:
+        return image.format != "MPO" and bool(getattr(image, "is_animated", False))
+    except MemoryError:
+        raise
+    except Exception:  # as above
+        return False
+
+
 def upright_size(image: Image.Image) -> tuple[int, int]:
     """Width and height once EXIF's orientation is applied."""
     if image.format == "TIFF":  # PIL turns it when it is loaded, and its size then or before
@@ -60,12 +88,14 @@ def without_excess(content: bytes) -> tuple[bytes, bytes | None]:
     PIL refuses a whole file for a long text or profile, or a wrong checksum of either.
 
     Returns:
-        The file, and its profile where PIL would find that too long.
+        The file, and its profile where PIL would find that too long, or where other chunks state
+        its colours.
 
     Raises:
         BadImage: it has so many that reading them would take minutes.
     """
     kept, profile, place, total, dropped = [PNG], None, len(PNG), 0, False
+    stated: dict[bytes, bytes] = {}
     while place + 12 <= len(content):
         (size,) = struct.unpack_from(">I", content, place)
         name, end = content[place + 4 : place + 8], place + 12 + size
@@ -81,6 +111,8 @@ def without_excess(content: bytes) -> tuple[bytes, bytes | None]:
             length = len(unpacked(name, body, TEXT_BYTES + 1)) if whole and name in USED else 0
             total += length
             keep = whole and name in USED and length <= TEXT_BYTES and total <= TEXTS_BYTES
+            if whole and name in CHUNKS:
+                stated.setdefault(name, body)
             if whole and name == b"iCCP" and not keep:
                 profile = unpacked(name, body, PROFILE_BYTES)
         kept.append(chunk if keep else b"")
@@ -88,7 +120,8 @@ def without_excess(content: bytes) -> tuple[bytes, bytes | None]:
         place = end
         if name == b"IEND":
             break
-    return (b"".join(kept) + content[place:], profile) if dropped else (content, None)
+    profile = profile_of_png(stated) or profile
+    return b"".join(kept) + content[place:] if dropped else content, profile
 
 
 def unpacked(name: bytes, body: bytes, most: int) -> bytes:

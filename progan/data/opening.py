@@ -3,12 +3,13 @@
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 from progan.config.config import Config
 from progan.config.settings import DataConfig
 from progan.data.dataset import Dataset
 from progan.data.decode import Box, Square
-from progan.data.info.resolution import advised_resolution
+from progan.data.info.resolution import choose_resolution
 from progan.data.live import OnDemandDataset
 from progan.data.pyramid.format import Pyramid, is_pyramid
 from progan.data.pyramid.prepare import cached
@@ -16,50 +17,45 @@ from progan.data.sources.bit_depth import warn_of_darkness, with_values
 from progan.data.sources.find import find, first, is_local
 from progan.data.sources.shards import Shards, from_shards, is_shards
 from progan.data.sources.source import Source, warn_of_left_out
-from progan.runtime.cache import lock
+from progan.runtime.cache import lock, pyramids_folder
 from progan.runtime.errors import LabelError, UserError
 from progan.runtime.launch import is_main
 from progan.runtime.paths import to_path
 from progan.runtime.secrets import is_redacted, redact
 from progan.runtime.text import printable
 
+Found = Source | Pyramid
+
 
 def open_data(
-    config: Config, download: bool = False, say: Callable[[str], None] = print
+    config: Config,
+    download: bool = False,
+    say: Callable[[str], None] = print,
 ) -> Dataset:
     """The images that `data.source` names, prepared if that has not been done yet.
 
     Raises:
         UserError: there are none, or they do not fit the config.
     """
+    return dataset_of(find_data(config.data, download, say), config, say)
+
+
+def dataset_of(found: Found, config: Config, say: Callable[[str], None] = print) -> Dataset:
+    """`open_data` for images that `find_data` has opened."""
     data, network = config.data, config.network
-    found = find_data(data, download, say)
     if isinstance(found, Pyramid):
         check_prepared(found, config)
         for line in found.meta.repeats.lines(found.count):
             say(line)
         return found
-    square = Square(
-        network.resolution, network.channels, fit_of(data), data.allow_upscale, data.background
-    )
+    square = square_of(data, network.resolution, network.channels)
     warn_of_darkness(found)
     if isinstance(found, Shards):
         if is_main() and str(found.values):
             say(f"{found.name}: {found.values}")
         return OnDemandDataset(found, square, max_bad=data.max_bad, workers=data.workers)
-    warn_of_left_out(found, str(data.source))
-    for line in found.labels.provenance if found.labels else ():
-        say(line)
-    return cached(
-        found,
-        square,
-        cache=cache_of(data),
-        storage=data.storage,
-        max_bad=data.max_bad,
-        drop_copies=data.drop_copies,
-        workers=data.workers,
-        say=say,
-    )
+    say_what_is_read(found, data, say)
+    return cached(found, square, cache=cache_of(data), say=say, **preparation(data))
 
 
 def find_data(
@@ -67,7 +63,7 @@ def find_data(
     download: bool = False,
     say: Callable[[str], None] = print,
     known: bool = False,
-) -> Source | Pyramid:
+) -> Found:
     """The images that `data.source` names, before anything is done to them.
 
     Args:
@@ -111,24 +107,37 @@ def described(data: DataConfig) -> str:
     return printable(redact(f"{data.source}{known}{cache}"))
 
 
-def resolution_of_data(
-    data: DataConfig, say: Callable[[str], None] = print, known: bool = False
-) -> int:
+def say_what_is_read(source: Source, data: DataConfig, say: Callable[[str], None]) -> None:
+    """Says which files are left out, and where labels come from."""
+    warn_of_left_out(source, str(data.source))
+    for line in source.labels.provenance if source.labels else ():
+        say(line)
+
+
+def resolution_of(found: Found, data: DataConfig) -> int:
     """The resolution to train at if none is given: the largest that nearly all images have.
 
-    Args:
-        known: see `find_data`.
-
     Raises:
-        UserError: there are no images, they are smaller than 4x4, or none can be read.
+        UserError: they are smaller than 4x4, or none can be read.
     """
-    found = find_data(data, say=say, known=known)
-    return advised_resolution(found, fit_of(data), data.max_bad)
+    if isinstance(found, Pyramid):
+        return found.resolution
+    return choose_resolution(found, fit_of(data), data.max_bad)[0]
 
 
 def fit_of(data: DataConfig) -> str | Box:
     fit = data.fit
     return fit if isinstance(fit, str) else (fit[0], fit[1], fit[2])
+
+
+def square_of(data: DataConfig, resolution: int, channels: int) -> Square:
+    """What the images are made into."""
+    return Square(resolution, channels, fit_of(data), data.allow_upscale, data.background)
+
+
+def preparation(data: DataConfig) -> dict[str, Any]:
+    """The settings that `prepare` and `cached` take."""
+    return data.model_dump(include={"storage", "max_bad", "drop_copies", "workers"})
 
 
 def cache_of(data: DataConfig) -> Path | None:
@@ -139,7 +148,9 @@ def check_prepared(pyramid: Pyramid, config: Config) -> None:
     """Raises UserError if a run with this config cannot be trained on a prepared folder."""
     path = pyramid.path
     keys = ["fit", "allow_upscale", "background", "max_images", "storage", "drop_copies"]
-    refuse(config.data, keys, f"{path} is prepared already")
+    # Where a run goes on with what the cache still has of its images, its settings made them so.
+    if path.resolve().parent != pyramids_folder(cache_of(config.data)).resolve():
+        refuse(config.data, keys, f"{path} is prepared already")
     if config.network.channels != pyramid.channels:
         raise UserError(
             f"network.channels is {config.network.channels}, and {path} has {pyramid.channels}; "

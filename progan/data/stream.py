@@ -3,6 +3,7 @@
 import time
 from concurrent.futures import ThreadPoolExecutor
 from itertools import cycle
+from shlex import quote
 from typing import NamedTuple
 
 import numpy as np
@@ -13,6 +14,7 @@ from progan.data.ahead import AHEAD, Ahead
 from progan.data.array_file import ArrayFile
 from progan.data.dataset import Dataset
 from progan.data.epoch_order import EpochOrder, spread
+from progan.data.pyramid.format import Pyramid
 from progan.runtime import memory
 from progan.runtime.device import pinned, upload
 from progan.runtime.distributed import share
@@ -147,12 +149,18 @@ class Stream:
 
     def load_state_dict(self, state: dict[str, str]) -> None:
         """Raises UserError if the run was trained on other images."""
-        if not self.data.is_identified_by(state.get("data", "")):
+        identity = state.get("data", "")
+        if not self.data.is_identified_by(identity):
+            kept = isinstance(self.data, Pyramid) and self.data.identified_in_cache(identity)
             folders = self.data.labels is not None and self.data.labels.kind == "classes"
-            level = "; if only their classes differ, set data.label_level=1" if folders else ""
+            remedy = "give the same --data, or another --run-dir"
+            if kept:
+                remedy = f"those are still prepared: -o data.source={quote(str(kept))} goes on"
+            elif folders:
+                remedy += "; if only their classes differ, set data.label_level=1"
             raise UserError(
                 f"the data ({self.data.count} images, '{self.data.title}') are not those that this "
-                f"run has been trained on; give the same --data, or another --run-dir{level}"
+                f"run has been trained on; {remedy}"
             )
 
     def close(self) -> None:

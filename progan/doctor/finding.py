@@ -6,6 +6,7 @@ import re
 import socket
 import sys
 import tempfile
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -61,7 +62,7 @@ def anonymous(content: Any) -> Any:
 
 def own_paths() -> list[str]:
     """This user's and this program's folders, which may contain blanks; the longest first."""
-    folders = {Path.home(), Path.cwd(), Path(sys.prefix), Path(tempfile.gettempdir())}
+    folders = {*homes(), Path.cwd(), Path(sys.prefix), Path(tempfile.gettempdir())}
     folders |= {
         Path(os.environ[name])
         for name in ("PROGAN_CACHE", "XDG_CACHE_HOME")
@@ -70,11 +71,16 @@ def own_paths() -> list[str]:
     return sorted((str(f) for f in folders if f != Path(f.anchor)), key=len, reverse=True)
 
 
+def homes() -> set[Path]:
+    """This user's home folder; a container's user may have none."""
+    return {Path(os.path.expanduser("~"))} - {Path("~")}
+
+
 def user_names() -> set[str]:
-    try:
-        return {getpass.getuser(), Path.home().name} - {""}
-    except (OSError, KeyError):  # a container's user may have no name
-        return {Path.home().name} - {""}
+    names = {home.name for home in homes()}
+    with suppress(OSError, KeyError):  # a container's user may have no name
+        names.add(getpass.getuser())
+    return names - {""}
 
 
 def host_names() -> list[str]:

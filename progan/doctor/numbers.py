@@ -78,7 +78,7 @@ def gradients(
     with computing_in(precision, device):
         for name, function in functions.items():
             network, fed, more = (
-                (D, batch, ()) if name == "D" else (G, batch.of_fakes(), (resolution,))
+                (D, batch, ()) if name == "D" else (G, batch.for_generator(), (resolution,))
             )
             parameters = list(network.active_parameters(resolution, fading).values())
             found[name] = function(G, D, parameters, fed, alpha, make_loss(config), *more)[0]

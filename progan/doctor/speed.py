@@ -9,10 +9,10 @@ from progan.config.load import load_config
 from progan.config.schedule import Schedule
 from progan.doctor.finding import GOOD, NOT_HERE, SLOW, Finding
 from progan.runtime import machine
+from progan.runtime.device import timed
 from progan.runtime.numerics import computing_in
 from progan.runtime.speeds import measured, resolve_precision
 from progan.runtime.text import percent
-from progan.training.bench import timed
 from progan.training.build import make_loss, make_networks
 from progan.training.costs import CostModel
 from progan.training.trials import Trials

@@ -12,7 +12,7 @@ from accelerate import Accelerator
 from progan.config.metric_names import SMALLEST
 from progan.metrics.inputs import Fakes, Reals
 from progan.metrics.metric import Gather, Metric, alone
-from progan.metrics.pace import TRIED, pace, timed
+from progan.metrics.pace import expected
 from progan.metrics.reference_cache import ReferenceCache
 from progan.runtime.distributed import gathered, on_any
 from progan.runtime.errors import UserError
@@ -33,11 +33,6 @@ def check_resolution(file: Path, resolution: int) -> None:
 def batch_size(resolution: int) -> int:
     """Images at a time: as many pixels as in 64 images of 128x128, but four images at least."""
     return min(64, max(4, 64 * 128**2 // resolution**2))
-
-
-def floor_size(metric: Metric, count: int) -> int:
-    """Number of reals on each side of a metric's noise floor, of `count` in all."""
-    return min(metric.fakes, count // 2)
 
 
 class Stopped(Exception):
@@ -71,7 +66,8 @@ class Evaluation:
     def measure(self, metrics: Sequence[Metric], fakes: Fakes) -> dict[str, float]:
         """Results of all metrics, the same on all processes."""
         if self.say:
-            self.say(f"this takes about {human_time(self.expected(metrics, fakes))}")
+            seconds = expected(metrics, self.reals, fakes, self.kept)
+            self.say(f"this takes about {human_time(seconds / self.accelerator.num_processes)}")
         floors = {metric.name: self.noise_floor(metric) for metric in metrics}
         names = dict.fromkeys(metric.kept_as for metric in metrics if metric.kept_as)
         kept = {name: self.load(name) for name in names}
@@ -90,30 +86,6 @@ class Evaluation:
         for metric in metrics:
             results |= self.result(metric) | floors[metric.name]
         return results
-
-    def expected(self, metrics: Sequence[Metric], fakes: Fakes) -> float:
-        """Seconds of all stages together, tried with a few images of each side.
-
-        Reading and adding images, and comparisons that grow with them; not those of Inception
-        features, which take seconds.
-        """
-        count = self.reals.data.count
-        n = min(TRIED, max(2, count // 2 * 2))
-        images = fakes.batch(0, n)
-        making, reading = (
-            timed(partial(side.batch, 0, n), images) / n for side in (fakes, self.reals)
-        )
-        seconds = making * max(metric.fakes for metric in metrics)
-        for metric in metrics:
-            each, floor = pace(metric, images), metric.floor(floor_size(metric, count))
-            seconds += metric.fakes * each.add + each.comparing(metric.fakes)
-            if not metric.kept_as or self.kept.load(metric.kept_as) is None:
-                reals = count if metric.reals is None else metric.reals
-                seconds += reals * (reading + each.add)
-            if floor and self.kept.load(floor.name) is None:
-                seconds += 2 * floor.fakes * (reading + each.add)
-                seconds += each.comparing(floor.fakes)
-        return seconds / self.accelerator.num_processes
 
     def result(self, metric: Metric) -> dict[str, float]:
         """A metric's values; one that takes long shows a bar and can be stopped."""
@@ -189,7 +161,7 @@ class Evaluation:
         With as many images as the metric takes, or half of all; fewer give a higher value. Empty
         if the metric has no floor or the data too few images for two sides.
         """
-        count = floor_size(metric, self.reals.data.count)
+        count = metric.floor_size(self.reals.data.count)
         floor = metric.floor(count)
         if floor is None or count < 2 * self.accelerator.num_processes:
             return {}

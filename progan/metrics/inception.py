@@ -18,6 +18,7 @@ from torch import Tensor
 
 from progan.runtime.cache import lock
 from progan.runtime.errors import UserError
+from progan.runtime.extras import how_to_install
 from progan.runtime.numerics import float32_as
 
 # SHA-256 of files with these weights. No other file is loaded: it may run code, and other weights
@@ -42,7 +43,9 @@ class Inception:
 
     def __init__(self, file: Path | None, device: torch.device | str):
         extractor = library("feature_extractor_inceptionv3")
-        path = file or downloaded(extractor.URL_INCEPTION_V3)
+        path = file or downloaded(
+            extractor.URL_INCEPTION_V3, TORCH_FIDELITY, "Inception-v3", "--inception"
+        )
         try:
             if path.exists() and not path.is_file():  # a pipe would be waited for
                 raise OSError(None, "it is no file")
@@ -105,7 +108,7 @@ def library(module: str) -> ModuleType:
         return import_module(f"torch_fidelity.{module}")
     except ModuleNotFoundError:
         raise UserError(
-            "Inception features need torch-fidelity: pip install 'progan[metrics]'"
+            f"Inception features need torch-fidelity: {how_to_install('metrics')}"
         ) from None
 
 
@@ -122,8 +125,12 @@ def place(url: str) -> Path:
     return Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]
 
 
-def downloaded(url: str) -> Path:
-    """The library's own file of weights, downloaded if it is not there; its checksum is right.
+def downloaded(url: str, digest: str, what: str, option: str) -> Path:
+    """A library's own file of weights, downloaded if it is not there; its checksum is right.
+
+    Args:
+        digest: its SHA-256.
+        what, option: whose weights they are, and the option that gives others, for messages.
 
     Raises:
         UserError: it cannot be fetched.
@@ -131,16 +138,16 @@ def downloaded(url: str) -> Path:
     file = place(url)
     if file.exists():  # the cache may be one that can only be read
         return file
-    with lock("inception", None):  # one process on a machine downloads it
+    with lock(digest, None):  # one process on a machine downloads it
         if file.exists():
             return file
         file.parent.mkdir(parents=True, exist_ok=True)
         try:
-            torch.hub.download_url_to_file(url, str(file), hash_prefix=TORCH_FIDELITY)
+            torch.hub.download_url_to_file(url, str(file), hash_prefix=digest)
         except (OSError, RuntimeError) as error:
             raise UserError(
-                f"the weights of Inception-v3 could not be fetched from {url} ({error}); fetch "
-                "them by other means and give --inception FILE"
+                f"the weights of {what} could not be fetched from {url} ({error}); fetch them by "
+                f"other means and give {option} FILE"
             ) from error
         return file
 

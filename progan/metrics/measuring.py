@@ -48,7 +48,8 @@ def measure(
         ("fakes", fakes, metric.fakes),
     ):
         first = 0
-        for batch in batches_of(images) if wanted != 0 else ():
+        batches = [images] if isinstance(images, np.ndarray | Tensor) else images
+        for batch in batches if wanted != 0 else ():
             if not isinstance(batch, np.ndarray | Tensor):
                 raise UserError(f"{TAKES}; got {type(batch).__name__}")
             part = channels_first(torch.as_tensor(batch, device=device))
@@ -64,10 +65,6 @@ def measure(
         if wanted and first < wanted and (side == "fakes" or metric.repeats):
             raise UserError(f"{metric.name} looks at {wanted:,} {side}, and there are {first:,}")
     return metric.result()
-
-
-def batches_of(images: Images | Iterable[Images]) -> Iterable[Images]:
-    return [images] if isinstance(images, np.ndarray | Tensor) else images
 
 
 def channels_first(batch: Tensor) -> Tensor:

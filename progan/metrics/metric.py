@@ -68,6 +68,10 @@ class Metric(ABC):
         """The same metric of `count` images, for reals against other reals; None: not worth it."""
         return None
 
+    def floor_size(self, count: int) -> int:
+        """Number of reals on each side of `floor`, of `count` in all."""
+        return min(self.fakes, count // 2)
+
     def keep_reals(self, gather: Gather = alone) -> dict[str, np.ndarray]:
         """Results about the added reals, for `use_reals`."""
         raise NotImplementedError

@@ -10,7 +10,7 @@ from progan.data.dataset import Dataset
 from progan.data.labels import Labels
 from progan.data.opening import open_data
 from progan.data.pyramid.format import is_pyramid
-from progan.data.sources.find import is_missing
+from progan.data.sources.find import is_local, is_missing
 from progan.data.sources.shards import is_shards
 from progan.runs.folder import read_config
 from progan.runs.snapshot import Snapshot
@@ -111,7 +111,8 @@ def with_data(snapshot: Snapshot, data: str | None, labels: bool) -> Config:
     if data is not None:
         changes |= {"source": data, "max_images": None}
         made = ["storage", "drop_copies"]
-        kept = ["fit", "allow_upscale", *made] if is_pyramid(to_path(data, "--data")) else []
+        prepared = is_local(data) and is_pyramid(to_path(data, "--data"))
+        kept = ["fit", "allow_upscale", *made] if prepared else []
         kept += ["device_cache", *made] if is_shards(data) else []
         changes |= {key: getattr(DataConfig(), key) for key in kept}  # it is made already
     return config.model_copy(update={"data": config.data.model_copy(update=changes)})

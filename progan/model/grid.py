@@ -11,6 +11,7 @@ from PIL import Image
 
 from progan.runtime.disk import write_atomically
 from progan.runtime.pictures import arrange
+from progan.runtime.provenance import Provenance
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -36,13 +37,23 @@ def cell_of(resolution: int) -> int:
     return resolution * max(1, SMALLEST_CELL // resolution)
 
 
-def save_picture(image: np.ndarray, path: Path) -> None:
-    """uint8 [C, H, W], 1 or 3 channels, in the format of the path's suffix, whole or not at all."""
+def save_picture(image: np.ndarray, path: Path, made_by: Provenance | None = None) -> None:
+    """uint8 [C, H, W], 1 or 3 channels, in the format of the path's suffix, whole or not at all.
+
+    made_by: what a picture with generated images says of itself.
+    """
+    data = encoded(image, PICTURES[path.suffix.lower()], made_by)
+    write_atomically(path, lambda temporary: temporary.write_bytes(data))
+
+
+def encoded(image: np.ndarray, kind: str, made_by: Provenance | None = None) -> bytes:
+    """The content of the file that `save_picture` writes; `kind` is Pillow's name of the format."""
     pixels = image[0] if len(image) == 1 else image.transpose(1, 2, 0)
     data = io.BytesIO()
-    kind = PICTURES[path.suffix.lower()]
-    Image.fromarray(pixels).save(data, format=kind, quality=95, lossless=True)  # where it has such
-    write_atomically(path, lambda temporary: temporary.write_bytes(data.getvalue()))
+    marks = made_by.save_options(kind) if made_by else {}
+    # Quality and lossless: where the format has such.
+    Image.fromarray(pixels).save(data, format=kind, quality=95, lossless=True, **marks)
+    return data.getvalue()
 
 
 def save_figure(figure: "Figure", path: Path, dpi: int = 120) -> None:

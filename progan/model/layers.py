@@ -57,20 +57,36 @@ def pixel_norm(x: Tensor, eps: float = 1e-8) -> Tensor:
     return x * scale.to(x.dtype)
 
 
-def minibatch_stddev(x: Tensor, group_size: int = 4, eps: float = 1e-8) -> Tensor:
+def rms_norm(x: Tensor, eps: float = 1e-6) -> Tensor:
+    """`pixel_norm` with its epsilon outside the root, as mmgeneration has it."""
+    exact = torch.promote_types(x.dtype, torch.float32)
+    norm = torch.linalg.vector_norm(x, dim=1, keepdim=True, dtype=exact)
+    return x * (norm / math.sqrt(x.shape[1]) + eps).reciprocal().to(x.dtype)
+
+
+def minibatch_stddev(
+    x: Tensor, group_size: int = 4, eps: float = 1e-8, unbiased: bool = False
+) -> Tensor:
     """How much the images of a group differ: one number for each image (Sec. 3).
 
     [N, C, H, W] -> [N, 1, 1, 1], in the dtype of x; `ConvWithMap` takes it as one more feature
     map, constant over the image. Groups are *contiguous* runs of min(group_size, N) images; the
     official code strides them. The statistics are the same (images are independent), and each
     group stays on one process. N must be a multiple of the group.
+
+    Args:
+        unbiased: divide by one image less, as pytorch_GAN_zoo does; of a single one it is 0 there.
     """
     n, c, h, w = x.shape
     group = min(group_size, n)
+    if unbiased and group == 1:
+        return x.new_zeros(n, 1, 1, 1)
     y = at_least_float32(x)  # [NCHW]
     y = y.reshape(n // group, group, c, h, w)  # [MGCHW] M groups of G images
     y = y - y.mean(dim=1, keepdim=True)  # [MGCHW] deviation from the group's mean
     y = y.square().mean(dim=1)  # [MCHW]  biased variance over the group
+    if unbiased:
+        y = y * (group / (group - 1))  # [MCHW]
     y = (y + eps).sqrt()  # [MCHW]  standard deviation
     y = y.mean(dim=(1, 2, 3))  # [M]     mean over features and pixels
     y = y.repeat_interleave(group)  # [N]     each image gets its group's value
@@ -111,13 +127,19 @@ class EqualizedConv2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, in, H, W] -> [N, out, H, W], with H and W doubled or halved by `resample`."""
-        weight = self.weight * self.scale
+        kernel = self.kernel()
         if not self.resample:
-            return F.conv2d(x, weight, self.bias, padding=weight.shape[-1] // 2)
-        kernel = (weight.flatten(2) @ self.smear).unflatten(2, (4, 4))
+            return F.conv2d(x, kernel, self.bias, padding=kernel.shape[-1] // 2)
         if self.resample == "up":  # a transposed convolution takes [in, out]
             return F.conv_transpose2d(x, kernel.transpose(0, 1), self.bias, stride=2, padding=1)
         return F.conv2d(x, kernel, self.bias, stride=2, padding=1)
+
+    def kernel(self) -> Tensor:
+        """The weights as they are used, [out, in, k, k]: scaled, and 4x4 where `resample` fuses."""
+        weight = self.weight * self.scale
+        if not self.resample:
+            return weight
+        return (weight.flatten(2) @ self.smear).unflatten(2, (4, 4))
 
 
 class ConvWithMap(EqualizedConv2d):

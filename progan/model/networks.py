@@ -5,12 +5,14 @@ Layer by layer the networks of Table 2 in Karras et al. (ICLR 2018), with 23.1M 
 """
 
 from collections.abc import Callable, Mapping
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from progan.config.resolutions import START_RESOLUTION, resolutions_to
+from progan.model.growing import GrowingNetwork, channels_at, channels_last
 from progan.model.layers import (
     SQRT2,
     ConvWithMap,
@@ -22,57 +24,14 @@ from progan.model.layers import (
     leaky_relu,
     minibatch_stddev,
     pixel_norm,
+    rms_norm,
     scale_once,
     unchanged,
     upsample2x,
 )
 
 Norm = Callable[[Tensor], Tensor]
-NORMS = {True: pixel_norm, False: unchanged}
-
-
-def channels_at(resolution: int, channel_base: int, channel_max: int) -> int:
-    """Feature maps at a resolution: `min(channel_base // resolution, channel_max)`."""
-    return min(channel_base // resolution, channel_max)
-
-
-def channels_last(x: Tensor) -> Tensor:
-    """[N, C, H, W] with the channels of a pixel side by side in memory; convolutions keep it so."""
-    return x.contiguous(memory_format=torch.channels_last)
-
-
-class GrowingNetwork(nn.Module):
-    """What the generator and the critic share: blocks and 1x1 image layers for each resolution."""
-
-    blocks: nn.ModuleDict  # by resolution, from START_RESOLUTION up
-    image_layers: nn.ModuleDict  # to_rgb or from_rgb, by resolution
-
-    def __init__(self, resolution: int, channels: int, channel_base: int, channel_max: int):
-        super().__init__()
-        self.resolution = resolution
-        self.channels = channels
-        self.channel_base = channel_base
-        self.channel_max = channel_max
-
-    def width(self, resolution: int) -> int:
-        """Feature maps at a resolution."""
-        return channels_at(resolution, self.channel_base, self.channel_max)
-
-    def active_parameters(self, resolution: int, fading: bool) -> dict[str, nn.Parameter]:
-        """The named parameters that are in use at a resolution; the others have no gradient there.
-
-        While the block of `resolution` fades in, the image layer of the resolution below is in use
-        too. The order is that of `named_parameters()`, the same for every resolution.
-        """
-        blocks = {str(r) for r in resolutions_to(resolution)}
-        images = {str(resolution), str(resolution // 2)} if fading else {str(resolution)}
-
-        def active(name: str) -> bool:
-            group, _, rest = name.partition(".")
-            key = rest.partition(".")[0]
-            return key in {"blocks": blocks, "image_layers": images}.get(group, {key})
-
-        return {name: p for name, p in self.named_parameters() if active(name)}
+NORMS = {"mean-square": pixel_norm, "rms": rms_norm}
 
 
 class GeneratorBlock(nn.Module):
@@ -95,20 +54,25 @@ class GeneratorBlock(nn.Module):
 class GeneratorStart(nn.Module):
     """From the normalized latent to the first 4x4 features: [N, in] -> [N, out, 4, 4]."""
 
-    def __init__(self, in_features: int, out_channels: int, norm: Norm):
+    def __init__(
+        self, in_features: int, out_channels: int, norm: Norm, first_norm: Norm, bias_side: int
+    ):
         super().__init__()
         self.norm = norm
+        self.first_norm = first_norm
+        self.bias_shape = out_channels, bias_side, bias_side
         # The official code divides this layer's gain by 4; the paper does not mention it.
         self.dense = EqualizedLinear(
             in_features, out_channels * START_RESOLUTION**2, gain=SQRT2 / 4, bias=False
         )
-        self.bias = nn.Parameter(torch.zeros(out_channels))  # per channel, as in a convolution
+        # One number a channel, as in a convolution; other projects' may have one a position.
+        self.bias = nn.Parameter(torch.zeros(out_channels * bias_side**2))
         self.conv = EqualizedConv2d(out_channels, out_channels, 3)
 
     def forward(self, z: Tensor) -> Tensor:
         x = self.dense(z).reshape(z.shape[0], -1, START_RESOLUTION, START_RESOLUTION)
         x = channels_last(x)
-        x = self.norm(leaky_relu(x + self.bias.to(x.dtype)[:, None, None]))
+        x = self.first_norm(leaky_relu(x + self.bias.to(x.dtype).reshape(self.bias_shape)))
         return self.norm(leaky_relu(self.conv(x)))
 
 
@@ -125,6 +89,8 @@ class Generator(GrowingNetwork):
             function, faster).
         equalized, pixel_norm: True in the paper; False in its ablations (`layers.scale_once`, and
             features are not normalized; latents always are).
+        widths, start_bias, start_norm, norm, label_norm, output: the paper's, unless the network
+            comes from another project; see `config.conventions`.
     """
 
     def __init__(
@@ -138,22 +104,41 @@ class Generator(GrowingNetwork):
         fused_scale: bool = True,
         equalized: bool = True,
         pixel_norm: bool = True,
+        widths: Mapping[int, int] | None = None,
+        start_bias: Literal["channel", "position"] = "channel",
+        start_norm: bool = True,
+        norm: Literal["mean-square", "rms"] = "mean-square",
+        label_norm: bool = True,
+        output: Literal["linear", "tanh"] = "linear",
     ):
-        super().__init__(resolution, channels, channel_base, channel_max)
+        super().__init__(resolution, channels, channel_base, channel_max, widths)
         self.z_dim = z_dim
         self.c_dim = c_dim
-        norm = NORMS[pixel_norm]
+        self.latent_norm = NORMS[norm]
+        self.label_norm = label_norm
+        self.tanh = output == "tanh"
+        of_features = self.latent_norm if pixel_norm else unchanged
+        of_start = of_features if start_norm else unchanged
+        bias_side = START_RESOLUTION if start_bias == "position" else 1
         self.blocks = nn.ModuleDict()
         self.image_layers = nn.ModuleDict()
         for r in resolutions_to(resolution):
             self.blocks[str(r)] = (
-                GeneratorStart(z_dim + c_dim, self.width(r), norm)
+                GeneratorStart(z_dim + c_dim, self.width(r), of_features, of_start, bias_side)
                 if r == START_RESOLUTION
-                else GeneratorBlock(self.width(r // 2), self.width(r), fused_scale, norm)
+                else GeneratorBlock(self.width(r // 2), self.width(r), fused_scale, of_features)
             )
             self.image_layers[str(r)] = EqualizedConv2d(self.width(r), channels, 1, gain=1)
         if not equalized:
             scale_once(self)
+
+    def inputs(self, z: Tensor, c: Tensor | None) -> Tensor:
+        """What the first layer takes, [N, z_dim + c_dim]: normalized latents, with labels."""
+        if c is None:
+            return self.latent_norm(z)
+        if self.label_norm:
+            return self.latent_norm(torch.cat([z, c], dim=1))
+        return torch.cat([self.latent_norm(z), c], dim=1)
 
     def forward(
         self, z: Tensor, c: Tensor | None = None, *, resolution: int, alpha: Tensor | None = None
@@ -162,15 +147,14 @@ class Generator(GrowingNetwork):
 
         `alpha` (a 0-dim tensor) is the weight of the newest block while it fades in, else `None`.
         """
-        x = pixel_norm(z if c is None else torch.cat([z, c], dim=1))
-        below = x
+        x = below = self.inputs(z, c)
         for r in resolutions_to(resolution):
             below, x = x, self.blocks[str(r)](x)
         images = self.image_layers[str(resolution)](x)
-        if alpha is None:
-            return images
-        # The fade is in image space, between two images (Sec. 2, Figure 2b).
-        return fade(upsample2x(self.image_layers[str(resolution // 2)](below)), images, alpha)
+        if alpha is not None:
+            # The fade is in image space, between two images (Sec. 2, Figure 2b).
+            images = fade(upsample2x(self.image_layers[str(resolution // 2)](below)), images, alpha)
+        return images.tanh() if self.tanh else images
 
 
 class CriticBlock(nn.Module):
@@ -195,16 +179,19 @@ class CriticBlock(nn.Module):
 class CriticEnd(nn.Module):
     """From 4x4 features to the score (and label logits): [N, in, 4, 4] -> [N, 1 + c_dim]."""
 
-    def __init__(self, in_channels: int, hidden: int, c_dim: int, stddev_group: int):
+    def __init__(
+        self, in_channels: int, hidden: int, c_dim: int, stddev_group: int, unbiased: bool
+    ):
         super().__init__()
         self.stddev_group = stddev_group
+        self.unbiased = unbiased
         self.conv = ConvWithMap(in_channels + 1, in_channels, 3)
         self.dense = EqualizedLinear(in_channels * START_RESOLUTION**2, hidden)
         self.out = EqualizedLinear(hidden, 1 + c_dim, gain=1)
 
     def forward(self, x: Tensor, batches: int = 1) -> Tensor:
         group = min(self.stddev_group, len(x) // batches)
-        x = leaky_relu(self.conv(x, minibatch_stddev(x, group)))
+        x = leaky_relu(self.conv(x, minibatch_stddev(x, group, unbiased=self.unbiased)))
         return self.out(leaky_relu(self.dense(x.flatten(1))))
 
 
@@ -213,6 +200,8 @@ class Critic(GrowingNetwork):
 
     Args:
         stddev_group: group size of minibatch stddev (Sec. 3); 1 turns it off.
+        hidden, stddev_variance, first_fade: the paper's, unless the network comes from another
+            project; see `config.conventions`.
 
     The others are as in `Generator`.
     """
@@ -227,15 +216,22 @@ class Critic(GrowingNetwork):
         fused_scale: bool = True,
         stddev_group: int = 4,
         equalized: bool = True,
+        widths: Mapping[int, int] | None = None,
+        hidden: int | None = None,
+        stddev_variance: Literal["biased", "unbiased"] = "biased",
+        first_fade: bool = True,
     ):
-        super().__init__(resolution, channels, channel_base, channel_max)
+        super().__init__(resolution, channels, channel_base, channel_max, widths)
         self.c_dim = c_dim
         self.stddev_group = stddev_group
+        self.first_fade = first_fade
+        hidden = hidden or channels_at(START_RESOLUTION // 2, channel_base, channel_max)
+        unbiased = stddev_variance == "unbiased"
         self.blocks = nn.ModuleDict()
         self.image_layers = nn.ModuleDict()
         for r in resolutions_to(resolution):
             self.blocks[str(r)] = (
-                CriticEnd(self.width(r), self.width(r // 2), c_dim, stddev_group)
+                CriticEnd(self.width(r), hidden, c_dim, stddev_group, unbiased)
                 if r == START_RESOLUTION
                 else CriticBlock(self.width(r), self.width(r // 2), fused_scale)
             )
@@ -252,6 +248,7 @@ class Critic(GrowingNetwork):
         of equal size may follow one another: minibatch stddev keeps them apart.
         """
         resolution = images.shape[-1]
+        alpha = alpha if self.fades(resolution) else None
         x = self.seen(images)
         for r in reversed(resolutions_to(resolution)[1:]):
             x = self.blocks[str(r)](x)
@@ -260,6 +257,13 @@ class Critic(GrowingNetwork):
                 x = fade(self.seen(downsample2x(images)), x, alpha)
         out = at_least_float32(self.blocks[str(START_RESOLUTION)](x, batches))
         return out[:, 0], out[:, 1:] if self.c_dim else None
+
+    def fades(self, resolution: int) -> bool:
+        """Whether a block that is new at a resolution fades in."""
+        return self.first_fade or resolution > 2 * START_RESOLUTION
+
+    def active_parameters(self, resolution: int, fading: bool) -> dict[str, nn.Parameter]:
+        return super().active_parameters(resolution, fading and self.fades(resolution))
 
     def seen(self, images: Tensor) -> Tensor:
         """from_rgb: [N, channels, r, r] -> the first features [N, C, r, r]."""

@@ -1,6 +1,8 @@
 """From seeds to latents to images; the layout of training's grids."""
 
+import logging
 from collections.abc import Sequence
+from functools import cache
 
 import numpy as np
 import torch
@@ -11,6 +13,8 @@ from progan.model.networks import Generator, conditions, quantized
 from progan.runtime.errors import UserError
 from progan.runtime.numerics import float32_as
 from progan.runtime.randomness import make_rng
+
+log = logging.getLogger("progan")
 
 WIDEST_GRID = 2048  # pixels
 MOST_ROWS = 32  # classes in a grid; of more, the first
@@ -48,9 +52,13 @@ class TrainedGenerator(nn.Module):
         return self.G(z, c, resolution=self.resolution, alpha=self.alpha)
 
 
-def latents(seeds: Sequence[int], z_dim: int) -> Tensor:
-    """One latent for each seed, the same on any machine: [N, z_dim]."""
-    rows = [make_rng(seed, "samples").standard_normal(z_dim, dtype=np.float32) for seed in seeds]
+def latents(seeds: Sequence[int], z_dim: int, position: int = 0) -> Tensor:
+    """One latent for each seed, the same on any machine: [N, z_dim].
+
+    position: 0 for the seed's own; others give further latents of the same seed.
+    """
+    draws = [make_rng(seed, "samples", position) for seed in seeds]
+    rows = [draw.standard_normal(z_dim, dtype=np.float32) for draw in draws]
     return torch.from_numpy(np.stack(rows))
 
 
@@ -67,15 +75,36 @@ def images_of(
     c = None if labels is None else conditions(torch.as_tensor(labels, device=device), G.c_dim)
     weight = None if alpha is None else torch.tensor(alpha, device=device)
     with float32_as("ieee"):  # whatever precision training has, so that images are always the same
-        return quantized(G(z.to(device), c, resolution=resolution, alpha=weight))
+        images = G(z.to(device), c, resolution=resolution, alpha=weight)
+    if has_nan(images):
+        warn_of_nan()
+    return quantized(images)
+
+
+def has_nan(images: Tensor) -> bool:
+    """Waits for the device, as the copy of the images to the host does next."""
+    return bool(images.isnan().any())
+
+
+@cache  # once is enough
+def warn_of_nan() -> None:
+    log.warning(
+        "images that the generator makes hold NaN, which is shown as black: training has diverged "
+        "and its weights are of no use; take an earlier snapshot"
+    )
 
 
 def slerp(a: Tensor, b: Tensor, steps: int) -> Tensor:
     """Points from latent `a` to latent `b`, both included, along the sphere: [steps, z_dim]."""
+    return slerp_at(a, b, torch.linspace(0, 1, steps, dtype=torch.float64))
+
+
+def slerp_at(a: Tensor, b: Tensor, t: Tensor) -> Tensor:
+    """The points at t, float64 [N] from 0 to 1, on the way from `a` to `b`: [N, z_dim]."""
     ends = torch.stack([a, b]).double()
     unit = ends / ends.norm(dim=1, keepdim=True)
     angle = (unit[0] @ unit[1]).clamp(-1, 1).arccos()
-    t = torch.linspace(0, 1, steps, dtype=torch.float64)[:, None]
+    t = t[:, None]
     # The same latent twice has no angle: then the weights are 1 - t and t.
     first, last = ((x * angle).sin() / angle.sin() if angle > 1e-6 else x for x in (1 - t, t))
     return (first * ends[0] + last * ends[1]).to(a.dtype)
@@ -96,11 +125,16 @@ def generate(
 
 
 def in_batches(
-    G: Generator, z: Tensor, labels: np.ndarray | None, resolution: int, alpha: float | None
+    G: Generator,
+    z: Tensor,
+    labels: np.ndarray | None,
+    resolution: int,
+    alpha: float | None,
+    batch: int = BATCH,
 ) -> np.ndarray:
-    """`generate` from latents [N, z_dim]."""
+    """`generate` from latents [N, z_dim], at most `batch` in a pass; on a CPU one by one."""
     # Batches of one size; on a CPU one image, as its kernels round differently in other batches.
-    size = 1 if next(G.parameters()).device.type == "cpu" else BATCH
+    size = 1 if next(G.parameters()).device.type == "cpu" else batch
     images = []
     for start in range(0, len(z), size):
         part = slice(start, start + size)

@@ -9,7 +9,8 @@ from typing import Any, Protocol
 import torch
 
 from progan.config.config import Config
-from progan.config.load import validate
+from progan.config.load import as_begun, validate
+from progan.config.optimizers import KEEPS
 from progan.config.value_types import LIMIT
 from progan.model.networks import check_finite
 from progan.runs.checkpoint_file import read_parts
@@ -20,7 +21,8 @@ from progan.runtime.text import stamp
 
 log = logging.getLogger("progan")
 
-NETWORKS = {"G", "D", "G_ema"}  # whose weights must be finite
+NETWORKS = {"G", "D", "G_ema", "G_ema_2"}  # whose weights must be finite
+NOT_NEGATIVE = {"step", "exp_avg_sq", "square_avg", "sum"}  # counts and squares of an optimizer
 OPTIMIZERS = {"G_opt", "D_opt"}  # whose moments must be, too
 
 
@@ -37,6 +39,12 @@ class Progress:
     tick: int = 0
     seconds: float = 0.0  # spent on updates, over all starts
     compiled: bool | None = None  # whether the phase's updates are; None: not decided yet
+    joules: float | None = 0.0  # taken by all GPUs, over all starts; None: not measured in all
+
+    def spend(self, seconds: float, joules: float | None) -> None:
+        """Add what a part of the training took; None: the joules are unknown."""
+        self.seconds += seconds
+        self.joules = None if self.joules is None or joules is None else self.joules + joules
 
     def state_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -47,10 +55,12 @@ class Progress:
     @classmethod
     def of(cls, state: dict[str, Any]) -> "Progress":
         """Raises ValueError or TypeError if no run can be so far."""
-        it = cls(**state)
+        it = cls(**{"joules": None, **state})  # older checkpoints have none
         right = type(it.nimg) is int and type(it.tick) is int
         right = right and 0 <= it.tick <= it.nimg <= 1000 * LIMIT
         right = right and type(it.seconds) in (int, float) and 0 <= it.seconds < math.inf
+        if it.joules is not None:
+            right = right and type(it.joules) in (int, float) and 0 <= it.joules < math.inf
         if not right or it.compiled not in (None, True, False):
             raise ValueError(f"no run can be so far: {it}")
         return it
@@ -70,13 +80,9 @@ class Checkpoint:
         self.folder = run_dir / "checkpoints"
         self.parts = parts
 
-    def files(self) -> list[Path]:
-        """Oldest first."""
-        return checkpoints_of(self.run_dir)
-
     def newest(self) -> Path | str:
         """The newest file; "the beginning" if there is none."""
-        return max(self.files(), default="the beginning")
+        return max(checkpoints_of(self.run_dir), default="the beginning")
 
     def save(self, nimg: int, keep: int) -> Path:
         """Write atomically, then remove all but the newest `keep`.
@@ -88,9 +94,9 @@ class Checkpoint:
         state = {name: part.state_dict() for name, part in self.parts.items()}
         state["settings"] = fixed_settings(self.config)
         write_atomically(path, lambda temporary: torch.save(state, temporary))
-        for unread in (file for file in self.files() if file > path):
+        for unread in (file for file in checkpoints_of(self.run_dir) if file > path):
             unread.rename(unread.with_name(unread.name + ".damaged"))
-        for old in self.files()[:-keep]:
+        for old in checkpoints_of(self.run_dir)[:-keep]:
             old.unlink(missing_ok=True)
         return path
 
@@ -102,7 +108,7 @@ class Checkpoint:
         Raises:
             UserError: there are checkpoints and none can be read, or it is of other settings.
         """
-        files = self.files()
+        files = checkpoints_of(self.run_dir)
         for path in reversed(files):
             try:
                 state = read(path)
@@ -134,15 +140,16 @@ class Checkpoint:
         """`section.key: old -> new` for settings that may not differ. Older files have none."""
         if "settings" not in state:
             return []
-        return differences(validate(state["settings"], "its settings"), self.config)
+        began = validate(as_begun(state["settings"]), "its settings")
+        now = self.config.with_places({"network.init": began.network.init})
+        return differences(began, now, state["progress"]["nimg"])
 
     def check(self, state: dict[str, Any]) -> None:
         """Raises ValueError if the run cannot go on from here."""
-        missing = self.parts.keys() - state.keys()
-        if missing:
+        if missing := self.parts.keys() - state.keys():
             raise ValueError(f"it lacks {', '.join(sorted(missing))}")
         nimg, schedule = state["progress"]["nimg"], self.config.make_schedule()
-        if nimg <= schedule.total_nimg and not schedule.ends_update(nimg):
+        if nimg <= schedule.total_nimg and not schedule.ends_step(nimg):
             raise ValueError(f"no update of this run ends at {nimg} images")
 
     def restore(self, state: dict[str, Any], path: Path) -> None:
@@ -170,12 +177,17 @@ def read(path: Path) -> dict[str, Any]:
         Exception: of any type, if the file is damaged.
     """
     state = read_parts(path)
-    Progress.of(state["progress"])
+    progress = Progress.of(state["progress"])
     for name in NETWORKS & state.keys():
         check_finite(state[name], f"{name}.")
     for name in OPTIMIZERS & state.keys():
+        keeps = KEEPS[state[name].get("optimizer", "adam")]
+        if progress.nimg and keeps and not state[name]["state"]:
+            raise ValueError(f"{name} has no moments")
         for number, moments in state[name]["state"].items():
+            if missing := set(keeps) - moments.keys():
+                raise ValueError(f"{name}.{number} lacks {', '.join(sorted(missing))}")
             check_finite(moments, f"{name}.{number}.")
-            if any((moments[key] < 0).any() for key in ("step", "exp_avg_sq")):
+            if any((moments[key] < 0).any() for key in NOT_NEGATIVE & moments.keys()):
                 raise ValueError(f"a square or a count in {name}.{number} is below zero")
     return state

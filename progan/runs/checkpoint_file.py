@@ -4,13 +4,13 @@
 memory: by `bytearray(3 << 30)`, or a tensor that is larger than its storage.
 """
 
+import io
 import math
 import os
-import pickletools
 import sys
 import zipfile
-from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from progan.runtime.disk import open_plain
+from progan.runtime.pickles import PlainReader
 
 MOST_PICKLE = 2**20  # bytes of names, shapes and numbers; those of the paper at 1024x1024: 50,000
 STORAGES = {
@@ -31,16 +32,22 @@ STORAGES = {
     "torch ByteStorage": torch.uint8,
     "torch BoolStorage": torch.bool,
 }
-ORDERED = "collections OrderedDict"
-TENSOR = "torch._utils _rebuild_tensor_v2"
-EMPTY: dict[str, Callable[[], Any]] = {
-    "EMPTY_DICT": dict,
-    "EMPTY_LIST": list,
-    "EMPTY_TUPLE": tuple,
-    "NONE": lambda: None,
-    "NEWTRUE": lambda: True,
-    "NEWFALSE": lambda: False,
+OPERATIONS = {  # of pickles of protocol 2, as torch writes them
+    *("PROTO", "MARK", "GLOBAL", "REDUCE", "BUILD", "BINPERSID"),
+    *("BINPUT", "LONG_BINPUT", "BINGET", "LONG_BINGET"),
+    *("NONE", "NEWTRUE", "NEWFALSE", "BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT"),
+    *("BINUNICODE", "EMPTY_DICT", "EMPTY_LIST", "EMPTY_TUPLE"),
+    *("TUPLE", "TUPLE1", "TUPLE2", "TUPLE3", "APPEND", "APPENDS", "SETITEM", "SETITEMS"),
 }
+
+
+class CheckpointReader(PlainReader):
+    """Reads what `torch.save` writes of a checkpoint, and no operation that it has no use for."""
+
+    def step(self, operation: str, argument: Any) -> None:
+        if operation not in OPERATIONS:
+            raise ValueError(f"it holds {operation}, which no checkpoint of progan does")
+        super().step(operation, argument)
 
 
 def read_parts(path: Path) -> dict[str, Any]:
@@ -49,15 +56,56 @@ def read_parts(path: Path) -> dict[str, Any]:
     Raises:
         Exception: of any type, if the file is damaged, or is none of progan's.
     """
+    calls: dict[str, Callable[..., Any]] = {
+        "collections OrderedDict": dict,
+        "torch._utils _rebuild_tensor_v2": tensor,
+    }
     with open(path, "rb", opener=open_plain) as file, zipfile.ZipFile(file) as archive:
-        check_members(archive, os.fstat(file.fileno()).st_size)
-        (pickled,) = (name for name in archive.namelist() if name.endswith("/data.pkl"))
-        if archive.getinfo(pickled).file_size > MOST_PICKLE:
-            raise ValueError(f"{pickled} has more than {MOST_PICKLE:,} bytes")
-        state = Parts(archive, pickled.removesuffix("data.pkl")).build(archive.read(pickled))
+        size = os.fstat(file.fileno()).st_size
+        parts = Parts(archive, size, STORAGES)
+        state = parts.read(partial(CheckpointReader, calls=calls, names=STORAGES), MOST_PICKLE)
     if not isinstance(state, dict):
         raise ValueError("it holds no dictionary")
     return state
+
+
+class Parts:
+    """The parts of a file of `torch.save`, a zip: a pickle, and each storage's numbers.
+
+    Args:
+        size: of the file, in bytes.
+        dtypes: by the types of storages that there may be.
+    """
+
+    def __init__(self, archive: zipfile.ZipFile, size: int, dtypes: Mapping[str, torch.dtype]):
+        check_members(archive, size)
+        self.archive, self.dtypes = archive, dtypes
+        self.storages: dict[str, Tensor] = {}
+        (self.pickled,) = (name for name in archive.namelist() if name.endswith("/data.pkl"))
+
+    def read(self, reader: Callable[..., PlainReader], most: int) -> Any:
+        """What the pickle holds, read by `reader`, if it has no more than `most` bytes.
+
+        Raises:
+            Exception: of any type, if it is damaged or holds something else than the reader reads.
+        """
+        size = self.archive.getinfo(self.pickled).file_size
+        if size > most:
+            raise ValueError(f"{self.pickled} has more than {most:,} bytes")
+        content = io.BytesIO(self.archive.read(self.pickled))
+        return reader(content, size, persistent=self.storage).build()
+
+    def storage(self, pid: Any) -> Tensor:
+        """The storage that torch names so, as a flat tensor."""
+        _, named, key, _, count = pid
+        if key not in self.storages:
+            part = self.archive.NameToInfo[f"{self.pickled.removesuffix('data.pkl')}data/{key}"]
+            storage = empty(self.dtypes[named], count, part.file_size)
+            if storage.nbytes != part.file_size:
+                raise ValueError(f"{part.filename} has {part.file_size} bytes, not {count} numbers")
+            fill(storage, self.archive.read(part))
+            self.storages[key] = storage
+        return self.storages[key]
 
 
 def check_members(archive: zipfile.ZipFile, size: int) -> None:
@@ -65,7 +113,7 @@ def check_members(archive: zipfile.ZipFile, size: int) -> None:
     parts = archive.infolist()
     # Compressed parts could expand beyond memory; torch compresses nothing.
     if any(part.compress_type != zipfile.ZIP_STORED for part in parts):
-        raise ValueError("it is compressed, so it was not written by progan")
+        raise ValueError("it is compressed, so torch.save did not write it")
     if sum(part.file_size for part in parts) > size:
         raise ValueError("its parts are larger than the file")
     if damaged := archive.testzip():
@@ -75,114 +123,22 @@ def check_members(archive: zipfile.ZipFile, size: int) -> None:
             raise ValueError("it was written on a machine with another order of bytes")
 
 
-class Named(str):
-    """A name in a pickle, which stands for a class or a function."""
+def empty(dtype: torch.dtype, count: Any, most: int) -> Tensor:
+    """A storage of `count` numbers.
+
+    Raises:
+        ValueError: it takes more than `most` bytes.
+    """
+    if type(count) is not int or not 0 <= count * dtype.itemsize <= most:
+        raise ValueError(f"a storage of {count!s:.40} numbers is larger than the file")
+    return torch.empty(count, dtype=dtype)
 
 
-class Parts:
-    """Builds plain data from a pickle, and tensors from parts of the archive."""
-
-    def __init__(self, archive: zipfile.ZipFile, folder: str):
-        self.archive, self.folder = archive, folder
-        self.storages: dict[str, Tensor] = {}
-        self.stack: list[Any] = []
-        self.marks: list[int] = []
-        self.memo: dict[int, Any] = {}
-
-    def build(self, content: bytes) -> Any:
-        """What a pickle holds. No operation takes more memory than it has bytes.
-
-        Raises:
-            Exception: of any type, if it holds something else than a checkpoint of progan does.
-        """
-        stack = self.stack
-        for operation, argument, _ in pickletools.genops(content):
-            match operation.name:
-                case "STOP":
-                    return stack[-1]
-                case "MARK":
-                    self.marks.append(len(stack))
-                case "BININT" | "BININT1" | "BININT2" | "LONG1" | "BINFLOAT" | "BINUNICODE":
-                    stack.append(argument)
-                case "NONE" | "NEWTRUE" | "NEWFALSE" | "EMPTY_DICT" | "EMPTY_LIST" | "EMPTY_TUPLE":
-                    stack.append(EMPTY[operation.name]())
-                case "TUPLE1" | "TUPLE2" | "TUPLE3":
-                    stack.append(tuple(self.take(len(stack) - int(operation.name[-1]))))
-                case "TUPLE":
-                    stack.append(tuple(self.take(self.marks.pop())))
-                case "APPEND" | "APPENDS" | "SETITEM" | "SETITEMS":
-                    self.fill(operation.name)
-                case "BINPUT" | "LONG_BINPUT":
-                    self.memo[int(argument or 0)] = stack[-1]
-                case "BINGET" | "LONG_BINGET":
-                    stack.append(shareable(self.memo[int(argument or 0)]))
-                case "GLOBAL":
-                    stack.append(Named(argument))
-                case "BINPERSID":
-                    stack.append(self.storage(stack.pop()))
-                case "REDUCE":
-                    stack.append(self.call(*self.take(len(stack) - 2)))
-                case "BUILD":  # a module's versions, which torch keeps with its state
-                    state = stack.pop()
-                    if type(stack[-1]) is not OrderedDict or state.keys() != {"_metadata"}:
-                        raise ValueError("it sets attributes")
-                    vars(stack[-1]).update(state)
-                case "PROTO":
-                    pass
-                case other:
-                    raise ValueError(f"it holds {other}, which no checkpoint of progan does")
-
-    def take(self, start: int) -> list[Any]:
-        """What is on the stack from `start`, which leaves it."""
-        if start < 0:
-            raise ValueError("it takes more than it has")
-        taken = self.stack[start:]
-        del self.stack[start:]
-        return taken
-
-    def fill(self, operation: str) -> None:
-        """Adds items to the list or dictionary below them."""
-        one = {"APPEND": 1, "SETITEM": 2}.get(operation)
-        items = self.take(len(self.stack) - one if one else self.marks.pop())
-        target = self.stack[-1]
-        if operation.startswith("APPEND") and type(target) is list:
-            target += items
-        elif operation.startswith("SETITEM") and isinstance(target, dict):
-            target.update(zip(map(shareable, items[::2]), items[1::2], strict=True))
-        else:
-            raise ValueError(f"it adds to a {type(target).__name__}")
-
-    def call(self, function: Any, arguments: Any) -> Any:
-        """An empty dictionary or a tensor; nothing else is called."""
-        if type(function) is Named and type(arguments) is tuple:
-            if function == ORDERED and not arguments:
-                return OrderedDict()
-            if function == TENSOR:
-                return tensor(*arguments)
-        raise ValueError(f"it calls {function!s:.100}, which no checkpoint of progan does")
-
-    def storage(self, pid: Any) -> Tensor:
-        """The storage that torch names so, as a flat tensor."""
-        _, named, key, _, count = pid
-        if key not in self.storages:
-            dtype = STORAGES[named]
-            part = self.archive.getinfo(f"{self.folder}data/{key}")
-            if type(count) is not int or count * dtype.itemsize != part.file_size:
-                raise ValueError(f"{part.filename} has {part.file_size} bytes, not {count} numbers")
-            storage = torch.empty(count, dtype=dtype)
-            content = np.frombuffer(self.archive.read(part), np.uint8)
-            storage.view(torch.uint8).numpy()[:] = content
-            self.storages[key] = storage
-        return self.storages[key]
-
-
-def shareable(value: Any) -> Any:
-    """`value`, if it may stand in several places, or be a key: a name, a number, a tensor, or a
-    tuple of those. Lists within lists, each twice, would unfold to any size."""
-    inner = value if type(value) is tuple else [value]
-    if any(isinstance(each, list | dict | tuple) for each in inner):
-        raise ValueError("it holds the same list in two places")
-    return value
+def fill(storage: Tensor, content: bytes) -> None:
+    """Copies a storage's bytes into it. Raises ValueError if there are fewer or more."""
+    storage.view(torch.uint8).numpy()[:] = np.frombuffer(content, np.uint8, storage.nbytes)
+    if len(content) != storage.nbytes:
+        raise ValueError("a storage has too many bytes")
 
 
 def tensor(

@@ -1,5 +1,6 @@
 """A run's folder: its lock, its config, and whether a run with another config may go on there."""
 
+import math
 import os
 import re
 import shlex
@@ -10,14 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from progan.config.config import Config, flatten
-from progan.config.load import as_begun, load_config, read_file, validate
-from progan.config.schedule import Ramp, Schedule
+from progan.config.load import as_begun, read_file, validate
+from progan.config.schedule import first_change
+from progan.runs.heartbeat import RUNNING
 from progan.runs.records import METRICS, STATS, has
 from progan.runs.which_run import other_run
-from progan.runtime.disk import append_line, check_plain, read_lines, write_atomically
+from progan.runtime.disk import append_line, check_plain, read_lines, write_text
 from progan.runtime.errors import UserError
 from progan.runtime.secrets import bare, redact
-from progan.runtime.text import stamp
+from progan.runtime.text import kimg_of, stamp
 
 LOCK = ".lock"
 STOP = "stop"
@@ -25,16 +27,12 @@ COMPLETE = "complete"
 STARTS = "starts.jsonl"
 UNPRINTED = "unprinted.txt"  # what could not be printed, as the terminal or the log was gone
 CONFIG = "config.yaml"
-FILES = (LOCK, STOP, COMPLETE, STARTS, CONFIG, STATS, METRICS, UNPRINTED)
+FILES = (LOCK, STOP, RUNNING, COMPLETE, STARTS, CONFIG, STATS, METRICS, UNPRINTED)
 SUFFIXES = (".pt", ".png", ".safetensors")  # of files in folders of a run
-FOLDERS = ("checkpoints", "images", "snapshots", "tensorboard")
-BEFORE = (
-    LOCK,
-    STOP,
-    STARTS,
-    UNPRINTED,
-    f"{CONFIG}.partial*",
-)  # patterns of what a failed start may leave
+FOLDERS = ("averages", "checkpoints", "evaluated", "images", "snapshots", "tensorboard")
+EVENTS = "*tfevents*"  # what TensorBoard reads
+# Patterns of what a failed start may leave.
+BEFORE = (LOCK, STOP, STARTS, UNPRINTED, f"{CONFIG}.partial*")
 # Keys that may differ when a run goes on: they change no weight (to rounding), only how long,
 # how often and where.
 CHANGEABLE = {
@@ -66,22 +64,53 @@ def read_config(run_dir: Path, overrides: list[str]) -> Config:
     file = run_dir / CONFIG
     check_own(run_dir)
     if run_dir.is_file():
-        inside = next(
-            (part for part in run_dir.absolute().parents if (part / CONFIG).is_file()), ""
-        )
-        meant = f", {inside}" if inside else ""
+        runs = [folder for folder in run_dir.absolute().parents if (folder / CONFIG).is_file()]
+        meant = f", {runs[0]}" if runs else ""
         raise UserError(f"{run_dir} is a file; give the folder of a run{meant}")
-    if not file.is_file():
+    content = settings_of(run_dir)
+    if content is None:
         new = f"; start one with progan train --data NAME --run-dir {run_dir}"
         raise UserError(f"{run_dir} is no run: it has no config.yaml{other_run(run_dir) or new}")
-    return validate(as_begun(read_file(str(file))), str(file), overrides)
+    return validate(as_begun(content), str(file), overrides)
 
 
 def begun_with(run_dir: Path) -> Config | None:
     """The config of the run in a folder; None if there is no run yet."""
     check_own(run_dir)
+    content = settings_of(run_dir)
+    return None if content is None else validate(content, str(run_dir / CONFIG))
+
+
+def settings_of(run_dir: Path) -> dict[str, Any] | None:
+    """The content of config.yaml; None if there is no run yet.
+
+    Raises:
+        UserError: it cannot be read, is empty, or is gone though there are checkpoints.
+    """
     file = run_dir / CONFIG
-    return load_config(str(file)) if file.is_file() else None
+    content = read_file(str(file)) if file.is_file() else None
+    if not content and (content is not None or any(run_dir.glob("checkpoints/checkpoint-*.pt"))):
+        raise UserError(
+            f"{file} is {'not there' if content is None else 'empty; delete it'}. Make it again "
+            "with the settings that the run had (its checkpoints are compared with them): "
+            f"progan config --config … -o data.source=… --out {shlex.quote(str(file))}"
+        )
+    return content
+
+
+def with_begun_average(config: Config, run_dir: Path) -> Config:
+    """The config; its average is that of an older run in `run_dir` where none has been given.
+
+    Runs from before `ema.rampup` go on without it by the command that began them.
+    """
+    check_own(run_dir)
+    content = settings_of(run_dir)
+    if content is None or config.ema.model_fields_set & {"kind", "rampup"}:
+        return config
+    begun = content.get("ema")
+    if isinstance(begun, dict) and "kind" in begun:
+        return config
+    return config.model_copy(update={"ema": config.ema.model_copy(update={"rampup": None})})
 
 
 def check_own(run_dir: Path) -> None:
@@ -89,8 +118,8 @@ def check_own(run_dir: Path) -> None:
 
     In a run from somebody else it might lead to any file of the user's, to be overwritten or read.
     """
-    for name in FILES:
-        check_plain(run_dir / name, written=False)  # a second name is refused by those that write
+    for path in (*(run_dir / name for name in FILES), *run_dir.glob(EVENTS)):
+        check_plain(path, written=False)  # a second name is refused by those that write
     for name in FOLDERS:
         folder = run_dir / name
         if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
@@ -117,9 +146,10 @@ def check_run_dir(run_dir: Path, config: Config) -> None:
 
     Only the keys in `CHANGEABLE` may differ.
     """
-    if run_dir.exists() and not run_dir.is_dir():
-        raise UserError(f"--run-dir {run_dir} is a file; give a folder")
     parent = next(folder for folder in (run_dir, *run_dir.absolute().parents) if folder.exists())
+    if not parent.is_dir():
+        where = run_dir if parent == run_dir else f"{run_dir}: {parent}"
+        raise UserError(f"--run-dir {where} is a file; give a folder")
     if not os.access(parent, os.W_OK):
         raise UserError(f"--run-dir {run_dir} cannot be written: no permission in {parent}")
     check_own(run_dir)
@@ -131,7 +161,7 @@ def check_run_dir(run_dir: Path, config: Config) -> None:
             f"--run-dir {run_dir} holds something else (it has no config.yaml of a run); "
             "give a new or empty folder"
         )
-    changed = differences(load_config(str(run_dir / CONFIG)), config)
+    changed = differences(read_config(run_dir, []), config, shown(run_dir))
     if changed:
         raise UserError(
             f"the run in {run_dir} was started with other settings:\n  "
@@ -140,45 +170,70 @@ def check_run_dir(run_dir: Path, config: Config) -> None:
         )
 
 
-def differences(old: Config, new: Config) -> list[str]:
-    """`section.key: old -> new` for the settings that differ and may not change on resume."""
+def differences(old: Config, new: Config, nimg: float = math.inf) -> list[str]:
+    """`section.key: old -> new` for the settings that differ and may not change on resume.
+
+    Settings of the schedule may change what comes after `nimg` images, where the run is.
+    """
     before, after = flatten(old.model_dump()), flatten(new.model_dump())
     changed = [key for key in dict.fromkeys([*before, *after]) if before.get(key) != after.get(key)]
+    since = first_change(old.make_schedule(), new.make_schedule())
+    if since >= nimg:
+        changed = [key for key in changed if not is_scheduled(key)]
     # A setting that is a map, run.metrics, appears here as run.metrics.NAME.
     fixed = [k for k in changed if k not in CHANGEABLE and k.rpartition(".")[0] not in CHANGEABLE]
-    lines = [f"{key}: {before.get(key)} -> {after.get(key)}" for key in fixed]
-    if not lines and stretches_a_ramp(old.make_schedule(), new.make_schedule()):
+    lines = [
+        f"{key}: they differ from {since / 1000:,.10g} kimg on"
+        if key == "schedule.phases"
+        else f"{key}: {before.get(key)} -> {after.get(key)}"
+        for key in fixed
+    ]
+    if not lines and since < nimg:
         lines.append(
             f"schedule.total_kimg: {before['schedule.total_kimg']} -> "
-            f"{after['schedule.total_kimg']} (it may change, but not once the learning rate is a "
-            "ramp to the run's end)"
+            f"{after['schedule.total_kimg']} (it may change, but not once a ramp or cycle leads "
+            "to the run's end)"
         )
     return lines
+
+
+def shown(run_dir: Path) -> int:
+    """Images up to the newest checkpoint, by its name; 0 if there is none."""
+    kimg = kimg_of(max((run_dir / "checkpoints").glob("checkpoint-*.pt"), default=Path()))
+    return 0 if math.isnan(kimg) else round(kimg * 1000)
+
+
+def is_scheduled(key: str) -> bool:
+    """Whether a setting has no effect but through the schedule."""
+    if key.startswith(("optim.block_rates", "loss.weights.target")):
+        return False
+    return key.startswith(("schedule.", "optim.", "loss.weights.", "data.augment_strength"))
 
 
 def fixed_settings(config: Config) -> dict[str, Any]:
     """The settings that may not change while a run goes on, and its length, to which a ramp may
     lead. No paths are among them."""
     content = config.model_dump()
+    del content["network"]["init"]  # what a checkpoint needs of it is a part of its own
     for key in CHANGEABLE - {"schedule.total_kimg"}:
         section, name = key.split(".")
         del content[section][name]
     return content
 
 
-def stretches_a_ramp(old: Schedule, new: Schedule) -> bool:
-    """Whether the new schedule changes learning rates within the old one."""
-    ramps = [phase for phase in old.phases if isinstance(phase.rate, Ramp)]
-    return any(new.at(phase.start_nimg).end_nimg != phase.end_nimg for phase in ramps)
-
-
-def check_progress(run_dir: Path, config: Config, nimg: int, restored: bool) -> None:
-    """Raises UserError unless a run that is at `nimg` can go on, or begin, in this folder."""
-    if not restored and any(run_dir.glob("snapshots/snapshot-*")):
+def check_begins(run_dir: Path) -> None:
+    """Raises UserError for a run that would begin anew and overwrite its snapshots."""
+    begins = not any(run_dir.glob("checkpoints/checkpoint-*.pt"))
+    if begins and any(run_dir.glob("snapshots/snapshot-*")):
         raise UserError(
             f"{run_dir} has snapshots but no checkpoints, so it cannot go on, and a new start "
             "would overwrite it; sample from it, and train in another --run-dir"
         )
+
+
+def check_progress(run_dir: Path, config: Config, nimg: int) -> None:
+    """Raises UserError unless a run that is at `nimg` can go on, or begin, in this folder."""
+    check_begins(run_dir)
     if nimg > config.make_schedule().total_nimg:
         raise UserError(
             f"the run in {run_dir} has shown {nimg / 1000} kimg, more than schedule.total_kimg "
@@ -223,10 +278,7 @@ def is_complete(run_dir: Path, config: Config) -> bool:
 
 def write_config(run_dir: Path, config: Config) -> None:
     """Write the resolved config into the run's folder."""
-    write_atomically(
-        run_dir / CONFIG,
-        lambda temporary: temporary.write_text(config.to_yaml(), encoding="utf-8"),
-    )
+    write_text(run_dir / CONFIG, config.to_yaml())
 
 
 def base_name(path: str | Path) -> str:

@@ -1,25 +1,139 @@
-"""Samples of a snapshot as files, by seed and class."""
+"""Samples of a snapshot: which images are wanted, what they are called, and how they are made."""
 
-import sys
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
-import torch
-from tqdm import tqdm
 
-from progan.model.grid import PICTURES, cell_of, grid, save_picture
-from progan.model.sampling import BATCH, generate, grid_layout
+from progan.model.sampling import BATCH, grid_layout, in_batches, latents
+from progan.runs.best_of import BestOf
+from progan.runs.latents_file import GivenLatents
 from progan.runs.snapshot import Snapshot, label_indices
-from progan.runtime.disk import replacing
 from progan.runtime.errors import UserError
-from progan.runtime.pictures import arrange, captions
-from progan.runtime.progress import has_room
-from progan.runtime.text import for_file_names, joined_for_files, stamp
+from progan.runtime.provenance import Provenance
+from progan.runtime.text import for_file_names, joined_for_files
 
-MOST_COLUMNS = 16
-SUFFIXES = tuple(PICTURES)
-FOREIGN = (".svg", ".pdf", ".gif", ".eps")  # of pictures that are not written
+MOST_IMAGES = 1_000_000
+LARGEST_SIDE = 16_383  # pixels of a picture: the most that WEBP takes
+
+
+class Samples:
+    """Images of seeds, with classes each seed once for every class. They are made when asked for.
+
+    Args:
+        seeds: None for those of the grids in training.
+        class_name: a class, or the attributes to switch on.
+        resolution: of an earlier stage, see `Snapshot.sample`. None: what the snapshot has reached.
+        scale: each pixel becomes a square with this side.
+        batch: images in a pass on a GPU.
+        best_of: chooses each seed's latent. None: its own.
+        given: latents in place of those of seeds; the numbers of its rows are called seeds here.
+            Its labels are used, unless a class is given.
+
+    Raises:
+        UserError: there is no such class or resolution, or the images are too large or too many.
+    """
+
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        seeds: Sequence[int] | None = None,
+        class_name: str | None = None,
+        *,
+        resolution: int | None = None,
+        scale: int = 1,
+        batch: int = BATCH,
+        best_of: BestOf | None = None,
+        given: GivenLatents | None = None,
+    ):
+        self.snapshot, self.scale, self.batch = snapshot, scale, batch
+        self.best_of, self.given = best_of, given
+        self.resolution, self.alpha = snapshot.stage(resolution)
+        self.side = self.resolution * scale
+        if self.side > LARGEST_SIDE:
+            most = LARGEST_SIDE // self.resolution
+            raise UserError(f"--scale {scale} makes images too large; give at most {most}")
+        examples = None if snapshot.labels is None else snapshot.labels.values
+        layout, _, self.columns = grid_layout(self.resolution, examples)
+        if given is not None:
+            seeds = range(len(given.z))
+        # A seed that is named twice would be two results under one name.
+        self.seeds = list(dict.fromkeys(layout if seeds is None else seeds))
+        own = given.labels if given is not None and class_name is None else None
+        self.endings = list(labels_to_make(snapshot, [0], class_name)) if own is None else [""]
+        if len(self) > MOST_IMAGES:
+            raise UserError(
+                f"{len(self.seeds):,} seeds of {len(self.endings):,} classes are {len(self):,} "
+                f"images; ask for at most {MOST_IMAGES:,} at a time"
+            )
+        self.labels = self.all_labels(class_name) if own is None else own
+
+    def all_labels(self, class_name: str | None) -> np.ndarray | None:
+        """Labels of all images, int64 [N] or uint8 [N, K]; None without labels."""
+        made_of = labels_to_make(self.snapshot, self.seeds, class_name)
+        rows = [row for row in made_of.values() if row is not None]
+        return np.concatenate(rows) if rows else None
+
+    def __len__(self) -> int:
+        return len(self.seeds) * len(self.endings)
+
+    @property
+    def counted(self) -> str:
+        """`3 images of 32x32`"""
+        word = "image" if len(self) == 1 else "images"
+        return f"{len(self):,} {word} of {self.side}x{self.side}"
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Of all images: seeds, int64 [N], or z, float32 [N, z_dim], if latents were given; and
+        labels, if any, int64 [N] or uint8 [N, K]."""
+        seeds = np.array([self.seed(i) for i in range(len(self))])
+        made_of = {"seeds": seeds} if self.given is None else {"z": self.given.z[seeds].numpy()}
+        return made_of | ({} if self.labels is None else {"labels": self.labels})
+
+    def seed(self, i: int) -> int:
+        return self.seeds[i % len(self.seeds)]
+
+    @property
+    def word(self) -> str:
+        """What the numbers in file names count."""
+        return "seed" if self.given is None else "latent"
+
+    def stem(self, i: int) -> str:
+        """The name of image `i` as a file, without a suffix."""
+        return f"{self.word}{self.seed(i):04d}{self.endings[i // len(self.seeds)]}"
+
+    def made_by(self, **facts: Any) -> Provenance:
+        """What the images, or one of them, say of themselves."""
+        size = f"{self.resolution}x{self.resolution}"
+        if self.resolution < self.snapshot.resolution:
+            size += f", an earlier stage of {self.snapshot.resolution}x{self.snapshot.resolution}"
+        scale = self.scale if self.scale > 1 else None
+        best_of = self.best_of and self.best_of.described
+        facts["latents"] = self.given and self.given.described
+        facts |= {"resolution": size, "enlarged": scale, "best of": best_of}
+        return self.snapshot.provenance(**facts)
+
+    def made_by_each(self, i: int) -> Provenance:
+        """What image `i` says of itself: its seed and its label, too."""
+        labels, facts = self.snapshot.labels, {self.word: self.seed(i)}
+        if labels is None or self.labels is None:
+            return self.made_by(**facts)
+        if labels.kind == "classes":
+            return self.made_by(**facts, **{"class": labels.names[self.labels[i]]})
+        on = [name for name, value in zip(labels.names, self.labels[i], strict=True) if value]
+        return self.made_by(**facts, attributes=", ".join(on) or "none")
+
+    def make(self, places: Sequence[int]) -> np.ndarray:
+        """The images at these places, uint8 [N, C, s, s]."""
+        G, seeds = self.snapshot.G, [self.seed(i) for i in places]
+        labels = None if self.labels is None else self.labels[list(places)]
+        if self.given is not None:
+            z = self.given.z[seeds]
+        else:
+            best = self.best_of
+            z = best.latents(seeds, labels) if best else latents(seeds, G.z_dim)
+        images = in_batches(G, z, labels, self.resolution, self.alpha, self.batch)
+        return images.repeat(self.scale, axis=2).repeat(self.scale, axis=3)
 
 
 def labels_to_make(
@@ -39,94 +153,3 @@ def labels_to_make(
         return {"": rows}
     chosen = [parts[k] for k in label_indices(class_name, labels)]
     return {f"-class-{joined_for_files(chosen)}": rows}
-
-
-def write_samples(
-    snapshot: Snapshot,
-    seeds: list[int] | None,
-    class_name: str | None,
-    out: Path,
-    as_grid: bool,
-    device: torch.device,
-) -> Iterator[str]:
-    """Write one PNG for each seed (and class), or one grid; yields lines for the user.
-
-    Args:
-        seeds: None for those of the grids in training, which the grid then equals.
-        out: a folder; or the file of a single picture, such as `x.png`.
-
-    Raises:
-        UserError: there is no such class, or `out` is one file and the pictures are several.
-    """
-    known = snapshot.labels
-    default_seeds, _, columns = grid_layout(
-        snapshot.resolution, None if known is None else known.values
-    )
-    seeds = seeds or list(dict.fromkeys(default_seeds))
-    made_of = labels_to_make(snapshot, seeds, class_name)
-    if as_grid:
-        ending = "".join(made_of) if len(made_of) == 1 else ""
-        files = [f"grid-{stamp(snapshot.nimg)}{ending}.png"]
-    else:
-        files = [f"seed{seed:04d}{ending}.png" for ending in made_of for seed in seeds]
-    paths = places(out, files)
-    note = replacing(paths)
-    made = images_of_all(snapshot, seeds, made_of, device)
-    if as_grid:
-        names = captions(known.names if known and len(made_of) > 1 else ())
-        most = MOST_COLUMNS if names else columns
-        made = iter([grid_of(list(made), len(seeds), min(most, len(seeds)), names)])
-    for path, image in zip(paths, made, strict=True):
-        save_picture(image, path)
-    size = f"{snapshot.resolution}x{snapshot.resolution}"
-    where = paths[0] if as_grid else out
-    count = len(seeds) * len(made_of)
-    yield f"{count} {'image' if count == 1 else 'images'} of {size} in {where}{note}"
-
-
-def is_picture(out: Path) -> bool:
-    """Whether a path is meant as one picture, not as a folder: by its suffix."""
-    return out.suffix.lower() in (*SUFFIXES, *FOREIGN) and not out.is_dir()
-
-
-def places(out: Path, files: list[str]) -> list[Path]:
-    """Where to write these files: in the folder `out`, or the only one as `out` itself."""
-    if not is_picture(out):
-        return [out / file for file in files]
-    if len(files) > 1:
-        raise UserError(
-            f"--out {out} is one picture, and {len(files):,} would be written; add --grid to have "
-            "all in one, or give a folder"
-        )
-    return [out]
-
-
-def images_of_all(
-    snapshot: Snapshot,
-    seeds: Sequence[int],
-    made_of: Mapping[str, np.ndarray | None],
-    device: torch.device,
-) -> Iterator[np.ndarray]:
-    """Images uint8 [C, r, r] of all seeds, for each label in turn, made in batches."""
-    G, r = snapshot.G.to(device), snapshot.resolution
-    rows = [row for row in made_of.values() if row is not None]
-    labels = np.concatenate(rows) if rows else None
-    seeds = list(seeds) * len(made_of)
-    starts = range(0, len(seeds), BATCH)
-    for start in tqdm(starts, unit="batch", disable=not has_room(sys.stderr), leave=False):
-        b = slice(start, start + BATCH)
-        some = None if labels is None else labels[b]
-        yield from generate(G, seeds[b], some, r, snapshot.alpha)
-
-
-def grid_of(
-    images: Sequence[np.ndarray], each: int, columns: int, names: Sequence[str]
-) -> np.ndarray:
-    """One picture of images in rows. With names of classes, `each` of them begins a row."""
-    if not names:
-        return grid(np.stack(images), columns)
-    starts = [k + i for k in range(0, len(images), each) for i in range(0, each, columns)]
-    ends = [min(start + columns, start - start % each + each) for start in starts]
-    rows = [images[start:end] for start, end in zip(starts, ends, strict=True)]
-    shown = [names[start // each] if start % each == 0 else "" for start in starts]
-    return arrange(rows, columns, cell_of(images[0].shape[-1]), shown)

@@ -1,5 +1,6 @@
 """A snapshot: the averaged generator at one moment of a run, which makes images by seed."""
 
+import hashlib
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -17,7 +18,9 @@ from progan.config.resolutions import resolutions_to
 from progan.data.labels import Labels
 from progan.model.networks import Generator
 from progan.model.sampling import TrainedGenerator, example_rows, in_batches, latents, slerp
+from progan.runs.origin import Origin
 from progan.runtime.errors import UserError, nearest
+from progan.runtime.provenance import Provenance
 
 Choice = int | str  # the name or number of a class; attributes as "Smiling,Male"
 NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?")
@@ -39,6 +42,9 @@ class Snapshot:
     alpha: float | None
     labels: Labels | None = None  # each class once, or attributes of some images of the data
     data: str | None = None  # the identity of the data it was trained on
+    length: float | None = None  # of a power average that was made after training
+    origin: Origin | None = None  # the networks that its run began with, if of another run
+    licence: str | None = None  # of the weights, where another project's file states it
 
     def __repr__(self) -> str:
         size = f"{self.resolution}x{self.resolution}"
@@ -107,6 +113,23 @@ class Snapshot:
         z = slerp(*latents(check_seeds([a, b]), self.G.z_dim), steps)
         return self._images(z, None if labels is None else labels.repeat(steps, 0), resolution)
 
+    @cached_property
+    def sha256(self) -> str:
+        """Of its file, as `sha256sum` prints it."""
+        with open(self.file, "rb") as opened:
+            return hashlib.file_digest(opened, "sha256").hexdigest()
+
+    def provenance(self, *, composite: bool = False, **facts: object) -> Provenance:
+        """What a picture of this snapshot's images says of itself: the file's SHA-256, kimg, facts.
+
+        Args:
+            composite: whether the picture has images of other sources, too.
+            facts: such as `seed=7`; those that are None are left out.
+        """
+        known = {"snapshot": f"sha256 {self.sha256}", "kimg": f"{self.nimg / 1000:g}"}
+        more = {name: str(fact) for name, fact in facts.items() if fact is not None}
+        return Provenance(known | more, composite)
+
     def labels_of(
         self, seeds: Sequence[int], classes: Choice | Iterable[Choice] | None
     ) -> np.ndarray | None:
@@ -129,16 +152,23 @@ class Snapshot:
             )
         return np.stack([label_value(label_indices(c, self.labels), self.labels) for c in choices])
 
-    def _images(self, z: Tensor, labels: np.ndarray | None, resolution: int | None) -> np.ndarray:
+    def stage(self, resolution: int | None) -> tuple[int, float | None]:
+        """The resolution and alpha of an earlier stage; None: of the snapshot itself.
+
+        Raises:
+            UserError: it has not grown so far, or no power of two is meant.
+        """
         at = self.resolution if resolution is None else resolution
-        start = self.config.schedule.start_resolution
+        start = self.config.start_resolution
         stages = [r for r in resolutions_to(self.resolution) if r >= start]
         if not isinstance(at, Integral) or at not in stages:
             raise UserError(
                 f"resolution {at!r} is none of this snapshot's: {', '.join(map(str, stages))}"
             )
-        alpha = self.alpha if at == self.resolution else None
-        return in_batches(self.G, z, labels, int(at), alpha).transpose(0, 2, 3, 1)
+        return int(at), self.alpha if at == self.resolution else None
+
+    def _images(self, z: Tensor, labels: np.ndarray | None, resolution: int | None) -> np.ndarray:
+        return in_batches(self.G, z, labels, *self.stage(resolution)).transpose(0, 2, 3, 1)
 
 
 def check_seeds(seeds: Iterable[int]) -> list[int]:

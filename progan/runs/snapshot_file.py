@@ -1,10 +1,9 @@
-"""Snapshots in files that cannot run code, and which file of a run is meant."""
+"""Snapshots in files that cannot run code."""
 
 import hashlib
 import json
-import math
 import re
-from numbers import Real
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +23,14 @@ from progan.config.yaml_io import parse_yaml
 from progan.data.labels import Labels
 from progan.data.sources.find import NAMED
 from progan.model.networks import Generator, check_finite
-from progan.runs.best import best_files
+from progan.runs.origin import Origin
 from progan.runs.snapshot import Snapshot
-from progan.runs.which_run import other_run
+from progan.runs.which_snapshot import find_snapshot, to_source
 from progan.runtime.disk import write_atomically
 from progan.runtime.errors import UserError, brief
-from progan.runtime.paths import to_path
 from progan.runtime.text import stamp
 
+DAMAGE = SafetensorError, KeyError, ValueError, TypeError, RuntimeError, OSError
 MOST_YAML = 100_000  # characters of a config, which takes about 3,000
 MOST_HEADER = 10 * 2**20  # bytes of config, names and shapes; unpacked they take ten times as many
 MOST_EXAMPLES = 64  # label rows in a snapshot: as many as a grid has cells
@@ -41,10 +40,27 @@ def snapshot_path(run_dir: Path, nimg: int) -> Path:
     return run_dir / "snapshots" / f"snapshot-{stamp(nimg)}.safetensors"
 
 
-def save_snapshot(snapshot: Snapshot) -> None:
-    """Write its `.safetensors` file, with all that sampling needs in the metadata.
+def average_path(run_dir: Path, length: float, nimg: int) -> Path:
+    """Where a power average goes that is made after training."""
+    return run_dir / "snapshots" / f"average-{length:g}-{stamp(nimg)}.safetensors"
 
-    There `classes` are the names of classes or attributes; attributes have `examples`, too: rows
+
+def save_snapshot(snapshot: Snapshot) -> None:
+    """Write its `.safetensors` file."""
+    write_tensors(snapshot.file, snapshot.G.state_dict(), metadata_of(snapshot))
+
+
+def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
+    """Write a safetensors file with the checksum of all that is in it."""
+    tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    content = serialize(tensors, metadata | {"sha256": digest(tensors, metadata)})
+    write_atomically(path, lambda temporary: temporary.write_bytes(content))
+
+
+def metadata_of(snapshot: Snapshot) -> dict[str, str]:
+    """All that sampling needs besides weights.
+
+    Here `classes` are the names of classes or attributes; attributes have `examples`, too: rows
     like "0110".
     """
     labels = snapshot.labels
@@ -56,13 +72,16 @@ def save_snapshot(snapshot: Snapshot) -> None:
     }
     if snapshot.data is not None:
         metadata["data"] = snapshot.data
+    if snapshot.length is not None:
+        metadata["length"] = json.dumps(snapshot.length)
+    if snapshot.origin is not None:
+        metadata["origin"] = json.dumps(snapshot.origin.state_dict())
+    if snapshot.licence is not None:
+        metadata["licence"] = snapshot.licence
     if labels and labels.kind == "attributes":
         rows = labels.values.tolist()
         metadata["examples"] = json.dumps(["".join(map(str, row)) for row in rows])
-    tensors = {name: t.contiguous() for name, t in snapshot.G.state_dict().items()}
-    metadata["sha256"] = digest(tensors, metadata)
-    content = serialize(tensors, metadata)
-    write_atomically(snapshot.file, lambda temporary: temporary.write_bytes(content))
+    return metadata
 
 
 def without_places(config: Config) -> Config:
@@ -107,7 +126,9 @@ def read_progress(metadata: dict[str, str], config: Config) -> tuple[int, int, f
     known = resolutions_to(config.network.resolution)
     if type(nimg) is not int or type(resolution) is not int or resolution not in known:
         raise ValueError(f"its progress is not of a network that grows to {known[-1]}x{known[-1]}")
-    if not 0 <= nimg <= 1000 * LIMIT or not (alpha is None or 0 <= alpha <= 1):
+    fades = alpha is not None  # then there is a smaller resolution
+    right = type(alpha) in (int, float) and 0 <= alpha <= 1 and resolution > known[0]
+    if not 0 <= nimg <= 1000 * LIMIT or (fades and not right):
         raise ValueError("its progress is beyond any run's")
     return nimg, resolution, alpha
 
@@ -137,91 +158,27 @@ def load(run_or_snapshot: str | Path, which: str | float = "newest") -> Snapshot
     """Read a snapshot of a run, or a snapshot's file.
 
     Args:
-        which: of a run's snapshots the "newest"; the "best" by the metric in `run.metrics`; or a
-            number: the one at so many thousand images (kimg).
+        run_or_snapshot: may be RUN@WHICH, too: "runs/demo@best"; "hf://user/model" of the Hugging
+            Face Hub; or "demo", which comes with progan.
+        which: of a run's snapshots the "newest"; the "best" by the metric in `run.metrics`;
+            "best-METRIC"; or a number: the one at so many thousand images (kimg).
 
     Raises:
         UserError: there is none, or several metrics have a best one; or the file is damaged.
     """
-    return load_snapshot(find_snapshot(to_path(run_or_snapshot, "the run or snapshot"), which))
-
-
-def find_snapshot(path: Path, which: str | float = "newest") -> Path:
-    """The file that `load` reads."""
-    if not path.exists():
-        raise UserError(f"no such run or snapshot: {path}{other_run(path)}")
-    if not path.is_dir():
-        if which != "newest":
-            raise UserError(f"which={which!r} chooses from a run, and {path} is one snapshot")
-        return path
-    files = snapshots_of(path)
-    by_kimg = {kimg_of(file): file for file in (*snapshots_of(path, "best"), *files)}
-    if not files and (which == "newest" or not by_kimg):
-        raise UserError(
-            f"no snapshots in {path}: give a run that has trained, or a .safetensors file"
-            f"{other_run(path)}"
-        )
-    if which == "best":
-        return find_best(path)
-    if which == "newest":
-        return files[-1]
-    if not isinstance(which, Real) or which not in by_kimg:
-        known = ", ".join(f"{kimg:g}" for kimg in sorted(by_kimg))
-        raise UserError(
-            f"{path} has no snapshot {which!r}; give 'newest', 'best' or one of these kimg: {known}"
-        )
-    return by_kimg[float(which)]
-
-
-def find_best(run_dir: Path) -> Path:
-    """The best snapshot by the one metric of the run."""
-    files = [paths[-1] for paths in best_files(run_dir).values()]
-    if not files:
-        raise UserError(f"{run_dir} keeps no best snapshot: it was trained without run.metrics")
-    if len(files) > 1:
-        raise UserError(
-            "several metrics have a best snapshot, so give the file of one: "
-            + ", ".join(map(str, files))
-        )
-    return files[0]
-
-
-def kimg_of(file: Path) -> float:
-    """The thousand images in a snapshot's name; nan for a name that progan does not give."""
-    match = re.fullmatch(r".*-(\d+\.\d{3})", file.stem)
-    return float(match[1]) if match else math.nan
-
-
-def snapshots_of(run_dir: Path, kind: str = "snapshot") -> list[Path]:
-    """A run's snapshots, oldest first; of the kind "best" those that were best by a metric."""
-    return sorted((run_dir / "snapshots").glob(f"{kind}-*.safetensors"))
+    return load_snapshot(find_snapshot(to_source(run_or_snapshot, "the run or snapshot"), which))
 
 
 def load_snapshot(path: Path) -> Snapshot:
-    """Read a snapshot file.
+    """Read a snapshot file. Its weights may be halves, as those of the one that comes with progan.
 
     Raises:
         UserError: it is not a snapshot of progan, or is damaged.
     """
     try:
-        check_header(path)
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            if len(metadata["config"]) > MOST_YAML:
-                raise ValueError(f"its config has {len(metadata['config']):,} characters")
-            content = as_begun(parse_yaml(metadata["config"], "its config"))
-            config = validate(content, "its config")
-            nimg, resolution, alpha = read_progress(metadata, config)
-            labels = read_labels(metadata)
-            c_dim = len(labels.names) if labels else 0
-            settings = config.network.generator_settings() | {"c_dim": c_dim}
-            check_shapes(file, settings)
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        if metadata["sha256"] != digest(tensors, metadata):
-            raise ValueError("its checksum is wrong: it is damaged")
-        G = Generator(**settings)
-        G.load_state_dict(tensors)
-    except (SafetensorError, KeyError, ValueError, TypeError, RuntimeError, OSError) as error:
+        snapshot, tensors = read_tensors(path, ("F32", "F16"))
+        snapshot.G.load_state_dict(tensors)
+    except DAMAGE as error:
         raise UserError(
             f"{path} is not a snapshot of progan ({brief(error)}); "
             "snapshots are the .safetensors files in a run's snapshots/"
@@ -232,9 +189,44 @@ def load_snapshot(path: Path) -> Snapshot:
         raise UserError(
             f"{path} is of no use: {error}; take an earlier snapshot, or train again"
         ) from None
-    G.eval().requires_grad_(False)
-    data = metadata.get("data")
-    return Snapshot(path, G, config, nimg, resolution, alpha, labels, data)
+    snapshot.G.eval().requires_grad_(False)
+    return snapshot
+
+
+def read_tensors(
+    path: Path, dtypes: Sequence[str], copies: Sequence[str] = ("",)
+) -> tuple[Snapshot, dict[str, Tensor]]:
+    """What a file holds: a snapshot, whose generator has not been given them yet, and its tensors.
+
+    Args:
+        dtypes: theirs may be any one of these, as safetensors names them.
+        copies: of the generator, by what stands before the names of their weights.
+
+    Raises:
+        DAMAGE: the file is damaged, or holds something else.
+    """
+    check_header(path)
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata() or {}
+        if len(metadata["config"]) > MOST_YAML:
+            raise ValueError(f"its config has {len(metadata['config']):,} characters")
+        content = as_begun(parse_yaml(metadata["config"], "its config"))
+        config = validate(content, "its config")
+        progress = read_progress(metadata, config)
+        labels = read_labels(metadata)
+        length = json.loads(metadata.get("length", "null"))
+        if not (length is None or type(length) is float and 0 < length < 1):
+            raise ValueError("its length is none of an average")
+        origin = Origin.of(json.loads(metadata["origin"])) if "origin" in metadata else None
+        c_dim = len(labels.names) if labels else 0
+        settings = config.network.generator_settings() | {"c_dim": c_dim}
+        check_shapes(file, settings, dtypes, copies)
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    if metadata["sha256"] != digest(tensors, metadata):
+        raise ValueError("its checksum is wrong: it is damaged")
+    G, data = Generator(**settings), metadata.get("data")
+    licence = metadata.get("licence")
+    return Snapshot(path, G, config, *progress, labels, data, length, origin, licence), tensors
 
 
 def check_header(path: Path) -> None:
@@ -246,7 +238,9 @@ def check_header(path: Path) -> None:
             raise ValueError(f"its header is to have more than {MOST_HEADER:,} bytes")
 
 
-def check_shapes(file: safe_open, settings: dict[str, Any]) -> None:
+def check_shapes(
+    file: safe_open, settings: dict[str, Any], dtypes: Sequence[str], copies: Sequence[str]
+) -> None:
     """Check that the file holds what its config asks for, before memory is taken for either.
 
     Raises:
@@ -255,6 +249,8 @@ def check_shapes(file: safe_open, settings: dict[str, Any]) -> None:
     with torch.device("meta"):
         wanted = Generator(**settings).state_dict()
     slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
-    found = {name: (part.get_dtype(), tuple(part.get_shape())) for name, part in slices.items()}
-    if found != {name: ("F32", tuple(tensor.shape)) for name, tensor in wanted.items()}:
+    found = {name: tuple(part.get_shape()) for name, part in slices.items()}
+    shapes = {name: tuple(tensor.shape) for name, tensor in wanted.items()}
+    right = found == {copy + name: shape for copy in copies for name, shape in shapes.items()}
+    if not right or {part.get_dtype() for part in slices.values()} not in [{d} for d in dtypes]:
         raise ValueError("its weights are not those of the network that its config describes")

@@ -10,8 +10,9 @@ from accelerate import Accelerator
 from accelerate.tracking import LoggerType, get_available_trackers
 
 from progan.config.config import Config, flatten
+from progan.runs import board
 from progan.runs.records import METRICS, STATS, drop_lines_after
-from progan.runtime.disk import append
+from progan.runtime.disk import DiskError, append, why_write_failed
 from progan.runtime.errors import UserError, nearest
 
 
@@ -46,17 +47,21 @@ class Tracker:
         for name in (STATS, METRICS):
             drop_lines_after(run_dir / name, nimg)
         # Hides an abandoned branch of curves, and at 0 the start of one that saved nothing.
-        options = {"tensorboard": {"purge_step": nimg + 1 if nimg else 0}}
-        in_run = config.run.tracker == "tensorboard"
-        folder = "tensorboard" if in_run else run_dir.resolve().name
-        accelerator.init_trackers(folder, init_kwargs=options)
-        for tracker in accelerator.trackers:
-            if tracker.name != "tensorboard":
-                tracker.store_init_configuration(flatten(config.shared()))
-            elif nimg == 0:
-                # Four spaces make it a code block in TensorBoard's Markdown.
-                lines = ("    " + line for line in config.to_yaml().splitlines())
-                tracker.log({"config": "\n".join(lines)}, step=0)
+        first = nimg + 1 if nimg else 0
+        options = {"tensorboard": {"purge_step": first}}
+        name, self.place = run_dir.resolve().name, str(config.run.tracker)
+        if config.run.tracker == "tensorboard":
+            folder = board.events_folder(run_dir)
+            name, self.place = str(folder.relative_to(run_dir)), f"TensorBoard's file in {folder}"
+        with self.named():
+            accelerator.init_trackers(name, init_kwargs=options)
+            for tracker in accelerator.trackers:
+                if tracker.name == "tensorboard":
+                    board.add_start(tracker.writer, config, run_dir, first)
+                else:
+                    tracker.store_init_configuration(flatten(config.shared()))
+            if board.evaluations_folder(run_dir).is_dir():
+                board.write_evaluations(run_dir)
 
     def log(self, values: dict[str, float], nimg: int, file: str = STATS) -> None:
         """Add a line to a file of the run, and the values to the trackers.
@@ -79,7 +84,10 @@ class Tracker:
         with self.written():
             for step, scalars in self.scalars:
                 for tracker in self.accelerator.trackers:
-                    tracker.log(scalars, step=step)
+                    if tracker.name == "tensorboard":
+                        board.add_scalars(tracker.writer, scalars, step)
+                    else:
+                        tracker.log(scalars, step=step)
         self.scalars.clear()
 
     def log_text(self, name: str, text: str, nimg: int) -> None:
@@ -89,19 +97,21 @@ class Tracker:
                 if tracker.name == "tensorboard":
                     tracker.log({name: text}, step=nimg)
 
-    def log_image(self, name: str, image: np.ndarray, nimg: int) -> None:
-        """Add a picture, uint8 [C, H, W], to the trackers that take pictures."""
-        pixels = image.transpose(1, 2, 0)[None]
+    def log_image(self, name: str, resolution: int, image: np.ndarray, nimg: int) -> None:
+        """Add a grid, uint8 [C, H, W], to the trackers that take pictures.
+
+        Args:
+            resolution: of the images in it.
+        """
+        pixels = image.transpose(1, 2, 0)
         with self.written():
             for tracker in self.accelerator.trackers:
-                if not hasattr(tracker, "log_images"):
-                    continue
                 if tracker.name == "tensorboard":
-                    tracker.log_images({name: pixels}, step=nimg, dataformats="NHWC")
+                    board.add_picture(tracker.writer, name, resolution, image, nimg)
                 elif tracker.name in ("aim", "clearml"):
-                    tracker.log_images({name: pixels[0]}, step=nimg)
-                else:
-                    tracker.log_images({name: [pixels[0]]}, step=nimg)
+                    tracker.log_images({name: pixels}, step=nimg)
+                elif hasattr(tracker, "log_images"):
+                    tracker.log_images({name: [pixels]}, step=nimg)
 
     @contextmanager
     def written(self) -> Iterator[None]:
@@ -110,15 +120,21 @@ class Tracker:
         After a full disk the writer is broken, and a new one takes its place.
         """
         boards = [t for t in self.accelerator.trackers if t.name == "tensorboard"]
-        if self.lost:
-            again = self.scalars[0][0] if self.scalars else None
-            for board in boards:
+        again = self.scalars[0][0] if self.scalars else None
+        lost, self.lost = self.lost, True  # until all is written
+        with self.named():
+            for board in boards if lost else ():
                 board.writer = type(board.writer)(board.writer.log_dir, purge_step=again)
-            self.lost = False
-        try:
             yield
             for board in boards:
                 board.writer.flush()
-        except OSError:
-            self.lost = True
-            raise
+        self.lost = False
+
+    @contextmanager
+    def named(self) -> Iterator[None]:
+        """Raises DiskError in place of a tracker's errors, which often name no file."""
+        try:
+            yield
+        except OSError as error:
+            why = why_write_failed(error, self.run_dir)
+            raise DiskError(f"cannot write to {self.place}: {why}") from error

@@ -1,5 +1,6 @@
 """The run that is meant where a path is none. Loads no torch."""
 
+import shlex
 from pathlib import Path
 
 from progan.runtime.errors import nearest
@@ -17,6 +18,24 @@ def runs_in(folder: Path) -> list[Path]:
         return sorted((file.parent for file in folder.glob("*/config.yaml")), key=changed)[::-1]
     except OSError:  # gone meanwhile, or not to be listed
         return []
+
+
+def board_command(run: Path) -> str:
+    """The command that shows a run in TensorBoard, with up to 100 grids of each resolution.
+
+    TensorBoard's own limit is ten, and its 0 stands for all in one of its readers and for none in
+    the other. The folder above gives runs their names, and shows others beside this one. It must
+    hold nothing but runs, as TensorBoard searches all that is below.
+    """
+    above = run.parent
+    try:
+        folders = [path for path in above.iterdir() if path.is_dir() and path.name[0] != "."]
+    except OSError:  # not to be listed
+        folders = [above]
+    # The run itself may be too new to have a config.
+    only_runs = all(path == run or (path / "config.yaml").is_file() for path in folders)
+    logdir = shlex.quote(str(above if only_runs else run))
+    return f"tensorboard --logdir {logdir} --samples_per_plugin images=100"
 
 
 def listed(folder: Path) -> str:

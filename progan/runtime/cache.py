@@ -29,6 +29,11 @@ def cache_folder(cache: Path | None) -> Path:
     return to_path(cache, "data.cache") if cache else default_cache()
 
 
+def pyramids_folder(cache: Path | None) -> Path:
+    """Where prepared images are."""
+    return cache_folder(cache) / "pyramids"
+
+
 @contextmanager
 def lock(name: str, cache: Path | None, wait: bool = True) -> Iterator[None]:
     """A lock that one process at a time can hold, of all that use the same cache folder.

@@ -1,6 +1,8 @@
 """The device that computes, and copies to it."""
 
 import logging
+import time
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -64,6 +66,15 @@ def synchronize(device: torch.device) -> None:
     """Wait until the device has finished all its work."""
     if device.type != "cpu":
         torch.accelerator.synchronize()
+
+
+def timed(work: Callable[[], object], device: torch.device) -> float:
+    """Seconds until the device has done the work; what it was busy with before does not count."""
+    synchronize(device)
+    start = time.perf_counter()
+    work()
+    synchronize(device)
+    return time.perf_counter() - start
 
 
 def pinned(values: np.ndarray | Tensor, device: torch.device) -> Tensor:

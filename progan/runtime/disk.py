@@ -81,6 +81,11 @@ def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def write_text(path: Path, text: str) -> None:
+    """Writes text atomically."""
+    write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
 def sync_name(folder: Path) -> None:
     """Syncs the names of the files in a folder, where the system can: some cannot open a folder,
     and some network file systems cannot sync one."""
@@ -109,9 +114,12 @@ def write_json(path: Path, content: Any, replace: bool = False) -> None:
     """
     text = json.dumps(content, indent=2, allow_nan=False) + "\n"
     if replace or can_be_replaced(path):
-        write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
-    else:
+        write_text(path, text)
+        return
+    try:
         path.write_text(text, encoding="utf-8")
+    except OSError as error:  # it may name no file
+        raise DiskError(f"cannot write {path}: {brief(error)}") from error
 
 
 def can_be_replaced(path: Path) -> bool:
@@ -127,7 +135,14 @@ def replacing(paths: Sequence[Path]) -> str:
     there = sum(path.is_file() for path in paths)
     if not there:
         return ""
-    return " (replaced)" if len(paths) == 1 else f" ({there:,} files replaced)"
+    return f" ({replaced(there, len(paths))})"
+
+
+def replaced(count: int, of: int) -> str:
+    """`3 files replaced`, or `replaced` where there is one file only."""
+    if of == 1:
+        return "replaced"
+    return f"{count:,} {'file' if count == 1 else 'files'} replaced"
 
 
 def append(path: Path, text: str) -> None:
@@ -152,8 +167,10 @@ def append(path: Path, text: str) -> None:
 
 def why_write_failed(error: Exception, folder: Path) -> str:
     """Why writing failed. The error itself may not know that the disk is full."""
-    full = shutil.disk_usage(folder).free < 2**20
-    return "no space is left on the disk" if full else brief(error)
+    if shutil.disk_usage(folder).free < 2**20:
+        return "no space is left on the disk"
+    named = isinstance(error, OSError) and error.strerror  # else with the name of a temporary file
+    return named or brief(error)
 
 
 def read_plain(file: Path) -> bytes:
@@ -169,14 +186,17 @@ def read_plain(file: Path) -> bytes:
         return b""
 
 
-def read_lines(file: Path) -> list[dict[str, Any]]:
+def read_lines(file: Path, last: int = 0) -> list[dict[str, Any]]:
     """The dictionaries in a file of JSON lines, without torn lines; none if there is no file.
+
+    Args:
+        last: only so many bytes at its end; 0: all.
 
     Raises:
         UserError: see `read_plain`.
     """
     found = []
-    for line in read_plain(file).decode(errors="replace").splitlines():
+    for line in read_plain(file)[-last:].decode(errors="replace").splitlines():
         try:
             content = json.loads(line)
         except (ValueError, RecursionError):  # the latter for deeply nested brackets

@@ -36,6 +36,16 @@ def gathered(accelerator: Accelerator, rows: Tensor) -> Tensor:
     return whole.to(rows.device)
 
 
+def summed(accelerator: Accelerator | None, counts: Sequence[int]) -> list[int]:
+    """The sum of each count over all processes; None: there is one process.
+
+    As in `on_any`, nothing waits for the GPU.
+    """
+    if accelerator is None or accelerator.num_processes == 1:
+        return list(counts)
+    return accelerator.reduce(torch.tensor(counts), reduction="sum").tolist()
+
+
 def on_any(accelerator: Accelerator, flag: bool) -> bool:
     """Whether `flag` is set on any process; the same answer on all of them.
 

@@ -1,6 +1,7 @@
 """The exceptions for users' mistakes, and words for their messages."""
 
 import difflib
+import re
 from collections.abc import Iterable
 
 from progan.runtime.secrets import redact
@@ -31,5 +32,8 @@ def nearest(word: str, allowed: Iterable[str], cutoff: float = 0.5) -> str:
 
 
 def brief(error: Exception) -> str:
-    """The first line of an error's message, without the secrets of URLs."""
-    return redact((str(error).splitlines() or [type(error).__name__])[0])[:200]
+    """The first line of an error's message, without the secrets of URLs and objects' addresses."""
+    lines = str(error).splitlines() or [type(error).__name__]
+    lacks = "it lacks " if isinstance(error, KeyError) else ""  # its message is the key alone
+    line = re.sub(r" ?<[\w.]+ object at 0x[0-9a-f]+>", "", lines[0])
+    return redact(lacks + line)[:200]

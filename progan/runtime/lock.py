@@ -43,6 +43,26 @@ def file_lock(path: Path, wait: bool = True, shared: bool = True) -> Iterator[No
         os.close(descriptor)
 
 
+def is_held(path: Path) -> bool | None:
+    """Whether a process holds the lock, as far as this machine knows; None: it cannot know.
+
+    Takes a lock that is free for a moment.
+
+    Raises:
+        UserError: the file is a link, or no file.
+    """
+    for flags in (os.O_RDWR, os.O_RDONLY):  # the latter for a file of another user
+        with suppress(OSError):
+            if not os.path.lexists(path):
+                return False
+            descriptor = open_plain(path, flags)
+            try:
+                return not lock_descriptor(descriptor, blocking=False)
+            finally:
+                os.close(descriptor)  # which unlocks it
+    return None
+
+
 def locked(path: Path, wait: bool, shared: bool) -> int:
     """The opened and locked file."""
     while True:

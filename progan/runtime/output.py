@@ -50,12 +50,9 @@ class Unprinted:
         self.text = (self.text + text)[-MOST_KEPT:]
         self.keep()
 
-    def keep_in(self, file: Path) -> None:
-        """Write to this file from now on."""
-        self.file = file
-        self.keep()
-
-    def keep(self) -> None:
+    def keep(self, file: Path | None = None) -> None:
+        """Write what there is to the file, which may be given once and for all."""
+        self.file = file or self.file
         with suppress(UserError, OSError):  # a full disk, perhaps: at the next time
             if self.file and self.text:
                 append(self.file, self.text)
@@ -152,7 +149,7 @@ def keep_unprinted(file: Path) -> None:
     """Write to `file` what could not and cannot be printed, after `outlive_output`."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, Output) and stream.unprinted:
-            stream.unprinted.keep_in(file)
+            stream.unprinted.keep(file)
 
 
 @contextmanager

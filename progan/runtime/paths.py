@@ -1,9 +1,12 @@
 """Paths as users give them: in options, settings, the environment and Python."""
 
 import os
+import re
 from pathlib import Path
 
 from progan.runtime.errors import UserError
+
+LONGEST = 255  # bytes of a name in nearly all file systems
 
 
 def to_path(given: str | os.PathLike[str], what: str) -> Path:
@@ -13,20 +16,37 @@ def to_path(given: str | os.PathLike[str], what: str) -> Path:
         what: is given, for messages: `--run-dir`, `data.cache`, `$PROGAN_CACHE`.
 
     Raises:
-        UserError: it is no path, or empty, or begins with the home of nobody, as no folder is to be
-            called `~` by mistake.
+        UserError: it is no path, or empty, or a URL, or has too long a name, or begins with the
+            home of nobody: no folder is to be called `s3:` or `~` by mistake.
     """
     if not isinstance(given, str | os.PathLike):
         raise UserError(f"{what} is {given!r}; give a path")
     text = os.fspath(given)
-    if not text or "\0" in text:
+    if not text or "\0" in text or not can_be_encoded(text):
         raise UserError(f"{what} is {'empty' if not text else repr(text)}; give a path")
+    if re.match(r"\w[\w+.-]+://", text):
+        raise UserError(f"{what} is {text}; give a path on this machine, as no URL is possible")
     path = Path(os.path.expanduser(text))
+    for part in path.parts:
+        size = len(os.fsencode(part))
+        if size > LONGEST and "{" not in part:  # in a pattern of shards, many names
+            raise UserError(
+                f"{what} has a name of {size} bytes, '{part[:20]}…'; the name of a file or folder "
+                f"may take {LONGEST}"
+            )
     if text.startswith("~") and path == Path(text):
         home = path.parts[0]
         raise UserError(
             f"{what}: no such path: '{text}', as {home} is no home on this machine; give the whole "
             f"path, or ./{text} if something here is called {home}"
         )
-    # What is called ./~ here stays so if it is asked for again.
-    return path.absolute() if path.parts[:1] and path.parts[0].startswith("~") else path
+    # What is called ./~ here stays so if it is asked for again, and ./-x is no option.
+    return path.absolute() if path.parts[:1] and path.parts[0].startswith(("~", "-")) else path
+
+
+def can_be_encoded(text: str) -> bool:
+    """Whether a text can be a path: halves of surrogate pairs cannot, as YAML may write them."""
+    try:
+        return bool(os.fsencode(text))
+    except UnicodeEncodeError:
+        return False

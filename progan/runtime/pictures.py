@@ -12,11 +12,16 @@ from progan.runtime.text import printable
 GAP = 4  # pixels between cells and around them
 PAPER, INK = 255, 30  # grey levels
 HATCHED = (235, 190)  # its paper and its lines, which no black, white or grey image resembles
+NOTE = 16  # pixels, for a line of text below a cell
 LONGEST_NAME = 2.5  # cells; of a longer name, the beginning is shown
 
 
 def arrange(
-    rows: Sequence[Sequence[np.ndarray | None]], columns: int, cell: int, names: Sequence[str] = ()
+    rows: Sequence[Sequence[np.ndarray | None]],
+    columns: int,
+    cell: int,
+    names: Sequence[str] = (),
+    notes: Sequence[Sequence[str]] = (),
 ) -> np.ndarray:
     """Images uint8 [C, s, s] in rows; the cells that have none are hatched.
 
@@ -24,29 +29,45 @@ def arrange(
         rows: of images with 1 or 3 channels, all the same; None is an empty cell.
         cell: side of a cell in pixels; images are enlarged to it by a whole factor.
         names: one for each row, to its left, as `captions` makes them; empty for none.
+        notes: below the cells, such as seeds: for each row one for each image; empty for none.
 
     Returns:
         uint8 [C, H, W].
     """
     channels = next((len(image) for row in rows for image in row if image is not None), 1)
     step = cell + GAP
-    labels = Names(names, cell)
-    height, width = len(rows) * step + GAP, labels.width + columns * step + GAP
+    down = step + (NOTE if notes else 0)
+    labels = drawn(names, cell)
+    margin = labels.shape[2]
+    height, width = len(rows) * down + GAP, margin + columns * step + GAP
     picture = np.full((channels, height, width), PAPER, np.uint8)
     for y, row in enumerate(rows):
-        top = GAP + y * step
+        top = GAP + y * down
         if y < len(names):
-            picture[:, top : top + cell, : labels.width] = labels.draw(names[y])
+            picture[:, top : top + cell, :margin] = labels[y]
         for x in range(columns):
-            left = labels.width + GAP + x * step
+            left = margin + GAP + x * step
             image = row[x] if x < len(row) else None
             if image is None:
                 shown: np.ndarray = hatching(cell)
             else:
-                zoom = cell // image.shape[-1]
-                shown = image.repeat(zoom, axis=1).repeat(zoom, axis=2)
+                shown = enlarged(image, cell)
             picture[:, top : top + cell, left : left + cell] = shown
+        for x, note in enumerate(notes[y] if notes else ()):
+            left = margin + GAP + x * step
+            picture[:, top + cell : top + cell + NOTE, left : left + cell] = note_of(note, cell)
     return picture
+
+
+def enlarged(image: np.ndarray, side: int) -> np.ndarray:
+    """uint8 [C, s, s] to [C, side, side], pixel by pixel, by a whole factor."""
+    zoom = side // image.shape[-1]
+    return image.repeat(zoom, axis=1).repeat(zoom, axis=2)
+
+
+def in_colour(image: np.ndarray) -> np.ndarray:
+    """uint8 [1 or 3, H, W] to [H, W, 3]."""
+    return np.broadcast_to(image.transpose(1, 2, 0), (*image.shape[1:], 3))
 
 
 def captions(names: Sequence[str]) -> list[str]:
@@ -65,34 +86,35 @@ def hatching(cell: int) -> np.ndarray:
     return np.where((x + y) % 8 < 2, line, paper).astype(np.uint8)
 
 
-class Names:
-    """Captions of rows as pixels, all of one width."""
+def drawn(names: Sequence[str], cell: int) -> np.ndarray:
+    """Captions of rows as pixels, uint8 [N, cell, width]; without any names the width is 0."""
+    if not any(names):
+        return np.empty((len(names), cell, 0), np.uint8)
+    face = font("DejaVuSans", min(max(11, cell // 8), 32))
+    shown = [shortened(name, face, LONGEST_NAME * cell) for name in names]
+    width = round(max(map(face.getlength, shown))) + 2 * GAP
+    canvases = [Image.new("L", (width, cell), PAPER) for _ in shown]
+    for canvas, name in zip(canvases, shown, strict=True):
+        middle = (width - GAP, cell // 2)
+        ImageDraw.Draw(canvas).text(middle, name, INK, face, anchor="rm")
+    return np.stack([np.asarray(canvas) for canvas in canvases])
 
-    def __init__(self, names: Sequence[str], cell: int):
-        self.cell = cell
-        self.width = 0
-        if any(names):
-            self.font = font("DejaVuSans", min(max(11, cell // 8), 32))
-            self.most = LONGEST_NAME * cell
-            widest = max(self.font.getlength(self.shortened(name)) for name in names)
-            self.width = round(widest) + 2 * GAP
 
-    def shortened(self, name: str) -> str:
-        """The name, or as much of it as there is room for."""
-        if self.font.getlength(name) <= self.most:
-            return name
-        while name and self.font.getlength(name + "…") > self.most:
-            name = name[:-1]
-        return name + "…"
+def note_of(text: str, width: int) -> np.ndarray:
+    """A line of text as pixels, uint8 [NOTE, width], in the middle."""
+    canvas, face = Image.new("L", (width, NOTE), PAPER), font("DejaVuSans", NOTE - 5)
+    middle = (width // 2, NOTE // 2)
+    ImageDraw.Draw(canvas).text(middle, shortened(text, face, width), INK, face, anchor="mm")
+    return np.asarray(canvas)
 
-    def draw(self, name: str) -> np.ndarray:
-        """uint8 [cell, width]."""
-        canvas = Image.new("L", (self.width, self.cell), PAPER)
-        if self.width:
-            middle = (self.width - GAP, self.cell // 2)
-            pen = ImageDraw.Draw(canvas)
-            pen.text(middle, self.shortened(name), INK, self.font, anchor="rm")
-        return np.asarray(canvas)
+
+def shortened(name: str, face: ImageFont.FreeTypeFont, most: float) -> str:
+    """The name, or as much of it as `most` pixels have room for."""
+    if face.getlength(name) <= most:
+        return name
+    while name and face.getlength(name + "…") > most:
+        name = name[:-1]
+    return name + "…"
 
 
 def font_file(name: str) -> Path:

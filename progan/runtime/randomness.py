@@ -17,6 +17,7 @@ STREAMS = {
     "directions": 9,
     "balance": 10,
     "spread": 11,
+    "walks": 12,
 }
 
 

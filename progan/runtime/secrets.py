@@ -1,7 +1,10 @@
-"""Leaves passwords, keys and signatures in URLs out of all that is printed or written."""
+"""Leaves passwords, keys and signatures out of all that is printed or written."""
 
 import re
+from collections.abc import Callable
+from functools import partial
 from typing import Any
+from urllib.parse import quote, unquote
 
 HIDDEN = "REDACTED"
 # A quote before a letter, or JSON's \u0026, is a part of a URL; other quotes are around it.
@@ -12,37 +15,76 @@ USER = re.compile(
     rf"""(?ix) (?<=://)
     (?: (?: (?<!http://)(?<!https://) (?:[^\s/?\#@:'"<>\\]|{INNER}){{0,1000}} :
           | (?:[^\s/?\#@:'"<>\\]|{INNER}){{0,1000}} : (?!\d*[/?\#]) )
-        (?: (?:[^\s/'"<>\\]|{INNER}){{0,1000}} | (?:[^\s@'"<>\\]|{INNER}){{0,1000}} ) @
+        (?: (?:[^\s/'"<>\\]|{INNER}){{0,1000}} | (?:[^\s@'"<>\\]|{INNER}){{0,1000}} ) (?:@|%40)
+      | [^\s/?\#@:'"<>\\]{{1,100}} : (?!\d*\W) [^\s/@'"<>\\]+ (?:[ ][^\s/@'"<>\\]+){{1,3}} @(?=\w)
       | (?: (?<=http://) | (?<=https://) ) (?:[^\s/?\#'"<>\\]|{INNER}){{1,1000}} @ )"""
 )
 # Over http all that follows "?" or "#"; elsewhere "?" may stand for any character of a name, and
-# begins a query before `name=`, as does an escaped one. A last bracket or stop belongs to the
+# begins a query before `name=`, as do "#" and escaped ones. A last bracket or stop belongs to the
 # sentence. Hostile texts would take minutes without the limits of length.
-ESCAPED = r"%3F(?=[\w.~-]{1,100}(?:=|%3D))"
+ESCAPED = r"%(?:3F|23)(?=[\w.~-]{1,100}(?:=|%3D))"
 QUERY = re.compile(
     rf"""(?ix) (?: (https?://(?:(?!{ESCAPED})[^\s?\#'"<>\\]){{0,1000}}(?:[?\#]|{ESCAPED}))
-      | (\?(?=[\w.~%-]+=)) )
+      | ((?:\?|(?<=\S)\#)(?=[\w.~%-]+=)) )
     (?:[^\s'"<>\\]|{INNER})* [^\s'"<>\\),.;:\]}}]"""
+)
+# Over http `;name=value` and `&name=value` in the path, up to the next slash.
+PATH = re.compile(r"""(?i)https?://[^\s?\#'"<>\\]+""")
+PARAMETER = re.compile(r"(?i)([;&]|%3B)(?=[\w.~-]{1,100}(?:=|%3D))(?:(?!%3B)[^/;&])*[^/;&),.:\]}]")
+MARK = rf"(?:[?#;&]|%(?:3[FB]|23)){HIDDEN}"
+# URLs in other spellings, how to spell them plainly, and back: escaped in a query, or in JSON.
+Spell = Callable[[str], str]
+SPELLINGS: tuple[tuple[re.Pattern[str], Spell, Spell], ...] = (
+    (
+        re.compile(r"""(?i)\b\w{1,20}%3A%2F%2F[^\s'"<>\\&]+"""),
+        unquote,
+        lambda url: quote(url, safe=""),
+    ),
+    (
+        re.compile(r"""\b\w{1,20}:\\/\\/[^\s'"<>]+"""),
+        lambda url: url.replace("\\/", "/"),
+        lambda url: url.replace("/", "\\/"),
+    ),
+)
+# Keys outside of URLs, by their names. No part of a path is one: `/data/password=1` is a folder.
+KEY = re.compile(
+    r"""(?x) ( \bBearer\s+ | (?i:\bauthorization ['"]?\s*[:=]\s* ['"]? \w+ \s+)
+      | (?i:(?<![\w/]) (?:\w{1,40}[_-])? (?:(?:api|access|account|secret) [_-]?key (?:[_-]?id)?
+          | client[_-]?secret | passw(?:or)?d | (?:access|auth|session|hf)[_-]?token)
+        ['"]? \s*[=:]\s* ['"]?) )
+    [^\s'"<>,;&)]{4,}"""
 )
 
 
 def redact(text: str) -> str:
-    """`text` with REDACTED in the place of user, password and query of every URL in it.
+    """`text` with REDACTED in the place of user, password, parameters and query of every URL in it,
+    and of what is called a key, a token or a password.
 
     Fit for any text: a URL, a command line, an error, a page of YAML.
     """
+    for pattern, plain, spelled in SPELLINGS:
+        text = pattern.sub(partial(respelled, plain, spelled), text)
+    text = KEY.sub(rf"\1{HIDDEN}", text)
     text = USER.sub(f"{HIDDEN}@", text)
-    return QUERY.sub(lambda match: f"{match[1] or match[2]}{HIDDEN}", text)
+    text = QUERY.sub(lambda match: f"{match[1] or match[2]}{HIDDEN}", text)
+    return PATH.sub(lambda path: PARAMETER.sub(rf"\1{HIDDEN}", path[0]), text)
+
+
+def respelled(plain: Spell, spelled: Spell, found: re.Match[str]) -> str:
+    """A URL in another spelling, redacted; as it was if it has no secrets."""
+    url = plain(found[0])
+    shown = redact(url)
+    return found[0] if shown == url else spelled(shown)
 
 
 def bare(url: str) -> str:
-    """A URL without user, password and query: the same whatever the signature of the day."""
-    return re.sub(rf"{HIDDEN}@|(?:[?#]|%3[Ff]){HIDDEN}", "", redact(url))
+    """A URL without what `redact` leaves out: the same whatever the signature of the day."""
+    return re.sub(rf"(?i){HIDDEN}(?:@|%40)|{MARK}", "", redact(url))
 
 
 def is_redacted(url: str) -> bool:
     """Whether a URL lacks what `redact` left out."""
-    return re.search(rf"://{HIDDEN}@|://.*(?:[?#]|%3[Ff]){HIDDEN}", url) is not None
+    return re.search(rf"(?i)://{HIDDEN}@|://.*{MARK}", url) is not None
 
 
 def redacted(content: Any) -> Any:

@@ -10,6 +10,9 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
 
+from progan.runtime.errors import UserError
+
+AGAIN = 1.0  # seconds after the first Ctrl-C; before, it is the same one, as `timeout` sends two
 LOOK = 1.0  # seconds between checks for the stop file, which may be on a network
 # By these a process is asked to end: by a user, a terminal that closes, batch systems before a time
 # limit, a machine that loses power. SIGQUIT ends at once, as its senders mean it.
@@ -37,11 +40,14 @@ def interrupt(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt(number)
 
 
-class StopRequest:
-    """A context manager; inside, SIGTERM, SIGHUP and the like, and the first SIGINT only set
-    `signal`.
+class OutOfTime(UserError):
+    """The time limit ended what comes before training."""
 
-    Then SIGINT acts as usual: an impatient second Ctrl-C ends the program at once.
+
+class StopRequest:
+    """A context manager; inside, SIGTERM, SIGHUP and the like, and SIGINT only set `signal`.
+
+    But an impatient second Ctrl-C, `AGAIN` seconds after the first, ends the program at once.
 
     Args:
         file: stop when it appears; removed then, so that the next start goes on.
@@ -58,6 +64,7 @@ class StopRequest:
         self.start = start
         self.looked = time.monotonic()
         self.seen = False
+        self.interrupted: float | None = None  # when the first SIGINT came
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> "StopRequest":
@@ -85,9 +92,44 @@ class StopRequest:
                     self.file.unlink(missing_ok=True)
         return f"the file {self.file}" if self.seen else None
 
+    @contextmanager
+    def ended_in_time(self) -> Iterator[None]:
+        """Inside, where nobody asks for `reason()`, the time limit ends the work as Ctrl-C does.
+
+        Without effect on Windows, and in threads other than the main one.
+
+        Raises:
+            OutOfTime: the limit is reached.
+        """
+        if self.max_hours is None or not taken() or not hasattr(signal, "setitimer"):
+            yield
+            return
+        over = OutOfTime(
+            f"stopped (--max-hours {self.max_hours:g}) before training began; what is prepared is "
+            "kept, and the same command goes on"
+        )
+        left = self.start + 3600 * self.max_hours - time.monotonic()
+        if left <= 0:
+            raise over
+        before = signal.signal(signal.SIGALRM, interrupt)
+        try:
+            signal.setitimer(signal.ITIMER_REAL, left)
+            yield
+        except KeyboardInterrupt as stop:
+            raise (over if stop.args == (signal.SIGALRM,) else stop) from None
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
+
     def _request(self, number: int, frame: object) -> None:
         self.signal = self.signal or signal.Signals(number)
-        self._restore(signal.SIGINT)
+        if number != signal.SIGINT:
+            return
+        now = time.monotonic()
+        self.interrupted = now if self.interrupted is None else self.interrupted
+        if now - self.interrupted > AGAIN:
+            self._restore(signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
 
     def _restore(self, *numbers: int) -> None:
         for number in numbers:

@@ -2,9 +2,11 @@
 
 import hashlib
 import math
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Collection, Sequence
+from pathlib import Path
 
 PART_BYTES, JOINED_BYTES = 80, 160  # of names in file names, which take 255
 
@@ -49,6 +51,12 @@ def kimg(nimg: int, total_nimg: int) -> str:
 def percent(share: float, digits: int = 1) -> str:
     """`12.3 %`"""
     return f"{100 * share:.{digits}f} %"
+
+
+def stage_text(resolution: int, alpha: float | None) -> str:
+    """`32x32, 50 % faded in`"""
+    size = f"{resolution}x{resolution}"
+    return size if alpha is None else f"{size}, {percent(alpha, 0)} faded in"
 
 
 def table(rows: Sequence[Sequence[str]], left: Collection[int] = (0,)) -> str:
@@ -105,3 +113,9 @@ def within(most: int, text: str) -> str:
 def stamp(nimg: int) -> str:
     """`nimg` in kimg for file names, which then sort by progress: 60160 -> 000060.160."""
     return f"{nimg / 1000:010.3f}"
+
+
+def kimg_of(file: Path) -> float:
+    """The stamp at the end of a file's name, in kimg; nan for a name that progan does not give."""
+    match = re.fullmatch(r".*-(\d+\.\d{3})", file.stem)
+    return float(match[1]) if match else math.nan

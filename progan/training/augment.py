@@ -10,25 +10,31 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-DRAWS = 7  # random numbers an image, for any policy
+DRAWS = 8  # random numbers an image, for any policy; the last one decides whether it is changed
 
 
-def augment(images: Tensor, draws: Tensor | None, policy: Sequence[str]) -> Tensor:
+def augment(
+    images: Tensor, draws: Tensor | None, policy: Sequence[str], strength: float | Tensor = 1.0
+) -> Tensor:
     """Images as the critic sees them: [N, C, r, r] -> [N, C, r, r], differentiable twice.
 
     Args:
         draws: uniform in [0, 1), [N, DRAWS]; `None` only with an empty policy. Each column has one
             use, so that one kind does not change what another does.
         policy: names from `KINDS`; they are applied in the order they have there.
+        strength: probability that an image is changed; a 0-dim tensor where it varies.
     """
     assert all(name in KINDS for name in policy)
     if draws is None:
         assert not policy
         return images
+    changed = images
     for name, (kind, columns) in KINDS.items():
         if name in policy:
-            images = kind(images, draws[:, columns])
-    return images
+            changed = kind(changed, draws[:, columns])
+    if not isinstance(strength, Tensor) and strength == 1:
+        return changed
+    return torch.where((draws[:, -1] < strength)[:, None, None, None], changed, images)
 
 
 def color(images: Tensor, draws: Tensor) -> Tensor:

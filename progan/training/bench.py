@@ -1,6 +1,5 @@
 """How fast a config trains on this machine, phase by phase, and where the time goes."""
 
-import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -11,14 +10,13 @@ from typing import Any
 
 import numpy as np
 import psutil
-import torch
 from accelerate import Accelerator
 
 from progan.config.config import Config
-from progan.config.schedule import Phase, fits
+from progan.config.schedule import Phase
 from progan.data.labels import Labels
 from progan.runtime import memory
-from progan.runtime.device import synchronize
+from progan.runtime.device import timed
 from progan.runtime.distributed import on_any
 from progan.runtime.errors import UserError
 from progan.runtime.launch import processes_here
@@ -26,7 +24,6 @@ from progan.training.build import compiles, make_costs, make_feed, make_loss, ma
 from progan.training.feed import Batch, Feed, Latents
 from progan.training.memory_fit import SMALLER, rehearsed
 from progan.training.step import Step
-from progan.training.updates import apply
 from progan.training.work import shell, work_of
 
 WARM_UP = 3  # steps before anything is timed: they compile, find memory and kernels
@@ -101,23 +98,25 @@ def bench(
     where = "the start"
     remedy = SMALLER if find_batch else "--find-batch finds how many images fit into a pass"
     with closing(feed.stream), memory.explain_short_memory(lambda: f"at {where}", remedy):
-        loss, schedule = make_loss(config), config.make_schedule()
+        loss = make_loss(config)
         step = make_step(config, feed.c_dim, loss, accelerator)
         auto = config.run.compile == "auto"
-        costs = make_costs(config, loss, schedule, step.G, step.D, accelerator) if auto else None
+        costs = make_costs(config, loss, step.G, step.D, accelerator) if auto else None
         for phase in phases:
             where = str(phase)
-            step.compile = compiles(config, costs, phase, accelerator)
+            compile = compiles(config, costs.seconds_of(phase) if costs else None, accelerator)
             if find_batch:
                 phase = replace(phase, batch_gpu=largest_fit(step, phase))
-            yield measure_phase(step, feed, phase, peak_tflops)
+            yield measure_phase(step, feed, phase, peak_tflops, compile)
 
 
-def measure_phase(step: Step, feed: Feed, phase: Phase, peak_tflops: float | None) -> Figures:
+def measure_phase(
+    step: Step, feed: Feed, phase: Phase, peak_tflops: float | None, compile: bool = False
+) -> Figures:
     accelerator = step.accelerator
     memory.reset_peak(accelerator.device)
-    step.begin(phase, restart=True)
-    rate = phase.batch_size / time_whole(step, feed, phase)
+    step.begin(phase, True, compile)
+    rate = phase.step_size / time_whole(step, feed, phase)
     peak = memory.peak(accelerator.device)
     gflops = gflops_of(step, phase)
     tflops = gflops * rate / accelerator.num_processes / 1000
@@ -126,7 +125,7 @@ def measure_phase(step: Step, feed: Feed, phase: Phase, peak_tflops: float | Non
         fading=phase.fading,
         batch_size=phase.batch_size,
         batch_gpu=phase.images_per_pass(accelerator.num_processes),
-        compiled=step.compile,
+        compiled=step.compiled,
         images_per_sec=rate,
         sec_per_kimg=1000 / rate,
         gflop_per_image=gflops,
@@ -146,13 +145,15 @@ def time_whole(step: Step, feed: Feed, phase: Phase) -> float:
     """Median seconds of a training step, data included."""
     accelerator, interval = step.accelerator, step.penalty_interval
     nimg = middle_of(phase)
-    positions = count(nimg, phase.batch_size)  # the data are read as in training
+    size, r, updates = phase.batch_size, phase.resolution, phase.critic_updates
+    positions = count(nimg, size)  # the data are read as in training
 
     def train(penalty: bool) -> None:
-        at = next(positions)
         step.set_progress(nimg)
-        step.update_critic(feed.critic_batch(at, phase.batch_size, phase.resolution), penalty)
-        step.update_generator(feed.generator_batch(at, phase.batch_size))
+        for _ in range(updates):
+            at = next(positions)
+            step.update_critic(feed.critic_batch(at, size, r), penalty)
+        step.update_generator(feed.generator_batch(at, size, r, updates))
         step.average()
 
     def seconds_of(penalty: bool) -> float:
@@ -169,9 +170,9 @@ def time_whole(step: Step, feed: Feed, phase: Phase) -> float:
 
 
 def middle_of(phase: Phase) -> int:
-    """An `nimg` half way through the phase, at a whole batch."""
+    """An `nimg` half way through the phase, at a whole step."""
     length = phase.end_nimg - phase.start_nimg
-    return phase.start_nimg + length // 2 // phase.batch_size * phase.batch_size
+    return phase.start_nimg + length // 2 // phase.step_size * phase.step_size
 
 
 def repeats_for(accelerator: Accelerator, seconds: float) -> int:
@@ -190,6 +191,8 @@ def time_shares(step: Step, feed: Feed, phase: Phase) -> dict[str, float]:
     rounds = rounds[1:]  # the first one warms up, and compiles what the whole step did not need
     parts = {name: median(each[name] for each in rounds) for name in rounds[0]}
     parts["penalty"] = max(parts["penalty"] - parts["critic"], 0.0) / step.penalty_interval
+    for name in ("critic", "penalty"):
+        parts[name] *= phase.critic_updates
     return {name: seconds / sum(parts.values()) for name, seconds in parts.items()}
 
 
@@ -204,7 +207,8 @@ def time_parts(step: Step, feed: Feed, phase: Phase, nimg: int) -> dict[str, flo
         return results[0]
 
     def both() -> tuple[Batch, Latents]:
-        return feed.critic_batch(nimg, size, phase.resolution), feed.generator_batch(nimg, size)
+        place = nimg, size, phase.resolution
+        return feed.critic_batch(*place), feed.generator_batch(*place)
 
     critic, generator = clocked("data", both)
     mean = step.over_processes
@@ -213,21 +217,12 @@ def time_parts(step: Step, feed: Feed, phase: Phase, nimg: int) -> dict[str, flo
     G_grads, _ = clocked("generator", lambda: mean(step.G_gradients(generator)))
 
     def optimize() -> None:
-        apply(step.D_opt, step.D_parameters, D_grads)
-        apply(step.G_opt, step.G_parameters, G_grads)
+        step.D_opt.apply(step.D_parameters, D_grads)
+        step.G_opt.apply(step.G_parameters, G_grads)
         step.average()
 
     clocked("optimizer", optimize)
     return seconds
-
-
-def timed(work: Callable[[], object], device: torch.device) -> float:
-    """Seconds until the device has done the work."""
-    synchronize(device)
-    start = time.perf_counter()
-    work()
-    synchronize(device)
-    return time.perf_counter() - start
 
 
 def largest_fit(step: Step, phase: Phase) -> int:
@@ -236,10 +231,9 @@ def largest_fit(step: Step, phase: Phase) -> int:
     On a GPU all are tried, from the largest. On a CPU short memory would end the process, so the
     need of the smallest is measured and that of the others calculated.
     """
-    processes, group = step.accelerator.num_processes, step.D.stddev_group
-    share = phase.batch_size // processes
+    share = phase.batch_size // step.accelerator.num_processes
     sizes = [n for n in range(share, 0, -1) if share % n == 0]
-    sizes = [n for n in sizes if fits(replace(phase, batch_gpu=n), processes, group)]
+    sizes = [n for n in sizes if step.fits(replace(phase, batch_gpu=n))]
     if step.accelerator.device.type == "cpu":
         return largest_by_calculation(step, phase, sizes)
     for n in sizes:

@@ -7,7 +7,7 @@ from accelerate import Accelerator
 from progan.config.config import Config
 from progan.config.metric_names import SMALLEST, parse
 from progan.config.resolutions import resolutions_to
-from progan.config.schedule import Phase, Schedule
+from progan.config.schedule import Phase
 from progan.data.dataset import Dataset
 from progan.data.stream import Stream
 from progan.metrics.pace import TRIED, pace
@@ -21,9 +21,12 @@ from progan.runtime.distributed import on_any
 from progan.runtime.numerics import computing_in
 from progan.runtime.randomness import make_rng
 from progan.runtime.speeds import resolve_precision
+from progan.training.adaptive import AdaptiveStrength
 from progan.training.compile import pays
 from progan.training.costs import CostModel, Pauses
+from progan.training.ema import Average, EqualWeights, HalfLife, Kind, Power
 from progan.training.feed import Feed
+from progan.training.losses import ADVERSARIAL
 from progan.training.step import Step
 from progan.training.trials import Trials
 from progan.training.updates import LossSettings
@@ -47,21 +50,22 @@ def make_feed(config: Config, data: Dataset, accelerator: Accelerator) -> Feed:
         z_dim=config.network.z_dim,
         c_dim=len(data.labels.names) if data.labels else 0,
         augmented=bool(config.data.augment),
+        relativistic=ADVERSARIAL[config.loss.adversarial].relativistic,
     )
 
 
 def make_loss(config: Config, labels: str = "classes") -> LossSettings:
-    """labels: whether those of the data are classes or attributes."""
-    weights = config.loss.weights
+    """The loss; the schedule's phases have the weights of its terms.
+
+    labels: whether those of the data are classes or attributes.
+    """
     return LossSettings(
         adversarial=config.loss.adversarial,
-        penalty=config.loss.penalty,
-        penalty_weight=weights.penalty,
-        target=weights.target,
-        drift=weights.drift,
-        label=weights.label,
+        penalty=None if config.loss.penalty == "none" else config.loss.penalty,
+        target=config.loss.weights.target,
         augment=tuple(config.data.augment),
-        labels=labels,
+        labels="projection" if config.loss.labels == "projection" else labels,
+        adaptive=config.data.augment_target is not None,
     )
 
 
@@ -82,41 +86,47 @@ def make_networks(
 
 def make_step(config: Config, c_dim: int, loss: LossSettings, accelerator: Accelerator) -> Step:
     """The networks and the step that trains them."""
+    G, D = make_networks(config, c_dim, accelerator.device)
+    data, adaptive = config.data, None
+    if data.augment_target is not None:
+        given = data.augment_target, data.augment_kimg
+        adaptive = AdaptiveStrength(*given, accelerator.device)
     return Step(
-        *make_networks(config, c_dim, accelerator.device),
+        G,
+        D,
         loss,
         accelerator,
         config.run.precision,
-        config.ema.half_life_kimg,
+        make_average(config, G),
         config.loss.penalty_interval,
-        compile=config.run.compile is True,
+        block_rates=config.optim.block_rates,
+        adaptive=adaptive,
     )
 
 
-def compiles(
-    config: Config, costs: CostModel | None, phase: Phase, accelerator: Accelerator
-) -> bool:
-    """Whether to compile a phase that begins; the same answer on all processes.
+def make_average(config: Config, G: Generator) -> Average:
+    """The averages of a generator, as `ema` has them."""
+    ema = config.ema
+    kinds: list[Kind] = [Power(length) for length in ema.lengths or ()]
+    if ema.half_life_kimg is not None:
+        kinds = [HalfLife(ema.half_life_kimg, ema.rampup)]
+    if ema.swa_start_kimg is not None and ema.swa_every_kimg is not None:
+        kinds = [EqualWeights(ema.swa_start_kimg, ema.swa_every_kimg)]
+    return Average(G, kinds, config.make_schedule())
 
-    costs: needed for `run.compile=auto` only.
-    """
+
+def compiles(config: Config, seconds: float | None, accelerator: Accelerator) -> bool:
+    """Whether to compile a phase that takes `seconds` without; the same on all processes."""
     if config.run.compile != "auto":
         return config.run.compile
-    if config.run.deterministic or costs is None:
-        return False
-    return on_any(accelerator, pays(costs.seconds_of(phase), accelerator.device))
+    return not config.run.deterministic and on_any(accelerator, pays(seconds, accelerator.device))
 
 
 def make_costs(
-    config: Config,
-    loss: LossSettings,
-    schedule: Schedule,
-    G: Generator,
-    D: Critic,
-    accelerator: Accelerator,
+    config: Config, loss: LossSettings, G: Generator, D: Critic, accelerator: Accelerator
 ) -> CostModel:
     """The cost of each phase and of the run on this machine, from some seconds of trial updates."""
-    interval = config.loss.penalty_interval
+    schedule, interval = config.make_schedule(), config.loss.penalty_interval
     costs = CostModel(schedule, count_work(G, D, loss, schedule, interval), pauses_of(config, G, D))
     precision = resolve_precision(config.run.precision, accelerator)
     trials = Trials(G, D, loss, accelerator, interval)
@@ -165,7 +175,8 @@ def pauses_of(config: Config, G: Generator, D: Critic) -> Pauses:
     return Pauses(
         run.tick_kimg,
         run.checkpoint_ticks,
-        4.0 * (4 * size_G + 3 * size_D),  # each with two moments, and the generator's average
+        # each with two moments, and the generator's averages
+        4.0 * ((3 + len(config.ema.lengths or [1])) * size_G + 3 * size_D),
         samples,
         {r: count * cell_of(r) ** 2 for r, count in samples.items()},
         run.metrics,

@@ -1,12 +1,13 @@
 """Predicts the time of a run from what was measured: of phases, of pauses, of all together."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from progan.config.resolutions import ByResolution
 from progan.config.schedule import Phase, Schedule
+from progan.runs.records import HOURS_LEFT
 from progan.runtime.text import human_time
 from progan.training.work import Work
 
@@ -37,12 +38,6 @@ class Range(NamedTuple):
 
     def times(self, factor: float) -> "Range":
         return Range(*(factor * seconds for seconds in self))
-
-
-def total(ranges: Iterable[Range]) -> Range:
-    """The sum; bounds add up, as what makes one phase slow makes all slow."""
-    parts = list(ranges)
-    return Range(*map(sum, zip(*parts, strict=True))) if parts else Range(0, 0, 0)
 
 
 @dataclass(frozen=True)
@@ -182,7 +177,7 @@ class CostModel:
 
     def left(self, nimg: int) -> Range | None:
         """Seconds from `nimg` to the end of the run; `None` while nothing has been measured."""
-        parts = []
+        parts = [self.pauses_from(nimg)]
         for phase in self.schedule.phases:
             images = self.schedule.end_of(phase) - max(phase.start_nimg, nimg)
             each = self.range_of(phase)
@@ -191,12 +186,14 @@ class CostModel:
             # A phase that has not begun is rehearsed with one update that changes nothing.
             rehearsed = phase.batch_size if nimg <= phase.start_nimg else 0
             parts.append(each.times(images + rehearsed if images > 0 else 0))
-        return total([*parts, self.pauses_from(nimg)])
+        # Bounds add up, as what makes one phase slow makes all slow.
+        return Range(*map(sum, zip(*parts, strict=True)))
 
-    def seconds_left(self, nimg: int) -> float | None:
-        """The likely ones of `left`."""
-        found = self.left(nimg)
-        return None if found is None else found.likely
+    def timing(self, phase: Phase, nimg: int) -> dict[str, float]:
+        """What a tick that has been observed reports."""
+        seconds, left = self.seconds[phase], self.left(nimg)
+        found = {"Timing/sec_per_kimg": 1000 * seconds, "Timing/images_per_sec": 1 / seconds}
+        return found | ({HOURS_LEFT: left.likely / 3600} if left else {})
 
 
 def spread(seconds: list[float]) -> Range:

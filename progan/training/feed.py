@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from progan.data.ahead import Ahead
-from progan.data.stream import Stream
+from progan.data.stream import Reals, Stream
 from progan.model.networks import Generator, conditions
 from progan.runtime.device import pinned, upload
 from progan.runtime.distributed import share
@@ -24,8 +24,10 @@ class Latents:
     """What the generator's update consumes, on the device."""
 
     z: Tensor  # [N, z_dim]
-    c: Tensor | None = None  # [N, c_dim] labels
+    c: Tensor | None = None  # [N, c_dim] labels, of the reals too if there are any
     fake_draws: Tensor | None = None  # [N, DRAWS] in [0, 1), if images are augmented
+    reals: Tensor | None = None  # [N, C, r, r] in [-1, 1], if the loss is relativistic
+    real_draws: Tensor | None = None  # as fake_draws, with reals only
 
 
 @dataclass(frozen=True)
@@ -41,9 +43,12 @@ class Batch:
     real_draws: Tensor | None = None  # [N, DRAWS] in [0, 1), if images are augmented
     fake_draws: Tensor | None = None  # likewise
 
-    def of_fakes(self) -> Latents:
-        """The part that a generator's update consumes."""
-        return Latents(self.z, self.c, self.fake_draws)
+    def for_generator(self, relativistic: bool = False) -> Latents:
+        """What a generator's update consumes."""
+        latents = Latents(self.z, self.c, self.fake_draws)
+        if not relativistic:
+            return latents
+        return replace(latents, reals=self.reals, real_draws=self.real_draws)
 
 
 Consumed = TypeVar("Consumed", Latents, Batch)
@@ -86,16 +91,26 @@ class Feed:
         seed: of latents, mixing factors and the generator's labels.
         z_dim, c_dim: sizes of a latent and of its labels; `c_dim=0` is unconditional.
         augmented: whether to draw what `progan.training.augment` needs.
+        relativistic: whether the generator's updates see reals.
     """
 
     def __init__(
-        self, stream: Stream, *, seed: int, z_dim: int, c_dim: int, augmented: bool = False
+        self,
+        stream: Stream,
+        *,
+        seed: int,
+        z_dim: int,
+        c_dim: int,
+        augmented: bool = False,
+        relativistic: bool = False,
     ):
         self.stream = stream
         self.seed = seed
         self.z_dim = z_dim
         self.c_dim = c_dim
         self.augmented = augmented
+        self.relativistic = relativistic
+        self._shown: tuple[tuple[int, ...], Reals] | None = None  # the critic's, and their place
         self._for_critic = Ahead(self.draw_for_critic, stream.threads)
         self._for_generator = Ahead(self.draw_for_generator, stream.threads)
 
@@ -104,16 +119,37 @@ class Feed:
         code."""
         drawn = self.on_device(self._for_critic.take(nimg, batch_size))
         drawn["mix"].requires_grad_()
-        images, labels = self.stream.batch(nimg, batch_size, resolution)
-        c = conditions(labels, self.c_dim) if self.c_dim and labels is not None else None
-        return Batch(c=c, reals=images, **drawn)
+        reals = self.stream.batch(nimg, batch_size, resolution)
+        if self.relativistic:
+            self._shown = (nimg, batch_size, resolution), reals
+        return Batch(c=self.conditions(reals), reals=reals.images, **drawn)
 
-    def generator_batch(self, nimg: int, batch_size: int) -> Latents:
+    def generator_batch(
+        self, nimg: int, batch_size: int, resolution: int, critic_updates: int = 1
+    ) -> Latents:
         """For the generator's update: new latents, with the labels of random images.
 
         Whole rows of attributes, so that combinations have the shares they have in the data.
+        A relativistic loss gets the reals of the critic's update at `nimg`, too, and their labels.
+
+        Args:
+            critic_updates: so many batches lie between those of the generator.
         """
-        return Latents(**self.on_device(self._for_generator.take(nimg, batch_size)))
+        stride = critic_updates * batch_size
+        drawn = self.on_device(self._for_generator.take(nimg, batch_size, stride=stride))
+        if not self.relativistic:
+            return Latents(**drawn)
+        place = nimg, batch_size, resolution
+        if self._shown is None or self._shown[0] != place:
+            self._shown = place, self.stream.batch(*place)
+        _, reals = self._shown
+        return Latents(c=self.conditions(reals), reals=reals.images, **drawn)
+
+    def conditions(self, reals: Reals) -> Tensor | None:
+        """Their labels, as networks take them."""
+        if not self.c_dim or reals.labels is None:
+            return None
+        return conditions(reals.labels, self.c_dim)
 
     def draw_for_critic(self, nimg: int, batch_size: int) -> dict[str, Tensor]:
         """What `critic_batch` draws, pinned in the host's memory."""
@@ -128,10 +164,11 @@ class Feed:
         draw = make_rng(self.seed, "generator", nimg)
         drawn = {"z": self.mine(draw.standard_normal((batch_size, self.z_dim), dtype=np.float32))}
         labels = self.stream.data.labels
-        if self.c_dim and labels is not None:
+        if self.c_dim and labels is not None and not self.relativistic:
             chosen = draw.integers(self.stream.data.count, size=batch_size)
             drawn["c"] = self.mine(conditions(torch.from_numpy(labels.values[chosen]), self.c_dim))
-        return drawn | self.augmentation(2 * nimg + 1, batch_size, "fake_draws")
+        names = ("fake_draws", "real_draws") if self.relativistic else ("fake_draws",)
+        return drawn | self.augmentation(2 * nimg + 1, batch_size, *names)
 
     def augmentation(self, position: int, batch_size: int, *names: str) -> dict[str, Tensor]:
         """Draws for a batch of images by each name; none if images are not augmented.
@@ -140,8 +177,11 @@ class Feed:
         """
         if not self.augmented:
             return {}
-        draw, shape = make_rng(self.seed, "augment", position), (batch_size, DRAWS)
-        return {name: self.mine(draw.random(shape, np.float32)) for name in names}
+        draw = make_rng(self.seed, "augment", position)
+        changes = [draw.random((batch_size, DRAWS - 1), np.float32) for _ in names]
+        # Whether there are any is drawn last, so that its share changes nothing else.
+        drawn = [np.hstack([each, draw.random((batch_size, 1), np.float32)]) for each in changes]
+        return {name: self.mine(each) for name, each in zip(names, drawn, strict=True)}
 
     def on_device(self, drawn: dict[str, Tensor]) -> dict[str, Tensor]:
         """What has been pinned, on the device; nothing is waited for."""

@@ -11,8 +11,8 @@ from progan.config.config import Config, flatten
 from progan.config.load import load_config, presets
 from progan.config.resolutions import START_RESOLUTION
 from progan.config.schedule import Schedule
-from progan.config.yaml_io import dump_inline
 from progan.data.dataset import Dataset
+from progan.data.info.advice import train_command
 from progan.data.labels import Labels
 from progan.data.sources.find import NAMED
 from progan.runtime.secrets import redact
@@ -117,45 +117,40 @@ def shorter_runs(
     yield f"warning: that is long for {'a CPU' if device == 'cpu' else 'one run'}. {helps}"
     if wide:
         r = min(config.network.resolution, demo.network.resolution)
-        network = {"channels": config.network.channels, "resolution": r}
-        small = changed(demo, network=network, run={"device": config.run.device})
+        same = {"network.channels": config.network.channels, "run.device": config.run.device}
+        small = load_config("demo", {"network.resolution": r, **same})
         small = small.model_copy(update={"data": config.data})
         yield f"  small networks at {r}x{r}: {command(small, f'{run_dir}-small')}"
     if smaller:
         r = max(smaller)
-        less = changed(config, network={"resolution": r}, schedule={"total_kimg": None})
+        network = config.network.model_copy(update={"resolution": r})
+        schedule = config.schedule.model_copy(update={"total_kimg": None})
+        less = config.model_copy(update={"network": network, "schedule": schedule})
         yield f"  {r}x{r}, in about {human_time(times[r])}: {command(less, f'{run_dir}-{r}')}"
-
-
-def changed(config: Config, **sections: dict[str, Any]) -> Config:
-    """The config with other values of some settings, which must be valid."""
-    copies = {
-        name: getattr(config, name).model_copy(update=values) for name, values in sections.items()
-    }
-    return config.model_copy(update=copies)
 
 
 def command(config: Config, run_dir: str) -> str:
     """The shortest command that trains with these settings: from a preset, or from the defaults."""
     source = str(config.data.source)
     own = NAMED[source].preset if source in NAMED else None  # the one that --data chooses
-    ways: list[list[str]] = []
+    mine = flatten(config.shared())
+    ways: list[tuple[str | None, dict[str, Any]]] = []
     for preset in dict.fromkeys([own, *presets()]):
         begin = load_config(preset)
         plain = flatten(begin.model_dump())
         if preset is None or "resolution" not in begin.network.model_fields_set:
             del plain["network.resolution"]  # the data would choose it
-        words: list[str] = [] if preset == own else ["--config", str(preset)]
-        for key, value in flatten(config.shared()).items():
-            if key != "data.source" and (key not in plain or value != plain[key]):
-                words += ["-o", f"{key}={dump_inline(value)}"]
-        ways.append(words)
-    way = min(ways, key=lambda words: len(words))
-    return f"progan train {shlex.join(['--data', from_here(source), *way, '--run-dir', run_dir])}"
+        plain["data.source"] = mine["data.source"]
+        other = {key: v for key, v in mine.items() if key not in plain or v != plain[key]}
+        ways.append((None if preset == own else preset, other))
+    preset, settings = min(ways, key=lambda way: len(way[1]) + bool(way[0]))
+    return train_command(
+        from_here(source), preset, settings, f"--run-dir {shlex.quote(from_here(run_dir))}"
+    )
 
 
 def from_here(source: str) -> str:
-    """A data source as a user would type it in the current folder."""
+    """A source of data or a run's folder as a user would type it in the current folder."""
     inside = os.path.isabs(source) and Path(source).is_relative_to(Path.cwd())
     return os.path.relpath(source) if inside else redact(source)
 
@@ -189,22 +184,19 @@ def without_effect(config: Config, schedule: Schedule, count: int | None) -> Ite
     """Settings that do nothing, or not what they say, in a run of this length and data."""
     run = config.run
     ticks = sum(schedule.ticks_from(phase, 0, run.tick_kimg) for phase in schedule.phases)
-    intervals = {
-        "run.snapshot_ticks": (run.snapshot_ticks, "snapshots come at the ends of phases only"),
-        "run.checkpoint_ticks": (
-            run.checkpoint_ticks,
-            "checkpoints come at the ends of phases only",
-        ),
-    }
+    ends = "come at the ends of phases only"
+    intervals = [
+        ("run.snapshot_ticks", run.snapshot_ticks, f"snapshots {ends}"),
+        ("run.checkpoint_ticks", run.checkpoint_ticks, f"checkpoints {ends}"),
+    ]
     for name, every in run.metrics.items():
-        intervals[f"run.metrics[{name}]"] = every, "it is measured at the end only"
-    for key, (every, so) in intervals.items():
+        intervals.append((f"run.metrics[{name}]", every, "it is measured at the end only"))
+    for key, every, so in intervals:
         if every > ticks:
             yield f"{key} is {every:,}, and the run has {ticks:,} ticks (run.tick_kimg): {so}"
-    for phase in schedule.phases:
-        if count is not None and phase.batch_size > count:
-            yield (
-                f"schedule.batch_size is {phase.batch_size} at {phase}, and there are {count:,} "
-                "images: each update shows some of them more than once"
-            )
-            break
+    large = (phase for phase in schedule.phases if count is not None and phase.batch_size > count)
+    if phase := next(large, None):
+        yield (
+            f"schedule.batch_size is {phase.batch_size} at {phase}, and there are {count:,} "
+            "images: each update shows some of them more than once"
+        )

@@ -1,10 +1,14 @@
-"""Signs of failing training while all numbers are still finite."""
+"""Signs of failing training while all numbers are still finite, and its end when they are not."""
+
+from pathlib import Path
 
 import numpy as np
 
+from progan.runtime.errors import UserError
 from progan.runtime.text import percent
 
 RUNAWAY = 1000.0  # scores in units of the penalty's target; the paper's stay below some tens
+MOST_SKIPPED = 50  # updates in a row; trouble that lasts longer will not pass
 TOO_ALIKE = 0.1  # share of the reals' variety
 
 
@@ -38,3 +42,15 @@ def signs(means: dict[str, float], share: float, target: float) -> dict[str, str
             "generator may have collapsed; snapshots of before are kept"
         )
     return found
+
+
+def diverged(
+    in_a_row: int, nimg: int, means: dict[str, float], checkpoint: Path | str
+) -> UserError:
+    """The error that ends a run of which too many updates in a row were skipped."""
+    return UserError(
+        f"the last {in_a_row} updates had gradients that are not finite and were skipped, up to "
+        f"{nimg / 1000} kimg; finite in this tick: {means}. What had been reached is in "
+        f"{checkpoint}. A lower schedule.learning_rate in a new --run-dir may help, or "
+        "run.precision=fp32"
+    )

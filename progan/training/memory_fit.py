@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 
-from progan.config.schedule import Phase, Schedule, fits
+from progan.config.schedule import Phase, Schedule
 from progan.data.stream import Stream
 from progan.runtime import memory
 from progan.runtime.distributed import on_any
@@ -15,7 +15,9 @@ from progan.training.step import Step
 SMALLER = "choose smaller networks (network.channel_base), or smaller groups (network.stddev_group)"
 
 
-def begin_what_fits(step: Step, stream: Stream, phase: Phase, restart: bool) -> Phase:
+def begin_what_fits(
+    step: Step, stream: Stream, phase: Phase, restart: bool, compile: bool = False
+) -> Phase:
     """Begin the phase and rehearse its step; while memory is short, with half the images a pass.
 
     First, a level of the data that is kept on the device is given up. The update stays the same,
@@ -26,7 +28,7 @@ def begin_what_fits(step: Step, stream: Stream, phase: Phase, restart: bool) -> 
     """
     if step.accelerator.device.type != "cpu":
         memory.release(step.accelerator.device)  # the phase before has left other sizes
-    while not rehearsed(step, phase, restart):
+    while not rehearsed(step, phase, restart, compile):
         if on_any(step.accelerator, stream.let_go()):
             continue
         smaller = halved(phase, step)
@@ -38,10 +40,10 @@ def begin_what_fits(step: Step, stream: Stream, phase: Phase, restart: bool) -> 
     return phase
 
 
-def rehearsed(step: Step, phase: Phase, restart: bool) -> bool:
+def rehearsed(step: Step, phase: Phase, restart: bool, compile: bool = False) -> bool:
     """Whether the phase's step fits into the memory of every process."""
     try:
-        step.begin(phase, restart)
+        step.begin(phase, restart, compile)
         step.rehearse()
         failed = False
     except Exception as error:
@@ -56,20 +58,20 @@ def rehearsed(step: Step, phase: Phase, restart: bool) -> bool:
 
 def halved(phase: Phase, step: Step) -> Phase | None:
     """The phase with half as many images a pass; `None` if these are not whole groups."""
-    processes = step.accelerator.num_processes
-    n = phase.images_per_pass(processes)
+    n = phase.images_per_pass(step.accelerator.num_processes)
     smaller = replace(phase, batch_gpu=n // 2)
-    return smaller if n % 2 == 0 and fits(smaller, processes, step.D.stddev_group) else None
+    return smaller if n % 2 == 0 and step.fits(smaller) else None
 
 
 def try_phases(step: Step, feed: Feed, schedule: Schedule) -> Iterator[str]:
     """Try every phase's data and memory as training will need them; yields a line about each.
 
+    Uncompiled, as compiling takes minutes and compiled steps need no more memory.
+
     Raises:
         UserError: a phase would fail.
     """
     device, processes = step.accelerator.device, step.accelerator.num_processes
-    step.compile = False  # compiling takes minutes; compiled steps need no more memory
     for phase in schedule.phases:
         memory.reset_peak(device)
         start = time.perf_counter()

@@ -1,8 +1,7 @@
 """What a run shows: statistics, grids of samples and reals, snapshots."""
 
 import logging
-import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,22 +15,31 @@ from progan.data.stream import Stream
 from progan.model.grid import grid, save_picture
 from progan.model.networks import Generator
 from progan.model.sampling import MOST_ROWS, generate, grid_layout
+from progan.runs import averages
 from progan.runs.best import best_path, forget_worse, improved
 from progan.runs.hold import Hold
-from progan.runs.records import METRICS, SECTION, has
+from progan.runs.origin import Origin
+from progan.runs.records import METRICS, SECTION, has, remove_after
 from progan.runs.snapshot import Snapshot
 from progan.runs.snapshot_file import MOST_EXAMPLES, save_snapshot, snapshot_path
 from progan.runs.tracking import Tracker
 from progan.runtime.disk import DiskError
 from progan.runtime.memory import memory_in_use
 from progan.runtime.pictures import captions
+from progan.runtime.provenance import Provenance
 from progan.runtime.text import human_time, short, stamp
 from progan.training.console import Console
 from progan.training.costs import CostModel
 from progan.training.forecast import forecast
 from progan.training.health import signs, variety
+from progan.training.statistics import progress
 
 log = logging.getLogger("progan")
+
+WRITTEN_AGAIN = (  # by a run that goes on from earlier
+    *("snapshots/snapshot-*", "snapshots/best-*", "snapshots/average-*"),
+    *("averages/averages-*", "images/fakes-*"),
+)
 
 
 class NoOutputs:
@@ -47,6 +55,7 @@ class Outputs:
     Args:
         G_ema: samples and snapshots come from it, always in float32.
         nimg: where this start begins; later outputs of an earlier start are removed.
+        origin: of the run's first weights, for snapshots.
     """
 
     def __init__(
@@ -58,8 +67,10 @@ class Outputs:
         G_ema: Generator,
         stream: Stream,
         nimg: int,
+        origin: Origin | None = None,
     ):
         self.config = config
+        self.origin = origin
         self.run_dir = run_dir
         self.device = accelerator.device
         self.schedule = costs.schedule
@@ -70,7 +81,7 @@ class Outputs:
         classes = self.labels and self.labels.kind == "classes"
         self.row_names = captions(self.labels.names[:MOST_ROWS] if self.labels and classes else ())
         self.stream = stream
-        for pattern in ("snapshots/snapshot-*", "snapshots/best-*", "images/fakes-*"):
+        for pattern in WRITTEN_AGAIN:
             remove_after(run_dir, pattern, nimg)
         for path in run_dir.rglob("*.partial*"):  # of a start that was killed
             if not path.is_dir():
@@ -86,6 +97,8 @@ class Outputs:
         more = nimg, self.stream.data.count, self.device.type
         for line in forecast(self.config, self.run_dir, self.costs, *more):
             self.say(line)
+        if self.config.ema.kind == "power":
+            self.say(averages.disk_use(self.run_dir, self.G_ema))
 
     def update(self, phase: Phase, nimg: int, seconds: float) -> None:
         """Show progress, after every step.
@@ -110,27 +123,19 @@ class Outputs:
         if skipped := more["Loss/skipped"]:
             log.warning("updates skipped in this tick, as gradients were not finite: %d", skipped)
         self.means = means
-        resolution, alpha = self.schedule.reached(nimg)
-        seconds_per_image = self.costs.seconds[phase]
         statistics = {
             **means,
             **more,
-            "Progress/kimg": nimg / 1000,
-            "Progress/resolution": resolution,
-            "Progress/alpha": 1.0 if alpha is None else alpha,
-            "Progress/batch_size": phase.batch_size,
-            "Progress/learning_rate": phase.learning_rate(nimg - phase.batch_size),
-            "Timing/sec_per_kimg": 1000 * seconds_per_image,
-            "Timing/images_per_sec": 1 / seconds_per_image,
+            **progress(self.schedule, phase, nimg),
+            **self.costs.timing(phase, nimg),
             **memory_in_use(self.device),
         }
         self.console.tick(nimg, self.describe(phase, nimg))
-        images, columns = self.samples(nimg)
+        images = self.fakes(nimg)
         statistics["Progress/variety"] = share = self.share_of_variety(images)
         with patiently():
             self.tracker.log(statistics, nimg)
         with patiently():
-            self.show_fakes(images, columns, nimg)
             if not self.path_of_reals(images.shape[-1]).exists():  # the disk was full, perhaps
                 self.reals(images.shape[-1], nimg)
         # Before the end of the first phase no network can be expected to vary.
@@ -138,14 +143,14 @@ class Outputs:
             with patiently():
                 self.warn(signs(means, share, self.config.loss.weights.target), nimg)
 
-    def keep_folder(self, hold: Hold | None, due: set[str]) -> None:
+    def keep_folder(self, hold: Hold | None, due: set[str], nimg: int) -> None:
         """Take the run's folder again if it was deleted or moved, and make a checkpoint due.
 
         Raises:
             UserError: see `Hold.keep`.
         """
         with patiently():
-            if hold and hold.keep(self.config):
+            if hold and hold.keep(self.config, nimg):
                 self.tracker.lost = True
                 due |= {"checkpoint", "snapshot"}
 
@@ -190,21 +195,18 @@ class Outputs:
         left = self.costs.left(nimg) or "-"
         return f"{phase.resolution}x{phase.resolution}{fading}{losses}  {rate}  {left} left"
 
-    def fakes(self, nimg: int) -> None:
+    def fakes(self, nimg: int) -> np.ndarray:
         """Write a grid of samples: the same seeds at every tick, at the resolution and alpha
-        reached."""
-        self.show_fakes(*self.samples(nimg), nimg)
-
-    def samples(self, nimg: int) -> tuple[np.ndarray, int]:
-        """Images of the grid, uint8 [N, C, r, r], and the number of its columns."""
+        reached. Returns its images, uint8 [N, C, r, r]."""
         resolution, alpha = self.schedule.reached(nimg)
         seeds, labels, columns = self.layout(resolution)
-        return generate(self.G_ema, seeds, labels, resolution, alpha), columns
-
-    def show_fakes(self, images: np.ndarray, columns: int, nimg: int) -> None:
-        picture = grid(images, columns, self.row_names)
-        save_picture(picture, self.run_dir / "images" / f"fakes-{stamp(nimg)}.png")
-        self.tracker.log_image("fakes", picture, nimg)
+        images = generate(self.G_ema, seeds, labels, resolution, alpha)
+        with patiently():
+            picture = grid(images, columns, self.row_names)
+            path = self.run_dir / "images" / f"fakes-{stamp(nimg)}.png"
+            save_picture(picture, path, Provenance({"kimg": f"{nimg / 1000:g}"}))
+            self.tracker.log_image("fakes", resolution, picture, nimg)
+        return images
 
     def begin_phase(self, phase: Phase, nimg: int) -> None:
         """Write a grid of reals after a phase's first step, if its resolution is new."""
@@ -220,13 +222,13 @@ class Outputs:
         """
         picture = grid(*self.examples_of(resolution), self.row_names)
         save_picture(picture, self.path_of_reals(resolution))
-        self.tracker.log_image("reals", picture, nimg)
+        self.tracker.log_image("reals", resolution, picture, nimg)
 
     def path_of_reals(self, resolution: int) -> Path:
         return self.run_dir / "images" / f"reals-{resolution:04d}.png"
 
     def examples_of(self, resolution: int) -> tuple[np.ndarray, int]:
-        """Reals to compare with, in the form that `samples` has."""
+        """Reals to compare with, uint8 [N, C, r, r], and the columns of their grid."""
         seeds, labels, columns = self.layout(resolution)
         return self.stream.examples(len(seeds), labels, resolution), columns
 
@@ -240,9 +242,22 @@ class Outputs:
 
     def save(self, path: Path, nimg: int) -> None:
         if not path.exists():
-            reached = self.schedule.reached(nimg)
-            data = self.labels, self.stream.data.identity
-            save_snapshot(Snapshot(path, self.G_ema, self.config, nimg, *reached, *data))
+            save_snapshot(self.snapshot_at(path, nimg))
+
+    def snapshot_at(self, path: Path, nimg: int) -> Snapshot:
+        G, data, origin = self.G_ema, self.stream.data.identity, self.origin
+        resolution, alpha = self.schedule.reached(nimg)
+        licence = origin.licence if origin else None
+        return Snapshot(
+            path, G, self.config, nimg, resolution, alpha, self.labels, data, None, origin, licence
+        )
+
+    def keep_averages(self, networks: Sequence[Generator], phase: Phase, nimg: int) -> None:
+        """Keep both averages for `progan average`, at ends of phases and every so often."""
+        ends = nimg == self.schedule.end_of(phase)
+        if ends or averages.is_due(self.run_dir, nimg):
+            path = averages.averages_path(self.run_dir, nimg)
+            averages.save_averages(self.snapshot_at(path, nimg), networks)
 
     def lacks(self, metrics: list[str], nimg: int) -> bool:
         """Whether one of them has not been recorded yet."""
@@ -261,11 +276,12 @@ class Outputs:
         self.say(f"  {text}" + f"; the best so far by {', '.join(best)}, of {r}x{r}" * bool(best))
 
     def forget_worse(self) -> None:
-        """Keep only the best snapshot of each metric, once a checkpoint follows it.
+        """Keep only the best snapshot of each metric, and the newest averages.
 
-        Not before: a run that goes on from the earlier checkpoint would miss its best.
+        Once a checkpoint follows: a run that goes on from an earlier one would miss its best.
         """
         forget_worse(self.run_dir)
+        averages.forget_old(self.run_dir)
 
     def say(self, text: str) -> None:
         self.console.say(text)
@@ -281,11 +297,3 @@ def patiently() -> Iterator[None]:
         yield
     except (DiskError, OSError) as error:
         log.warning("%s; training goes on, and tries again at the next tick", error)
-
-
-def remove_after(run_dir: Path, pattern: str, nimg: int) -> None:
-    """Remove files of images that will be shown again, by the stamp at the end of their names."""
-    for path in run_dir.glob(pattern):
-        shown = re.search(r"\d{6,}\.\d{3}(?=\.)", path.name)
-        if shown and float(shown[0]) > nimg / 1000:
-            path.unlink()

@@ -10,12 +10,14 @@ from typing import Any
 import torch
 
 from progan.config.config import Config
+from progan.config.load import assignments
 from progan.data.dataset import Dataset
-from progan.data.opening import open_data
+from progan.data.opening import dataset_of, find_data
 from progan.runs.folder import COMPLETE, STOP, UNPRINTED, is_complete, record_start
-from progan.runs.hold import Hold, lock_run
+from progan.runs.hold import Hold
 from progan.runs.snapshot import Snapshot
 from progan.runs.snapshot_file import load
+from progan.runs.which_run import board_command
 from progan.runtime import machine
 from progan.runtime.accelerator import make_accelerator
 from progan.runtime.device import take_device
@@ -27,7 +29,7 @@ from progan.runtime.output import keep_unprinted, output_outlived
 from progan.runtime.stopping import StopRequest
 from progan.training.forecast import TRYING, about_data, grey_hint, is_grey
 from progan.training.memory_fit import try_phases
-from progan.training.request import new_run, old_run
+from progan.training.request import Asked, beginning, new_run, old_run
 from progan.training.trainer import Trainer
 
 Say = Callable[[str], None]
@@ -39,6 +41,8 @@ def train(
     run_dir: str | Path | None = None,
     overrides: Mapping[str, Any] | None = None,
     *,
+    init: str | Path | None = None,
+    freeze_d: int | None = None,
     download: bool = False,
     max_hours: float | None = None,
 ) -> Snapshot:
@@ -55,15 +59,19 @@ def train(
             else the paper's networks, at the largest resolution that nearly all images have.
         run_dir: where the run is kept. None: runs/NAME.
         overrides: settings to change: `{"network.resolution": 64}`.
+        init: another run, a checkpoint or a snapshot whose networks a new run starts from. Of a
+            snapshot that is the averaged generator; the critic is then new.
+        freeze_d: how many of that critic's blocks stay as they are, those that images meet first.
         download: let torchvision fetch a known data set.
         max_hours: stop after so long.
 
     Raises:
         UserError: something does not fit; the message says what, and what to do.
+        OutOfTime: the data were not prepared within `max_hours`; what is prepared is kept.
     """
     say: Say = print if is_main() else lambda line: None
-    settings, folder = new_run(data, config, overrides or {}, run_dir, say)
-    return train_and_load(settings, folder, download, max_hours)
+    changes = [*beginning(init, freeze_d), *assignments(overrides or {})]
+    return train_and_load(new_run(data, config, changes, run_dir, say), download, max_hours)
 
 
 def resume(
@@ -81,29 +89,31 @@ def resume(
     Raises:
         UserError: there is no run, or it cannot go on so.
     """
-    return train_and_load(*old_run(run_dir, overrides or {}), False, max_hours)
+    return train_and_load(old_run(run_dir, overrides or {}), False, max_hours)
 
 
-def train_and_load(
-    config: Config, run_dir: Path, download: bool, max_hours: float | None
-) -> Snapshot:
+def train_and_load(asked: Asked, download: bool, max_hours: float | None) -> Snapshot:
     """Train the run and return its newest snapshot; says how it ended."""
+    config, run_dir, found = asked
+    folder = run_dir.absolute()
     if max_hours is not None and not (isinstance(max_hours, Real) and max_hours > 0):
         raise UserError(f"max_hours is {max_hours!r}; give a number of hours above 0, or None")
     say: Say = print if is_main() else lambda line: None
     start = time.monotonic()
     with output_outlived():
         if already_complete(config, run_dir, say):
-            return load(run_dir)
+            return load(folder)
         device = take_device(config.run.device)
-        data = open_data(config, download, say)
-        stop = StopRequest(run_dir / STOP if is_main() else None, max_hours, start)
+        stop = StopRequest(folder / STOP if is_main() else None, max_hours, start)
+        with stop.ended_in_time():
+            found = find_data(config.data, download, say) if found is None else found
+            data = dataset_of(found, config, say)
         if train_run(config, run_dir, data, device, stop, say):
             say(f"done; the run is in {run_dir}")
         else:
             why = f" ({reason})" if (reason := stop.reason()) else ""  # another process may have it
             say(f"stopped{why}, nothing is lost; go on with progan.resume({str(run_dir)!r})")
-    return load(run_dir)
+    return load(folder)
 
 
 def train_run(
@@ -120,16 +130,23 @@ def train_run(
         data: closed at the end, also where the run is refused before it begins.
         say: shows a line to the user; called on the main process only.
     """
-    locked = lock_run(run_dir) if is_main() else nullcontext()
-    with closing(data), locked as hold, stop, deterministic(config.run.deterministic):
+    folder = run_dir.absolute()  # the current folder may be deleted or moved while it trains
+    with (
+        closing(data),
+        Hold(folder) if is_main() else nullcontext() as hold,
+        stop,
+        deterministic(config.run.deterministic),
+    ):
         if is_main():
-            keep_unprinted(run_dir / UNPRINTED)
-        trainer = make_trainer(config, run_dir, data, device, stop, say, hold)
+            keep_unprinted(folder / UNPRINTED)
+        trainer = make_trainer(config, folder, data, device, stop, say, hold)
         if is_main():
-            announce(trainer, say)
+            announce(trainer, run_dir, say)
         complete = trainer.run()
         if is_main() and complete:
-            append(run_dir / COMPLETE, "")
+            append(folder / COMPLETE, "")
+        if hold:
+            hold.end()
     trainer.accelerator.wait_for_everyone()  # none ends before it can be seen that all is done
     with suppress(OSError):  # of a tracker whose disk was full, which has been said
         trainer.accelerator.end_training()
@@ -174,23 +191,33 @@ def make_trainer(
         lines = [*about_data(config, data.count, data.labels), *grey_hint(config, is_grey(data))]
         for line in lines:
             say(line)
-    return Trainer(config, data, run_dir, accelerator, stop, hold)
+    trainer = Trainer(config, data, run_dir, accelerator, stop, hold)
+    for line in trainer.transfer.begin(run_dir):
+        if is_main():
+            say(line)
+    return trainer
 
 
-def announce(trainer: Trainer, say: Say) -> None:
-    """Say where the run is kept and what it runs on; recorded, and compared with the last start."""
-    run_dir, device = trainer.run_dir, trainer.accelerator.device
+def announce(trainer: Trainer, run_dir: Path, say: Say) -> None:
+    """Say where the run is kept and what it runs on; recorded, and compared with the last start.
+
+    Args:
+        run_dir: as the user gave it.
+    """
+    device = trainer.accelerator.device
     say(f"run folder {run_dir}; samples while it trains: {run_dir / 'images'}")
     if trainer.config.run.tracker == "tensorboard":
-        say(f"curves and samples: tensorboard --logdir {run_dir}")
+        say(f"curves and samples: {board_command(run_dir)}")
     elif trainer.config.run.tracker:
         say(f"curves and samples go to {trainer.config.run.tracker}")
     count = f"{processes()} x " if processes() > 1 else ""
     say(f"on {count}{machine.device_name(device)}, in {trainer.step.precision}")
     if short := trainer.config.shortfall():
         say(f"warning: {short}")
-    environment = machine.environment(device)
+    environment: dict[str, Any] = machine.environment(device)
     environment |= {"processes": processes(), "precision": trainer.step.precision}
-    for line in record_start(run_dir, environment):
+    if origin := trainer.transfer.origin:  # at the run's first start
+        environment["init"] = origin.state_dict()
+    for line in record_start(trainer.run_dir, environment):
         say(f"not as at the last start: {line}; results may differ in rounding")
     say(TRYING)

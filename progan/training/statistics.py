@@ -1,10 +1,14 @@
-"""Means of statistics and counts of skipped updates, kept on the device between ticks."""
+"""What a tick reports: means, skipped updates (both kept on the device), the schedule's state."""
 
 from itertools import chain
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from progan.config.schedule import Phase, Schedule
+from progan.runs.checkpoint import Progress
+from progan.runs.records import ENERGY, HOURS
 
 
 class RunningMeans:
@@ -55,9 +59,9 @@ class Skipped:
     def __init__(self) -> None:
         self.counts = torch.zeros(2, 2)  # [since the last tick, in a row] of [critic, generator]
 
-    def add(self, flags: Tensor) -> None:
-        """Count one step. flags: [critic, generator], 1 if its update was skipped."""
-        self.counts = (self.counts + flags) * torch.stack([torch.ones_like(flags), flags])
+    def add(self, skipped: Tensor) -> None:
+        """Count one step. skipped: how many updates of [critic, generator] were."""
+        self.counts = (self.counts + skipped) * torch.stack([torch.ones_like(skipped), skipped > 0])
 
     def take(self) -> tuple[int, int]:
         """The number since the last tick, and the larger of the two networks' numbers in a row."""
@@ -77,3 +81,26 @@ class Skipped:
 
     def to(self, device: torch.device) -> None:
         self.counts = self.counts.to(device)
+
+
+def spent(run: Progress) -> dict[str, float]:
+    """What a run has taken so far."""
+    energy = {} if run.joules is None else {ENERGY: run.joules / 3.6e6}
+    return {"Progress/tick": run.tick, HOURS: run.seconds / 3600, **energy}
+
+
+def progress(schedule: Schedule, phase: Phase, nimg: int) -> dict[str, float]:
+    """What the schedule says after `nimg` images, of which `phase` has shown the last."""
+    resolution, alpha = schedule.reached(nimg)
+    last = nimg - phase.batch_size  # where the last update began
+    found = {
+        "Progress/kimg": nimg / 1000,
+        "Progress/resolution": resolution,
+        "Progress/alpha": 1.0 if alpha is None else alpha,
+        "Progress/batch_size": phase.batch_size,
+        "Progress/learning_rate": phase.G_rate.at(last),
+    }
+    if phase.D_rate != phase.G_rate:
+        found["Progress/learning_rate_D"] = phase.D_rate.at(last)
+    varying = {f"Progress/{name}": curve for name, curve in phase.weights if curve.varies}
+    return found | {name: curve.at(last) for name, curve in varying.items()}

@@ -1,32 +1,34 @@
 """One training step: an update of the critic, one of the generator, one of the average."""
 
-import copy
 import logging
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from progan.config.resolutions import ByResolution, at_resolution
+from progan.config.batch_rules import fits
+from progan.config.resolutions import ByResolution
 from progan.config.schedule import Phase
 from progan.model.networks import Critic, Generator
 from progan.runtime import memory
 from progan.runtime.distributed import average
 from progan.runtime.numerics import computing_in
 from progan.runtime.speeds import resolve_precision
-from progan.training import ema
+from progan.training.adaptive import AdaptiveStrength
 from progan.training.compile import compiled, why_compile_failed
+from progan.training.ema import Average
 from progan.training.feed import Batch, Latents, noise, split
+from progan.training.losses import ADVERSARIAL
+from progan.training.optimizers import Optimizer
 from progan.training.updates import (
-    Adam,
     Gradients,
     LossSettings,
     Means,
     accumulate,
-    apply,
     critic_gradients,
     generator_gradients,
 )
@@ -37,22 +39,24 @@ log = logging.getLogger("progan")
 class Step:
     """The networks, their optimizers and the average, and how one step changes them.
 
-    Call `begin` at the start and whenever the phase changes; then for each step `set_progress`,
-    `update_critic`, `update_generator` and `average`, in this order. An update whose gradients are
-    not finite is skipped.
+    Call `begin` at the start and whenever the phase changes; then for each step `set_progress` and
+    `update_critic` as often as the phase has it, `update_generator` and `average`. An update whose
+    gradients are not finite is skipped.
 
     Args:
         precision: of convolutions and products, see `runtime.numerics` and `runtime.speeds`.
-        half_life_kimg: of the average.
+        averages: of `G`; the first one is `G_ema`.
         penalty_interval: one in this many updates has the penalty, weighted by as much.
-        compile: compile the gradients of the phases to come (see `progan.training.compile`). After
-            the first failure nothing is compiled.
+        block_rates: factor of the learning rates, by the resolution of a block.
+        adaptive: steers the strength of augmentation, in place of the phases.
     """
 
     # Set by `begin` for its phase, and by `set_progress` for each step.
     phase: Phase
+    compiled: bool
     D_parameters: list[nn.Parameter]
     G_parameters: list[nn.Parameter]
+    nimg: int
     alpha: Tensor | None
     penalty_due: bool
 
@@ -63,49 +67,77 @@ class Step:
         loss: LossSettings,
         accelerator: Accelerator,
         precision: str,
-        half_life_kimg: ByResolution[float],
+        averages: Average,
         penalty_interval: int = 1,
-        compile: bool = False,
+        block_rates: ByResolution[float] = 1.0,
+        adaptive: AdaptiveStrength | None = None,
     ):
         self.G, self.D = G, D
-        self.G_ema = copy.deepcopy(G).requires_grad_(False)
-        self.G_opt, self.D_opt = (Adam(network.parameters(), fused=True) for network in (G, D))
-        self.loss = replace(loss, penalty_weight=loss.penalty_weight * penalty_interval)
-        self.without_penalty = replace(loss, penalty=None)
+        self.averages, self.G_ema = averages, averages.networks[0]
+        self.G_opt, self.D_opt = (
+            Optimizer(dict(network.named_parameters()), block_rates) for network in (G, D)
+        )
+        self.given = self.loss = loss
         self.penalty_interval = penalty_interval
+        self.adaptive = adaptive
         self.accelerator = accelerator
         self.precision = resolve_precision(precision, accelerator)
-        self.half_life_kimg = half_life_kimg
-        self.compile = compile
-        self.compiler_works = True
-        # 1 where the last update was skipped: [critic, generator]
+        self.compiler_works = True  # until it fails
+        # Updates skipped since this was last set to 0: [critic, generator]
         self.skipped = torch.zeros(2, device=accelerator.device)
+
+    def parts(self) -> dict[str, Any]:
+        """What a checkpoint holds of it."""
+        averages = {"G_ema": self.G_ema, **self.averages.further()}
+        steered = {"augmentation": self.adaptive} if self.adaptive else {}
+        optimizers = {"G_opt": self.G_opt, "D_opt": self.D_opt}
+        return {"G": self.G, "D": self.D, **averages, **optimizers, **steered}
 
     def set_progress(self, nimg: int) -> None:
         """Set what varies within the phase: alpha, learning rates, whether the penalty is due."""
-        alpha = self.phase.alpha(nimg)
+        self.nimg, alpha = nimg, self.phase.alpha(nimg)
         device = self.accelerator.device
         self.alpha = None if alpha is None else torch.full((), alpha, device=device)
         update = (nimg - self.phase.start_nimg) // self.phase.batch_size
         self.penalty_due = update % self.penalty_interval == 0
-        for optimizer in (self.G_opt, self.D_opt):
-            optimizer.param_groups[0]["lr"] = self.phase.learning_rate(nimg)
+        self.loss = self.loss_at(nimg)
+        options = self.phase.options_at(nimg)
+        self.G_opt.set(self.phase.G_rate.at(nimg), options)
+        self.D_opt.set(self.phase.D_rate.at(nimg), options)
+
+    def loss_at(self, nimg: int) -> LossSettings:
+        """The loss with its weights for the update at `nimg`; those that vary are tensors, as a new
+        number would be compiled anew."""
+        curves = dict(self.phase.weights)
+        values: dict[str, Any] = {name: curve.at(nimg) for name, curve in curves.items()}
+        penalty = values.get("penalty_weight", self.given.penalty_weight)
+        values["penalty_weight"] = penalty * self.penalty_interval
+        for name, curve in curves.items():
+            if curve.varies:
+                values[name] = torch.full((), values[name], device=self.accelerator.device)
+        if self.adaptive:
+            values["augment_strength"] = self.adaptive.strength
+        return replace(self.given, **values)
 
     def update_critic(self, batch: Batch, penalty: bool | None = None) -> Means:
         """Update the critic; returns statistics of the global batch. Args: see `D_gradients`."""
         grads, means = self.over_processes(self.D_gradients(batch, penalty))
-        self.skipped[0] = apply(self.D_opt, self.D_parameters, grads)
+        self.skipped[0] += self.D_opt.apply(self.D_parameters, grads)
+        if self.adaptive:
+            means["Progress/augment_strength"] = self.adaptive.strength
+            self.adaptive.add(means["Loss/signs/real"], self.phase.batch_size)
         return means
 
     def update_generator(self, batch: Latents) -> Means:
         """Update the generator; returns statistics of the global batch."""
         grads, means = self.over_processes(self.G_gradients(batch))
-        self.skipped[1] = apply(self.G_opt, self.G_parameters, grads)
+        self.skipped[1] += self.G_opt.apply(self.G_parameters, grads)
         return means
 
     def average(self) -> None:
         """Let the averaged generator follow."""
-        ema.update(self.G_averages, self.G_parameters, self.decay)
+        end = self.nimg + self.phase.batch_size
+        self.averages.update(end - self.phase.step_size, end)
 
     def D_gradients(self, batch: Batch, penalty: bool | None = None) -> Gradients:
         """The critic's gradients and statistics, means over this process's part of the batch.
@@ -114,7 +146,7 @@ class Step:
             penalty: whether it takes part; `None`: if it is due.
         """
         due = self.penalty_due if penalty is None else penalty
-        loss = self.loss if due else self.without_penalty
+        loss = self.loss if due else replace(self.loss, penalty=None)
         with computing_in(self.precision, self.accelerator.device):
             return accumulate(
                 self.critic_gradients(self.G, self.D, self.D_parameters, part, self.alpha, loss)
@@ -130,6 +162,11 @@ class Step:
                 for part in split(batch, self.images_per_pass)
             )
 
+    def fits(self, phase: Phase) -> bool:
+        """Whether the batch divides into forward passes as critic and loss need them."""
+        whole = ADVERSARIAL[self.loss.adversarial].whole
+        return fits(phase, self.accelerator.num_processes, self.D.stddev_group, whole)
+
     @property
     def images_per_pass(self) -> int:
         """Images a forward pass on this process."""
@@ -141,23 +178,24 @@ class Step:
         tensors = average(self.accelerator, [*grads, *means.values()])
         return tensors[: len(grads)], dict(zip(means, tensors[len(grads) :], strict=True))
 
-    def begin(self, phase: Phase, restart: bool) -> None:
-        """Begin a phase: pick the weights that take part. `restart` Adam at its first image."""
+    def begin(self, phase: Phase, restart: bool, compile: bool = False) -> None:
+        """Begin a phase: pick the weights that take part.
+
+        Args:
+            restart: forget the optimizers' moments, as at the phase's first image.
+            compile: its gradients (see `progan.training.compile`), unless that has failed before.
+        """
         self.phase = phase
         r = phase.resolution
         active = [network.active_parameters(r, phase.fading) for network in (self.G, self.D)]
         self.G_parameters, self.D_parameters = (list(named.values()) for named in active)
-        averages = dict(self.G_ema.named_parameters())
-        self.G_averages = [averages[name] for name in active[0]]
-        self.decay = ema.decay(phase.batch_size, at_resolution(self.half_life_kimg, r))
+        self.averages.begin(phase, active[0])
         for optimizer in (self.G_opt, self.D_opt):
-            if restart:
-                optimizer.state.clear()
-            betas = (float(phase.beta1), float(phase.beta2))
-            optimizer.param_groups[0].update(betas=betas, eps=phase.eps)
+            if restart or optimizer.kind != phase.optimizer:
+                optimizer.restart(phase.optimizer)
         self.critic_gradients, self.generator_gradients = critic_gradients, generator_gradients
-        self.compile = self.compile and self.compiler_works
-        if self.compile:
+        self.compiled = compile and self.compiler_works
+        if self.compiled:
             self.compile_gradients()
 
     def compile_gradients(self) -> None:
@@ -170,7 +208,7 @@ class Step:
             if memory.is_short(error):
                 raise
             self.critic_gradients, self.generator_gradients = eager
-            self.compile = self.compiler_works = False
+            self.compiled = self.compiler_works = False
             if self.accelerator.is_local_main_process:
                 log.warning(
                     "the training step is not compiled, as that failed: %s",
@@ -180,8 +218,8 @@ class Step:
     def rehearse(self) -> None:
         """Take the memory that the phase's steps take, with no other effect."""
         pairs = (self.D_opt, self.D_parameters), (self.G_opt, self.G_parameters)
-        for optimizer, parameters in pairs:  # room for Adam's state, by a step that is skipped
-            apply(optimizer, parameters, [torch.full_like(p, math.nan) for p in parameters])
+        for optimizer, parameters in pairs:  # room for moments, by a step that is skipped
+            optimizer.apply(parameters, [torch.full_like(p, math.nan) for p in parameters])
         self.try_out(self.phase.batch_size // self.accelerator.num_processes)
 
     def try_out(self, n: int | None = None) -> None:
@@ -198,11 +236,11 @@ class Step:
         self.set_progress(self.phase.start_nimg)
         for penalty in (True, False)[: self.penalty_interval]:
             self.D_gradients(two_passes, penalty)
-        self.G_gradients(two_passes.of_fakes())
+        self.G_gradients(two_passes.for_generator(self.loss.relativistic))
 
     def checksum(self) -> int:
         """A checksum of all weights, bit by bit."""
-        networks = (self.G, self.D, self.G_ema)
+        networks = (self.G, self.D, *self.averages.networks)
         return checksum([p for network in networks for p in network.parameters()])
 
 

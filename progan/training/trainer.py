@@ -7,7 +7,6 @@ from pathlib import Path
 from accelerate import Accelerator
 
 from progan.config.config import Config
-from progan.config.resolutions import at_resolution
 from progan.config.schedule import Phase
 from progan.data.dataset import Dataset
 from progan.metrics.while_training import MetricsDuringTraining
@@ -21,17 +20,17 @@ from progan.runtime.distributed import (
     check_same_weights,
     on_any,
 )
-from progan.runtime.errors import UserError
+from progan.runtime.energy import EnergyMeter
 from progan.runtime.memory import explain_short_memory
 from progan.runtime.stopping import StopRequest
 from progan.runtime.text import human_time
 from progan.training.build import compiles, make_costs, make_feed, make_loss, make_step
 from progan.training.costs import CostModel
+from progan.training.health import MOST_SKIPPED, diverged
 from progan.training.memory_fit import begin_what_fits
 from progan.training.outputs import NoOutputs, Outputs, patiently
-from progan.training.statistics import RunningMeans, Skipped
-
-MOST_SKIPPED = 50  # updates in a row; trouble that lasts longer will not pass
+from progan.training.statistics import RunningMeans, Skipped, spent
+from progan.training.transfer import Transfer
 
 
 class Trainer:
@@ -45,7 +44,7 @@ class Trainer:
     """
 
     costs: CostModel  # measured when training begins
-    outputs: Outputs | NoOutputs
+    outputs: Outputs | NoOutputs = NoOutputs()  # the main process's are opened then, too
 
     def __init__(
         self,
@@ -56,32 +55,27 @@ class Trainer:
         stop: StopRequest,
         hold: Hold | None = None,
     ):
-        self.config = config
-        self.run_dir = run_dir
+        self.config, self.run_dir = config, run_dir
         self.accelerator = accelerator
-        self.stop = stop
-        self.hold = hold
+        self.stop, self.hold, self.meter = stop, hold, EnergyMeter(accelerator)
         self.schedule = config.make_schedule()
         self.loss = make_loss(config, data.labels.kind if data.labels else "classes")
         self.feed = make_feed(config, data, accelerator)
         self.stream = self.feed.stream
         self.step = make_step(config, self.feed.c_dim, self.loss, accelerator)
+        self.transfer = Transfer(config, self.step.G, self.step.D, self.step.averages.networks)
         self.metrics = MetricsDuringTraining(config, data, self.step.G_ema, accelerator)
         self.progress = Progress()
-        self.statistics = RunningMeans()
-        self.skipped = Skipped()
+        self.statistics, self.skipped = RunningMeans(), Skipped()
         self.checkpoint = Checkpoint(
             run_dir,
             config,
             data=self.stream,  # first: other data may be the reason why the rest does not fit
-            G=self.step.G,
-            D=self.step.D,
-            G_ema=self.step.G_ema,
-            G_opt=self.step.G_opt,
-            D_opt=self.step.D_opt,
+            **self.step.parts(),
             progress=self.progress,
             statistics=self.statistics,
             skipped=self.skipped,
+            **self.transfer.parts(),
         )
         self.phase: Phase | None = None
         self.due: set[str] = set()  # files that a tick could not write
@@ -121,27 +115,26 @@ class Trainer:
         """Restore, measure what an update costs here, open the outputs."""
         restored = self.checkpoint.load_newest()
         nimg = self.progress.nimg
-        check_progress(self.run_dir, self.config, nimg, restored is not None)
+        check_progress(self.run_dir, self.config, nimg)
         check_same_checkpoints(self.accelerator, self.run_dir, nimg)
         check_same_images(self.accelerator, self.stream.data.identity)
         if self.accelerator.is_main_process:
             write_config(self.run_dir, self.config)
             (self.run_dir / COMPLETE).unlink(missing_ok=True)
+        if self.hold:
+            self.hold.begin()
         self.statistics.to(self.accelerator.device)
         self.skipped.to(self.accelerator.device)
-        self.costs = make_costs(
-            self.config, self.loss, self.schedule, self.step.G, self.step.D, self.accelerator
-        )
-        self.outputs = NoOutputs()
+        self.costs = make_costs(self.config, self.loss, self.step.G, self.step.D, self.accelerator)
         if self.accelerator.is_main_process:
-            more = self.costs, self.step.G_ema, self.stream, nimg
+            more = self.costs, self.step.G_ema, self.stream, nimg, self.transfer.origin
             self.outputs = Outputs(self.config, self.run_dir, self.accelerator, *more)
         if restored:
             self.outputs.say(f"going on from {restored.name}")
         else:
             self.outputs.fakes(0)
         self.outputs.forecast(nimg)
-        if restored and self.ends_tick(self.schedule.at(nimg - 1), nimg):
+        if restored and self.schedule.ends_tick(nimg, self.config.run.tick_kimg):
             self.measure()
         self.begin_tick()
 
@@ -152,12 +145,14 @@ class Trainer:
     def end(self, complete: bool) -> None:
         """Save what the last tick has not saved."""
         if not complete:
-            self.progress.seconds += time.perf_counter() - self.tick_start
+            self.progress.spend(time.perf_counter() - self.tick_start, self.meter.took())
             self.compare_weights()
-        self.outputs.keep_folder(self.hold, self.due)
-        self.outputs.catch_up()
-        if not complete or "checkpoint" in self.due:
-            self.save_checkpoint()
+        self.keep_folder()
+        try:
+            self.outputs.catch_up()
+        finally:  # no later tick tries again, and the training must not be lost, too
+            if not complete or "checkpoint" in self.due:
+                self.save_checkpoint()
         self.outputs.forget_worse()
         self.outputs.snapshot(self.progress.nimg)
         self.accelerator.wait_for_everyone()
@@ -166,16 +161,16 @@ class Trainer:
     def begin_phase(self, phase: Phase) -> None:
         """Begin a phase, after a tick or a start; the tick's clock starts when all is compiled."""
         self.phase = phase
-        self.step.compile = self.compiles(phase) and self.step.compiler_works
+        compile = self.compiles(phase) and self.step.compiler_works
         start = time.perf_counter()
-        if self.step.compile:
+        if compile:
             self.outputs.say(f"compiling for {phase} (about a minute)")
         # First, as a level of the data that is kept on the device takes memory, too.
         self.feed.critic_batch(self.progress.nimg, phase.batch_size, phase.resolution)
-        restart = self.progress.nimg == phase.start_nimg
-        begun = begin_what_fits(self.step, self.stream, phase, restart)
-        self.progress.compiled = self.step.compile  # false if it failed
-        if self.step.compile:
+        restart = phase.restart and self.progress.nimg == phase.start_nimg
+        begun = begin_what_fits(self.step, self.stream, phase, restart, compile)
+        self.progress.compiled = self.step.compiled  # false if it failed
+        if self.step.compiled:
             self.outputs.say(f"compiled in {human_time(time.perf_counter() - start)}")
         if begun != phase:
             self.outputs.say(
@@ -190,18 +185,22 @@ class Trainer:
         begun, chosen = self.progress.nimg > phase.start_nimg, self.progress.compiled
         if begun and chosen is not None and self.config.run.compile == "auto":
             return chosen
-        return compiles(self.config, self.costs, phase, self.accelerator)
+        return compiles(self.config, self.costs.seconds_of(phase), self.accelerator)
 
     def train_step(self, phase: Phase) -> None:
-        """One update of the critic, one of the generator, one of the average."""
-        nimg, batch_size = self.progress.nimg, phase.batch_size
-        self.step.set_progress(nimg)
-        means = self.step.update_critic(self.feed.critic_batch(nimg, batch_size, phase.resolution))
-        means |= self.step.update_generator(self.feed.generator_batch(nimg, batch_size))
+        """The phase's updates of the critic, one of the generator, one of the average."""
+        size, r, end = phase.batch_size, phase.resolution, self.progress.nimg + phase.step_size
+        self.step.skipped.zero_()
+        for nimg in range(self.progress.nimg, end, size):
+            self.step.set_progress(nimg)
+            means = self.step.update_critic(self.feed.critic_batch(nimg, size, r))
+            if nimg + size < end:
+                self.statistics.add(means, size)
+        latents = self.feed.generator_batch(nimg, size, r, phase.critic_updates)
+        self.statistics.add(means | self.step.update_generator(latents), size)
         self.step.average()
-        self.statistics.add(means, batch_size)
         self.skipped.add(self.step.skipped)
-        self.progress.nimg += batch_size
+        self.progress.nimg = end
 
     def maintain(self, phase: Phase) -> None:
         """Make a tick if one is due: a function of `nimg`, so a resumed run keeps the rhythm.
@@ -211,17 +210,10 @@ class Trainer:
         nimg = self.progress.nimg
         seconds = time.perf_counter() - self.tick_start
         self.outputs.update(phase, nimg, seconds / (nimg - self.tick_start_nimg))
-        if nimg == phase.start_nimg + phase.batch_size:
+        if nimg == phase.start_nimg + phase.step_size:
             self.outputs.begin_phase(phase, nimg)
-        if self.ends_tick(phase, nimg):
+        if self.schedule.ends_tick(nimg, self.config.run.tick_kimg):
             self.tick(phase)
-
-    def ends_tick(self, phase: Phase, nimg: int) -> bool:
-        """Whether the step that ended at `nimg` is a tick's last."""
-        interval = at_resolution(self.config.run.tick_kimg, phase.resolution) * 1000
-        shown = nimg - phase.start_nimg
-        due = shown // interval > (shown - phase.batch_size) // interval
-        return due or nimg in (phase.end_nimg, self.schedule.total_nimg)
 
     def tick(self, phase: Phase) -> None:
         """Write statistics and samples, and snapshot, checkpoint and metrics when they are due."""
@@ -232,27 +224,21 @@ class Trainer:
         seconds = time.perf_counter() - self.tick_start
         self.costs.observe(phase, seconds / (nimg - self.tick_start_nimg))
         self.progress.tick += 1
-        self.progress.seconds += seconds
+        self.progress.spend(seconds, self.meter.took())
         more = {
             "Loss/skipped": skipped,
-            "Progress/tick": self.progress.tick,
             "Progress/batch_gpu": self.step.images_per_pass,
-            "Timing/total_hours": self.progress.seconds / 3600,
             "Timing/data_wait": self.stream.waited / seconds,
+            **spent(self.progress),
         }
         paused = time.perf_counter()
-        self.outputs.keep_folder(self.hold, self.due)
+        self.keep_folder()
         self.outputs.tick(phase, nimg, means, more)
         self.keep(phase)
         self.costs.observe_pause(phase, time.perf_counter() - paused)
         if in_a_row >= MOST_SKIPPED:
             self.save_checkpoint()
-            raise UserError(
-                f"the last {in_a_row} updates had gradients that are not finite and were skipped, "
-                f"up to {nimg / 1000} kimg; finite in this tick: {means}. What had been reached "
-                f"is in {self.checkpoint.newest()}. A lower schedule.learning_rate in a new "
-                "--run-dir may help, or run.precision=fp32"
-            )
+            raise diverged(in_a_row, nimg, means, self.checkpoint.newest())
         self.measure()
         self.begin_tick()
 
@@ -266,17 +252,16 @@ class Trainer:
         if not due or not on_any(self.accelerator, bool(self.outputs.lacks(due, nimg))):
             return
         self.outputs.say(f"measuring {', '.join(due)}")
-        reached = self.schedule.reached(nimg)
-        begun = time.perf_counter()
+        reached, begun = self.schedule.reached(nimg), time.perf_counter()
         results = self.metrics.measure(due, *reached, lambda: self.stop.reason() is not None)
         self.unmeasured = not results
         if results:
             self.costs.observe_metrics(due, time.perf_counter() - begun)
+            self.keep_folder()
             self.outputs.measured(results, nimg)
 
     def metrics_due(self) -> list[str]:
-        last = self.progress.nimg == self.schedule.total_nimg
-        return self.metrics.due(self.progress.tick, last)
+        return self.metrics.due(self.progress.tick, self.progress.nimg == self.schedule.total_nimg)
 
     def compare_weights(self) -> None:
         """Check that they are equal on all processes, before they are saved."""
@@ -290,15 +275,24 @@ class Trainer:
             self.due.add("checkpoint")
         if tick % run.snapshot_ticks == 0 or nimg in (phase.end_nimg, self.schedule.total_nimg):
             self.due |= {"checkpoint", "snapshot"}
+        self.keep_folder()
+        if "checkpoint" in self.due:
+            with patiently():  # curves that cannot be written keep no checkpoint from being saved
+                self.outputs.catch_up()
+        if self.config.ema.kind == "power":
+            with patiently():
+                self.outputs.keep_averages(self.step.averages.networks, phase, nimg)
         with patiently():
             if "checkpoint" in self.due:
-                self.outputs.catch_up()  # statistics up to a checkpoint must not be missing
                 self.save_checkpoint()
                 self.due.remove("checkpoint")
                 self.outputs.forget_worse()
             if "snapshot" in self.due:  # after it: a run that has snapshots can always go on
                 self.outputs.snapshot(nimg)
                 self.due.remove("snapshot")
+
+    def keep_folder(self) -> None:
+        self.outputs.keep_folder(self.hold, self.due, self.progress.nimg)
 
     def save_checkpoint(self) -> None:
         if self.accelerator.is_main_process:

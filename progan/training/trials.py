@@ -1,21 +1,21 @@
 """Trial updates: what gradients, optimizers and samples take on this machine."""
 
-import time
-from collections.abc import Callable
 from functools import partial
 
 import numpy as np
 import torch
 from accelerate import Accelerator
+from torch import nn
 
 from progan.config.schedule import Phase
 from progan.model.networks import Critic, Generator
 from progan.model.sampling import BATCH, images_of
 from progan.runtime import memory
-from progan.runtime.device import synchronize
+from progan.runtime.device import timed
 from progan.training import ema
 from progan.training.costs import CostModel
-from progan.training.updates import Adam, LossSettings, apply
+from progan.training.optimizers import Optimizer
+from progan.training.updates import LossSettings
 from progan.training.work import random_update, variants, whole_groups
 
 
@@ -31,21 +31,15 @@ class Trials:
         interval: int = 1,
     ):
         self.G, self.D = G, D
-        self.variants = variants(loss, interval)
+        self.loss, self.interval = loss, interval
         self.device, self.processes = accelerator.device, accelerator.num_processes
-
-    def timed(self, work: Callable[[], object]) -> float:
-        """Seconds until the device has done it."""
-        begin = time.perf_counter()
-        work()
-        synchronize(self.device)
-        return time.perf_counter() - begin
 
     def update(self, phase: Phase, n: int) -> float:
         """Seconds of both networks' gradients for `n` images, penalties in their share."""
         seconds = 0.0
-        for variant, share in self.variants:
-            seconds += share * self.timed(partial(random_update, self.G, self.D, variant, phase, n))
+        for loss, more, share in variants(self.loss, self.interval, phase.critic_updates):
+            work = partial(random_update, self.G, self.D, loss, phase, n, **more)
+            seconds += share * timed(work, self.device)
         return seconds
 
     def updates_that_fit(self, phase: Phase, n: int, repeats: int) -> tuple[int, list[float]]:
@@ -95,7 +89,7 @@ class Trials:
                 return
 
     def optimizer(self, phase: Phase) -> float:
-        """Seconds a parameter in use that both Adams and the average take in an update.
+        """Seconds a parameter in use that both optimizers and the average take in an update.
 
         Works on copies; 0 if memory has no room for them.
         """
@@ -107,14 +101,20 @@ class Trials:
         try:
             copies = [[torch.zeros_like(p) for p in parameters] for parameters in active]
             grads = [[torch.zeros_like(p) for p in parameters] for parameters in active]
-            optimizers = [Adam(parameters, fused=True) for parameters in copies]
+            optimizers = [
+                Optimizer({str(i): nn.Parameter(p) for i, p in enumerate(parameters)})
+                for parameters in copies
+            ]
+            for optimizer, rate in zip(optimizers, (phase.G_rate, phase.D_rate), strict=True):
+                optimizer.restart(phase.optimizer)
+                optimizer.set(rate.at(phase.start_nimg), phase.options_at(phase.start_nimg))
 
             def step() -> None:
-                for optimizer, parameters, some in zip(optimizers, copies, grads, strict=True):
-                    apply(optimizer, parameters, some)
-                ema.update(copies[0], active[0], 0.5)
+                for optimizer, some in zip(optimizers, grads, strict=True):
+                    optimizer.apply(optimizer.parameters, some)
+                ema.update(copies[0], active[0], [0.5] * len(active[0]))
 
-            return min(self.timed(step) for _ in range(3)) / count
+            return min(timed(step, self.device) for _ in range(3)) / count
         except Exception as error:
             if not memory.is_short(error):
                 raise
@@ -128,4 +128,4 @@ class Trials:
         labels = np.zeros(n, np.int64) if self.G.c_dim else None
         alpha = 0.5 if phase.fading else None
         make = partial(images_of, self.G, z, labels, phase.resolution, alpha)
-        return min(self.timed(make) for _ in range(2)) / n
+        return min(timed(make, self.device) for _ in range(2)) / n

@@ -1,12 +1,12 @@
-"""One critic update, one generator update: what happens to the weights.
+"""The gradients of one critic update and one generator update.
 
 Gradients are values: `critic_gradients` and `generator_gradients` change nothing and return what
-`torch.autograd.grad` gives, the penalty inside. `apply` is the only place where weights move.
+`torch.autograd.grad` gives, the penalty inside. `Optimizer.apply` is the only place where weights
+move.
 """
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,6 +17,8 @@ from progan.training.augment import augment
 from progan.training.feed import Batch, Latents
 from progan.training.losses import ADVERSARIAL, LABELS, PENALTIES
 
+Weight = float | Tensor  # 0-dim where it varies within a phase, as compiled functions need it
+
 
 @dataclass(frozen=True)
 class LossSettings:
@@ -24,12 +26,19 @@ class LossSettings:
 
     adversarial: str = "wgan"
     penalty: str | None = "wgan_gp"
-    penalty_weight: float = 10.0
+    penalty_weight: Weight = 10.0
     target: float = 1.0
-    drift: float = 0.001
-    label: float = 1.0
+    drift: Weight = 0.001
+    label: Weight = 1.0
     augment: tuple[str, ...] = ()  # of what the critic sees (see `progan.training.augment`)
-    labels: str = "classes"  # or attributes, depending on the data
+    augment_strength: Weight = 1.0  # the share of images that are augmented
+    labels: str = "classes"  # or attributes, depending on the data; or projection
+    adaptive: bool = False  # whether the signs of scores are needed, for `AdaptiveStrength`
+
+    @property
+    def relativistic(self) -> bool:
+        """Whether the generator's update compares its fakes with reals."""
+        return ADVERSARIAL[self.adversarial].relativistic
 
 
 Means = dict[str, Tensor]  # 0-dim, means over the batch
@@ -49,17 +58,21 @@ def critic_gradients(
     `D(fake) - D(real) + λ/γ² (‖∇‖ - γ)² + ε D(real)²` for the paper's WGAN-GP (App. A.1). With
     augmentation the critic sees augmented images only, in the penalty too.
     """
-    reals = augment(crossfade_reals(batch.reals, alpha), batch.real_draws, loss.augment)
+    reals = augmented(crossfade_reals(batch.reals, alpha), batch.real_draws, loss)
     with torch.no_grad():
         fakes = at_least_float32(G(batch.z, batch.c, resolution=reals.shape[-1], alpha=alpha))
-        fakes = augment(fakes, batch.fake_draws, loss.augment)
-    scores, logits = D(torch.cat([reals, fakes]), alpha, batches=2)  # scales its weights once
+        fakes = augmented(fakes, batch.fake_draws, loss)
+    c = None if batch.c is None else batch.c.repeat(2, 1)
+    both = torch.cat([reals, fakes])  # the critic scales its weights once
+    scores, logits = judged(D, both, c, alpha, loss, batches=2)
     real_scores, fake_scores = scores.chunk(2)
     total = ADVERSARIAL[loss.adversarial].critic(real_scores, fake_scores)
     total = total + loss.drift * real_scores.square()
     stats = {"Loss/scores/real": real_scores, "Loss/scores/fake": fake_scores}
-    if batch.c is not None:
-        labels = LABELS[loss.labels](logits, batch.c.repeat(2, 1)).reshape(2, -1).sum(dim=0)
+    if loss.adaptive:
+        stats["Loss/signs/real"] = real_scores.sign()
+    if c is not None and logits is not None:
+        labels = LABELS[loss.labels](logits, c).reshape(2, -1).sum(dim=0)
         total = total + loss.label * labels
         stats["Loss/labels/D"] = labels
     grads, stats = gradients(total, parameters, {"Loss/D": total, **stats})
@@ -68,12 +81,15 @@ def critic_gradients(
         return grads, stats
 
     # The penalty's graph is built after that of the scores is freed: memory holds one of them.
-    penalty = PENALTIES[loss.penalty](
-        lambda images: D(images, alpha)[0], reals, fakes, batch.mix, loss.target
+    penalty, norm = PENALTIES[loss.penalty](
+        lambda images: judged(D, images, batch.c, alpha, loss)[0],
+        reals,
+        fakes,
+        batch.mix,
+        loss.target,
     )
-    more, more_stats = gradients(
-        loss.penalty_weight * penalty, parameters, {"Loss/gradient_penalty": penalty}
-    )
+    more_stats = {"Loss/gradient_penalty": penalty, "Loss/gradient_norm": norm}
+    more, more_stats = gradients(loss.penalty_weight * penalty, parameters, more_stats)
     torch._foreach_add_(grads, more)
     stats["Loss/D"] = stats["Loss/D"] + loss.penalty_weight * more_stats["Loss/gradient_penalty"]
     return grads, stats | more_stats
@@ -90,14 +106,45 @@ def generator_gradients(
 ) -> Gradients:
     """Gradients of the generator's loss (`-D(fake)`) with respect to `parameters`."""
     fakes = at_least_float32(G(batch.z, batch.c, resolution=resolution, alpha=alpha))
-    scores, logits = D(augment(fakes, batch.fake_draws, loss.augment), alpha)
-    total = ADVERSARIAL[loss.adversarial].generator(scores)
+    seen = augmented(fakes, batch.fake_draws, loss)
+    scores, logits = judged(D, seen, batch.c, alpha, loss)
+    real_scores = None
+    if loss.relativistic:
+        assert batch.reals is not None
+        with torch.no_grad():  # they do not depend on the generator
+            reals = augmented(crossfade_reals(batch.reals, alpha), batch.real_draws, loss)
+            real_scores, _ = judged(D, reals, batch.c, alpha, loss)
+    total = ADVERSARIAL[loss.adversarial].generator(real_scores, scores)
     stats = {}
-    if batch.c is not None:
+    if batch.c is not None and logits is not None:
         labels = LABELS[loss.labels](logits, batch.c)
         total = total + loss.label * labels
         stats["Loss/labels/G"] = labels
     return gradients(total, parameters, {"Loss/G": total, **stats})
+
+
+def judged(
+    D: Critic,
+    images: Tensor,
+    c: Tensor | None,
+    alpha: Tensor | None,
+    loss: LossSettings,
+    batches: int = 1,
+) -> tuple[Tensor, Tensor | None]:
+    """Scores [N], and label logits [N, c_dim] if there is a loss on them.
+
+    The projection critic's score is ψ(φ(x)) + c · Vφ(x) (Miyato & Koyama 2018, Eq. 3), where Vφ is
+    what AC-GAN has for logits, so both have the same weights. V's bias is one more score a label.
+    """
+    scores, logits = D(images, alpha, batches)
+    if c is None or loss.labels != "projection":
+        return scores, logits
+    return scores + (c * logits).sum(dim=1), None
+
+
+def augmented(images: Tensor, draws: Tensor | None, loss: LossSettings) -> Tensor:
+    """Images as the critic sees them."""
+    return augment(images, draws, loss.augment, loss.augment_strength)
 
 
 def gradients(total: Tensor, parameters: Sequence[Tensor], stats: Means) -> Gradients:
@@ -136,51 +183,3 @@ def accumulate(passes: Iterable[Gradients]) -> Gradients:
         torch._foreach_div_(grads, n)
         means = {name: value / n for name, value in means.items()}
     return grads, means
-
-
-class Adam(torch.optim.Adam):
-    """Fused Adam that checks what it loads: the fused kernels trust shapes and strides."""
-
-    found_inf: Tensor  # 1.0: the fused step does nothing, as with a gradient scaler
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Load moments and counts of steps, laid out as the parameters; settings stay.
-
-        Raises:
-            ValueError: they are not of these parameters.
-        """
-        parameters = self.param_groups[0]["params"]
-        mine = {}
-        for i, given in state["state"].items():
-            parameter, found = parameters[i], {}
-            for name, shape in MOMENTS.items():
-                value, expected = given[name], parameter.shape if shape is None else shape
-                if value.dtype != torch.float32 or value.shape != expected:
-                    raise ValueError(f"{name} of parameter {i} is not of its shape")
-                like = torch.empty(expected, device=parameter.device)
-                found[name] = (torch.empty_like(parameter) if shape is None else like).copy_(value)
-            mine[parameter] = found
-        self.state.clear()
-        self.state.update(mine)
-
-
-MOMENTS = {"exp_avg": None, "exp_avg_sq": None, "step": ()}  # shapes; None: the parameter's
-
-
-def apply(optimizer: Adam, parameters: Sequence[Tensor], grads: list[Tensor]) -> Tensor:
-    """Make one step of Adam, or none if a gradient is not finite; the device is not waited for.
-
-    Returns 1.0 if the step was skipped, else 0.0 (0-dim). No parameter has a `.grad` afterwards.
-    """
-    skipped = 1 - torch.stack(torch._foreach_norm(grads)).isfinite().all().float()
-    optimizer.found_inf = skipped
-    try:
-        for parameter, grad in zip(parameters, grads, strict=True):
-            # The fused Adam ignores strides: other ones would move the wrong elements.
-            assert grad.stride() == parameter.stride(), "gradients are not laid out as the weights"
-            parameter.grad = grad
-        optimizer.step()
-    finally:
-        for parameter in parameters:
-            parameter.grad = None
-    return skipped

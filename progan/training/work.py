@@ -25,7 +25,7 @@ class Work(NamedTuple):
 
     gflops: float  # of convolutions and matrix products; a multiply-add is two
     values: float  # written by all operations
-    parameters: int  # in use, of both networks
+    parameters: int  # that it moves, of both networks
 
 
 class WorkCounter(TorchDispatchMode):
@@ -64,14 +64,26 @@ ELEMENTWISE = {  # the most frequent ones, of floating-point results
 }
 
 
-def random_update(G: Generator, D: Critic, loss: LossSettings, phase: Phase, n: int) -> None:
-    """Compute both gradients of one update on noise: all of its cost but Adam's, with no effect."""
+def random_update(
+    G: Generator,
+    D: Critic,
+    loss: LossSettings,
+    phase: Phase,
+    n: int,
+    generator: bool = True,
+) -> None:
+    """Compute both gradients of one update on noise: all of its cost but Adam's, with no effect.
+
+    generator: False computes the critic's alone.
+    """
     r = phase.resolution
     batch = noise(G, n, r, augmented=bool(loss.augment))
     alpha = torch.tensor(0.5, device=batch.z.device) if phase.fading else None
     parameters = [list(net.active_parameters(r, phase.fading).values()) for net in (G, D)]
     critic_gradients(G, D, parameters[1], batch, alpha, loss)
-    generator_gradients(G, D, parameters[0], batch.of_fakes(), alpha, loss, r)
+    if generator:
+        latents = batch.for_generator(loss.relativistic)
+        generator_gradients(G, D, parameters[0], latents, alpha, loss, r)
 
 
 def whole_groups(D: Critic, n: int) -> int:
@@ -79,24 +91,29 @@ def whole_groups(D: Critic, n: int) -> int:
     return D.stddev_group * max(1, n // D.stddev_group)
 
 
-def work_per_image(G: Generator, D: Critic, loss: LossSettings, phase: Phase) -> Work:
-    """What an image of one update costs, counted without computing.
+def work_per_image(
+    G: Generator, D: Critic, loss: LossSettings, phase: Phase, generator: bool = True
+) -> Work:
+    """What an image of one update costs, counted without computing (see `random_update`).
 
     The networks may be on the meta device.
     """
     n = whole_groups(D, 4)
     with torch.device("meta"), WorkCounter() as counter:
-        random_update(G, D, loss, phase, n)
-    active = [net.active_parameters(phase.resolution, phase.fading) for net in (G, D)]
+        random_update(G, D, loss, phase, n, generator)
+    moved = (G, D) if generator else (D,)
+    active = [net.active_parameters(phase.resolution, phase.fading) for net in moved]
     parameters = sum(p.numel() for named in active for p in named.values())
     return Work(counter.flops / n / 1e9, counter.values / n, parameters)
 
 
 def work_of(G: Generator, D: Critic, loss: LossSettings, phase: Phase, interval: int) -> Work:
-    """`work_per_image`, with the penalty in one of `interval` updates only."""
-    parts = [(work_per_image(G, D, v, phase), share) for v, share in variants(loss, interval)]
-    gflops, values = (sum(share * work[i] for work, share in parts) for i in (0, 1))
-    return Work(gflops, values, parts[0][0].parameters)
+    """`work_per_image`, with the penalty in one of `interval` updates only, and the generator's
+    update in one of the phase's `critic_updates`."""
+    kinds = variants(loss, interval, phase.critic_updates)
+    parts = [(work_per_image(G, D, kind, phase, **more), share) for kind, more, share in kinds]
+    gflops, values, parameters = (sum(share * work[i] for work, share in parts) for i in range(3))
+    return Work(gflops, values, round(parameters))
 
 
 def count_work(
@@ -107,10 +124,18 @@ def count_work(
     return {phase: work_of(meta_G, meta_D, loss, phase, interval) for phase in schedule.phases}
 
 
-def variants(loss: LossSettings, interval: int) -> list[tuple[LossSettings, float]]:
-    """The loss with its penalty and without it, and which share of the updates has each."""
-    with_penalty = [(loss, 1 / interval)]
-    return with_penalty + [(replace(loss, penalty=None), 1 - 1 / interval)] * (interval > 1)
+Variant = tuple[LossSettings, dict[str, bool], float]
+
+
+def variants(loss: LossSettings, interval: int, critic_updates: int) -> list[Variant]:
+    """The loss with its penalty and without it; `random_update`'s choice of networks, both and the
+    critic alone; and which share of the critic's updates has these."""
+    penalties = [(loss, 1 / interval), (replace(loss, penalty=None), 1 - 1 / interval)]
+    networks: list[tuple[dict[str, bool], float]] = [
+        ({}, 1 / critic_updates),
+        ({"generator": False}, 1 - 1 / critic_updates),
+    ]
+    return [(kind, n, p * q) for kind, p in penalties for n, q in networks if p * q > 0]
 
 
 Network = TypeVar("Network", Generator, Critic)

@@ -1,10 +1,12 @@
 """The commands that fit some images and this machine, to copy."""
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from progan.config.load import load_config, presets
+from progan.config.yaml_io import dump_inline
 from progan.data.sources.find import NAMED
 
 FEW = 7000  # images; the paper's networks would be shown each of them a thousand times
@@ -12,23 +14,19 @@ FOR_FEW, FOR_CPU = "few-images", "demo"  # presets
 
 
 def train_command(
-    data: Path | str,
-    resolution: int | None,
-    channels: int = 3,
-    labels: str = "",
-    preset: str | None = None,
+    data: Path | str, preset: str | None, settings: Mapping[str, Any], more: str = ""
 ) -> str:
     """The command that trains on images.
 
     Args:
-        resolution: None: that of the preset.
-        labels: options that train on the labels, and others to be added; empty: without.
+        settings: those that differ from the preset's, by `section.key`.
+        more: other options, as they are typed.
     """
-    words = ["progan train --data", shlex.quote(str(data))]
-    words += [f"--config {preset}"] if preset else []
-    words += [f"-o network.resolution={resolution}"] if resolution else []
-    words += ["-o network.channels=1"] if channels == 1 else []
-    return " ".join([*words, labels] if labels else words)
+    words = ["progan", "train", "--data", str(data)]
+    words += ["--config", preset] if preset else []
+    for key, value in settings.items():
+        words += ["-o", f"{key}={dump_inline(value)}"]
+    return f"{shlex.join(words)} {more}".rstrip()
 
 
 def commands(
@@ -39,18 +37,20 @@ def commands(
     Args:
         count: of the images.
         resolution: the largest to train at.
-        labels: see `train_command`.
+        labels: options that train on the labels, and others to be added; empty: without.
         gpu: whether this machine has one.
     """
     if data in NAMED:
-        yield train_command(data, None, labels=labels)
+        yield train_command(data, None, {}, labels)
         return
+    grey = {"network.channels": 1} if channels == 1 else {}
     if not gpu:
         small = load_config(FOR_CPU).network.resolution
         size = min(small, resolution)
         yield f"small networks at {size}x{size}, for this machine, which has no GPU:"
-        yield train_command(data, size if size < small else None, channels, labels, FOR_CPU)
+        smaller = {"network.resolution": size} if size < small else {}
+        yield train_command(data, FOR_CPU, smaller | grey, labels)
     preset = FOR_FEW if count < FEW and FOR_FEW in presets() else None
     few = ", for few images" if preset else ""
     yield f"{'at' if gpu else 'on a GPU, at'} {resolution}x{resolution}{few}:"
-    yield train_command(data, resolution, channels, labels, preset)
+    yield train_command(data, preset, {"network.resolution": resolution} | grey, labels)

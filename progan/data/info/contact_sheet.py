@@ -1,13 +1,12 @@
 """A contact sheet: one picture of evenly spaced images of a source or a pyramid."""
 
-import io
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, PngImagePlugin
 
-from progan.data.decode import Square
+from progan.data.decode import BadImage, Square
 from progan.data.labels import Labels
 from progan.data.pyramid.format import Pyramid
 from progan.data.sources.source import Source, evenly
@@ -19,8 +18,6 @@ CELL = 128  # pixels of an image's side
 COLUMNS = 8
 MOST_ROWS = 32  # only the first classes are shown
 SIGN = "progan data info"  # the file's Software, so that no other picture is overwritten
-
-Read = Callable[[list[int]], Iterable[np.ndarray | Exception]]
 
 
 def check_sheet(path: Path, data: Path | None) -> None:
@@ -48,45 +45,34 @@ def check_sheet(path: Path, data: Path | None) -> None:
         )
 
 
-def rows_of(good: Sequence[int], labels: Labels | None) -> list[list[int]]:
-    """The indices to show: a row for each class, or eight rows in their order."""
-    images = np.asarray(good, np.int64)
-    if labels and labels.kind == "classes":
-        shown = labels.values[images]
-        of_class = [images[shown == k] for k in range(len(labels.names))[:MOST_ROWS]]
-        return [some[evenly(len(some), COLUMNS)].tolist() for some in of_class]
-    chosen = images[evenly(len(images), COLUMNS**2)].tolist()
-    return [chosen[i : i + COLUMNS] for i in range(0, len(chosen), COLUMNS)]
-
-
-def names_of(labels: Labels | None) -> list[str]:
-    """Captions of the rows: the classes, or none."""
-    return captions(labels.names[:MOST_ROWS] if labels and labels.kind == "classes" else ())
-
-
-def write_sheet(path: Path, rows: list[list[int]], read: Read, names: Sequence[str] = ()) -> None:
-    """Writes a PNG, whole or not at all.
+def write_sheet(path: Path, data: Source | Pyramid, good: Sequence[int]) -> None:
+    """Writes a PNG of evenly spaced images, whole or not at all: a row for each class, if any.
 
     Args:
-        read: indices to images uint8 [3 or 1, s, s], s up to CELL.
-        names: of the rows; empty for none.
+        good: indices of images that can be read.
     """
+    labels = data.labels if data.labels and data.labels.kind == "classes" else None
+    rows = rows_of(np.asarray(good, np.int64), labels)
     wanted = sorted({i for row in rows for i in row})
-    shown = {
-        i: image if isinstance(image, np.ndarray) else None
-        for i, image in zip(wanted, read(wanted), strict=True)
-    }
-    sheet = arrange([[shown[i] for i in row] for row in rows], COLUMNS, CELL, names)
+    if isinstance(data, Source):
+        read = data.read_batch(wanted, Square(CELL, 3, "crop", upscale=True))
+    else:
+        read = list(data.read(np.array(wanted), min(CELL, data.resolution)))
+    images = {i: None if isinstance(x, BadImage) else x for i, x in zip(wanted, read, strict=True)}
+    names = captions(labels.names[:MOST_ROWS] if labels else ())
+    sheet = arrange([[images[i] for i in row] for row in rows], COLUMNS, CELL, names)
     pixels = np.broadcast_to(sheet, (3, *sheet.shape[1:])).transpose(1, 2, 0)
     sign = PngImagePlugin.PngInfo()
     sign.add_text("Software", SIGN)
-    data = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(pixels)).save(data, "PNG", pnginfo=sign)
-    write_atomically(path, lambda temporary: temporary.write_bytes(data.getvalue()))
+    picture = Image.fromarray(np.ascontiguousarray(pixels))
+    write_atomically(path, lambda temporary: picture.save(temporary, "PNG", pnginfo=sign))
 
 
-def reader_of(data: Source | Pyramid) -> Read:
-    """Reads images as a sheet shows them."""
-    if isinstance(data, Source):
-        return lambda indices: data.read_batch(indices, Square(CELL, 3, "crop", upscale=True))
-    return lambda indices: data.read(np.array(indices), min(CELL, data.resolution))
+def rows_of(good: np.ndarray, labels: Labels | None) -> list[list[int]]:
+    """The indices to show: a row for each class, or eight rows in their order."""
+    if labels:
+        shown = labels.values[good]
+        of_class = [good[shown == k] for k in range(len(labels.names))[:MOST_ROWS]]
+        return [some[evenly(len(some), COLUMNS)].tolist() for some in of_class]
+    chosen = good[evenly(len(good), COLUMNS**2)].tolist()
+    return [chosen[i : i + COLUMNS] for i in range(0, len(chosen), COLUMNS)]

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import chain
 
 import numpy as np
 
@@ -34,17 +35,15 @@ def repeats_in(
     again = [
         (i, largest_in(size))
         for i, (size, pixels) in enumerate(zip(sizes, small, strict=True))
-        if pixels
-        and size
-        and (alike[size, pixels] > 1 or is_blank(np.frombuffer(pixels, np.uint8)))
+        if size and pixels and (alike[size, pixels] > 1 or is_blank(np.frombuffer(pixels, "u1")))
     ]
     parts = [again[k : k + PIECE] for k in range(0, len(again), PIECE)]
     digests, blank = np.arange(len(small), dtype=DTYPE), np.zeros(len(small), bool)
     job = partial(look_again, replace(source, labels=None))
     with Workers(job, workers if len(parts) > 1 else 0) as pool:
-        for part, found in zip(parts, pool.map(parts), strict=True):
-            for (i, _), (digest, plain) in zip(part, found, strict=True):
-                digests[i], blank[i] = digest, plain
+        found = chain.from_iterable(pool.map(parts))
+        for (i, _), (digest, plain) in zip(again, found, strict=True):
+            digests[i], blank[i] = digest, plain
     good = np.flatnonzero([bool(pixels) for pixels in small])
     return find_repeats(
         digests[good],

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from progan.config.config import DataConfig
 from progan.config.resolutions import resolutions_to
+from progan.config.settings import DataConfig
 from progan.data.decode import Square
 from progan.data.depth import FLOATS, Range
 from progan.data.info.advice import commands
@@ -85,6 +85,8 @@ def source_report(
     if seen.clear:
         over = "which are laid over white; data.background=black or '#rrggbb' takes another colour"
         yield from field("alpha", f"{seen.clear:,} have transparent parts, {over}")
+    if seen.more:
+        yield from field("frames", f"{seen.more:,} have more pages or frames; the first is taken")
     if seen.turned:
         yield from field("EXIF", f"{seen.turned:,} are turned, and will be set upright")
     yield from bad_images([f"{source.item_name(i)}: {why}" for i, why in seen.bad.items()])
@@ -97,8 +99,15 @@ def source_report(
         yield from label_table(source.labels)
     if choice is None:
         yield from field("training", "needs images of 4x4 or more, or data.allow_upscale=true")
-        return
-    yield from disk_space(source, choice.resolution, 3)
+    else:
+        yield from disk_space(source, choice.resolution, 3)
+        yield from how_to_train(name, source, seen, choice.resolution, label_level, gpu)
+
+
+def how_to_train(
+    name: str, source: Source, seen: Survey, resolution: int, label_level: int | None, gpu: bool
+) -> Iterator[str]:
+    """Commands that train on a source."""
     grey = all(kind.split()[1] in GREY for kind in seen.kinds)
     if grey:
         yield from field("", GREY_HINT)
@@ -107,7 +116,7 @@ def source_report(
     doubt = source.labels and source.labels.doubt
     copies = seen.repeats.copies
     drop = "-o data.drop_copies=true" if copies >= MANY_COPIES * len(source) else ""
-    fit = len(source) - copies * bool(drop), choice.resolution, 1 if grey else 3
+    fit = len(source) - copies * bool(drop), resolution, 1 if grey else 3
     options = " ".join(filter(None, (drop, "" if doubt else labels)))
     yield from training(commands(name, *fit, options, gpu))
     if doubt:
@@ -231,11 +240,10 @@ def disk_space(source: Source, resolution: int, channels: int) -> Iterator[str]:
     both = bool(png.png)
     title = f"prepared in {COLOURS[channels]} at {resolution}x{resolution}"
     yield from field("disk", f"{title}, arrays and PNG (data.storage):" if both else f"{title}:")
-    for r in raw.levels:
-        also = f"  {human_bytes(png.levels[r]):>8}" if both else ""
-        yield " " * INDENT + f"{f'{r}x{r}':<10}{human_bytes(raw.levels[r]):>8}{also}"
-    also = f"  {human_bytes(png.total):>8}" if both else ""
-    yield " " * INDENT + f"{'together':<10}{human_bytes(raw.total):>8}{also}"
+    rows = [(f"{r}x{r}", raw.levels[r], png.levels[r]) for r in raw.levels]
+    for name, as_raw, as_png in [*rows, ("together", raw.total, png.total)]:
+        also = f"  {human_bytes(as_png):>8}" if both else ""
+        yield " " * INDENT + f"{name:<10}{human_bytes(as_raw):>8}{also}"
 
 
 def pyramid_report(pyramid: Pyramid, damage: Iterable[str] = (), gpu: bool = True) -> Iterator[str]:

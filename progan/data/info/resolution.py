@@ -7,11 +7,10 @@ from typing import NamedTuple
 from progan.config.resolutions import MAX_RESOLUTION, resolutions_to
 from progan.data.decode import Box, side_of
 from progan.data.info.survey import Survey, survey_headers
-from progan.data.pyramid.format import Pyramid
+from progan.data.pyramid.bad_images import largest_had
 from progan.data.sources.source import Source
 from progan.runtime.errors import UserError
 
-NEARLY_ALL = 100  # all but one in so many
 NEAR = 0.9  # of a resolution: enlarging from there is hardly seen
 
 
@@ -23,33 +22,19 @@ class Choice(NamedTuple):
 def choose(
     sizes: Mapping[int, tuple[int, int]], count: int, fit: str | Box, max_bad: int
 ) -> Choice | None:
-    """The largest resolution up to 1024 that nearly all images have; None if not even 4.
-
-    One in NEARLY_ALL of the images seen may be too small, rounded up, so that one odd image
-    decides nothing; but never half of them, nor a share that stands for more than `max_bad`.
+    """The largest resolution up to 1024 that nearly all images have (see `largest_had`).
 
     Args:
         sizes: of the images seen, by index.
         count: number of all images.
     """
     sides = {i: side_of(size, fit) for i, size in sizes.items()}
-    most = min(-(-len(sides) // NEARLY_ALL), max_bad * len(sides) // max(count, 1))
-    for resolution in reversed(resolutions_to(MAX_RESOLUTION)):
-        small = [i for i, side in sides.items() if side < resolution]
-        if len(small) <= most and 2 * len(small) < len(sides):
-            return Choice(resolution, sorted(small, key=lambda i: (sides[i], i)))
-    return None
-
-
-def advised_resolution(images: Source | Pyramid, fit: str | Box, max_bad: int) -> int:
-    """The resolution to train at if none is given: the largest that nearly all images have.
-
-    Raises:
-        UserError: images are smaller than 4x4, or none of those looked at can be read.
-    """
-    if isinstance(images, Pyramid):
-        return images.resolution
-    return choose_resolution(images, fit, max_bad)[0]
+    share = max_bad * len(sides) // max(count, 1)  # of `max_bad`, for those seen
+    resolution = largest_had(sides.values(), len(sides), share, MAX_RESOLUTION)
+    if resolution is None:
+        return None
+    small = [i for i, side in sides.items() if side < resolution]
+    return Choice(resolution, sorted(small, key=lambda i: (sides[i], i)))
 
 
 def resolution_table(sizes: Counter[tuple[int, int]]) -> list[tuple[int, int]]:

@@ -13,7 +13,7 @@ from progan.data.colour import Profile, has_clear_parts, profile_of
 from progan.data.decode import BadImage, Content, Square, open_image, read_square
 from progan.data.depth import Values, deep_pixels, extremes, kind_of, to_8_bits
 from progan.data.info.copies import repeats_in
-from progan.data.metadata import orientation, upright_size
+from progan.data.metadata import has_more_frames, orientation, upright_size
 from progan.data.pyramid.repeats import Repeats
 from progan.data.sources.source import Source, evenly
 from progan.data.workers import Workers, cores, without_pil_warnings
@@ -35,6 +35,7 @@ class Look(NamedTuple):
     small: bytes = b""  # its pixels at 4x4
     profile: Profile | None = None  # without its transform
     clear: bool = False  # whether parts of it are transparent
+    more: bool = False  # whether its file has more pages or frames
     # Smallest and largest, by kind, of arrays and of decoded images of more than 8 bits.
     values: dict[str, tuple[float, float]] = {}
 
@@ -66,7 +67,7 @@ def look_at(source: Source, i: int, decode: bool) -> Look:
 
 def look_within(content: Content, image: Image.Image, ranges: Values | None) -> dict[str, Any]:
     """What a decoded image shows."""
-    profile, values = profile_of(image), {}
+    profile, more, values = profile_of(image), has_more_frames(image), {}
     if isinstance(content, np.ndarray):
         kind = kind_of(content.dtype)
         values = {kind.name if kind else "bytes": extremes(content)}
@@ -76,6 +77,7 @@ def look_within(content: Content, image: Image.Image, ranges: Values | None) -> 
     return {
         "profile": profile and profile._replace(transform=None),
         "clear": has_clear_parts(image),
+        "more": more,
         "values": values,
     }
 
@@ -92,6 +94,7 @@ class Survey:
     headers: dict[int, tuple[int, int]]  # sizes, by index, that a resolution is chosen by
     profiles: Counter[Profile]  # how many good images have each
     clear: int  # good images of which parts are transparent
+    more: int  # good images whose files have more pages or frames
     values: dict[str, tuple[float, float]]  # as in `Look`, of all good images
     repeats: Repeats = Repeats()
 
@@ -142,5 +145,6 @@ def summed_up(indices: Sequence[int], looks: list[Look]) -> Survey:
         {indices[k]: size for k in chosen if (size := looks[k].size)},
         Counter(look.profile for look in good if look.profile),
         sum(look.clear for look in good),
+        sum(look.more for look in good),
         values,
     )

@@ -8,7 +8,7 @@ repeats      images that are there more than once, or blank
 prepare      from a source to a pyramid
 plan         what a pyramid will take on disk, level by level
 layout       where images go while it is made
-writer       a pyramid written in pieces, so that an interrupted one goes on
-old_reading  images that an earlier progan has read into other pixels
+pieces       made by worker processes
+writer       writes them, so that an interrupted preparation goes on
 bad_images   images that are left out: counted, named, explained if they are many
 """

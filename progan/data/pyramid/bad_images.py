@@ -1,13 +1,16 @@
 """Images that are left out: counted, named, and explained if they are too many."""
 
 from collections import Counter
+from collections.abc import Collection
 
 import numpy as np
 
 from progan.config.resolutions import resolutions_to
-from progan.data.pyramid.writer import Bad
+from progan.data.pyramid.pieces import Bad
 from progan.data.sources.source import Source
 from progan.runtime.errors import UserError
+
+NEARLY_ALL = 100  # all but one in so many
 
 
 class TooManyBad(UserError):
@@ -65,7 +68,8 @@ class BadImages:
             sizes = [f"{w}x{h} ({n})" for (w, h), n in self.sizes.most_common(8)]
             sizes[0] = sizes[0].replace(")", " images)").replace("(1 images", "(1 image")
             causes.append(f"{small} too small: {', '.join(sizes)}")
-            if best := self._largest_that_would_do(seen):
+            sides = list(map(min, self.sizes.elements()))
+            if best := largest_had(sides, seen, self._max_bad, self._resolution // 2):
                 remedies.append(
                     f"resolution {best}, the largest that nearly all have "
                     f"(-o network.resolution={best}, --max-resolution {best})"
@@ -87,11 +91,19 @@ class BadImages:
             f"What helps: {'; or '.join(remedies)}"
         )
 
-    def _largest_that_would_do(self, seen: int) -> int | None:
-        """The largest resolution that all but one in a hundred of the images seen have."""
-        most = min(-(-seen // 100), self._max_bad)
-        for resolution in reversed(resolutions_to(self._resolution // 2)):
-            short = sum(n for size, n in self.sizes.items() if min(size) < resolution)
-            if short <= most and short < seen / 2:
-                return resolution
-        return None
+
+def largest_had(sides: Collection[int], seen: int, max_bad: int, limit: int) -> int | None:
+    """The largest resolution up to `limit` that nearly all of the images seen have; None if none.
+
+    One in NEARLY_ALL may be too small, rounded up, so that one odd image decides nothing; but never
+    half of them, nor more than `max_bad`.
+
+    Args:
+        sides: of those seen that may be too small.
+    """
+    most = min(-(-seen // NEARLY_ALL), max_bad)
+    for resolution in reversed(resolutions_to(limit)):
+        short = sum(side < resolution for side in sides)
+        if short <= most and 2 * short < seen:
+            return resolution
+    return None

@@ -11,7 +11,7 @@ import hashlib
 import os
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Self
@@ -19,7 +19,7 @@ from typing import Self
 import numpy as np
 
 from progan.config.resolutions import resolutions_to
-from progan.data.array_file import ArrayFile, Damaged
+from progan.data.array_file import NO_ARRAY, ArrayFile, Damaged
 from progan.data.labels import Labels
 from progan.data.pyramid.digests import DTYPE, checksum, digests_of
 from progan.data.pyramid.meta import META, VERSION, Meta, OtherVersion, read_meta
@@ -152,6 +152,16 @@ class Pyramid:
         progan 0.1."""
         return identity in (self.identity, self._by_samples, self._by_smallest)
 
+    def identified_in_cache(self, identity: str) -> Path | None:
+        """Another pyramid in the same cache of progan's that has or had this identity."""
+        for meta in sorted(self.path.parent.glob(f"*/{META}")) if self._own else ():
+            with suppress(UserError):
+                other = Pyramid.open(meta.parent, labels=self.labels is not None, workers=0)
+                with closing(other):
+                    if other.is_identified_by(identity):
+                        return other.path
+        return None
+
     @cached_property
     def _by_samples(self) -> str:
         found = []
@@ -239,7 +249,8 @@ def is_pyramid(path: Path) -> bool:
     Two of its files are enough, so that a lost one is missed. A user's own may have a meta.json.
     """
     files = path / META, array_file(path, 4), array_file(path, 8)
-    return sum(file.is_file() for file in files) >= 2 or (path / JOURNAL).is_file()
+    # Not by pathlib, which raises where a name is too long, as lists in braces may be.
+    return sum(map(os.path.isfile, files)) >= 2 or os.path.isfile(path / JOURNAL)
 
 
 def check_files(path: Path) -> None:
@@ -263,7 +274,7 @@ def open_labels(path: Path, count: int, names: tuple[str, ...]) -> Labels:
     file = path / "labels.npy"
     try:
         attributes = np.load(file, mmap_mode="r", allow_pickle=False).ndim == 2
-    except (ValueError, EOFError):
+    except NO_ARRAY:
         attributes = False  # and ArrayFile says what is wrong
     shape = (count, len(names)) if attributes else (count,)
     values = ArrayFile(file, np.uint8 if attributes else np.int64, shape)[:]

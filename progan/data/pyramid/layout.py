@@ -1,6 +1,5 @@
 """Where images, digests and headers are written while a pyramid is made."""
 
-import io
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +8,6 @@ import numpy as np
 from progan.config.resolutions import resolutions_to
 from progan.data.pyramid.digests import DTYPE, digests_of
 from progan.data.pyramid.format import array_file
-from progan.runtime.disk import write_atomically
 
 HEADER_BYTES = 128  # of a .npy file
 RAW_DIGESTS = "unfinished.digests"  # those of all images of the source, without a header
@@ -60,12 +58,6 @@ class Layout:
     def read_digests(self) -> np.ndarray:
         """uint64 [total, levels]"""
         return np.fromfile(self.digests, DTYPE).reshape(self.total, len(self.levels))
-
-
-def save_array(path: Path, array: np.ndarray) -> None:
-    file = io.BytesIO()
-    np.save(file, array)
-    write_atomically(path, lambda temporary: temporary.write_bytes(file.getvalue()))
 
 
 def write_header(file: Path, shape: tuple[int, ...]) -> None:

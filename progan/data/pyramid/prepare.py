@@ -2,9 +2,8 @@
 
 import logging
 import os
-from collections.abc import Collection, Generator, Iterator
+from collections.abc import Collection, Iterator
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import replace
 from fnmatch import fnmatch
 from functools import partial
 from pathlib import Path
@@ -12,35 +11,33 @@ from typing import Any
 
 import numpy as np
 
-from progan.data.decode import BadImage, Square, TooSmall, box_levels
+from progan.data.decode import READING, Square
 from progan.data.pyramid.bad_images import BadImages, TooManyBad
 from progan.data.pyramid.format import BAD_FILES, JOURNAL, OWN_REMEDY, DamagedPyramid, Pyramid
 from progan.data.pyramid.layout import Layout
 from progan.data.pyramid.meta import META, VERSION
-from progan.data.pyramid.old_reading import warn_of_old_reading
+from progan.data.pyramid.pieces import pieces_of
 from progan.data.pyramid.plan import check_space, free_space, make_plan
-from progan.data.pyramid.records import to_png
 from progan.data.pyramid.writer import (
     UNFINISHED,
-    Piece,
     PyramidWriter,
     read_journal,
     unfinished_files,
     write_lines,
 )
-from progan.data.sources.source import Items, Source, content_key
-from progan.data.workers import Workers, cores
-from progan.runtime.cache import cache_folder
+from progan.data.sources.source import Source, content_key, evenly
+from progan.data.workers import without_pil_warnings
+from progan.runtime.cache import pyramids_folder
 from progan.runtime.errors import UserError
+from progan.runtime.launch import prints_errors
 from progan.runtime.lock import Busy, file_lock
 from progan.runtime.progress import Say, progress_bar
 
 log = logging.getLogger("progan")
 
 LOCK = ".lock"
-PIECE_BYTES = 2**20  # images a worker reads before it reports; more would take new memory
-AT_ONCE_BYTES = 2**19  # images whose levels are made together, while a core's cache holds them
-FEW_PIXELS = 200 * 64**2  # are done here before workers have even started
+LOOKED_AT = 16  # images of an older pyramid that are read again
+SAME = 1  # level that an image may differ by on average, as versions of JPEG decoders do
 
 
 def cached(
@@ -63,15 +60,41 @@ def cached(
         storage, drop_copies, say, options: see `prepare`, also for the errors.
     """
     digest = content_key(made_from(source, square, drop_copies), storage)[:16]
-    dest = cache_folder(cache) / "pyramids" / f"{source.name}-{digest}"
+    dest = pyramids_folder(cache) / f"{source.name}-{digest}"
     settings = {"storage": storage, "drop_copies": drop_copies, "say": say, **options}
+    make_it = partial(prepare, source, dest, square, own=True, **settings)
     try:
-        return prepare(source, dest, square, own=True, **settings)
+        return make_it()
     except DamagedPyramid as error:
         if say:
             say(str(error).replace(OWN_REMEDY, "it is prepared again"))
         remove_damaged(dest)
-        return prepare(source, dest, square, own=True, **settings)
+        return make_it()
+
+
+def warn_of_old_reading(pyramid: Pyramid, source: Source, square: Square) -> None:
+    """Logs a warning if an earlier progan read some of the source's images into other pixels."""
+    if pyramid.meta.reading >= READING or not prints_errors():
+        return
+    # Up to its count each image has its own place; bad ones, whose places others take, are skipped.
+    indices = [i for i in evenly(len(source), LOOKED_AT) if i < pyramid.count]
+    with without_pil_warnings():
+        today = source.read_batch(indices, square)
+    kept = pyramid.read(np.array(indices), square.resolution)
+    changed = sum(
+        isinstance(image, np.ndarray) and np.abs(image - old.astype(np.int16)).mean() > SAME
+        for image, old in zip(today, kept, strict=True)
+    )
+    if changed:
+        log.warning(
+            "%s: %d of %d images looked at were prepared by an earlier progan, which read their "
+            "colours or depth otherwise (see Depth and colours in docs/data.md). A run that has "
+            "begun on them goes on only with them; for a new one delete %s",
+            source.name,
+            changed,
+            len(indices),
+            pyramid.path,
+        )
 
 
 def remove_damaged(dest: Path) -> None:
@@ -132,25 +155,29 @@ def prepare(
                 if not (dest / META).exists():
                     check_folder(dest, UNFINISHED if own else ())
                     check_unfinished(dest, made)
-                    options = storage, max_bad, drop_copies, workers, say
-                    make(source, dest, square, made, *options)
+                    make(source, dest, square, made, storage, max_bad, drop_copies, workers, say)
     pyramid = Pyramid.open(dest, workers=workers, own=own)
-    if pyramid.meta.made_from != made:
-        raise UserError(
-            f"{dest} holds a pyramid of other images or options ({pyramid.meta.source}, "
-            f"{pyramid.count} images at {pyramid.resolution}x{pyramid.resolution}); delete it or "
-            "choose another folder"
-        )
-    if pyramid.meta.bad > max_bad:
-        raise UserError(
-            f"{source.name}: {pyramid.meta.bad} images are bad, and data.max_bad is {max_bad}; "
-            f"see {dest / BAD_FILES}; mend or remove them, or raise data.max_bad"
-        )
+    check_made(pyramid, made, max_bad, source.name)
     warn_of_old_reading(pyramid, source, square)
     if say:
         for line in pyramid.meta.repeats.lines(pyramid.count):
             say(line)
     return pyramid
+
+
+def check_made(pyramid: Pyramid, made: str, max_bad: int, name: str) -> None:
+    """Refuses a pyramid of other images or options, or one with too many bad images."""
+    if pyramid.meta.made_from != made:
+        raise UserError(
+            f"{pyramid.path} holds a pyramid of other images or options ({pyramid.meta.source}, "
+            f"{pyramid.count} images at {pyramid.resolution}x{pyramid.resolution}); delete it or "
+            "choose another folder"
+        )
+    if pyramid.meta.bad > max_bad:
+        raise UserError(
+            f"{name}: {pyramid.meta.bad} images are bad, and data.max_bad is {max_bad}; see "
+            f"{pyramid.path / BAD_FILES}; mend or remove them, or raise data.max_bad"
+        )
 
 
 @contextmanager
@@ -253,48 +280,6 @@ def ended_in_order(writer: PyramidWriter, bad: BadImages) -> Iterator[None]:
     except BaseException:
         writer.sync()
         raise
-
-
-def pieces_of(
-    source: Source, square: Square, layout: Layout, done: int, workers: int | None
-) -> Generator[Piece, None, None]:
-    """The pieces in order, from the first image that is not done."""
-    pixels = square.channels * square.resolution**2
-    size = min(max(PIECE_BYTES // pixels, 1), 64)
-    ranges = [
-        range(start, min(start + size, len(source))) for start in range(done, len(source), size)
-    ]
-    if workers is None:
-        few = len(source) * square.resolution**2 <= FEW_PIXELS
-        workers = 0 if few else min(cores(), len(ranges))
-    with Workers(partial(make_piece, source.without_lists(), square, layout), workers) as pool:
-        yield from pool.map((r, source.items[r.start : r.stop]) for r in ranges)
-
-
-def make_piece(source: Source, square: Square, layout: Layout, piece: tuple[range, Items]) -> Piece:
-    """A worker's job: read a range of images, write all their levels and report."""
-    indices, items = piece
-    found = replace(source, items=items).read_batch(range(len(items)), square)
-    bad = [
-        (i, str(x), x.size if isinstance(x, TooSmall) else None)
-        for i, x in zip(indices, found, strict=True)
-        if isinstance(x, BadImage)
-    ]
-    r = square.resolution
-    blank = np.zeros((square.channels, r, r), np.uint8)  # keeps a bad image's place
-    images = [blank if isinstance(x, BadImage) else x for x in found]
-    step = max(1, AT_ONCE_BYTES // blank.size)
-    parts = [box_levels(np.stack(images[k : k + step]), 4) for k in range(0, len(images), step)]
-    levels = {r: np.concatenate([part[r] for part in parts]) for r in layout.levels}
-    layout.write_digests(indices.start, levels)
-    for r in layout.raw:
-        layout.write(r, indices.start, levels[r])
-    left_out = {i - indices.start for i, _, _ in bad}
-    records = {
-        r: [b"" if k in left_out else to_png(image) for k, image in enumerate(levels[r])]
-        for r in layout.png
-    }
-    return Piece(indices.start, indices.stop, bad, records)
 
 
 @contextmanager

@@ -31,19 +31,15 @@ class Repeats:
             what = "an exact copy" if self.dropped == 1 else "exact copies"
             lines.append(f"{some(self.dropped)} left out as {what} (data.drop_copies)")
         if self.copies:
-            helps = (
-                "; data.drop_copies=true (prepare --drop-copies) leaves out all but the first of "
-                "each"
-                if self.copies > self.contradictory  # which stay
-                else ""
-            )
-            what = (
-                "is an exact copy of another" if self.copies == 1 else "are exact copies of others"
-            )
+            one = self.copies == 1
+            what = "is an exact copy of another" if one else "are exact copies of others"
             lines.append(
                 f"{self.copies:,} of {count:,} images {what}; {printable(self.most_copied)} is "
-                f"there {self.times:,} times{helps}"
+                f"there {self.times:,} times"
             )
+            if self.copies > self.contradictory:  # which stay
+                lines[-1] += "; data.drop_copies=true (prepare --drop-copies) leaves out all but "
+                lines[-1] += "the first of each"
         if self.contradictory:
             have = "has" if self.contradictory == 1 else "have"
             lines.append(

@@ -5,7 +5,7 @@ import os
 import time
 from collections.abc import Collection
 from contextlib import ExitStack, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import partial
 from itertools import takewhile
 from pathlib import Path
@@ -14,11 +14,13 @@ from typing import Any, BinaryIO, Self
 import numpy as np
 
 from progan.config.resolutions import MAX_RESOLUTION, resolutions_to
+from progan.data.array_file import save_array
 from progan.data.decode import READING
 from progan.data.pyramid.digests import DTYPE, checksum
 from progan.data.pyramid.format import BAD_FILES, DIGESTS, JOURNAL
-from progan.data.pyramid.layout import RAW_DIGESTS, Layout, save_array, write_header
+from progan.data.pyramid.layout import RAW_DIGESTS, Layout, write_header
 from progan.data.pyramid.meta import META, VERSION, Meta, is_number
+from progan.data.pyramid.pieces import Bad, Piece
 from progan.data.pyramid.records import index_file, records_file
 from progan.data.pyramid.repeats import blank_ones, find_repeats, first_alike
 from progan.data.sources.source import Source
@@ -32,18 +34,6 @@ UNFINISHED = (
     *(f"{name}.partial*" for name in (*WHOLE, META)),
 )
 SYNC_SECONDS = 10  # at most this much work is done again
-
-Bad = tuple[int, str, tuple[int, int] | None]  # index; why; width and height if they are why
-
-
-@dataclass(frozen=True)
-class Piece:
-    """A worker's report on images start … stop - 1, whose arrays it has written itself."""
-
-    start: int
-    stop: int
-    bad: list[Bad]
-    records: dict[int, list[bytes]]  # PNG files by resolution, b"" for bad images
 
 
 class PyramidWriter:

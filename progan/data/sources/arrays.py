@@ -11,7 +11,7 @@ import numpy as np
 import psutil
 from numpy.lib import format
 
-from progan.data.array_file import ArrayFile, Damaged
+from progan.data.array_file import NO_ARRAY, ArrayFile, Damaged
 from progan.data.depth import Values
 from progan.data.labels import Labels
 from progan.data.sources.label_values import from_array
@@ -23,7 +23,7 @@ LABEL_BYTES = 2**16  # of an image: one of thousands of classes, one-hot in floa
 # Arrays of images and of labels, by our names and by those of MedMNIST.
 NAMES = {"images": "labels", "train_images": "train_labels"}
 READ_HEADER = {(1, 0): format.read_array_header_1_0}
-DAMAGE = (ValueError, EOFError, zlib.error, zipfile.BadZipFile, NotImplementedError)
+DAMAGE = (*NO_ARRAY, zlib.error, zipfile.BadZipFile, NotImplementedError)
 
 
 @dataclass
@@ -59,7 +59,7 @@ class FileImages:
 def open_array(
     path: Path, name: str | None, stamp: tuple[int, int]
 ) -> np.ndarray | ArrayFile | str:
-    """The array, once a process: to be read piece by piece from a .npy, whole from a .npz.
+    """The array, once a process: to be read piece by piece from a .npy in C's order, else whole.
 
     Or why it is damaged: that may take as long to find out, so it is kept, too.
     """
@@ -67,7 +67,7 @@ def open_array(
         if name is None:
             array = format.open_memmap(path, mode="r")
             if not array.flags.c_contiguous:  # in Fortran's order an image is no piece of the file
-                return array
+                return np.load(path, allow_pickle=False)
             return ArrayFile(path, array.dtype, array.shape, exact=False)
         return read_member(path, name)
     except DAMAGE as error:
@@ -100,6 +100,8 @@ def from_array_file(path: Path, labels: bool) -> Source:
         else:
             array = format.open_memmap(path, mode="r")
             shape, dtype = array.shape, array.dtype
+            if not array.flags.c_contiguous:
+                check_memory(path, array.nbytes, "it again, with numpy.ascontiguousarray,")
     except UserError:
         raise
     except DAMAGE as error:
@@ -130,18 +132,23 @@ def read_header(
                 f"{' or '.join(NAMES)}: write it with numpy.savez(file, images=…, labels=…)"
             )
         shape, dtype = read_member_header(archive, name)
-        size, there = math.prod(shape) * dtype.itemsize, psutil.virtual_memory().total
-        if size > there:
-            raise UserError(
-                f"data.source: {path} would take {human_bytes(size)} of memory in each process, "
-                f"and there are {human_bytes(there)}; write {name} with numpy.save to a .npy, "
-                "which is not read whole"
-            )
+        check_memory(path, math.prod(shape) * dtype.itemsize, name)
         if not labels or NAMES[name] not in arrays:
             return name, shape, dtype, None
         of_labels, kind = read_member_header(archive, NAMES[name])
         check_labels(path, of_labels, kind.itemsize, shape[:1])
     return name, shape, dtype, read_member(path, NAMES[name])
+
+
+def check_memory(path: Path, size: int, what: str) -> None:
+    """Raises UserError if images that are read whole do not fit into memory."""
+    there = psutil.virtual_memory().total
+    if size > there:
+        raise UserError(
+            f"data.source: {path} would take {human_bytes(size)} of memory in each process, and "
+            f"there are {human_bytes(there)}; write {what} with numpy.save to a .npy, which is not "
+            "read whole"
+        )
 
 
 def read_member_header(archive: zipfile.ZipFile, name: str) -> tuple[tuple[int, ...], np.dtype]:

@@ -1,6 +1,7 @@
 """Which values are black and white in the images of a source that are deeper than 8 bits."""
 
 import logging
+from collections import Counter
 from dataclasses import replace
 from typing import TypeVar
 
@@ -11,6 +12,7 @@ from progan.data.decode import Content, open_image
 from progan.data.depth import (
     FLOATS,
     INTEGERS,
+    MIN_IS_WHITE,
     NEARLY_BLACK,
     BadImage,
     Kind,
@@ -38,20 +40,26 @@ def with_values(source: S) -> S:
     if source.values is not None:
         return source
     found: dict[str, list[tuple[float, float]]] = {FLOATS.name: [], INTEGERS.name: []}
+    inverted = Counter[str]()
     with without_pil_warnings():
         for content in source.load_some(evenly(len(source), source.looked_at)):
-            kind, ends = look(content)
+            kind, ends, is_inverted = look(content)
             if kind and ends:
                 found[kind.name].append(ends)
-    values = Values(
-        *(find_range(k, found[k.name]) if found[k.name] else None for k in (FLOATS, INTEGERS))
-    )
-    return replace(source, values=values)
+                inverted[kind.name] += is_inverted
+    ranges: list[Range | str | None] = []
+    for kind in (FLOATS, INTEGERS):
+        some = found[kind.name]
+        of = find_range(kind, some) if some else None
+        if isinstance(of, Range):
+            of = replace(of, inverted=2 * inverted[kind.name] > len(some))
+        ranges.append(of)
+    return replace(source, values=Values(*ranges))
 
 
 def warn_of_darkness(source: Source) -> None:
     """Logs a warning if the source's images, or some, use so little of their range that they are
-    dark."""
+    dark; or light, where the smallest value is white."""
     values = with_values(source).values
     for kind, of in values.ranges.items() if values and prints_errors() else ():
         if of.is_dark:
@@ -60,23 +68,25 @@ def warn_of_darkness(source: Source) -> None:
             log.warning("%s: %s", source.name, dimness(of))
 
 
-def look(content: Content | BadImage) -> tuple[Kind | None, tuple[float, float] | None]:
-    """Kind and extremes of an image; None for 8 bits, and for a bad one."""
+def look(content: Content | BadImage) -> tuple[Kind | None, tuple[float, float] | None, bool]:
+    """Kind and extremes of an image, and whether the smallest value is white; None for 8 bits, and
+    for a bad one."""
     if isinstance(content, BadImage):  # raised again where it is read
-        return None, None
+        return None, None, False
     try:
         if isinstance(content, np.ndarray):
-            return kind_of(content.dtype), extremes(content)
+            return kind_of(content.dtype), extremes(content), False
         image = open_image(content)
         kind = kind_of(image.mode)
         if is_narrowed(image):
             low, high = extremes(np.asarray(image))
-            return INTEGERS, (257 * low, 257 * high)
-        return kind, extremes(deep_pixels(image)) if kind else None
+            return INTEGERS, (257 * low, 257 * high), False
+        ends = extremes(deep_pixels(image)) if kind else None
+        return kind, ends, MIN_IS_WHITE in image.info
     except MemoryError:
         raise
     except Exception:  # of any type; raised again where it is read
-        return None, None
+        return None, None, False
 
 
 def is_narrowed(image: Image.Image) -> bool:
@@ -93,7 +103,9 @@ def darkness(kind: str, of: Range) -> str:
         factor = f"({of.high} // {of.seen[1]:.0f})" if kind == INTEGERS.name else ""
         helps += f", for example x * {factor or f'({of.high} / {of.seen[1]:.6g})'}"
     part = (of.seen[1] - of.low) / (of.high - of.low)
-    dark = "nearly black" if part < 1 / NEARLY_BLACK else "dark"
+    dark = "light" if of.inverted else "dark"
+    if part < 1 / NEARLY_BLACK:
+        dark = f"nearly {of.ends[0]}"
     bits = "16-bit images" if of.high == 65535 and kind == INTEGERS.name else f"images of {kind}"
     return (
         f"the largest value seen in its {bits} is {largest} of {white}, so they will be {dark}; "
@@ -106,5 +118,5 @@ def dimness(of: Range) -> str:
     return (
         f"{of.dim} of {of.looked_at} images of more than 8 bits looked at use less than a "
         f"hundredth of {of.low:,} … {of.high:,}, which the others need, so they will be nearly "
-        "black; if theirs is another range, scale them first"
+        f"{of.ends[0]}; if theirs is another range, scale them first"
     )

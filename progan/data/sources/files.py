@@ -29,11 +29,13 @@ from progan.data.sources.names import LeftOut, is_kept, thumbnails, why_left_out
 from progan.data.sources.readers import FolderReader, TarReader, ZipReader, open_tar
 from progan.data.sources.source import Source, content_key, short_name
 from progan.data.sources.tars import BadTar, members
-from progan.data.sources.zip_names import entry_name, is_guessed, warn_of_guesses
+from progan.data.sources.zip_names import entry_name, warn_of_guesses
 from progan.runtime.errors import UserError
 
 TARS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 ARCHIVES = (".zip", *TARS)
+# What zipfile raises for one that is damaged.
+UNREADABLE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError)
 
 ClassesOf = Callable[[Path, list[str]], Labels]
 
@@ -120,6 +122,9 @@ def walk(path: Path, left_out: LeftOut) -> Iterator[tuple[str, int, int]]:
     for here, folders, files in os.walk(path, followlinks=True, onerror=fail):
         status = os.stat(here)
         if (status.st_dev, status.st_ino) in entered:
+            left_out.add(
+                "as folders entered by another name", Path(here).relative_to(path).as_posix()
+            )
             folders.clear()
             continue
         entered.add((status.st_dev, status.st_ino))
@@ -129,7 +134,7 @@ def walk(path: Path, left_out: LeftOut) -> Iterator[tuple[str, int, int]]:
         for name in kept_files(here, kept, prefix):
             left_out.add_if_unread(name)
         folders[:] = sorted(set(folders) - set(kept))
-        for name in files:
+        for name in [*files, *(folder for folder in folders if folder in TABLES)]:
             if left_out.add_if_unread(prefix + name):
                 continue
             try:
@@ -137,7 +142,8 @@ def walk(path: Path, left_out: LeftOut) -> Iterator[tuple[str, int, int]]:
             except OSError as error:  # a dangling link, say: reading it will raise it again
                 yield prefix + name, -1, error.errno or 0
                 continue
-            if stat.S_ISREG(status.st_mode):
+            # A table of labels that is none is told where it is read.
+            if stat.S_ISREG(status.st_mode) or name in TABLES:
                 yield prefix + name, status.st_size, status.st_mtime_ns
 
 
@@ -154,16 +160,21 @@ def list_zip(path: Path) -> Files:
     try:
         with zipfile.ZipFile(path) as archive:
             infos = archive.infolist()
-    except (zipfile.BadZipFile, EOFError, ValueError, NotImplementedError) as error:
+    except (*UNREADABLE, ValueError) as error:
         raise unreadable(path, f"cannot be read as a zip: {error}") from error
     if any(info.flag_bits & 1 for info in infos):
         raise UserError(f"data.source: {path} is encrypted; unpack it and give the folder")
-    warn_of_guesses(path, [entry_name(info) for info in infos if is_guessed(info)])
-    places, left_out = select(
-        (entry_name(i), (i.header_offset, i.compress_size, i.file_size, i.CRC, i.compress_type))
-        for i in infos
-        if stat.S_IFMT(i.external_attr >> 16) in (0, stat.S_IFREG)
-    )
+    entries = [entry_name(info) for info in infos]
+    warn_of_guesses(path, [name for name, guessed in entries if guessed])
+    left_out, files = LeftOut(), []
+    for i, (name, _) in zip(infos, entries, strict=True):
+        kind = stat.S_IFMT(i.external_attr >> 16)
+        if kind in (0, stat.S_IFREG):
+            place = i.header_offset, i.compress_size, i.file_size, i.CRC, i.compress_type
+            files.append((name, place))
+        elif kind == stat.S_IFLNK:
+            left_out.add_link(name)
+    places = select(files, left_out)
     names = sorted(places)
     table = np.array([places[name] for name in names], np.uint64).reshape(-1, 5)
     # Sizes and checksums, not places: a zip made again of the same files is the same.
@@ -173,12 +184,12 @@ def list_zip(path: Path) -> Files:
 def list_tar(path: Path) -> Files:
     """Links and members that lead out of the tar are left out."""
     status = path.stat()
-    stamp = status.st_size, status.st_mtime_ns
+    stamp, left_out = (status.st_size, status.st_mtime_ns), LeftOut()
     try:
         file, compressed = open_tar(path)
         with file:
-            found = members(file, 2**62 if compressed else status.st_size)
-            places, left_out = select((name, place) for name, *place in found)
+            found = members(file, 2**62 if compressed else status.st_size, left_out.add_link)
+            places = select(((name, place) for name, *place in found), left_out)
     except BadTar as error:
         raise unreadable(path, str(error)) from error
     except (EOFError, zlib.error, lzma.LZMAError) as error:
@@ -189,15 +200,16 @@ def list_tar(path: Path) -> Files:
     return Files(list(places), table, TarReader(path, compressed, stamp), stamps, left_out)
 
 
-def select(entries: Iterable[tuple[str, Any]]) -> tuple[dict[str, Any], LeftOut]:
-    """Sorts out the entries of an archive, (name, place) each.
+def select(entries: Iterable[tuple[str, Any]], left_out: LeftOut) -> dict[str, Any]:
+    """The places of the entries of an archive that are of interest, by their plain names.
 
-    Returns:
-        The places of those of interest by their plain names: of two with one name, the later.
-        Those that are not read, images that lead out of the archive among them.
+    Of two with one name it is the later.
+
+    Args:
+        entries: (name, place) each.
+        left_out: counts those that are not read, images that lead out of the archive among them.
     """
     places: dict[str, Any] = {}
-    left_out = LeftOut()
     for entry, place in entries:
         name = re.sub(r"(?<![\udc80-\udcff])\\", "/", entry)
         parts = [part for part in name.split("/") if part not in ("", ".")]
@@ -210,7 +222,7 @@ def select(entries: Iterable[tuple[str, Any]]) -> tuple[dict[str, Any], LeftOut]
         elif not left_out.add_if_unread(plain):
             places.pop(plain, None)
             places[plain] = place
-    return places, left_out
+    return places
 
 
 def unreadable(path: Path, why: str) -> UserError:
@@ -237,7 +249,7 @@ def read_table(path: Path, names: list[str], tables: dict[str, int], files: File
     chunks = partial(files.read.chunks, files.items[i])
     try:
         return from_table(str(path / name), chunks, [name[start:] for name in names])
-    except BadImage as error:
+    except (BadImage, *UNREADABLE) as error:
         raise UserError(f"data.labels: cannot read {path / name}: {error}") from error
 
 

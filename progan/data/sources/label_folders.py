@@ -21,6 +21,11 @@ SPLIT = re.compile(
 )
 IMAGES = re.compile("ima?ge?s?")
 FILES = re.compile("pic(ture)?s?|photos?|jpe?g|png|data(set)?|folder|dir|all|extra")
+# Versions of the same images, as superresolution and translation need them.
+VERSIONS = re.compile(
+    r"[hl][rq]|sr|gt|low|high|(low|high)?res(olution)?|inputs?|targets?|originals?"
+)
+RANGE = re.compile(r"\d+ ?(-|_|to) ?\d+")  # 0-999
 WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")  # of `train_set`, `JPEGImages`, `trainA`
 SIZE = re.compile(r"\d+x\d+")
 # Folders of cameras (100CANON) and of days (2020-01-31).
@@ -118,7 +123,10 @@ def doubts_about(names: Sequence[str]) -> str:
         return f"{listed(parts)} may be {part} of the data rather than classes"
     if all(map(SHOTS.fullmatch, names)):
         return f"{listed(names)} may be when or how images were taken rather than classes"
-    return f"{listed(names)} may be pieces of the data" if are_padded(names) else ""
+    if all(is_made_of(name, VERSIONS, IMAGES) for name in names):
+        return f"{listed(names)} may be versions of the same images rather than classes"
+    pieces = are_padded(names) or all(map(RANGE.fullmatch, names))
+    return f"{listed(names)} may be pieces of the data" if pieces else ""
 
 
 def doubts_below(paths: Sequence[Sequence[str]], level: int) -> str:
@@ -153,6 +161,12 @@ def refuse_loose(
     where: object, names: Sequence[str], loose: list[str], level: int | None, passed: list[str]
 ) -> None:
     """Raises LabelError, as images lie in no class folder."""
+    if passed and len(loose) == len(names):
+        which = "them" if len(passed) == 1 else "the first of these"
+        raise LabelError(
+            f"data.labels: {'; '.join(passed)}; data.label_level=1 takes {which} as classes, or "
+            "set data.labels=false"
+        )
     how = (
         "lay them out as <class>/<image>, two or more folders, put a labels.csv or dataset.json "
         "next to them"

@@ -19,7 +19,7 @@ from progan.data.sources.label_values import (
     LONGEST_NAME,
     attributes_of,
     class_of,
-    classes,
+    classes_of_labels,
     from_array,
     labels_of_table,
     refuse,
@@ -88,14 +88,14 @@ def too_large(file: str, most: str, images: int) -> UserError:
     )
 
 
-def text_of(file: str, chunks: Chunks, images: int) -> io.TextIOWrapper:
+def text_of(file: str, chunks: Chunks, images: int, errors: str = "strict") -> io.TextIOWrapper:
     """The text of a table, from its beginning: UTF-8 or UTF-16."""
     raw = io.BufferedReader(Pieces(limited(file, chunks(), images)), 2**16)
     start = raw.peek(4)
     encoding = next((name for bom, name in BOMS.items() if start.startswith(bom)), "utf-8")
     if encoding == "utf-8" and b"\0" in start[:2]:  # half of a letter in UTF-16
         encoding = "utf-16-be" if start[0] == 0 else "utf-16-le"
-    return io.TextIOWrapper(raw, encoding, newline="")
+    return io.TextIOWrapper(raw, encoding, errors, newline="")
 
 
 def lines_of(file: str, text: io.TextIOWrapper, images: int) -> Iterator[str]:
@@ -186,8 +186,8 @@ def check_header(file: str, header: list[str], names: Sequence[str]) -> None:
 def from_json(file: str, text: Text, names: Sequence[str]) -> tuple[Labels, str]:
     """Reads `{"labels": [[path, label], …]}`, as StyleGAN's tools write it.
 
-    A label is a class number, or a list of 0 and 1: one-hot if each has exactly one 1, otherwise
-    attributes. Both are named by number.
+    A label is a class number; or a class name, if all are; or a list of 0 and 1: one-hot if each
+    has exactly one 1, otherwise attributes. These are named by number.
     """
     try:
         content = json.load(text())
@@ -209,15 +209,11 @@ def from_json(file: str, text: Text, names: Sequence[str]) -> tuple[Labels, str]
         return ((path, k, label) for k, (path, label) in enumerate(pairs))
 
     labels, way = match(file, lines, names, lambda k, label: label)
-    if isinstance(labels[0], int):
-        wrong = [n for n, x in zip(names, labels, strict=True) if type(x) is not int or x < 0]
-        refuse(file, wrong, f"of {len(names)} images have no class number such as 0 or 7")
-        return classes(list(map(str, labels)), file), way
-    width = len(labels[0]) if isinstance(labels[0], list) else 0
+    width = next((len(label) for label in labels if isinstance(label, list)), None)
+    if width is None:
+        return classes_of_labels(file, names, labels), way
     wrong = [n for n, x in zip(names, labels, strict=True) if not is_vector(x, width)]
-    refuse(
-        file, wrong, f"of {len(names)} images have neither a class number nor {width or 'some'} 0/1"
-    )
+    refuse(file, wrong, f"of {len(names)} images have no list of {width or 'some'} 0/1, as others")
     return from_array(np.array(labels), file), way
 
 
@@ -234,8 +230,7 @@ def from_attributes(file: str, chunks: Chunks, names: Sequence[str]) -> Labels:
     """From CelebA's own list: a count, the attributes' names, then file name and -1/1 for each."""
 
     def rows() -> Iterator[tuple[int, list[str]]]:
-        raw = io.BufferedReader(Pieces(limited(file, chunks(), len(names))))
-        text = io.TextIOWrapper(raw, "utf-8", "replace")
+        text = text_of(file, chunks, len(names), "replace")
         split = (line.split() for line in lines_of(file, text, len(names)))
         return ((number, words) for number, words in enumerate(split, 1) if words)
 

@@ -1,15 +1,18 @@
 """From class names, cells of tables and arrays to labels; what fits none is refused by name."""
 
 import re
+import reprlib
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import compress
 from typing import TypeVar
 
 import numpy as np
 
 from progan.data.labels import Labels
 from progan.runtime.errors import LabelError, UserError
+from progan.runtime.text import printable
 
 LONGEST_NAME = 255  # characters of a class's name: no folder's name is longer
 MISSING = {"", "nan", "<na>"}  # as pandas writes an empty cell
@@ -108,16 +111,46 @@ def classes(texts: Sequence[str], where: object) -> Labels:
     return Labels(tuple(ordered), values, doubt=nearly_the_same(ordered) or perhaps_none(ordered))
 
 
+def class_number(label: object) -> int | None:
+    """The whole number that is meant by 7, 7.0, "7" or "7.0"; None if none is."""
+    if isinstance(label, float) and label.is_integer():
+        label = int(label)
+    if type(label) is int:  # a bool is none
+        return label
+    whole = re.fullmatch(r"\s*([+-]?\d{1,10})(\.0*)?\s*", label) if isinstance(label, str) else None
+    return int(whole[1]) if whole else None
+
+
+def classes_of_labels(file: str, names: Sequence[str], labels: Sequence[object]) -> Labels:
+    """From a class number from 0 up for each image, or a class name for each."""
+    numbers = [class_number(label) for label in labels]
+    texts = [label.strip() for label in labels if isinstance(label, str)]
+    if len(texts) == len(labels) and None in numbers:
+        wrong, what = [not 0 < len(text) <= LONGEST_NAME for text in texts], "name"
+    else:
+        texts = list(map(str, numbers))
+        wrong, what = [k is None or k < 0 for k in numbers], "number such as 0 or 7"
+    if any(wrong):
+        first = wrong.index(True)
+        refuse(
+            file,
+            compress(names, wrong),
+            f"of {len(names)} images have no class {what}",
+            f"; {names[first]} has {reprlib.repr(labels[first])}",
+        )
+    return classes(texts, file)
+
+
 def nearly_the_same(names: Sequence[str]) -> str:
     """Names classes that may be one, such as `Cat` and `cat`, or `1` and `1.0`."""
     first: dict[str, str] = {}
     for name in names:
         plain = unicodedata.normalize("NFKC", name).strip().casefold()
-        same = re.sub(r"^0+(?=\d)|(?<=\d)\.0+$", "", plain)
+        seen = "".join(c for c in plain if unicodedata.category(c) != "Cf")  # no width, no sign
+        same = re.sub(r"^0+(?=\d)|(?<=\d)\.0+$", "", " ".join(seen.split()))
         if first.setdefault(same, name) != name:
-            return (
-                f"'{first[same]}' and '{name}' are two classes; if they are one, give it one name"
-            )
+            both = f"'{printable(first[same])}' and '{printable(name)}'"
+            return f"{both} are two classes; if they are one, give it one name"
     return ""
 
 
@@ -135,7 +168,8 @@ def by_value(digits: str) -> tuple[int, str, str]:
 
 
 def from_array(labels: np.ndarray, where: str) -> Labels:
-    """From class numbers [N] or [N, 1], or from 0/1 or -1/1 [N, K]: attributes or one-hot classes.
+    """From class numbers or names [N] or [N, 1], or from 0/1 or -1/1 [N, K]: attributes or one-hot
+    classes.
 
     Raises:
         UserError: they are something else.
@@ -149,10 +183,13 @@ def from_array(labels: np.ndarray, where: str) -> Labels:
         if not (labels.sum(1) == 1).all():
             return Labels(tuple(map(str, range(labels.shape[1]))), labels.astype(np.uint8))
         labels = labels.argmax(1)
+    if labels.ndim == 1 and labels.dtype.kind in "fU":  # 0.0 and 1.0, or names
+        images = list(map("image {}".format, range(len(labels))))
+        return classes_of_labels(where, images, labels.tolist())
     if labels.ndim != 1 or labels.dtype.kind not in "iub" or labels.min() < 0:
         raise UserError(
             f"data.labels: the labels of {where} are {given}; they must be class numbers from 0, "
-            "integers [N], or attributes, 0 and 1 [N, K]"
+            "integers [N], or names [N], or attributes, 0 and 1 [N, K]"
         )
     return classes(list(map(str, (labels + 0).tolist())), where)
 

@@ -14,6 +14,7 @@ from progan.data.labels import Labels
 from progan.data.sources.readers import check_size
 from progan.data.sources.source import Source, content_key, short_name
 from progan.runtime.errors import LabelError, UserError
+from progan.runtime.extras import how_to_install
 
 FILE = "data.mdb"
 opened: dict[Path, tuple[tuple[int, ...], Any]] = {}
@@ -38,7 +39,8 @@ def from_lmdb(paths: Sequence[Path], labels: bool) -> Source:
         )
     counts = [count_entries(path) for path in paths]
     status = [(path / FILE).stat() for path in paths]
-    entries = Entries(tuple(paths), tuple(itertools.accumulate(counts)))
+    sizes = tuple(s.st_size for s in status)
+    entries = Entries(tuple(paths), tuple(itertools.accumulate(counts)), sizes)
     found = labels_of(paths, counts) if labels else None
     classes = found.names if found else ()
     key = content_key(classes, *((s.st_size, s.st_mtime_ns) for s in status), counts)
@@ -58,7 +60,7 @@ def open_lmdb(path: Path) -> Any:
     except ImportError:
         raise UserError(
             f"data.source: {path} is an LMDB, which the package lmdb reads: "
-            "pip install 'progan[lsun]'"
+            + how_to_install("lsun")
         ) from None
     status, real = (path / FILE).stat(), path.resolve()
     stamp = status.st_ino, status.st_size, status.st_mtime_ns
@@ -75,15 +77,23 @@ def open_lmdb(path: Path) -> Any:
 
 
 def count_entries(path: Path) -> int:
-    """Number of entries. Refuses a file cut short: the library maps it, and would crash."""
+    """Number of entries. Refuses a file cut short."""
     database = open_lmdb(path)
     stat, info = database.stat(), database.info()
-    needed, there = (info["last_pgno"] + 1) * stat["psize"], (path / FILE).stat().st_size
-    if there < needed:
-        raise UserError(f"data.source: {path / FILE} has {there} of {needed} bytes; get it again")
+    check_whole(path, (info["last_pgno"] + 1) * stat["psize"])
     if not stat["entries"]:
         raise UserError(f"data.source: {path / FILE} has no entries; get it again")
     return stat["entries"]
+
+
+def check_whole(path: Path, size: int) -> None:
+    """Raises UserError if the file has fewer bytes: the library maps it, and would be killed."""
+    try:
+        there = (path / FILE).stat().st_size
+    except OSError:
+        there = 0
+    if there < size:
+        raise UserError(f"data.source: {path / FILE} has {there} of {size} bytes; get it again")
 
 
 @dataclass
@@ -92,17 +102,19 @@ class Entries:
 
     Args:
         ends: for each database, the index after its last entry.
+        sizes: of their files in bytes.
     """
 
     paths: tuple[Path, ...]
     ends: tuple[int, ...]
+    sizes: tuple[int, ...]
 
     def __post_init__(self) -> None:
         self._cursors: dict[int, tuple[Any, int]] = {}  # and where each is
         self._lock = threading.Lock()
 
     def __reduce__(self):
-        return type(self), (self.paths, self.ends)
+        return type(self), (self.paths, self.ends, self.sizes)
 
     def __call__(self, i: int) -> bytes:
         with self._lock:
@@ -117,6 +129,7 @@ class Entries:
     def _cursor(self, i: int) -> Any:
         """A cursor at entry `i`."""
         k = bisect(self.ends, i)
+        check_whole(self.paths[k], self.sizes[k])
         wanted = i - (self.ends[k - 1] if k else 0)
         cursor, position = self._cursors.pop(k, (None, -1))
         if cursor is None:

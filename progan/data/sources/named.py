@@ -20,6 +20,7 @@ from progan.data.sources.lsun import from_lmdb
 from progan.data.sources.readers import FolderReader
 from progan.data.sources.source import Source, content_key
 from progan.runtime.errors import LabelError, UserError, brief
+from progan.runtime.extras import how_to_install
 
 # From the folder of data sets, places in it to look at, whether with labels, whether to download.
 Find = Callable[[Path, list[Path], bool, bool], Source]
@@ -191,7 +192,7 @@ def svhn(root: Path, places: list[Path], labels: bool, download: bool) -> Source
     try:
         import scipy.io  # noqa: F401
     except ImportError:
-        raise UserError("svhn: its files are read with scipy: pip install 'progan[svhn]'") from None
+        raise UserError(f"svhn: its files are read with scipy: {how_to_install('svhn')}") from None
     folder = next(filter(Path.exists, places), places[0]).parent
     manual = f"get train_32x32.mat from its authors' page into {places[0].parent}"
     data = ask_torchvision("svhn", "SVHN", folder, manual, download, split="train")

@@ -8,6 +8,7 @@ from itertools import pairwise
 
 from progan.data.formats import HEIC, PICTURES, SUFFIXES
 from progan.data.sources.label_tables import TABLES
+from progan.runtime.extras import how_to_install
 from progan.runtime.text import printable
 
 # Folders and files that systems and programs keep for themselves, besides hidden ones.
@@ -122,6 +123,11 @@ class LeftOut:
                 whole.add(reason, name, count)
         return whole
 
+    def add_link(self, name: str) -> None:
+        """Counts a link in an archive that has an image's name."""
+        if why_left_out(name) is None and is_image(name):
+            self.add("as links", name)
+
     def add_if_unread(self, name: str) -> bool:
         """Counts a file unless it is read; returns whether it is left out."""
         why = why_left_out(name)
@@ -142,7 +148,7 @@ class LeftOut:
             more = sum(self.found[reason][0] for reason in rest)
             shown += f", and {more:,} files of {len(rest):,} more kinds"
         if any(reason in HEIC for reason in ordered):
-            shown += "; pip install 'progan[heic]' reads HEIC"
+            shown += f"; HEIC is read after {how_to_install('heic')}"
         return shown
 
     def _one(self, reason: str) -> str:

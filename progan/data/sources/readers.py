@@ -13,7 +13,7 @@ import struct
 import threading
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -22,12 +22,13 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from progan.data.decode import BadImage
+from progan.data.decode import BadImage, what_instead
+from progan.data.formats import may_be_image
 from progan.data.sources.tars import COMPRESSED
 
 CHUNK = 2**16
 FILE_BYTES = 2**29  # a file that claims more is no image, and is not read
-DAMAGED = "the zip is damaged here: wrong length or checksum"
+LARGE = 2**24  # from so many bytes on, the start is looked at before the rest is unpacked
 DECOMPRESS: dict[str, Any] = {"gzip": gzip.open, "bzip2": bz2.open, "xz": lzma.open}
 
 
@@ -65,32 +66,7 @@ class ZipReader:
     path: Path
 
     def __call__(self, place: np.ndarray) -> bytes:
-        _, packed, size, crc, method = place.tolist()
-        with self._open(place) as file:
-            data = file.read(packed)
-        try:
-            if method == zipfile.ZIP_DEFLATED:
-                data = zlib.decompressobj(-15).decompress(data, size + 1)
-        except zlib.error:
-            data = b""
-        if len(data) != size or zlib.crc32(data) != crc:
-            raise BadImage(DAMAGED)
-        return data
-
-    def chunks(self, place: np.ndarray) -> Iterator[bytes]:
-        _, packed, size, crc, method = place.tolist()
-        check = length = 0
-        with self._open(place) as file:
-            pieces = pieces_of(file, packed)
-            for data in inflated(pieces) if method == zipfile.ZIP_DEFLATED else pieces:
-                check, length = zlib.crc32(data, check), length + len(data)
-                yield data
-        if (check, length) != (crc, size):
-            raise BadImage(DAMAGED)
-
-    @contextmanager
-    def _open(self, place: np.ndarray) -> Iterator[BinaryIO]:
-        offset, packed, size, _, method = place.tolist()
+        offset, packed, size, crc, method = place.tolist()
         check_size(max(packed, size))
         if method not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             raise BadImage(f"compressed by method {method}: only stored and deflated are read")
@@ -100,7 +76,32 @@ class ZipReader:
             if len(header) < 30 or header[:4] != b"PK\3\4":
                 raise BadImage("the zip is damaged here: no entry where one should be")
             file.seek(sum(struct.unpack("<HH", header[26:])), os.SEEK_CUR)
-            yield file
+            data = file.read(min(packed, CHUNK))
+            start = unpacked(data, method, CHUNK) if size > LARGE else b""
+            if start and not may_be_image(start):
+                raise BadImage(what_instead(start))
+            data += file.read(packed - len(data))
+        data = unpacked(data, method, size + 1)
+        if len(data) != size or zlib.crc32(data) != crc:
+            raise BadImage("the zip is damaged here: wrong length or checksum")
+        return data
+
+    def chunks(self, place: np.ndarray) -> Iterator[bytes]:
+        check_size(int(place[2]))
+        with zipfile.ZipFile(self.path) as archive:
+            info = next(i for i in archive.infolist() if i.header_offset == place[0])
+            with archive.open(info) as file:
+                yield from iter(partial(file.read, CHUNK), b"")
+
+
+def unpacked(data: bytes, method: int, most: int) -> bytes:
+    """At most `most` bytes of a zip's entry; nothing if it is damaged."""
+    if method != zipfile.ZIP_DEFLATED:
+        return data
+    try:
+        return zlib.decompressobj(-15).decompress(data, most)
+    except zlib.error:
+        return b""
 
 
 @dataclass
@@ -134,26 +135,6 @@ class TarReader:
         offset, size = place.tolist()
         for start in range(0, size, CHUNK):
             yield self(np.array([offset + start, min(CHUNK, size - start)]))
-
-
-def pieces_of(file: BinaryIO, size: int) -> Iterator[bytes]:
-    """The next `size` bytes of a file, or fewer if it ends before."""
-    while size > 0 and (data := file.read(min(CHUNK, size))):
-        size -= len(data)
-        yield data
-
-
-def inflated(pieces: Iterable[bytes]) -> Iterator[bytes]:
-    """Deflated pieces, unfolded a chunk at a time. Raises BadImage if they are damaged."""
-    inflate = zlib.decompressobj(-15)
-    try:
-        for data in pieces:
-            while data:
-                yield inflate.decompress(data, CHUNK)
-                data = inflate.unconsumed_tail
-        yield inflate.flush()
-    except zlib.error as error:
-        raise BadImage(DAMAGED) from error
 
 
 def check_size(size: int) -> None:

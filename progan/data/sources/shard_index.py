@@ -8,6 +8,7 @@ import hashlib
 import itertools
 import json
 import logging
+import reprlib
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -16,6 +17,7 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 
 from progan.data.formats import SUFFIXES
+from progan.data.sources.label_values import class_number
 from progan.data.sources.names import LeftOut, kept_part
 from progan.data.sources.shard_list import AT_ONCE, Shard, explain, patiently, some
 from progan.data.sources.tars import BLOCK, BadTar, Member, members
@@ -108,7 +110,7 @@ class Odd(NamedTuple):
 
     no_image: int  # samples
     left_out: LeftOut  # files of such samples, and those that a system keeps for itself
-    no_label: list[str]  # names of images
+    no_label: list[str]  # names of images, and what they have instead
     cut: bool  # the shard has no end-of-archive block
 
 
@@ -134,7 +136,7 @@ def walk_shard(
 ) -> tuple[np.ndarray, Odd]:
     rows, no_image, no_label, left_out = [], 0, [], LeftOut()
     with fs.open(shard.path, "rb", block_size=READ_BYTES) as file:
-        for files in samples(members(file, shard.size), left_out):
+        for files in samples(members(file, shard.size, left_out.add_link), left_out):
             if stop.is_set():
                 break
             image = next((files[kind] for kind in files if f".{kind}" in SUFFIXES), None)
@@ -144,8 +146,8 @@ def walk_shard(
                     left_out.add_if_unread(member.name)
                 continue
             label = label_of(file, files) if labels else 0
-            if label is None:
-                no_label.append(f"{shard.title}: {image.name}")
+            if isinstance(label, str):
+                no_label.append(f"{shard.title}: {image.name}{label}")
                 label = 0
             middle = middle_of(image.size)
             file.seek(image.offset + middle.start)
@@ -182,8 +184,8 @@ def samples(files: Iterator[Member], left_out: LeftOut) -> Iterator[dict[str, Me
         yield sample
 
 
-def label_of(file: BinaryIO, files: dict[str, Member]) -> int | None:
-    """The number in `.cls`, or as `label` or `cls` in `.json`; None if there is none."""
+def label_of(file: BinaryIO, files: dict[str, Member]) -> int | str:
+    """The number in `.cls`, or as `label` or `cls` in `.json`; what is there if it is none."""
 
     def read(kind: str) -> bytes:
         if kind not in files or files[kind].size > LARGEST_LABEL:
@@ -193,13 +195,14 @@ def label_of(file: BinaryIO, files: dict[str, Member]) -> int | None:
 
     try:
         if text := read("cls"):
-            label = int(text)
+            label = text.decode().strip()
         else:
             fields = json.loads(read("json"))
             label = fields["label"] if "label" in fields else fields["cls"]
     except (ValueError, KeyError, TypeError, RecursionError):
-        return None
-    return label if type(label) is int and abs(label) < 2**31 else None
+        return ""
+    number = class_number(label)
+    return f" has {reprlib.repr(label)}" if number is None or abs(number) >= 2**31 else number
 
 
 def check_rows(images: int, no_label: list[str]) -> None:
@@ -209,7 +212,7 @@ def check_rows(images: int, no_label: list[str]) -> None:
         )
     if no_label:
         raise LabelError(
-            f"data.labels: {len(no_label)} of {images} images have no label "
+            f"data.labels: {len(no_label)} of {images} images have no class number "
             f"({some(no_label)}): a whole number in a .cls file, or as `label` or `cls` in a .json "
             "file, of the same name; add them, or set data.labels=false"
         )

@@ -2,10 +2,12 @@
 
 import functools
 import itertools
+import math
 import re
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from ipaddress import ip_address
 from typing import Any, NamedTuple
 
 import fsspec
@@ -25,6 +27,7 @@ STAMPS += ["Last-Modified", "LastModified", "last_modified"]
 PROTOCOLS = (
     *("file", "local", "http", "https", "s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "hf"),
 )
+IPV6 = re.compile(r"(?<=[/@]\[)[\da-fA-F:]+(?=\][:/])")
 FINAL = (FileNotFoundError, PermissionError, BadTar)  # another try would not help
 BRACES = re.compile(r"\{(\d{1,9})\.\.(\d{1,9})\}|\{([^{}]*,[^{}]*)\}")
 
@@ -113,10 +116,12 @@ def open_store(url: str) -> tuple[Any, str]:
     """The file system of a URL or path without braces, and its path there.
 
     Raises:
+        ValueError: it has an address in brackets that is none.
         UserError: it is a chain of protocols, or of one that does more than fetch bytes: a config
             may come from anybody.
     """
     url = re.sub(r"^\w+(?=://)", lambda match: match[0].lower(), url)  # HTTPS://, as some copy it
+    url = IPV6.sub(lambda match: ip_address(match[0]).exploded, url)  # without '::'
     protocol = fsspec.core.split_protocol(url)[0]
     if "::" in url or protocol not in (None, *PROTOCOLS):
         raise UserError(
@@ -127,7 +132,11 @@ def open_store(url: str) -> tuple[Any, str]:
 
 
 def expand_braces(pattern: str) -> Iterator[str]:
-    """`a-{08..10}-{x,y}` as in bash: a-08-x, a-08-y, a-09-x, … Raises UserError if nested."""
+    """`a-{08..10}-{x,y}` as in bash: a-08-x, a-08-y, a-09-x, …
+
+    Raises:
+        UserError: they are nested, or too many.
+    """
     parts = BRACES.split(pattern)  # text, first, last, list, text, first, …
     if re.search("[{}]", "".join(parts[::4])):
         raise UserError(
@@ -137,6 +146,8 @@ def expand_braces(pattern: str) -> Iterator[str]:
     choices = [parts[:1]]
     for first, last, words, text in zip(*(parts[k::4] for k in (1, 2, 3, 4)), strict=True):
         choices += [words.split(",") if words else count(first, last), [text]]
+    if math.prod(map(len, choices)) > MOST:
+        raise too_many(pattern)
     return map("".join, itertools.product(*choices))
 
 
@@ -152,7 +163,7 @@ def count(first: str, last: str) -> list[str]:
 def find_paths(fs: Any, data: str) -> list[str]:
     """Paths on their file system, each once. Raises UserError if there are none, or too many."""
     paths: dict[str, None] = {}
-    for pattern in itertools.islice(expand_braces(data), MOST + 1):
+    for pattern in expand_braces(data):
         path = open_store(pattern)[1]
         magic = r"\*" if path.startswith("http") else r"[*?]"  # there "?" begins a query
         found = sorted(fs.glob(path)) if re.search(magic, path) else [path]
@@ -160,8 +171,12 @@ def find_paths(fs: Any, data: str) -> list[str]:
     if not paths:
         raise UserError(f"data.source: no shard matches '{data}'")
     if len(paths) > MOST:
-        raise UserError(f"data.source: '{data}' names more than {MOST:,} shards")
+        raise too_many(data)
     return list(paths)
+
+
+def too_many(data: str) -> UserError:
+    return UserError(f"data.source: '{data}' names more than {MOST:,} shards")
 
 
 def look_at(fs: Any, path: str) -> Shard | str:

@@ -7,6 +7,7 @@ images shown: there is no shuffle buffer, and a loader has no state.
 
 import functools
 import hashlib
+import os
 import re
 import time
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from progan.data.array_file import ArrayFile, Damaged, save_array
 from progan.data.decode import BadImage, Content, Square, read_square
 from progan.data.formats import SUFFIXES
 from progan.data.labels import Labels
@@ -26,7 +28,6 @@ from progan.data.sources.shard_list import TAR, Shard, explain, first_of, list_s
 from progan.data.sources.source import Source, attempt, content_key, short_name
 from progan.data.sources.tars import BLOCK, header_name
 from progan.runtime.cache import cache_folder, lock
-from progan.runtime.disk import write_atomically
 from progan.runtime.errors import LabelError, UserError
 from progan.runtime.paths import to_path
 from progan.runtime.progress import Say
@@ -39,7 +40,7 @@ def is_shards(data: str) -> bool:
     The path of a single tar is not a pattern; `sources.files` reads it, compressed or not.
     """
     pattern = bool(TAR.search(data) and re.search(r"[{*?]", data))
-    return "://" in data or (pattern and not to_path(data, "data.source").exists())
+    return "://" in data or (pattern and not os.path.exists(to_path(data, "data.source")))
 
 
 def from_shards(
@@ -67,14 +68,14 @@ def from_shards(
         try:
             with lock(f"shards/{index.stem}", cache):
                 if saved_index(index) is None:  # nor has another process made it by now
-                    save_index(index, index_shards(fs, shards, labels, say))
+                    save_array(index, index_shards(fs, shards, labels, say))
         except OSError as error:
             raise UserError(
                 f"cannot write the index of the shards {index} ({error}); set data.cache or "
                 "$PROGAN_CACHE to a folder that can be written and has room"
             ) from error
         rows = load_index(index)
-    content = ShardContent(first_of(data), shards, index)
+    content = ShardContent(first_of(data), shards, index, len(rows))
     key = content_key("shards", hashlib.sha256(rows.data).digest())
     source = Shards(name, key, range(len(rows)), content, content.name_of)
     if labels:
@@ -84,19 +85,27 @@ def from_shards(
 
 @dataclass
 class ShardContent:
-    """Image files by index. It is pickled without the rows of the index, which every process maps.
+    """Image files by index. It is pickled without the rows of the index, which every process reads.
 
     Args:
         url: of any of the shards; each process finds their file system by it.
+        count: of rows.
     """
 
     url: str
     shards: list[Shard]
     index: Path
+    count: int
 
-    @property
-    def rows(self) -> np.ndarray:
-        return mapped_index(self.index)
+    def rows(self, indices: Sequence[int]) -> np.ndarray:
+        """Rows of the index. Raises UserError if it has been changed."""
+        try:
+            return opened_index(self.index, self.count).read(np.asarray(indices, np.int64))
+        except (OSError, Damaged) as error:
+            raise UserError(
+                f"the index of the shards {self.index} cannot be read any more ({error}); the same "
+                "command makes it again, and goes on"
+            ) from error
 
     @property
     def fs(self) -> Any:
@@ -115,7 +124,7 @@ class ShardContent:
         Raises:
             UserError: a shard could not be read three times over, or has changed.
         """
-        rows = self.rows[np.asarray(indices, np.int64)]
+        rows = self.rows(indices)
         found: list[Any] = [why_refused(row["size"]) for row in rows]
         todo = [k for k, refusal in enumerate(found) if refusal is None]
         for wait in (0.0, *shard_list.WAITS):
@@ -134,7 +143,7 @@ class ShardContent:
 
     def name_of(self, i: int) -> str:
         """Shard and file name. The index keeps no names: they are for messages only."""
-        row = self.rows[i]
+        (row,) = self.rows([i])
         shard, offset = self.shards[row["shard"]], int(row["offset"])
         try:
             block = self.fs.cat_file(shard.path, start=offset - BLOCK, end=offset)
@@ -206,10 +215,12 @@ def check_bytes(row: np.void, got: bytes | Exception) -> bytes | Unread:
 
 
 def load_index(index: Path) -> np.ndarray:
-    return np.load(index, mmap_mode="r", allow_pickle=False)
+    return np.load(index, allow_pickle=False)
 
 
-mapped_index = functools.lru_cache(4)(load_index)  # once a process
+@functools.lru_cache(4)  # once a process
+def opened_index(index: Path, count: int) -> ArrayFile:
+    return ArrayFile(index, ROW, (count,))
 
 
 def saved_index(index: Path) -> np.ndarray | None:
@@ -219,11 +230,3 @@ def saved_index(index: Path) -> np.ndarray | None:
     except (OSError, ValueError, EOFError):
         return None
     return rows if rows.dtype == ROW and rows.ndim == 1 else None
-
-
-def save_index(index: Path, rows: np.ndarray) -> None:
-    def write(path: Path) -> None:
-        with open(path, "wb") as file:
-            np.save(file, rows, allow_pickle=False)
-
-    write_atomically(index, write)

@@ -4,12 +4,13 @@ Python's tarfile keeps every member in memory, follows hostile headers back and 
 extended headers of any size; shards are many and come from anywhere.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import BinaryIO, NamedTuple
 
 BLOCK = 512
 LONGEST_EXTENDED = 2**20  # bytes of a long name or of a pax header
-NO_CONTENT = (b"1", b"2", b"3", b"4", b"5", b"6")  # links, devices, folders, pipes
+LINKS = (b"1", b"2")
+NO_CONTENT = (*LINKS, b"3", b"4", b"5", b"6")  # devices, folders, pipes
 COMPRESSED = {
     b"\x1f\x8b": "gzip",
     b"BZh": "bzip2",
@@ -28,11 +29,19 @@ class Member(NamedTuple):
     size: int
 
 
-def members(file: BinaryIO, length: int) -> Iterator[Member]:
+def members(
+    file: BinaryIO, length: int, linked: Callable[[str], None] | None = None
+) -> Iterator[Member]:
     """The regular files of an uncompressed tar of `length` bytes, in its order.
 
-    Links, folders and devices are left out. Raises BadTar. Between two members, the caller may
-    read elsewhere in `file`.
+    Links, folders and devices are left out. Between two members, the caller may read elsewhere in
+    `file`.
+
+    Args:
+        linked: called with the names of links, symbolic and hard.
+
+    Raises:
+        BadTar: it cannot be read.
     """
     position = 0
     extended: dict[bytes, bytes] = {}
@@ -54,8 +63,11 @@ def members(file: BinaryIO, length: int) -> Iterator[Member]:
             extended |= pax_fields(body, start) if kind == b"x" else {b"path": body.rstrip(b"\0")}
         elif kind not in (b"g", b"K"):
             name = extended.get(b"path") or header_name(header)
+            text = name.decode(errors="surrogateescape")
             if kind in (b"0", b"\0", b"7") and not name.endswith(b"/"):
-                yield Member(name.decode(errors="surrogateescape"), start, size)
+                yield Member(text, start, size)
+            elif kind in LINKS and linked:
+                linked(text)
             extended = {}
         position = start + -(-size // BLOCK) * BLOCK
     if position == 0:

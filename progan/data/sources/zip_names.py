@@ -5,6 +5,7 @@ import re
 import struct
 import zlib
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from zipfile import ZipInfo
 
@@ -13,51 +14,32 @@ UNICODE_PATH = 0x7075  # Info-ZIP's extra field: version 1, the CRC of the name'
 log = logging.getLogger("progan")
 
 
-def entry_name(info: ZipInfo) -> str:
-    """The name of an entry.
+def entry_name(info: ZipInfo) -> tuple[str, bool]:
+    """The name of an entry, and whether its encoding is only a guess.
 
     Without the flag, bytes that are valid UTF-8 are UTF-8 (macOS, for example, sets no flag), then
     the extra field counts. What remains is read as code page 437, as the format has it.
     """
-    known = decoded(info)
+    name = info.orig_filename.partition("\0")[0]  # as zipfile decodes it
+    if info.flag_bits & UTF8_FLAG or name.isascii():
+        return name, False
+    raw = name.encode("cp437")  # the bytes: zipfile decodes them so, and no two alike
+    for known in (raw, unicode_path(info.extra, raw)):
+        with suppress(UnicodeDecodeError):
+            return known.decode(), False
     # After a byte that is not ASCII, a backslash is the second half of an East Asian letter. What
     # takes its place is in no name of code page 437, so that no two become the same.
-    return re.sub(r"(?<=[^\0-\x7f])\\", "\uff3c", plain(info)) if known is None else known
+    return re.sub(r"(?<=[^\0-\x7f])\\", "\uff3c", name), True
 
 
-def is_guessed(info: ZipInfo) -> bool:
-    """Whether nothing says in which encoding the name is."""
-    return decoded(info) is None
-
-
-def plain(info: ZipInfo) -> str:
-    """The name as zipfile decodes it, which ends at a zero."""
-    return info.orig_filename.partition("\0")[0]
-
-
-def decoded(info: ZipInfo) -> str | None:
-    """The name if its encoding is certain."""
-    name = plain(info)
-    if info.flag_bits & UTF8_FLAG or name.isascii():
-        return name
-    raw = name.encode("cp437")  # the bytes: zipfile decodes them so, and no two alike
-    try:
-        return raw.decode()
-    except UnicodeDecodeError:
-        return unicode_path(info.extra, raw)
-
-
-def unicode_path(extra: bytes, raw: bytes) -> str | None:
-    """The name in the extra field, if it belongs to a name of these bytes."""
+def unicode_path(extra: bytes, raw: bytes) -> bytes:
+    """The name in the extra field if it belongs to a name of these bytes, else these."""
     while len(extra) >= 4:
         kind, size = struct.unpack_from("<HH", extra)
         field, extra = extra[4 : 4 + size], extra[4 + size :]
         if kind == UNICODE_PATH and field[:5] == struct.pack("<BI", 1, zlib.crc32(raw)):
-            try:
-                return field[5:].decode()
-            except UnicodeDecodeError:
-                return None
-    return None
+            return field[5:]
+    return raw
 
 
 def warn_of_guesses(path: Path, names: Sequence[str]) -> None:

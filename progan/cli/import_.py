@@ -1,0 +1,98 @@
+"""The command `progan import`: weights of other projects, as progan's own files."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from progan.cli.options import PathOption, check_target, say
+from progan.runtime.errors import UserError
+from progan.runtime.launch import is_main
+from progan.runtime.text import human_bytes, printable, stage_text
+
+if TYPE_CHECKING:
+    from progan.interop.imported import Imported
+
+NETWORKS = {"G_ema": "averaged generator", "G": "generator", "D": "critic"}
+
+
+@click.command("import")
+@click.argument("file", metavar="FILE", type=PathOption())
+@click.option("--out", type=PathOption(), metavar="SNAPSHOT", help="The snapshot, .safetensors.")
+@click.option(
+    "--from",
+    "kind",
+    type=click.Choice(["tf", "zoo", "progan-pth", "mmgen"]),
+    help="Whose file it is: of the official code, pytorch_GAN_zoo, pro_gan_pytorch or "
+    "mmgeneration. [default: recognized]",
+)
+@click.option(
+    "--checkpoint",
+    "run_dir",
+    type=PathOption(),
+    metavar="RUN",
+    help="A new folder for a run that trains the networks on; it needs a file with a critic.",
+)
+def import_(file: Path, out: Path | None, kind: str | None, run_dir: Path | None) -> None:
+    """Import weights that other projects have trained.
+
+    Nothing in the file is run. The snapshot draws the same images as the other project's code, and
+    what that code computes otherwise is among its settings.
+
+    \b
+    progan import karras2018iclr-celebahq-1024x1024.pkl --out celebahq.safetensors
+    progan sample celebahq.safetensors --grid
+    progan import network-final.pkl --checkpoint runs/on
+    progan train --resume runs/on -o data.source=faces.zip
+    """
+    if not is_main():
+        return
+    if out is None and run_dir is None:
+        raise UserError("progan import needs --out SNAPSHOT.safetensors, --checkpoint RUN, or both")
+    if out and out.suffix != ".safetensors":
+        raise UserError(f"--out {out} must end in .safetensors")
+    check_target(out, "--out")
+    if file.is_file():
+        say(f"reading {file} ({human_bytes(file.stat().st_size)})")
+
+    from progan.interop.importing import check_folder, read_file, write_run, write_snapshot
+
+    it = read_file(file, kind)
+    if run_dir:
+        check_folder(run_dir, it)
+    for line in about(it):
+        click.echo(line)
+    if out:
+        write_snapshot(it, file, out)
+        click.echo(f"snapshot: {out}\n  progan sample {out} --grid")
+    if run_dir:
+        write_run(it, run_dir)
+        click.echo(
+            f"run: {run_dir}, which begins with {'both' if 'G' in it.weights else 'these'} "
+            f"networks at {it.resolution}x{it.resolution}; see {run_dir / 'config.yaml'}\n"
+            f"  progan train --resume {run_dir} -o data.source=PATH"
+        )
+
+
+def about(it: "Imported") -> list[str]:
+    """What a file holds, in lines."""
+    from progan.interop.importing import KINDS
+
+    counts = {
+        name: sum(w.numel() for w in weights.values()) for name, weights in it.weights.items()
+    }
+    networks = (f"{NETWORKS[name]} ({count:,} parameters)" for name, count in counts.items())
+    lines = [
+        f"{it.kind}: of {KINDS[it.kind].name}, {stage_text(it.resolution, it.alpha)}, of "
+        f"{it.network['resolution']}x{it.network['resolution']}",
+        f"networks: {', '.join(networks)}",
+    ]
+    if it.labels:
+        names = ", ".join(map(printable, it.labels[:10])) + ", …" * (len(it.labels) > 10)
+        lines.append(f"{len(it.labels)} {it.label_kind}: {names}")
+    lines += [f"note: {printable(note)}" for note in it.notes]
+    if it.licence:
+        lines.append(
+            f"licence of the weights: {it.licence}; it holds for what is made of them, too"
+        )
+    return lines

@@ -1,0 +1,214 @@
+"""A snapshot as a model on the Hugging Face Hub, and back: `Generator.from_pretrained`.
+
+A model there has the snapshot's own file as `model.safetensors`, with its config, labels, origin
+and checksum in it: progan reads that file and no other. `config.json` tells other programs the
+plain arguments of the network, and README.md is the model card.
+"""
+
+import json
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+from torch import Tensor
+
+from progan import __version__
+from progan.model import networks
+from progan.model.grid import encoded, grid
+from progan.model.sampling import grid_layout
+from progan.outputs.model_card import CARD, SAMPLES, card_of
+from progan.runs.snapshot import Snapshot
+from progan.runs.snapshot_file import load_snapshot
+from progan.runs.which_snapshot import MODEL, find_snapshot, to_source
+from progan.runtime.disk import read_plain, replacing, write_atomically
+from progan.runtime.errors import UserError
+from progan.runtime.hub import SCHEME, model_name, put
+from progan.runtime.text import human_bytes
+
+CONFIG = "config.json"
+MOST_CARD, MOST_PICTURE = 10**6, 10**7  # bytes of what is uploaded as it lies in a folder
+COLUMNS = 4  # of samples in the picture, at most
+
+
+class Generator(networks.Generator):
+    """The generator, which can come from the Hugging Face Hub and go there.
+
+    Its arguments are those of `progan.model.networks.Generator`.
+    """
+
+    snapshot: Snapshot | None = None  # that it was read from; None if it was made anew
+
+    @classmethod
+    def from_pretrained(cls, name: str | Path) -> "Generator":
+        """The generator of a model on the Hub, or of a folder, a run or a snapshot on this machine.
+
+        Args:
+            name: "user/model" or "user/model@revision", if there is no such folder here; or all
+                that `progan.load` takes.
+
+        Raises:
+            UserError: there is none, it cannot be reached, or it is damaged.
+        """
+        path = to_source(name, "the model")
+        if not path.exists() and not path.is_absolute() and len(path.parts) == 2:
+            path = to_source(f"{SCHEME}{name}", "the model")
+        snapshot = load_snapshot(find_snapshot(path))
+        G = cls(**snapshot.config.network.generator_settings() | {"c_dim": snapshot.G.c_dim})
+        G.load_state_dict(snapshot.G.state_dict())
+        G.snapshot = replace(snapshot, G=G)
+        return G.eval()
+
+    def push_to_hub(self, model: str, private: bool = False) -> str:
+        """Put what `from_pretrained` has read onto the Hub, as `progan push` does.
+
+        Args:
+            model: "user/model", which is made if it is not there.
+            private: whether a new model is.
+
+        Returns:
+            A line that says where it is, and what was replaced.
+
+        Raises:
+            UserError: there is no login, no right or no network; or the weights come from no
+                snapshot, or have changed since.
+        """
+        if self.snapshot is None:
+            raise UserError(
+                "this generator comes from no snapshot, so a card could say nothing of it; push a "
+                "snapshot of a run: progan push RUN USER/MODEL"
+            )
+        read = load_snapshot(self.snapshot.file)
+        known = read.G.state_dict()
+        if any((weight.cpu() != known[name]).any() for name, weight in self.state_dict().items()):
+            raise UserError(
+                f"the weights have changed since {self.snapshot.file} was read, and that file "
+                "would be pushed: push a snapshot of a run instead"
+            )
+        return model_of(read, model).push(private)
+
+    def forward(
+        self,
+        z: Tensor,
+        c: Tensor | None = None,
+        *,
+        resolution: int | None = None,
+        alpha: Tensor | None = None,
+    ) -> Tensor:
+        """As of `networks.Generator`; without a resolution at what the snapshot has reached."""
+        if resolution is None and self.snapshot is not None:
+            at, fade = self.snapshot.resolution, self.snapshot.alpha
+            alpha = None if fade is None else z.new_tensor(fade)
+            return super().forward(z, c, resolution=at, alpha=alpha)
+        return super().forward(z, c, resolution=resolution or self.resolution, alpha=alpha)
+
+
+@dataclass(frozen=True)
+class Model:
+    """What a model on the Hub consists of.
+
+    Args:
+        name: `user/model`.
+        files: by name; a Path is read from where it lies.
+        written: whether the card lay beside the snapshot. People may have written in it, so it
+            replaces the one on the Hub; a new card does not.
+    """
+
+    name: str
+    files: dict[str, bytes | Path]
+    written: bool
+
+    @property
+    def sizes(self) -> str:
+        """The files and their sizes, for people."""
+        counts = {
+            name: len(content) if isinstance(content, bytes) else content.stat().st_size
+            for name, content in self.files.items()
+        }
+        return ", ".join(f"{name} {human_bytes(count)}" for name, count in counts.items())
+
+    def push(self, private: bool) -> str:
+        """Put it onto the Hub; see `runtime.hub.put`."""
+        return put(self.name, self.files, private, once="" if self.written else CARD)
+
+    def write(self, folder: Path) -> str:
+        """Write it into a folder instead, from which it can be used and pushed.
+
+        Returns:
+            A line for the user.
+
+        Raises:
+            UserError: there is a card, in which people may have written, or no folder can be made.
+        """
+        check_folder(folder)
+        note = replacing([folder / name for name in self.files])
+        for name, content in self.files.items():
+            data = content if isinstance(content, bytes) else content.read_bytes()
+            write_atomically(folder / name, partial(Path.write_bytes, data=data))
+        return f"{folder}: {self.sizes}{note}"
+
+
+def check_folder(folder: Path) -> None:
+    """Raises UserError if a model cannot be written there; best asked before any work."""
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder} is a file; give a folder")
+    if (folder / CARD).exists() or (folder / CARD).is_symlink():
+        raise UserError(
+            f"{folder / CARD} is there already, and what was filled in would be lost: give "
+            "another folder, or move it away"
+        )
+
+
+def model_of(snapshot: Snapshot, name: str) -> Model:
+    """A snapshot as a model of this name, with the card and the picture that lie beside it if it
+    is in a folder as `Model.write` makes it, else with new ones.
+
+    Raises:
+        UserError: the name is none; or a card or picture is a link, or too large.
+    """
+    name = model_name(name)
+    folder = snapshot.file.parent
+    card = picture = b""
+    if snapshot.file.name == MODEL:
+        card, picture = beside(folder / CARD, MOST_CARD), beside(folder / SAMPLES, MOST_PICTURE)
+    files: dict[str, bytes | Path] = {
+        MODEL: snapshot.file,
+        CONFIG: config_of(snapshot).encode(),
+        CARD: card or card_of(snapshot, name, MODEL).encode(),
+        SAMPLES: picture or draw_samples(snapshot),
+    }
+    return Model(name, files, written=bool(card))
+
+
+def beside(file: Path, most: int) -> bytes:
+    """The content of a file; nothing if it is not there.
+
+    Raises:
+        UserError: it is a link, or larger than it should be.
+    """
+    if file.is_file() and file.stat().st_size > most:
+        raise UserError(f"{file} is larger than {human_bytes(most)}; make it smaller")
+    return read_plain(file)
+
+
+def config_of(snapshot: Snapshot) -> str:
+    """What other programs may want to know, as JSON. progan reads none of it."""
+    content = {
+        "library_name": "progan",
+        "progan": __version__,
+        "generator": snapshot.config.network.generator_settings() | {"c_dim": snapshot.G.c_dim},
+        "resolution": snapshot.resolution,
+        "alpha": snapshot.alpha,
+        "images_shown": snapshot.nimg,
+        "labels": snapshot.labels.names if snapshot.labels else [],
+        "label_kind": snapshot.labels.kind if snapshot.labels else None,
+    }
+    return json.dumps(content, indent=2) + "\n"
+
+
+def draw_samples(snapshot: Snapshot) -> bytes:
+    """A grid of the first seeds as WEBP, each with the label that it has by itself."""
+    _, _, most = grid_layout(snapshot.resolution, None)
+    columns = min(most, COLUMNS)
+    seeds = range(columns**2)
+    images = snapshot.sample(seeds).transpose(0, 3, 1, 2)
+    return encoded(grid(images, columns), "WEBP", snapshot.provenance(seeds=f"0-{seeds[-1]}"))

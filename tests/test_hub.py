@@ -1,0 +1,158 @@
+"""Models on the Hugging Face Hub: from there, onto it, and in folders of its layout."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from click.testing import CliRunner
+from fake_hub import fake_hub
+from huggingface_hub import constants
+from test_videos import make_run
+
+import progan
+from progan.cli.main import main
+from progan.outputs.explorer import moments_of
+from progan.outputs.hub import Generator, model_of
+from progan.runs.snapshot_file import load_snapshot, save_snapshot
+from progan.runs.which_snapshot import MODEL
+from progan.runtime.errors import UserError
+
+
+@pytest.fixture
+def hub(monkeypatch, tmp_path):
+    with fake_hub(monkeypatch, tmp_path) as hub:
+        yield hub
+
+
+@pytest.fixture
+def snapshot(tmp_path):
+    """The newest of a small run."""
+    run_dir, _ = make_run(tmp_path)
+    return progan.load(run_dir)
+
+
+def run(*arguments):
+    return CliRunner().invoke(main, [*map(str, arguments)])
+
+
+def test_to_the_hub_and_back(hub, snapshot, here, monkeypatch):
+    """Reference: the run's own snapshot. A second push leaves a card that people may have written
+    in, one from a folder replaces it, and nothing but the snapshot is fetched."""
+    run_dir = snapshot.file.parent.parent
+    result = run("push", run_dir, "user/faces", "--private")
+    assert result.exit_code == 0 and "hf_secret" not in result.output, result.output
+    assert "uploading to hf://user/faces: model.safetensors" in result.output
+    assert hub.private == {"user/faces"}
+    files = hub.models["user/faces"]
+    assert files[MODEL] == snapshot.file.read_bytes()
+    assert json.loads(files["config.json"])["generator"]["z_dim"] == snapshot.G.z_dim
+    files["README.md"] = b"filled in"
+    again = run("push", run_dir, "user/faces")
+    assert "its own README.md is left as it is" in again.output
+    assert "config.json, samples.webp replaced; the history keeps the old" in again.output
+    assert files["README.md"] == b"filled in"
+    result = run("sample", "hf://user/faces", "--seeds", "0", "--out", "0.png")
+    assert result.exit_code == 0, result.output
+    G = progan.Generator.from_pretrained("user/faces")
+    z = torch.randn(2, G.z_dim)
+    c = torch.eye(G.c_dim)[[0, 1]] if G.c_dim else None
+    assert torch.equal(G(z, c), snapshot.generator(z, c))
+    assert {name.partition("/")[2].partition("/")[2] for name in hub.asked} == {MODEL}
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert progan.load("hf://user/faces").sha256 == snapshot.sha256
+    with pytest.raises(UserError, match="the Hub cannot be reached for hf://user/other"):
+        progan.load("hf://user/other")
+
+
+def test_a_folder_in_the_layout_of_the_hub(hub, snapshot, here):
+    """Reference: the snapshot. What was filled in is kept, and pushed."""
+    result = run("push", snapshot.file, "user/faces", "--dry-run", "faces")
+    assert result.exit_code == 0 and "places in README.md are marked" in result.output
+    assert not hub.asked and not hub.models
+    assert sorted(file.name for file in Path("faces").iterdir()) == [
+        *("README.md", "config.json", MODEL, "samples.webp"),
+    ]
+    assert progan.load("faces").sha256 == snapshot.sha256
+    assert moments_of(Path("faces")) == ([Path("faces") / MODEL], 0)
+    assert run("push", "faces", "user/faces", "--dry-run", "faces").exit_code == 2
+    Path("faces/README.md").write_text("filled in")
+    hub.models["user/faces"] = {"README.md": b"old"}
+    assert run("push", "faces", "user/faces").exit_code == 0
+    assert hub.models["user/faces"]["README.md"] == b"filled in"
+    Path("faces/README.md").unlink()
+    Path("faces/README.md").symlink_to("/etc/passwd")
+    assert run("push", "faces", "user/faces").exit_code == 2
+
+
+@pytest.mark.parametrize("licence, known", [("CC BY-NC 4.0", "cc-by-nc-4.0"), ("a: b\n", "other")])
+def test_the_licence_of_the_weights_is_in_the_card(snapshot, tmp_path, licence, known):
+    """Reference: YAML's own reader; the Hub's names of licences."""
+    object.__setattr__(snapshot, "file", tmp_path / "imported.safetensors")
+    object.__setattr__(snapshot, "licence", licence)
+    object.__setattr__(snapshot, "nimg", 0)  # as an import is
+    save_snapshot(snapshot)
+    read = load_snapshot(snapshot.file)
+    assert read.licence == licence
+    card = bytes(model_of(read, "user/faces").files["README.md"]).decode()
+    assert yaml.safe_load(card.split("---")[1])["license"] == known
+    assert "imported by progan" in card and "None are known" in card and "## Training" not in card
+
+
+@pytest.mark.parametrize(
+    "name, told",
+    [
+        ("user/none", "no such model: hf://user/none; if it is private, log in"),
+        ("user/gated", "gated"),
+        ("user/empty", "has no model.safetensors"),
+        ("user/huge", "is to have 10 GB"),
+        ("user/faces@v2", "no branch, tag or commit v2"),
+        ("user/damaged", "is not a snapshot of progan"),
+        ("user", "is no model; give hf://USER/MODEL"),
+        ("user/faces/x", "is no model; give hf://USER/MODEL"),
+        ("user/faces@../../x", "is no model; give hf://USER/MODEL"),
+    ],
+)
+def test_what_cannot_be_had(hub, name, told):
+    """Reference: the Hub's own codes of errors."""
+    hub.models = {"user/huge": {MODEL: b""}, "user/faces": {}, "user/damaged": {MODEL: b"no"}}
+    result = run("sample", f"hf://{name}")
+    assert result.exit_code == 2 and told in result.output, result.output
+
+
+def test_the_address_of_a_page():
+    """Reference: what to write instead."""
+    with pytest.raises(UserError, match="give hf://user/faces$"):
+        progan.load("https://huggingface.co/user/faces/tree/main")
+
+
+def test_what_cannot_be_pushed(hub, snapshot, here, monkeypatch):
+    """Reference: the sentence for each."""
+    hub.models = {"user/public": {}, "other/faces": {}}
+    for told, *words in (
+        ("public, so --private can hide nothing", "user/public", "--private"),
+        ("the Hub refuses this", "other/faces"),
+        ("is no model; give hf://USER/MODEL", "faces"),
+        ("without @REVISION", "user/faces@v2"),
+        ("nothing for --private to hide", "user/faces", "--private", "--dry-run", "faces"),
+    ):
+        result = run("push", snapshot.file, *words)
+        assert result.exit_code == 2 and told in result.output, result.output
+    monkeypatch.delenv("HF_TOKEN")
+    result = run("push", snapshot.file, "user/new")
+    assert (
+        result.exit_code == 2 and "not logged in to the Hub; log in: hf auth login" in result.output
+    )
+    assert set(hub.models) == {"user/public", "other/faces"}
+
+
+def test_generators_that_no_file_describes(snapshot):
+    """Reference: the weights in the file."""
+    with pytest.raises(UserError, match="comes from no snapshot"):
+        Generator(8, z_dim=8, channel_base=64, channel_max=8).push_to_hub("user/faces")
+    G = Generator.from_pretrained(snapshot.file)
+    with torch.no_grad():
+        next(G.parameters()).add_(1)
+    with pytest.raises(UserError, match="the weights have changed"):
+        G.push_to_hub("user/faces")

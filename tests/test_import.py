@@ -1,0 +1,167 @@
+"""progan import: kinds recognized, files written, hostile and damaged files refused."""
+
+import io
+import pickle
+import resource
+
+import numpy as np
+import official
+import pytest
+import torch
+from click.testing import CliRunner
+from conftest import assert_identical
+from test_foreign import mmgen_file, named, version_3, zoo
+
+from progan.cli.main import main
+from progan.interop.imported import Imported
+from progan.interop.importing import labels_of, read_file
+from progan.runs.folder import read_config
+from progan.runs.snapshot_file import load_snapshot
+from progan.runtime.errors import UserError
+from progan.training.build import make_networks
+from progan.training.transfer import Transfer
+
+SMALL = official.OPTIONS | {"resolution": 8, "fmap_base": 16, "fmap_max": 3}
+CODE = b"cos\nmkdir\n(Vwas-run\ntR0"  # in a pickle; pickle.load would make a folder
+
+
+def tf_file(older: bool = False, lod: float = 0.5, **options: object) -> bytes:
+    """A file with (G, D, Gs)."""
+    settings = SMALL | options | ({"fused_scale": False, "mbstd_group_size": 16} if older else {})
+    write = official.older_state if older else official.state
+    states = [write(r, settings, official.drawn(r, settings, lod, i)) for i, r in enumerate("GDG")]
+    return official.pickled(
+        *states, module="network" if older else "tfutil", protocol=2 if older else 4
+    )
+
+
+def torch_file(content: object, zipped: bool) -> bytes:
+    """A file by `torch.save`; the format before torch 1.6 has no checksums."""
+    file = io.BytesIO()
+    with named("models.utils.config"):
+        torch.save(content, file, _use_new_zipfile_serialization=zipped)
+    return file.getvalue()
+
+
+LAYOUTS = {
+    "tf": (100, tf_file),
+    "tf, older": (100, lambda: tf_file(older=True)),
+    "zoo": (100, lambda: torch_file(zoo(), zipped=False)),
+    "progan-pth": (80, lambda: torch_file(version_3(), zipped=False)),
+    "mmgen": (80, lambda: torch_file(mmgen_file(), zipped=False)),
+    "zip": (40, lambda: torch_file(version_3(), zipped=True)),
+}
+
+
+def damaged(content: bytes, rng: np.random.Generator) -> bytes:
+    """One to four changes of a file: bytes, parts, lengths, its end, and code put in."""
+    it = bytearray(content)
+    for _ in range(rng.integers(1, 5)):
+        at, n = int(rng.integers(len(it) or 1)), int(rng.integers(1, 9))
+        match rng.integers(7):
+            case 0:
+                it[at : at + n] = rng.bytes(n)
+            case 1:
+                it[at : at + 1] = bytes([int(rng.integers(256))])
+            case 2:
+                del it[at : at + n]
+            case 3:
+                it[at:at] = it[at : at + 10 * n] * n
+            case 4:
+                it[at:at] = b"\xff" * n
+            case 5:
+                it[at:at] = CODE
+            case _:
+                del it[at:]
+    return bytes(it)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_damaged_files_are_refused_or_read(layout, tmp_path, monkeypatch):
+    """Reference: 500 files with random damage. Each is a mistake in words or is read whole; no code
+    runs, and little memory is taken."""
+    monkeypatch.chdir(tmp_path)
+    count, make = LAYOUTS[layout]
+    content, rng, file, read = make(), np.random.default_rng(1), tmp_path / "file", 0
+    file.write_bytes(content)
+    read_file(file)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for _ in range(count):
+        file.write_bytes(damaged(content, rng))
+        try:
+            read_file(file)
+            read += 1
+        except UserError as error:
+            assert len(str(error)) < 5000
+    assert read < 0.8 * count, "most of the damage is to be seen"
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # KiB
+    assert [*tmp_path.iterdir()] == [file]
+
+
+def invoke(*words: object) -> str:
+    """What a command prints; it must succeed."""
+    done = CliRunner().invoke(main, list(map(str, words)))
+    assert done.exit_code == 0, done.output
+    return done.output
+
+
+def test_an_import_is_a_snapshot_that_knows_its_licence(tmp_path):
+    """Reference: the official equations (`official.images`) of the file's average, lod 0.5."""
+    file, out = tmp_path / "net.pkl", tmp_path / "net.safetensors"
+    file.write_bytes(tf_file())
+    text = invoke("import", file, "--out", out)
+    assert "tf: of the official code, 8x8, 50 % faded in" in text and "CC-BY-NC-4.0" in text
+    snapshot = load_snapshot(out)
+    assert snapshot.origin
+    assert snapshot.licence == snapshot.origin.licence == "CC-BY-NC-4.0"
+    assert (snapshot.origin.name, snapshot.nimg, snapshot.alpha) == ("net.pkl", 0, 0.5)
+    z = np.random.default_rng(0).standard_normal((4, 5))
+    wanted = official.images(SMALL, official.drawn("G", SMALL, 0.5, 2), z, np.zeros((4, 0)))
+    images = snapshot.generator(torch.tensor(z, dtype=torch.float32)).numpy()
+    np.testing.assert_allclose(images, wanted, atol=1e-4 * np.ptp(wanted))
+    assert snapshot.sample(range(2)).shape == (2, 8, 8, 3)
+
+
+def test_examples_of_attributes_have_a_value_of_each():
+    """Reference: all pairs by hand."""
+    names = ("hair=long", "hair=short", "hair=none", "hat=yes", "hat=no")
+    labels = labels_of(Imported("zoo", {}, 4, None, {}, names, "attributes"))
+    assert labels and labels.values.tolist() == [[1, 0, 0, 1, 0], [0, 1, 0, 0, 1], [0, 0, 1, 1, 0]]
+
+
+def test_an_imported_run_begins_with_its_networks(tmp_path):
+    """Reference: the weights that are read from the file. Optimizers have nothing to take."""
+    (tmp_path / "net.pkl").write_bytes(tf_file(label_size=2))
+    text = invoke("import", tmp_path / "net.pkl", "--checkpoint", tmp_path / "run")
+    assert f"progan train --resume {tmp_path / 'run'} -o data.source=PATH" in text
+    config = read_config(tmp_path / "run", ["data.source=demo"])
+    assert config.start_resolution == 8 and config.data.labels and config.network.stddev_group == 4
+    G, D = make_networks(config, 2, "cpu")
+    G_ema = make_networks(config, 2, "cpu")[0]
+    transfer = Transfer(config, G, D, [G_ema])
+    transfer.begin(tmp_path / "run")
+    there = read_file(tmp_path / "net.pkl").weights
+    for name, network in (("G", G), ("D", D), ("G_ema", G_ema)):
+        assert_identical({**there[name]}, network.state_dict())
+    assert transfer.origin and transfer.origin.licence == "CC-BY-NC-4.0"
+
+
+WRONG = {
+    "empty": (b"", "is empty"),
+    "cut off": (tf_file()[:5000], "is the download whole?"),
+    "a web page": (b"\n<!DOCTYPE html><html>", "web page"),
+    "a text": (b"hello, this is no weight file", "cannot be read"),
+    "other data": (pickle.dumps({"a": [1, 2]}), "holds no ProGAN that progan knows"),
+    "code": (b"\x80\x02" + CODE + b"N.", r"names os\.mkdir"),
+    "StyleGAN2": (b"cdnnlib.tflib.network\nNetwork\n.", "this is a StyleGAN2 network"),
+    "StyleGAN2 in PyTorch": (b"ctorch_utils.persistence\n_reconstruct\n.", "StyleGAN2"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_what_is_no_network_is_said(case, tmp_path):
+    """Reference: what each file is."""
+    content, words = WRONG[case]
+    (tmp_path / "file").write_bytes(content)
+    with pytest.raises(UserError, match=words):
+        read_file(tmp_path / "file")
