@@ -45,7 +45,8 @@ def tried(
     """Run a command on the stub; it must not end in a traceback.
 
     Where memory is not what is tested, PyTorch keeps no freed memory: what no kernel has written is
-    then zeros, not an earlier tensor that looks like a run gone wrong.
+    then zeros, not an earlier tensor that looks like a run gone wrong. A run in short memory needs
+    `values` for that.
     """
     stub = [sys.executable, str(RUN), "--memory", memory or "4GiB"]
     stub += ["--values", "--"] if values else ["--"]
@@ -167,7 +168,7 @@ def test_short_memory_halves(photos, tmp_path):
 def test_a_run_in_short_memory(photos, tmp_path):
     """Reference: as above; the run ends as with memory enough, and says how many it took."""
     words = training(photos, tmp_path / "run", **WIDE, **ON_STUB)
-    output = on_stub(*command(*words), memory="110MiB")
+    output = on_stub(*command(*words), memory="110MiB", values=True)
     assert "memory is short at 8x8 fading: 32 images a forward pass" in output
     assert "done; make images" in output
     taken = [line["Progress/batch_gpu"] for line in statistics(tmp_path / "run")]
