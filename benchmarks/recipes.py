@@ -4,10 +4,10 @@
     python benchmarks/recipes.py faces.zip --work DIR --recipes mine.yaml --seeds 0-2
 
 A recipe is a dictionary of overrides, {"loss.penalty": "r1"}, on top of one test: a small network
-grows from 4x4 to 32x32 in 8 equal half-phases, the last two at 32x32. YAML files hold recipes by
-name. Each run has one thread, so they do not disturb each other; what DIR already has is continued,
-not made again. At its end a run is compared with its data: the averaged generator, and the live
-one. Prints a table, best first, and JSON.
+grows from 4x4 to 32x32 in 8 equal half-phases, the last two at 32x32. Its "config" is the preset
+that it begins with. YAML files hold recipes by name. Each run has one thread, so they do not
+disturb each other; what DIR already has is continued, not made again. At its end a run is compared
+with its data: the averaged generator, and the live one. Prints a table, best first, and JSON.
 """
 
 import argparse
@@ -33,35 +33,39 @@ TEST: Recipe = {
     "network.channel_base": 1024,
     "network.channel_max": 64,
     "schedule.batch_size": 16,
-    "schedule.learning_rate": 0.001,
     "data.mirror": True,
-    "ema.half_life_kimg": 11.1,  # the official 0.999 an update
-    "ema.rampup": None,  # likewise
     "run.device": "cpu",
     "run.precision": "fp32",
     "run.compile": False,
     "run.tick_kimg": 4,
     "run.tracker": None,
 }
-SHORT: Recipe = {"ema.half_life_kimg": {4: 4, 32: 2}}
+PAPER: Recipe = {"ema.half_life_kimg": 11.1, "ema.rampup": None}  # 0.999 an update
+SHORT: Recipe = {"ema.half_life_kimg": {4: 4, 32: 2}, "ema.rampup": None}
 PLAIN: Recipe = SHORT | {
     "network.pixel_norm": False,
     "schedule.learning_rate": {4: 0.002, 32: {"start": 0.002, "end": 0.0005, "decay": "cosine"}},
 }
 FALLING = {"start": 0.4, "end": 0.04, "decay": "cosine"}
+RELATIVISTIC: Recipe = (
+    PLAIN
+    | {"loss.adversarial": "relativistic", "loss.penalty": "r1_r2", "loss.weights.drift": 0}
+    | {"loss.weights.penalty": {4: 0.02, 8: 0.05, 16: 0.1, 32: FALLING}}
+)
+GROWING: Recipe = {"schedule.stable_kimg": 6, "schedule.fade_kimg": 6}
 RECIPES: dict[str, Recipe] = {
-    "paper": {},
+    "paper": PAPER,
     "short average": SHORT,
     "no pixel norm, falling rate": PLAIN,
     "batches of 8": PLAIN | {"schedule.batch_size": 8},
     "logistic, lazy r1": PLAIN
     | {"loss.adversarial": "logistic", "loss.penalty": "r1", "loss.penalty_interval": 8}
     | {"loss.weights.penalty": {4: 0.02, 8: 0.05, 16: 0.1, 32: 0.2}, "loss.weights.drift": 0},
-    "relativistic": PLAIN
-    | {"loss.adversarial": "relativistic", "loss.penalty": "r1_r2", "loss.weights.drift": 0}
-    | {"loss.weights.penalty": {4: 0.02, 8: 0.05, 16: 0.1, 32: FALLING}},
-    "short growing": PLAIN | {"schedule.stable_kimg": 6, "schedule.fade_kimg": 6},
+    "relativistic": RELATIVISTIC,
+    "short growing": PLAIN | GROWING,
     "from 32x32": PLAIN | {"schedule.start_resolution": 32},
+    "relativistic, short growing": RELATIVISTIC | GROWING | {"ema.rampup": 0.03},
+    "modern": {"config": "modern"} | GROWING,
 }
 
 
@@ -113,7 +117,10 @@ def result(data: str, settings: Recipe, metric: str, run: Path) -> dict[str, flo
 
 def train(data: str, settings: Recipe, run: Path) -> None:
     """Start a run or go on with it; what it prints goes to a log next to it."""
-    options = [part for setting in assignments(settings) for part in ("-o", setting)]
+    settings = dict(settings)
+    preset = settings.pop("config", None)
+    options = ["--config", str(preset)] if preset else []
+    options += [part for setting in assignments(settings) for part in ("-o", setting)]
     command = [sys.executable, "-m", "progan", "train", "--data", data, "--run-dir", str(run)]
     run.parent.mkdir(parents=True, exist_ok=True)
     with open(run.with_name(f"{run.name}.log"), "a") as log:

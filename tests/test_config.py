@@ -114,7 +114,7 @@ def test_commented_presets(tmp_path, name):
     assert load_config(write(tmp_path, text)) == config
     lines = [line.strip() for line in text.splitlines() if line]
     settings = [(i, line) for i, line in enumerate(lines) if not line.startswith("#")]
-    keys = [key.split(".")[-1] for key in flatten(config.model_dump())]
+    keys = [key.split(".")[-1] for key in flatten(Config().model_dump())]
     assert [line.split(":")[0] for _, line in settings if not line.endswith(":")] == keys
     assert all(lines[i - 1].startswith("# ") for i, _ in settings)
 
@@ -657,6 +657,7 @@ def test_presets():
         "few-images",
         "lsun",
         "mnist",
+        "modern",
     ]
     assert list(presets()) == names
 
