@@ -338,12 +338,13 @@ def test_mistakes(here, arguments, message):
     ],
 )
 def test_what_newcomers_write_leads_to_the_right_option(here, command, message):
-    """Reference: what does it, by hand. No mistake writes anything."""
-    for name, time in (("a", 1), ("b", 2), ("notes", 3)):
+    """Reference: what does it, by hand. No mistake writes anything. Another program's config.yaml
+    makes no run of a folder."""
+    for name, time in (("a", 1), ("b", 2), ("hydra", 3)):
         (here / "runs" / name).mkdir(parents=True)
-        file = here / "runs" / name / ("config.yaml" if name != "notes" else "x.txt")
-        file.write_text("")
-        os.utime(file, (time, time))
+        for file in ("config.yaml", *["stats.jsonl"] * (name != "hydra")):
+            (here / "runs" / name / file).write_text("")
+            os.utime(here / "runs" / name / file, (time, time))
     assert message in refused(*command.split())
     assert [path.name for path in here.iterdir()] == ["runs"]
 

@@ -177,6 +177,13 @@ def test_command(here, monkeypatch):
     assert "stopped (SIGINT) after 15 of 25" in stopped.output
 
 
+def test_a_short_phase_is_searched_as_far_as_it_goes(here):
+    """Reference: 4x4 stable has 50 updates: 400 images in batches of 8."""
+    result = run("find-rate", *SHORT)
+    assert result.exit_code == 0, result.output
+    assert "stable, batch size 8, adam, from a new run's weights: 50 updates" in result.output
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -189,7 +196,8 @@ def test_command(here, monkeypatch):
         (["--data", "demo", "--network", "E"], "'both', 'G', 'D'"),
         (["--data", "demo", "--resolution", "6"], "not a resolution"),
         ([*SHORT[:-1], "16"], "--resolution 16 is not in the schedule, which has 4, 8"),
-        ([*SHORT, "--updates", "51"], "has 50 updates"),
+        ([*SHORT, "--updates", "51"], "has 50 updates; give at most as many by --updates"),
+        ([*SHORT, "-o", "schedule.stable_kimg=0.1"], "has 13 updates, and find-rate needs 20"),
         (["--data", "demo", "--plot", "r.txt"], "must end in one of"),
     ],
 )

@@ -40,6 +40,8 @@ def test_to_path(home):
         "\ud800": r"--run-dir is '\\ud800'; give a path",
         "": "--run-dir is empty",
         "a\0b": r"--run-dir is 'a\\x00b'",
+        "a\nError: b": r"--run-dir is 'a\\nError: b'; give a path without line breaks",
+        "a\rb": r"--run-dir is 'a\\rb'; give a path without line breaks",
         "s3://me:SECRET@bucket/x": "--run-dir is s3://REDACTED@bucket/x; give a path",
         "file:///home/x": "give a path on this machine, as no URL",
         "~nosuchuser/x": "--run-dir: no such path: '~nosuchuser/x', as ~nosuchuser is no home",

@@ -27,7 +27,7 @@ from progan.runs.records import STATS, record
 from progan.runs.snapshot_file import snapshot_path
 from progan.runs.spare_cache import DELETED
 from progan.runs.state import state_of
-from progan.runs.summary import runs_below
+from progan.runs.which_run import runs_below
 from progan.runtime.stopping import StopRequest
 from progan.training.trainer import Trainer
 

@@ -1,7 +1,9 @@
 """Many samples: formats, archives, going on, several processes, stages, the best of several."""
 
 import re
+import threading
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import numpy as np
@@ -20,6 +22,7 @@ from progan.runs.sample_files import write_pictures
 from progan.runs.samples import Samples
 from progan.runs.snapshot_file import load_snapshot
 from progan.runtime.errors import UserError
+from progan.runtime.text import short
 
 Z_DIM = 512  # of `make_snapshot`
 SUFFIXES = {"png": ".png", "webp": ".webp", "jpeg": ".jpg", "zip": ".png", "npz": ".png"}
@@ -55,6 +58,26 @@ def test_many_go_on_where_they_stopped(tmp_path, monkeypatch, kind):
     assert made == [1, 2, 3] and contents(again) == contents(whole)
     assert sample(*words, again).endswith(" (there already)\n") and made == [1, 2, 3]
     assert sorted(again.parent.iterdir()) == [again]
+
+
+@pytest.mark.parametrize("ending", ["", ".zip"])
+def test_images_that_are_there_count_for_no_speed(tmp_path, monkeypatch, ending):
+    """Reference: 3 images are made in 10 s, and 67 are there already."""
+    path, out = make_snapshot(tmp_path), tmp_path / f"x{ending}"
+    parts = sample_files.parts_of(out) if ending else out
+    sample(path, "--num", 67, "--out", parts)
+    clock = iter(range(0, 1000, 10))
+    monkeypatch.setattr("progan.runtime.progress.time.monotonic", lambda: next(clock) / 5)
+    said: list[str] = []
+    samples = Samples(load_snapshot(path), list(range(70)), None)
+    line = sample_files.write_samples(samples, out, ".png", None, said.append)
+    assert "(67 of them there already)" in line
+    (last,) = [line for line in said if line.startswith("samples: done")]
+    seconds = float(last.split()[3])
+    assert last.endswith(f", {short(3 / seconds)} images/s")
+    said.clear()
+    sample_files.write_samples(samples, out, ".png", None, said.append)
+    assert not any("images/s" in line for line in said)
 
 
 def test_what_an_npz_and_a_zip_hold(tmp_path):
@@ -192,18 +215,42 @@ def test_latents_take_the_place_of_seeds(tmp_path):
 
 
 def test_several_processes_make_a_share_each(tmp_path, monkeypatch):
-    """Reference: one process; each of three writes about a third, and all together the same."""
+    """Reference: what one process writes. Three, here threads that wait for each other where
+    processes do, make a share each, and later only what is missing, with the same counts."""
     samples = Samples(load_snapshot(make_snapshot(tmp_path)), range(20), batch=3)
-    monkeypatch.setattr(sample_files, "summed", lambda accelerator, counts: counts)
+    barrier, given, made = threading.Barrier(3), {}, []
+    make = Samples.make
+    monkeypatch.setattr(Samples, "make", lambda self, i: made.append(list(i)) or make(self, i))
 
-    def write(folder: str, rank: int, processes: int) -> int:
+    def summed(accelerator, counts):
+        if accelerator.num_processes == 1:
+            return counts
+        given[accelerator.process_index] = counts
+        barrier.wait(60)
+        total = [sum(each) for each in zip(*given.values(), strict=True)]
+        barrier.wait(60)
+        return total
+
+    monkeypatch.setattr(sample_files, "summed", summed)
+
+    def write(folder: str, processes: int) -> list[tuple[int, int]]:
         paths = sample_files.paths_in(tmp_path / folder, samples, ".png")
-        accelerator = SimpleNamespace(num_processes=processes, process_index=rank)
-        write_pictures(samples, paths, accelerator, None)
-        return len(list((tmp_path / folder).iterdir()))
+        made.clear()
+        with ThreadPoolExecutor(processes) as pool:
+            ranks = (
+                SimpleNamespace(num_processes=processes, process_index=k) for k in range(processes)
+            )
+            return list(pool.map(lambda rank: write_pictures(samples, paths, rank, None), ranks))
 
-    write("one", 0, 1)
-    assert [write("three", rank, 3) for rank in (2, 0, 1)] == [6, 14, 20]
+    write("one", 1)
+    assert write("three", 3) == [(0, 0)] * 3
+    assert sorted(made) == [[i, i + 1, i + 2][: 20 - i] for i in range(0, 20, 3)]
+    assert contents(tmp_path / "three") == contents(tmp_path / "one")
+    for seed in (0, 4, 9, 19):
+        (tmp_path / "three" / f"seed{seed:04d}.png").unlink()
+    (tmp_path / "three" / "seed0011.png").write_bytes(b"another")
+    assert write("three", 3) == [(15, 1)] * 3
+    assert sorted(made) == [[0, 4, 9], [11, 19]]
     assert contents(tmp_path / "three") == contents(tmp_path / "one")
 
 

@@ -28,9 +28,10 @@ from progan.data.pyramid import prepare
 from progan.data.sources.find import find
 from progan.data.stream import Stream
 from progan.metrics.while_training import MetricsDuringTraining
-from progan.runs.folder import COMPLETE, LOCK, differences, write_config
+from progan.runs.folder import COMPLETE, differences, write_config
 from progan.runs.hold import Hold
 from progan.runs.snapshot_file import snapshot_path
+from progan.runs.which_run import LOCK
 from progan.runtime.errors import UserError
 from progan.runtime.progress import has_room
 from progan.runtime.stopping import StopRequest

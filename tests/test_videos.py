@@ -298,6 +298,15 @@ def test_the_pace_of_phases(tmp_path):
             ["video", "{run}", "--mode", "smooth", "--seeds", "0-3"],
             "one seed for each tile; give 1",
         ),
+        (
+            ["video", "{run}", "--seeds", "0-999999"],
+            "1,000,000 seeds for a grid of 1x1: at a second for each stop, a video has at most 600 "
+            "stops; give at most 600 seeds, or --seconds for a faster walk",
+        ),
+        (
+            ["video", "{run}", "--seeds", "0-99", "--grid", "2x1", "--seconds", "2", "--fps", "20"],
+            "in 2 s at 20 frames a second, a video has at most 40 stops; give at most 80 seeds",
+        ),
         (["video", "{run}", "--grid", "0x2"], "'0x2' is not COLUMNSxROWS"),
         (["video", "{run}", "--grid", "4x1", "--scale", "256"], "16,384x4,096 pixels"),
         (["video", "{run}", "--class", "x"], "trained without labels"),

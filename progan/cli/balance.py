@@ -58,7 +58,7 @@ def balance(
     device: str,
     json_file: Path | None,
 ) -> None:
-    """Show how often each class or attribute appears in samples, compared with the data.
+    """Count classes or attributes in samples and in the data.
 
     A generator may amplify what is frequent and lose what is rare. A small classifier learns the
     data's labels and counts them in samples; the run itself may have been trained without labels.

@@ -73,7 +73,8 @@ def in_runs(folders: tuple[Path, ...], yes: bool) -> "Iterator[Spare]":
 def in_cache(folders: tuple[Path, ...], yes: bool) -> "Iterator[Spare]":
     """What can go of the cache; deleted if `yes`."""
     from progan.runs.spare_cache import delete, spare_in_cache
-    from progan.runs.summary import runs_below, summary_of
+    from progan.runs.summary import summary_of
+    from progan.runs.which_run import runs_below
     from progan.runtime.cache import cache_folder
 
     for folder in folders:

@@ -99,6 +99,7 @@ def data() -> None:
     type=click.IntRange(0),
     default=DataConfig().max_bad,
     show_default=True,
+    metavar="N",
     help="Number of bad images that may be left out.",
 )
 @click.option(

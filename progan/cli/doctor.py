@@ -20,12 +20,12 @@ from progan.runtime.text import printable
     help="Also write a report, to attach to a bug report.",
 )
 def doctor(json_file: Path | None) -> None:
-    """Check whether this machine trains correctly, and say how to fix it if not.
+    """Check whether this machine trains correctly.
 
-    Takes up to two minutes and needs no data. Compares the gradients of both networks with float64
-    on the CPU, in each precision, uncompiled and compiled. Prints a line per check that begins
-    with good, slow or wrong, or with "not here" where a check does not apply. Exit code 1 if
-    anything is wrong. The report contains no names of users or hosts, and no paths.
+    Says how to fix it if not. Takes up to two minutes and needs no data. Compares the gradients of
+    both networks with float64 on the CPU, in each precision, uncompiled and compiled. Prints a line
+    per check that begins with good, slow or wrong, or with "not here" where a check does not apply.
+    Exit code 1 if anything is wrong. The report contains no names of users or hosts, and no paths.
 
     \b
     progan doctor

@@ -32,6 +32,7 @@ INCEPTION = click.option(
     "--metrics",
     default="swd16k,msssim10k",
     show_default=True,
+    metavar="LIST",
     help=f"Any of {', '.join(STANDARD)}; or with another number of images: swd2000.",
 )
 @click.option(
@@ -55,11 +56,12 @@ def evaluate(
     inception: Path | None,
     device: str,
 ) -> None:
-    """Measure how good a run is (its newest snapshot), or snapshot files.
+    """Measure how good a run or a snapshot is.
 
-    Fakes are compared with the data at the network's full resolution. Results on the run's own
-    data are also recorded in its metrics.jsonl and TensorBoard. fid, kid, is and pr need
-    pip install '.[metrics]' (in a clone of progan).
+    Of a run the newest snapshot is measured, unless you say which (RUN@best, RUN@600). Fakes are
+    compared with the data at the network's full resolution. Results on the run's own data are also
+    recorded in its metrics.jsonl and TensorBoard. fid, kid, is and pr need pip install '.[metrics]'
+    (in a clone of progan).
 
     \b
     progan evaluate runs/faces

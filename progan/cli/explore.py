@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     "--host",
     default="127.0.0.1",
     show_default=True,
+    metavar="ADDRESS",
     help="The address to show the page at; 0.0.0.0 shows it to all who reach this machine.",
 )
 @click.option(

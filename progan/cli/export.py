@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from progan.cli.options import CheckedOption, PathOption, check_target, say
+from progan.cli.options import SNAPSHOT, CheckedOption, PathOption, check_target, say
 from progan.interop.export_formats import ENDINGS, GRAPHS, check_request, parts_of, to_format
 from progan.runtime.disk import replacing
 from progan.runtime.launch import is_main
@@ -12,34 +12,34 @@ from progan.runtime.text import human_bytes
 
 
 @click.command("export")
-@click.argument("source", metavar="RUN|SNAPSHOT", type=PathOption())
+@click.argument("source", metavar="RUN|SNAPSHOT", type=SNAPSHOT)
 @click.option(
     "--to",
     type=CheckedOption("format", to_format),
     required=True,
     metavar="|".join(ENDINGS),
-    help="onnx: for ONNX Runtime, browsers and other programs. torch-export: torch's own graph, "
-    ".pt2. torch: a folder with a short generator.py and its weights. tf-names: an .npz with the "
-    "official TensorFlow code's variables.",
+    help="onnx: a file for ONNX Runtime, browsers and other languages. torch-export: a .pt2 file "
+    "that torch alone can run. torch: a folder with a short script, generator.py, and the weights. "
+    "tf-names: an .npz file with the variables of the official TensorFlow code.",
 )
 @click.option(
     "--out",
     type=PathOption(),
     required=True,
-    metavar="FILE|FOLDER",
-    help="A file that ends in .onnx, .pt2 or .npz; a folder for torch.",
+    metavar="DIR|FILE",
+    help="Where to write it: a file that ends in .onnx, .pt2 or .npz; for torch a folder.",
 )
 @click.option(
     "--dtype",
     type=click.Choice(["uint8", "float32"]),
-    help="Of the images of onnx and torch-export: uint8 [N, H, W, C], or float32 [N, C, H, W], "
-    "about -1 to 1. [default: uint8]",
+    help="The images that an onnx or torch-export file makes: uint8 [N, H, W, C], or float32 "
+    "[N, C, H, W] from about -1 to 1. [default: uint8]",
 )
 def export_command(source: Path, to: str, out: Path, dtype: str | None) -> None:
-    """Write a generator in a format that is used without progan.
+    """Write a generator to a file that works without progan.
 
-    Latents go in, and labels if it has any; images come out, as `progan sample` draws them.
-    onnx needs pip install '.[onnx]' (in a clone of progan).
+    The file takes latents, and labels if the generator was trained with labels. It makes the same
+    images from them as progan. To write onnx you need pip install '.[onnx]' (in a clone of progan).
 
     \b
     progan export runs/faces --to onnx --out faces.onnx

@@ -3,6 +3,7 @@
 import math
 import sys
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -62,14 +63,22 @@ NUMBER = CheckedOption("number", to_number)
     show_default=True,
     help="Whose rate rises; another network stays as it is.",
 )
-@click.option("--start", type=NUMBER, default=1e-6, show_default=True, help="The first rate.")
-@click.option("--end", type=NUMBER, default=1.0, show_default=True, help="The last rate.")
+@click.option(
+    "--start", type=NUMBER, metavar="RATE", default=1e-6, show_default=True, help="The first rate."
+)
+@click.option(
+    "--end", type=NUMBER, metavar="RATE", default=1.0, show_default=True, help="The last rate."
+)
 @click.option("--linear", is_flag=True, help="Rise by equal steps, not by equal factors.")
 @click.option(
-    "--updates", type=click.IntRange(20, 100_000), default=200, show_default=True, help="How many."
+    "--updates",
+    type=click.IntRange(20, 100_000),
+    metavar="N",
+    help="How many updates the search makes. [default: 200, or all that a shorter phase has]",
 )
 @click.option(
     "--stop-div",
+    metavar="X",
     type=CheckedOption("number", to_factor),
     default=4.0,
     show_default=True,
@@ -86,14 +95,15 @@ def find_rate(
     start: float,
     end: float,
     linear: bool,
-    updates: int,
+    updates: int | None,
     stop_div: float,
     plot: Path | None,
 ) -> None:
-    """Find a learning rate: train while it rises, and see where losses fall and where they break.
+    """Find a learning rate: train while it rises.
 
-    From the state of a RUN, which stays untouched, or from first weights with --data or --config.
-    Nothing is written but the plot. docs/training.md says what the losses of GANs can tell.
+    You see where losses fall and where they break. It begins from the state of a RUN, which stays
+    untouched, or from first weights with --data or --config. Nothing is written but the plot.
+    docs/training.md says what the losses of GANs can tell.
 
     \b
     progan find-rate runs/faces --plot rates.png
@@ -103,12 +113,12 @@ def find_rate(
 
     if processes() > 1:
         raise UserError("find-rate works in one process: start it without torchrun")
-    search = Search(NETWORKS[network], start, end, updates, linear, stop_div)
+    search = Search(NETWORKS[network], start, end, linear=linear, stop_div=stop_div)
     plotted_in = check_picture(plot, "--plot") if plot else ""
     asked = run_asked_for(run, data, config_name, overrides)
-    found, stopped = searched(asked, run is not None, resolution, search)
+    found, stopped = searched(asked, run is not None, resolution, search, updates)
     if reason := stopped.reason():
-        click.echo(f"stopped ({reason}) after {len(found.rates)} of {updates} updates")
+        click.echo(f"stopped ({reason}) after {len(found.rates)} of {found.search.updates} updates")
     click.echo(loss_table(found))
     for line in conclusion(found):
         click.echo(line)
@@ -140,21 +150,24 @@ def run_asked_for(
 
 
 def searched(
-    asked: "Asked", restore: bool, resolution: int | None, search: "Search"
+    asked: "Asked", restore: bool, resolution: int | None, search: "Search", updates: int | None
 ) -> "tuple[Found, StopRequest]":
-    """Try the rates until the loss is bad, or a signal comes."""
+    """Try the rates until the loss is bad, or a signal comes.
+
+    Args:
+        updates: that are asked for, in place of those of `search`.
+    """
     from progan.data.opening import dataset_of, find_data
     from progan.runtime.device import take_device
     from progan.runtime.memory import explain_short_memory
     from progan.runtime.numerics import deterministic
     from progan.runtime.progress import progress_bar
     from progan.runtime.stopping import StopRequest
-    from progan.training.find_rate import Found, start_of, try_rates
+    from progan.training.find_rate import Found, start_of, try_rates, updates_for
     from progan.training.start import make_trainer
 
     config, run_dir, opened = asked
     device, stop = take_device(config.run.device), StopRequest()
-    found = Found(search, config.loss.penalty_interval)
     opened = find_data(config.data, False, say) if opened is None else opened
     data = dataset_of(opened, config, say)
     with closing(data), stop, deterministic(config.run.deterministic):
@@ -163,6 +176,8 @@ def searched(
         if not restore and resolution is None:
             resolution = config.network.resolution
         start = start_of(trainer.schedule, trainer.progress.nimg, resolution)
+        search = replace(search, updates=updates_for(trainer.schedule, start.phase, updates))
+        found = Found(search, config.loss.penalty_interval)
         click.echo(introduction(start.phase, state, search))
         short = explain_short_memory(lambda: f"in {start.phase}", "set schedule.batch_gpu")
         bar = progress_bar("trying", search.updates, 0, say, "updates")

@@ -18,26 +18,30 @@ NETWORKS = {"G_ema": "averaged generator", "G": "generator", "D": "critic"}
 
 @click.command("import")
 @click.argument("file", metavar="FILE", type=PathOption())
-@click.option("--out", type=PathOption(), metavar="SNAPSHOT", help="The snapshot, .safetensors.")
+@click.option(
+    "--out", type=PathOption(), metavar="FILE", help="Write a snapshot, a .safetensors file."
+)
 @click.option(
     "--from",
     "kind",
     type=click.Choice(["tf", "zoo", "progan-pth", "mmgen"]),
-    help="Whose file it is: of the official code, pytorch_GAN_zoo, pro_gan_pytorch or "
-    "mmgeneration. [default: recognized]",
+    help="Which code wrote the file: tf, the official code; zoo, pytorch_GAN_zoo; progan-pth, "
+    "pro_gan_pytorch; or mmgen, mmgeneration. [default: found out from the file]",
 )
 @click.option(
     "--checkpoint",
     "run_dir",
     type=PathOption(),
-    metavar="RUN",
-    help="A new folder for a run that trains the networks on; it needs a file with a critic.",
+    metavar="DIR",
+    help="Make a run in this new folder, which goes on training the networks. The file must hold "
+    "a critic, too.",
 )
 def import_(file: Path, out: Path | None, kind: str | None, run_dir: Path | None) -> None:
-    """Import weights that other projects have trained.
+    """Read a network that another project's code has trained.
 
-    Nothing in the file is run. The snapshot draws the same images as the other project's code, and
-    what that code computes otherwise is among its settings.
+    It makes the same images here as there. Give --out for a snapshot, to make images with,
+    --checkpoint for a run, to train on, or both. Nothing that is in the file is run. docs/import.md
+    says which files can be read, and what their networks do in another way.
 
     \b
     progan import karras2018iclr-celebahq-1024x1024.pkl --out celebahq.safetensors
@@ -48,7 +52,7 @@ def import_(file: Path, out: Path | None, kind: str | None, run_dir: Path | None
     if not is_main():
         return
     if out is None and run_dir is None:
-        raise UserError("progan import needs --out SNAPSHOT.safetensors, --checkpoint RUN, or both")
+        raise UserError("progan import needs --out FILE.safetensors, --checkpoint DIR, or both")
     if out and out.suffix != ".safetensors":
         raise UserError(f"--out {out} must end in .safetensors")
     check_target(out, "--out")

@@ -103,28 +103,28 @@ def main() -> None:
     progan sample demo --grid            faces by a network that comes with progan
     progan doctor                        does this machine train correctly?
     progan train --data demo             train on the embedded cartoon faces
+    progan data info FOLDER              what is in it, and can it be used?
+    progan train --data FOLDER           train on your own images
+    progan config                        all settings, and what they mean
+    progan find-rate --data FOLDER       which learning rate?
+    progan bench --config celeba         how fast is this machine?
+    progan runs                          which runs are there, and how far is each?
+    progan show runs/demo                a page of one
+    progan clean runs/demo               what of it can be deleted?
     progan sample runs/demo --grid       a grid of what it learned
     progan video runs/demo               a walk through what it learned
     progan timelapse runs/demo           how it learned
-    progan runs                          which runs are there, and how far is each?
-    progan show runs/demo                a page of one
-    progan report runs/demo              a page and a model card to publish it with
-    progan push runs/demo user/faces     onto the Hugging Face Hub
-    progan clean runs/demo               what of it can be deleted?
     progan explore runs/demo             move through what it learned, in the browser
-    progan export runs/demo --to onnx --out demo.onnx   for other programs
-    progan neighbours runs/demo          does it memorize?
-    progan train --data FOLDER           train on your own images
-    progan data info FOLDER              what is in it, and can it be used?
-    progan config                        all settings, and what they mean
-    progan balance runs/faces            does it exaggerate what its data has?
-    progan bench --config celeba         how fast is this machine?
-    progan find-rate --data FOLDER       which learning rate?
+    progan project runs/faces a.png      which of its images is nearest to this one?
     progan evaluate runs/demo            how good is it?
     progan compare runs/a runs/b         which is better?
-    progan project runs/faces a.png      which of its images is nearest to this one?
-    progan import FILE --out SNAPSHOT    weights that other projects have trained
+    progan neighbours runs/demo          does it memorize?
+    progan balance runs/faces            does it exaggerate what its data has?
     progan average runs/faces --sweep    which length of average is best? (ema.kind=power)
+    progan report runs/demo              a page about it, and a model card
+    progan export RUN --to onnx --out X  a file for other programs
+    progan push runs/demo user/faces     onto the Hugging Face Hub
+    progan import FILE --out SNAPSHOT    weights that other projects have trained
     """
     let_threads_sleep()
     logging.basicConfig(format="%(message)s", level=logging.WARNING)

@@ -26,7 +26,13 @@ MOST_SEEDS = 64  # rows of the picture
 @click.command()
 @click.argument("source", metavar="RUN|SNAPSHOT", type=SNAPSHOT)
 @DATA
-@click.option("--seeds", default="0-15", show_default=True, help=f"At most {MOST_SEEDS} seeds.")
+@click.option(
+    "--seeds",
+    default="0-15",
+    show_default=True,
+    metavar="LIST",
+    help=f"Which samples: at most {MOST_SEEDS} seeds.",
+)
 @click.option(
     "--out",
     type=PathOption(),
@@ -48,12 +54,12 @@ def neighbours(
     inception: Path | None,
     device: str,
 ) -> None:
-    """Does a run memorize? Show samples next to their nearest training images.
+    """Show samples next to their nearest training images.
 
-    Compares pixels at 32x32, and Inception features if their weights are there; also flipped
-    images, if the run mirrors its data. Prints how near samples are, and how near training images
-    are to each other: samples at less than half that distance are likely copies. No sign is no
-    proof.
+    Does a run memorize? This compares pixels at 32x32, and Inception features if their weights are
+    there; also flipped images, if the run mirrors its data. Prints how near samples are, and how
+    near training images are to each other: samples at less than half that distance are likely
+    copies. No sign is no proof.
 
     \b
     progan neighbours runs/faces

@@ -46,7 +46,12 @@ LOSSES = ("pixels", "lpips", "critic")
     help="With --from: how many to find.",
 )
 @click.option(
-    "--steps", type=click.IntRange(1, 100_000), default=500, show_default=True, help="Of Adam."
+    "--steps",
+    type=click.IntRange(1, 100_000),
+    default=500,
+    show_default=True,
+    metavar="N",
+    help="How many steps each search makes (of Adam).",
 )
 @click.option(
     "--loss",
@@ -77,7 +82,12 @@ LOSSES = ("pixels", "lpips", "critic")
     metavar="NAME",
     help="Name or number of a class, or the attributes to switch on. [default: all are tried]",
 )
-@click.option("--out", type=PathOption(), metavar="DIR", help="[default: projections-of-RUN]")
+@click.option(
+    "--out",
+    type=PathOption(),
+    metavar="DIR",
+    help="The folder to write into. [default: projections-of-RUN]",
+)
 @DEVICE
 def project(
     source: Path,

@@ -12,24 +12,27 @@ from progan.runtime.hub import model_name
 @click.command()
 @click.argument("source", metavar="RUN|SNAPSHOT", type=SNAPSHOT)
 @click.argument("model", metavar="USER/MODEL")
-@click.option("--private", is_flag=True, help="Only you, or your organization, see a new model.")
+@click.option(
+    "--private",
+    is_flag=True,
+    help="If the model is new: show it to you alone, or to your organization.",
+)
 @click.option(
     "--dry-run",
     "folder",
     type=PathOption(),
     metavar="DIR",
-    help="Upload nothing, and write the files into DIR.",
+    help="Upload nothing; write the files into the folder DIR, to look at and to edit.",
 )
 def push(source: Path, model: str, private: bool, folder: Path | None) -> None:
-    """Put a snapshot onto the Hugging Face Hub, with a model card.
+    """Upload a snapshot to the Hugging Face Hub, with a model card.
 
-    Anybody can then use it, or with --private those to whom you give the right: progan sample
-    hf://USER/MODEL. You log in once with hf auth login; progan neither asks for your token nor
-    keeps it.
+    Everybody can then use it: progan sample hf://USER/MODEL. Before the first upload, log in with
+    hf auth login; progan neither asks for your token nor keeps it.
 
-    The card says what the snapshot and its run tell. What only you can know is marked "To fill
-    in". A folder that --dry-run has written can be filled in and pushed: progan push DIR
-    USER/MODEL. A card on the Hub is replaced only by one that comes from such a folder.
+    progan writes the card from the snapshot and its run. What only you can know is marked "To fill
+    in". So write the files into a folder first, edit README.md there, and push the folder, as
+    below. A card that is on the Hub already is replaced only by one from such a folder.
 
     \b
     progan push runs/faces user/faces --dry-run faces

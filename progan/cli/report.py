@@ -22,7 +22,7 @@ SEEDS = 8  # next to their nearest training images
 @click.option(
     "--out",
     type=PathOption(),
-    metavar="FOLDER|FILE.html",
+    metavar="DIR|FILE.html",
     help="A folder for the page and a model card, or the page alone. [default: report-of-RUN]",
 )
 @click.option(

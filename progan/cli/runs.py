@@ -22,17 +22,19 @@ WITHOUT = "-"
 @click.argument("folder", metavar="[DIR]", type=PathOption(), default="runs")
 @JSON
 def runs(folder: Path, json_file: Path | None) -> None:
-    """List the runs in a folder: their state, how far they are, their snapshots and metrics.
+    """List the runs in a folder, and how far each is.
 
-    Looks in DIR (by default runs) and three levels of folders below. A run is running, stopped
-    (in good order), complete, dead (ended otherwise) or damaged. The columns newest and best are
-    snapshots, by their kimg: RUN@newest, RUN@best.
+    Shows their state, progress, snapshots and metrics. Looks in DIR (by default runs) and three
+    levels of folders below. A run is running, stopped (in good order), complete, dead (ended
+    otherwise) or damaged. The columns newest and best are snapshots, by their kimg: RUN@newest,
+    RUN@best.
 
     \b
     progan runs
     progan runs experiments --json runs.json
     """
-    from progan.runs.summary import runs_below, summary_of
+    from progan.runs.summary import summary_of
+    from progan.runs.which_run import runs_below
 
     if not is_main():
         return
@@ -92,9 +94,10 @@ def trouble(run: "Summary") -> str:
     """Why a run is dead or damaged, and what helps; nothing for others."""
     from progan.runs.state import DAMAGED, DEAD
 
+    folder = printable(str(run.folder))
     if run.state.name == DEAD:
-        return f"{run.folder} is dead: {run.state.because}. {going_on(run)}"
-    return f"{run.folder}: {run.state.because}" if run.state.name == DAMAGED else ""
+        return f"{folder} is dead: {run.state.because}. {going_on(run)}"
+    return f"{folder}: {run.state.because}" if run.state.name == DAMAGED else ""
 
 
 def going_on(run: "Summary") -> str:

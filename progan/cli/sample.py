@@ -35,7 +35,9 @@ ENDINGS = {"png": [".png"], "webp": [".webp"], "jpeg": [".jpg", ".jpeg"], "npz":
 @click.command()
 @click.argument("source", metavar="RUN|SNAPSHOT", type=SNAPSHOT)
 @click.option(
-    "--seeds", help="For example 0-63 or 1,5,8-11. [default: those of the grids in training]"
+    "--seeds",
+    metavar="LIST",
+    help="For example 0-63 or 1,5,8-11. [default: those of the grids in training]",
 )
 @click.option(
     "--num",
@@ -118,8 +120,10 @@ def sample(
     device: str,
     **how: Any,
 ) -> None:
-    """Make images from the averaged generator of a run (its newest snapshot; RUN@best, RUN@600)
-    or a snapshot file; or from demo, a network that comes with progan.
+    """Make images with a run, a snapshot, or demo.
+
+    Of a run the newest snapshot is taken, unless you say which (RUN@best, RUN@600). demo is a
+    network that comes with progan. Images come from the averaged generator.
 
     A seed always gives the same image. With classes, each seed makes one image of every class; a
     grid has a row for each class. With attributes, each seed has those of an image of the data.

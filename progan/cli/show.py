@@ -22,7 +22,10 @@ MOST = 12  # snapshots in a line
 @click.command()
 @click.argument("run", metavar="RUN", type=PathOption())
 def show(run: Path) -> None:
-    """Show a page of one run: state, progress, data, starts, snapshots, metrics, disk space."""
+    """Show a page of one run.
+
+    It has state, progress, data, starts, snapshots, metrics and disk space.
+    """
     from progan.runs.folder import read_config
     from progan.runs.summary import of_whole
 
@@ -63,8 +66,8 @@ def about_training(run: "Summary") -> Iterator[tuple[str, str]]:
 
 def about_files(run: "Summary") -> Iterator[tuple[str, str]]:
     """Its starts, what it has saved, and how much space that takes."""
-    from progan.runs.folder import STARTS
     from progan.runs.summary import sizes_of
+    from progan.runs.which_run import STARTS
     from progan.runtime.disk import read_lines
 
     starts = read_lines(run.folder / STARTS)

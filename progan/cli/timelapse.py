@@ -39,10 +39,11 @@ from progan.runtime.text import human_bytes
 def timelapse(
     run: Path, out: Path | None, seconds: float, fps: int, pace: Literal["images", "phases"]
 ) -> None:
-    """Show how a run learned: samples of the same seeds, from the first tick to the last.
+    """Make a video of how a run learned.
 
-    The pictures are the grids that training wrote, all in one size. Where a grid is missing, the
-    snapshot of that moment gives one.
+    It shows samples of the same seeds, from the first tick to the last. The pictures are the grids
+    that training wrote, all in one size. Where a grid is missing, the snapshot of that moment gives
+    one.
 
     \b
     progan timelapse runs/demo

@@ -41,6 +41,7 @@ SECONDS = CheckedOption("seconds", to_number)
 @click.argument("source", metavar="RUN|SNAPSHOT", type=SNAPSHOT)
 @click.option(
     "--seeds",
+    metavar="LIST",
     help="For example 0-7. In a grid, the first ones are those of the first frame, the next ones "
     "those of the next stop; with --mode smooth one a tile. [default: from 0 on, 8 stops]",
 )
@@ -98,9 +99,10 @@ def video(
     scale: int | None,
     device: str,
 ) -> None:
-    """Walk through what the generator of a run (its newest snapshot) or a snapshot has learned.
+    """Make a video: a walk through what a generator has learned.
 
-    The walk is a loop: its end meets its beginning. A tile keeps its class.
+    Of a run the newest snapshot is taken, unless you say which (RUN@best, RUN@600). The walk is a
+    loop: its end meets its beginning. A tile keeps its class.
 
     \b
     progan video runs/demo

@@ -11,10 +11,11 @@ from markupsafe import Markup
 from progan import __version__
 from progan.config.phase_text import phase_rows
 from progan.outputs.report_facts import Rows, about_data, clean, environment, metric_rows
-from progan.runs.folder import CONFIG, read_config
+from progan.runs.folder import read_config
 from progan.runs.snapshot import Snapshot
 from progan.runs.snapshot_file import snapshot_path
 from progan.runs.summary import Summary, of_whole
+from progan.runs.which_run import CONFIG
 from progan.runtime.text import stage_text
 
 CARD, SAMPLES = "README.md", "samples.webp"

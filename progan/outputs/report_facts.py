@@ -9,10 +9,10 @@ from progan.config.config import Config
 from progan.config.metric_names import PROTOCOLS, REALS, better, is_whole, parts
 from progan.data.pyramid.format import Pyramid
 from progan.data.sources.find import NAMED
-from progan.runs.folder import STARTS
 from progan.runs.records import ENERGY, amount, metrics_of
 from progan.runs.spare_cache import folders_in
 from progan.runs.summary import Summary
+from progan.runs.which_run import STARTS
 from progan.runtime.cache import pyramids_folder
 from progan.runtime.disk import read_lines
 from progan.runtime.errors import UserError

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from progan.model.sampling import BATCH, in_batches, latents, slerp_at
-from progan.outputs.video_file import check_size, check_video, counted, write_video
+from progan.outputs.video_file import MOST_SECONDS, check_size, check_video, counted, write_video
 from progan.runs.snapshot import Snapshot, check_seeds
 from progan.runtime.errors import UserError
 from progan.runtime.progress import Say, progress_bar
@@ -145,8 +145,7 @@ def write_walk(
         DiskError: the video could not be written.
     """
     seeds, tiles = fitting(seeds, grid, mode), grid[0] * grid[1]
-    seconds = seconds or (len(seeds) // tiles if mode == "slerp" else SMOOTH_SECONDS)
-    frames = check_video(out, fps, seconds, SHORTEST_SMOOTH if mode == "smooth" else 0)
+    seconds, frames = length(seeds, grid, mode, seconds, fps, out)
     scale = scale or max(1, TILE // snapshot.resolution)
     width, height = (side * snapshot.resolution * scale for side in grid)
     check_size(width, height)
@@ -173,13 +172,48 @@ def fitting(seeds: Iterable[int] | None, grid: tuple[int, int], mode: Mode) -> l
     tiles = grid[0] * grid[1]
     default = range(tiles * (STOPS if mode == "slerp" else 1))
     numbers = check_seeds(default if seeds is None else seeds)
-    given = f"{len(numbers):,} {'seed' if len(numbers) == 1 else 'seeds'} for a grid of"
-    given = f"{given} {grid[0]}x{grid[1]}"
+    named = given(numbers, grid)
     if mode == "smooth" and len(numbers) != tiles:
-        raise UserError(f"{given}: a smooth walk has one seed for each tile; give {tiles:,}")
+        raise UserError(f"{named}: a smooth walk has one seed for each tile; give {tiles:,}")
     if mode == "slerp" and (len(numbers) % tiles or len(numbers) < 2 * tiles):
         raise UserError(
-            f"{given}: all tiles need equally many, at least two; give a "
+            f"{named}: all tiles need equally many, at least two; give a "
             f"multiple of {tiles:,} from {2 * tiles:,} on, such as --seeds 0-{4 * tiles - 1}"
         )
     return numbers
+
+
+def given(seeds: Sequence[int], grid: tuple[int, int]) -> str:
+    """`7 seeds for a grid of 3x2`"""
+    seed = "seed" if len(seeds) == 1 else "seeds"
+    return f"{len(seeds):,} {seed} for a grid of {grid[0]}x{grid[1]}"
+
+
+def length(
+    seeds: Sequence[int],
+    grid: tuple[int, int],
+    mode: Mode,
+    seconds: float | None,
+    fps: int,
+    out: Path,
+) -> tuple[float, int]:
+    """Seconds and frames of a walk: each stop has a second if none are given, and a frame at least.
+
+    Raises:
+        UserError: the seeds are too many, or such a video cannot be.
+    """
+    smooth, tiles = mode == "smooth", grid[0] * grid[1]
+    stops = len(seeds) // tiles
+    if seconds is None and stops > MOST_SECONDS:
+        raise UserError(
+            f"{given(seeds, grid)}: at a second for each stop, a video has at most {MOST_SECONDS} "
+            f"stops; give at most {MOST_SECONDS * tiles:,} seeds, or --seconds for a faster walk"
+        )
+    seconds = seconds or (SMOOTH_SECONDS if smooth else stops)
+    frames = check_video(out, fps, seconds, SHORTEST_SMOOTH if smooth else 0)
+    if stops > frames:
+        raise UserError(
+            f"{given(seeds, grid)}: in {seconds:g} s at {fps} frames a second, a video has at most "
+            f"{frames:,} stops; give at most {frames * tiles:,} seeds, or more --seconds"
+        )
+    return seconds, frames

@@ -23,8 +23,9 @@ from torch.utils.tensorboard.summary import hparams, image
 from progan.config.config import Config, flatten
 from progan.config.phase_text import phase_rows
 from progan.runs.charts import about, is_drawn, layout
-from progan.runs.folder import EVENTS, STARTS, fixed_settings
+from progan.runs.folder import EVENTS, fixed_settings
 from progan.runs.records import LATER, METRICS, SECTION, lines_of, metrics_in
+from progan.runs.which_run import STARTS
 from progan.runtime.disk import read_lines
 
 

@@ -14,7 +14,8 @@ from progan.config.optimizers import KEEPS
 from progan.config.value_types import LIMIT
 from progan.model.networks import check_finite
 from progan.runs.checkpoint_file import read_parts
-from progan.runs.folder import CONFIG, differences, fixed_settings
+from progan.runs.folder import differences, fixed_settings
+from progan.runs.which_run import CONFIG
 from progan.runtime.disk import write_atomically
 from progan.runtime.errors import UserError, brief
 from progan.runtime.text import stamp

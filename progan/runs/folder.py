@@ -15,18 +15,15 @@ from progan.config.load import as_begun, read_file, validate
 from progan.config.schedule import first_change
 from progan.runs.heartbeat import RUNNING
 from progan.runs.records import METRICS, STATS, has
-from progan.runs.which_run import other_run
+from progan.runs.which_run import CONFIG, LOCK, STARTS, other_run
 from progan.runtime.disk import append_line, check_plain, read_lines, write_text
 from progan.runtime.errors import UserError
 from progan.runtime.secrets import bare, redact
 from progan.runtime.text import kimg_of, stamp
 
-LOCK = ".lock"
 STOP = "stop"
 COMPLETE = "complete"
-STARTS = "starts.jsonl"
 UNPRINTED = "unprinted.txt"  # what could not be printed, as the terminal or the log was gone
-CONFIG = "config.yaml"
 FILES = (LOCK, STOP, RUNNING, COMPLETE, STARTS, CONFIG, STATS, METRICS, UNPRINTED)
 SUFFIXES = (".pt", ".png", ".safetensors")  # of files in folders of a run
 FOLDERS = ("averages", "checkpoints", "evaluated", "images", "snapshots", "tensorboard")

@@ -8,8 +8,9 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from progan.config.config import Config
-from progan.runs.folder import CONFIG, FILES, FOLDERS, LOCK, STOP, check_run_dir, write_config
+from progan.runs.folder import FILES, FOLDERS, STOP, check_run_dir, write_config
 from progan.runs.heartbeat import RUNNING, begin_heartbeat
+from progan.runs.which_run import CONFIG, LOCK
 from progan.runtime.disk import DiskError
 from progan.runtime.errors import UserError
 from progan.runtime.lock import Busy, file_lock

@@ -1,7 +1,7 @@
 """Samples of a snapshot as files: a picture each, or all in one zip or npz."""
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
@@ -145,20 +145,38 @@ def write_pictures(
     if shown:
         size = human_bytes(count * samples.side**2 * samples.snapshot.G.channels)
         shown(f"{samples.counted}, at most about {size}; if stopped, the same command goes on")
-    kept = others = 0
-    with progress_bar("samples", count, 0, shown) as done, ThreadPoolExecutor(WRITERS) as pool:
-        for start in range(0, count, batch * processes):
-            mine = range(start + rank * batch, min(start + (rank + 1) * batch, count))
-            missing = [i for i in mine if not holds(paths[i], samples.made_by_each(i))]
-            there = sum(paths[i].is_file() for i in missing)
-            if missing:
-                images, files = samples.make(missing), [paths[i] for i in missing]
-                list(pool.map(save_picture, images, files, map(samples.made_by_each, missing)))
-            # All meet after each batch, so that nobody waits long for another at the end.
-            counts = summed(accelerator, [len(mine) - len(missing), there, len(mine)])
-            kept, others = kept + counts[0], others + counts[1]
-            done(counts[2])
+    with ThreadPoolExecutor(WRITERS) as pool:
+        missing, others = look_for_missing(samples, paths, accelerator, pool)
+        kept = count - len(missing)
+        with progress_bar("samples", count, kept, shown if missing else None) as done:
+            for start in range(0, len(missing), batch * processes):
+                mine = missing[start + rank * batch :][:batch]
+                if mine:
+                    images, files = samples.make(mine), [paths[i] for i in mine]
+                    list(pool.map(save_picture, images, files, map(samples.made_by_each, mine)))
+                # All meet after each batch, so that nobody waits long for another at the end.
+                done(summed(accelerator, [len(mine)])[0])
     return kept, others
+
+
+def look_for_missing(
+    samples: Samples, paths: Sequence[Path], accelerator: Accelerator | None, pool: Executor
+) -> tuple[list[int], int]:
+    """The pictures that are not there yet, and in place of how many of them other files are.
+
+    Each process looks for its share; all get the same answer.
+    """
+    processes, rank = 1, 0
+    if accelerator is not None:
+        processes, rank = accelerator.num_processes, accelerator.process_index
+    share = range(rank, len(paths), processes)
+    there = [0] * len(paths)
+    files = [paths[i] for i in share]
+    there[rank::processes] = pool.map(holds, files, map(samples.made_by_each, share))
+    there = summed(accelerator, there)
+    missing = [i for i, held in enumerate(there) if not held]
+    others = sum(paths[i].is_file() for i in missing if i % processes == rank)
+    return missing, summed(accelerator, [others])[0]
 
 
 def holds(path: Path, made_by: Provenance) -> bool:

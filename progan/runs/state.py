@@ -9,9 +9,10 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-from progan.runs.folder import COMPLETE, LOCK, shown
+from progan.runs.folder import COMPLETE, shown
 from progan.runs.heartbeat import SILENT, read_life
 from progan.runs.records import HOURS, STATS, lines_of, number
+from progan.runs.which_run import LOCK
 from progan.runs.which_snapshot import snapshots_of
 from progan.runtime.lock import is_held
 from progan.runtime.text import human_time, kimg_of

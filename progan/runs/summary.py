@@ -2,7 +2,6 @@
 
 import os
 import time
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 from progan.config.config import Config
 from progan.config.metric_names import is_whole
 from progan.runs.best import best_files
-from progan.runs.folder import CONFIG, LOCK, STARTS, check_own, read_config, shown
+from progan.runs.folder import check_own, read_config, shown
 from progan.runs.records import (
     HOURS,
     HOURS_LEFT,
@@ -24,8 +23,6 @@ from progan.runs.state import DAMAGED, RUNNING, TAIL, State, state_of
 from progan.runs.which_snapshot import snapshots_of
 from progan.runtime.errors import UserError, brief
 from progan.runtime.text import kimg_of
-
-DEEPEST = 3  # folders within folders in which runs are looked for
 
 
 @dataclass(frozen=True)
@@ -76,30 +73,6 @@ class Summary:
             "snapshots": list(self.snapshots),
             "best": {name: vars(best) for name, best in self.best.items()},
         }
-
-
-def runs_below(folder: Path, depth: int = DEEPEST) -> Iterator[Path]:
-    """The runs in a folder and the folders in it, by name; or the folder itself, if it is one.
-
-    Links to folders are not followed.
-    """
-    if is_run(folder):
-        yield folder
-    elif depth:
-        try:
-            with os.scandir(folder) as entries:
-                inner = sorted(e.name for e in entries if e.is_dir(follow_symlinks=False))
-        except OSError:  # not to be listed, or gone
-            return
-        for name in inner:
-            if not name.startswith("."):
-                yield from runs_below(folder / name, depth - 1)
-
-
-def is_run(folder: Path) -> bool:
-    """Whether a run has begun there; other programs have a config.yaml, too."""
-    parts = (LOCK, STARTS, STATS, "snapshots", "checkpoints")
-    return os.path.isfile(folder / CONFIG) and any(os.path.lexists(folder / part) for part in parts)
 
 
 def summary_of(run_dir: Path) -> Summary:

@@ -1,22 +1,55 @@
-"""The run that is meant where a path is none. Loads no torch."""
+"""Which folders are runs, and which run is meant where a path is none. Loads no torch."""
 
+import os
 import shlex
+from collections.abc import Iterator
 from pathlib import Path
 
+from progan.runs.records import STATS
 from progan.runtime.errors import nearest
+from progan.runtime.text import printable
 
+LOCK = ".lock"
+CONFIG = "config.yaml"
+STARTS = "starts.jsonl"
+DEEPEST = 3  # folders within folders in which runs are looked for
 MOST = 10  # runs that are listed
 
 
-def runs_in(folder: Path) -> list[Path]:
+def is_run(folder: Path) -> bool:
+    """Whether a run has begun there; other programs have a config.yaml, too."""
+    parts = (LOCK, STARTS, STATS, "snapshots", "checkpoints")
+    return os.path.isfile(folder / CONFIG) and any(os.path.lexists(folder / part) for part in parts)
+
+
+def runs_below(folder: Path, depth: int = DEEPEST) -> Iterator[Path]:
+    """The runs in a folder and the folders in it, by name; or the folder itself, if it is one.
+
+    Links to folders are not followed.
+    """
+    if is_run(folder):
+        yield folder
+    elif depth:
+        try:
+            with os.scandir(folder) as entries:
+                inner = sorted(e.name for e in entries if e.is_dir(follow_symlinks=False))
+        except OSError:  # not to be listed, or gone
+            return
+        for name in inner:
+            if not name.startswith("."):
+                yield from runs_below(folder / name, depth - 1)
+
+
+def newest_first(folder: Path) -> list[Path]:
     """The runs that lie in a folder, the last to be written in first."""
 
     def changed(run: Path) -> float:
         return max(path.lstat().st_mtime for path in run.iterdir())
 
     try:
-        return sorted((file.parent for file in folder.glob("*/config.yaml")), key=changed)[::-1]
-    except OSError:  # gone meanwhile, or not to be listed
+        found = [run for run in runs_below(folder, depth=1) if run != folder]
+        return sorted(found, key=changed, reverse=True)
+    except OSError:  # gone meanwhile
         return []
 
 
@@ -33,15 +66,15 @@ def board_command(run: Path) -> str:
     except OSError:  # not to be listed
         folders = [above]
     # The run itself may be too new to have a config.
-    only_runs = all(path == run or (path / "config.yaml").is_file() for path in folders)
+    only_runs = all(path == run or is_run(path) for path in folders)
     logdir = shlex.quote(str(above if only_runs else run))
     return f"tensorboard --logdir {logdir} --samples_per_plugin images=100"
 
 
 def listed(folder: Path) -> str:
     """The runs in a folder, a line each; empty if there are none."""
-    found = runs_in(folder)
-    lines = "".join(f"\n  {run}" for run in found[:MOST])
+    found = newest_first(folder)
+    lines = "".join(f"\n  {printable(str(run))}" for run in found[:MOST])
     more = f"\n  and {len(found) - MOST:,} more" if len(found) > MOST else ""
     return f"; runs in {folder}, newest first:{lines}{more}" if found else ""
 
@@ -53,7 +86,7 @@ def other_run(path: Path) -> str:
     if path.exists():
         return ""
     place = path.parent if path.parent.name else Path("runs")
-    known = [run.name for run in runs_in(place)]
+    known = [run.name for run in newest_first(place)]
     if place != path.parent and path.name in known:
         return f"; did you mean {place / path.name}?"
     return nearest(path.name, known).replace("'", f"'{place}/", 1) or listed(place)

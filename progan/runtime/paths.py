@@ -16,14 +16,16 @@ def to_path(given: str | os.PathLike[str], what: str) -> Path:
         what: is given, for messages: `--run-dir`, `data.cache`, `$PROGAN_CACHE`.
 
     Raises:
-        UserError: it is no path, or empty, or a URL, or has too long a name, or begins with the
-            home of nobody: no folder is to be called `s3:` or `~` by mistake.
+        UserError: it is no path, or empty, or a URL, or has line breaks or too long a name, or
+            begins with the home of nobody: no folder is to be called `s3:` or `~` by mistake.
     """
     if not isinstance(given, str | os.PathLike):
         raise UserError(f"{what} is {given!r}; give a path")
     text = os.fspath(given)
     if not text or "\0" in text or not can_be_encoded(text):
         raise UserError(f"{what} is {'empty' if not text else repr(text)}; give a path")
+    if set(text) & {"\n", "\r"}:  # no message, and no command in one, could show it
+        raise UserError(f"{what} is {text!r}; give a path without line breaks")
     if re.match(r"\w[\w+.-]+://", text):
         raise UserError(f"{what} is {text}; give a path on this machine, as no URL is possible")
     path = Path(os.path.expanduser(text))

@@ -21,6 +21,8 @@ BEGIN = 10  # updates that tell where losses begin, and how much they vary
 SHARE = 1 / 20  # of all updates, over which losses are averaged
 CLEAR = 3.0  # deviations by which a loss must fall
 PART = 0.1  # of the rate at the lowest loss
+UPDATES = 200  # of a search that says nothing else
+FEWEST = 20  # that tell something
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ class Search:
     networks: tuple[str, ...] = ("G", "D")
     start: float = 1e-6
     end: float = 1.0
-    updates: int = 200
+    updates: int = UPDATES
     linear: bool = False
     stop_div: float = 4.0
 
@@ -182,6 +184,29 @@ def start_of(schedule: Schedule, nimg: int, resolution: int | None) -> Start:
     return Start(phase, phase.start_nimg, True)
 
 
+def updates_for(schedule: Schedule, phase: Phase, asked: int | None) -> int:
+    """How many updates a search makes in a phase.
+
+    Args:
+        asked: by the user. None: 200, or all that a shorter phase has.
+
+    Raises:
+        UserError: the phase has fewer than asked, or too few to tell anything.
+    """
+    most = (schedule.end_of(phase) - phase.start_nimg) // phase.step_size
+    if most < FEWEST:
+        raise UserError(
+            f"the phase {phase} has {most:,} updates, and find-rate needs {FEWEST}; choose another "
+            "--resolution, or a longer schedule"
+        )
+    if asked is not None and asked > most:
+        raise UserError(
+            f"find-rate is to make {asked:,} updates, and the phase {phase} has {most:,} updates; "
+            "give at most as many by --updates, or choose another --resolution"
+        )
+    return min(UPDATES, most) if asked is None else asked
+
+
 def try_rates(trainer: Trainer, start: Start, search: Search) -> Iterator[tuple[float, dict]]:
     """Train with rising rates; yields the rate and both losses of each update.
 
@@ -189,17 +214,10 @@ def try_rates(trainer: Trainer, start: Start, search: Search) -> Iterator[tuple[
     Nothing is written.
 
     Raises:
-        UserError: the phase is shorter than the search, or memory is short.
+        UserError: memory is short.
     """
     phase, images = start.phase, start.phase.step_size
-    end = trainer.schedule.end_of(phase)
-    most = (end - phase.start_nimg) // images
-    if search.updates > most:
-        raise UserError(
-            f"find-rate is to make {search.updates:,} updates, and the phase {phase} has {most:,} "
-            "updates; give at most as many by --updates, or choose another --resolution"
-        )
-    first = min(start.nimg, end - search.updates * images)
+    first = min(start.nimg, trainer.schedule.end_of(phase) - search.updates * images)
     rising = search.phase(phase, first, images)
     begin_what_fits(trainer.step, trainer.stream, rising, start.restart)
     trainer.progress.nimg = first
