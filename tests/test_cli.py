@@ -6,6 +6,7 @@ import struct
 import zlib
 from pathlib import Path
 
+import click
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -48,6 +49,19 @@ def test_help(command):
     result = run(*command, "--help")
     assert result.exit_code == 0 and "Usage:" in result.output
     assert "-h, --help" in result.output
+
+
+def test_the_list_of_commands_is_whole():
+    """Reference: click's own mark for a sentence that is too long for a line of 80 columns."""
+    listed = run("--help").output.partition("Commands:")[2]
+    assert "sample" in listed and "..." not in listed
+
+
+def test_every_option_says_what_it_takes():
+    """Reference: click's names of types, which stand where an option has no word of its own."""
+    for command in (*main.commands.values(), *main.commands["data"].commands.values()):
+        shown = [p.make_metavar(click.Context(command)) for p in command.params]
+        assert not {"TEXT", "INTEGER", "INTEGER RANGE", "NUMBER"} & set(shown), command.name
 
 
 def test_module_and_errors_in_a_real_process(here):
@@ -332,6 +346,7 @@ def test_mistakes(here, arguments, message):
             (command, "; runs in runs, newest first:\n  runs/b\n  runs/a\n")
             for command in ("sample runs", "evaluate runs", "neighbours runs", "balance runs")
         ),
+        ("report demo", "config.yaml, and the network demo that comes with progan has no run\n"),
         ("compare runs", "newest first:\n  runs/b\n  runs/a\n"),
         ("checkpoint verify runs", "newest first:\n  runs/b\n  runs/a\n"),
         ("train --resume runs", "newest first:\n  runs/b\n  runs/a\n"),

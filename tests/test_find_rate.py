@@ -12,6 +12,7 @@ import torch
 from click.testing import CliRunner
 from conftest import options
 
+from progan.cli.find_rate import room
 from progan.cli.main import main
 from progan.data.opening import open_data
 from progan.runtime.errors import UserError
@@ -82,6 +83,16 @@ def test_no_suggestion():
     both = found(lambda rate: -rate, "GD")
     both.add(1.0, {"D": -1.0, "G": 1e3})
     assert both.bad() == "G"
+
+
+def test_the_picture_shows_losses_before_they_break():
+    """Reference: by hand. The critic's loss falls from 1 to 0 up to a rate of 0.01, then grows to a
+    million; the generator's is 1."""
+    it = found(lambda rate: 1 - rate / 0.01 if rate <= 0.01 else 1e6)
+    low, high = room(it, "D")
+    assert -0.11 < low < -0.05 and 1.4 < high < 1.51
+    assert room(it, "G") == (0.9, 1.5)
+    assert room(found(lambda rate: math.nan, updates=20), "D") == (-0.1, 0.5)
 
 
 @pytest.fixture(scope="module")

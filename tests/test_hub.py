@@ -55,6 +55,7 @@ def test_to_the_hub_and_back(hub, snapshot, here, monkeypatch):
     assert files["README.md"] == b"filled in"
     result = run("sample", "hf://user/faces", "--seeds", "0", "--out", "0.png")
     assert result.exit_code == 0, result.output
+    assert run("export", "hf://user/faces", "--to", "torch", "--out", "alone").exit_code == 0
     G = progan.Generator.from_pretrained("user/faces")
     z = torch.randn(2, G.z_dim)
     c = torch.eye(G.c_dim)[[0, 1]] if G.c_dim else None
@@ -70,6 +71,7 @@ def test_a_folder_in_the_layout_of_the_hub(hub, snapshot, here):
     """Reference: the snapshot. What was filled in is kept, and pushed."""
     result = run("push", snapshot.file, "user/faces", "--dry-run", "faces")
     assert result.exit_code == 0 and "places in README.md are marked" in result.output
+    assert result.output.endswith("when it is filled in: progan push faces user/faces\n")
     assert not hub.asked and not hub.models
     assert sorted(file.name for file in Path("faces").iterdir()) == [
         *("README.md", "config.json", MODEL, "samples.webp"),

@@ -122,6 +122,7 @@ def test_a_page_needs_nothing_else(tmp_path, labels):
         assert not [word for word in (*SECRETS, str(tmp_path)) if word in text]
     _, header, card = done.card.split("---\n", 2)
     assert yaml.safe_load(header)["model_name"] == HOSTILE
+    assert "\n\n\n" not in card and "![Samples](samples.webp)" in card
     assert "<img" not in card and "<b" not in card and "\\](http:" in card
     assert "| swd16k | 33.5 at 0.096 kimg | 31.25 at 0.048 kimg | 4.25 |" in card
     with Image.open(io.BytesIO(done.samples)) as image:

@@ -20,7 +20,7 @@ from progan.data.pyramid import prepare
 from progan.data.sources.find import find
 from progan.runs import state
 from progan.runs.best import best_path
-from progan.runs.folder import read_config
+from progan.runs.folder import program, read_config
 from progan.runs.heartbeat import RUNNING, SILENT, read_life
 from progan.runs.hold import Hold
 from progan.runs.records import STATS, record
@@ -142,6 +142,14 @@ def test_runs_of_before(begun):
     assert state_of(begun).name == "running", "ticks take an hour"
     os.utime(file, (0, 0))
     assert state_of(begun).name == "dead"
+
+
+def test_how_a_command_is_recorded():
+    """Reference: what people type. Programs that call progan stay as they are."""
+    for path in ("/home/me/env/bin/progan", "progan"):
+        assert program(path) == ["progan"]
+    assert program("/home/me/progan/progan/__main__.py") == ["python", "-m", "progan"]
+    assert program("/home/me/mine.py") == ["/home/me/mine.py"]
 
 
 def test_the_table_and_the_page(trained, begun, tmp_path):

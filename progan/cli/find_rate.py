@@ -231,6 +231,18 @@ def conclusion(found: "Found") -> list[str]:
     return lines
 
 
+def room(found: "Found", name: str) -> tuple[float, float]:
+    """The losses that a network's panel has room for: all up to the lowest one that decides, and
+    some above. Those of a training that breaks are beyond, as they may be a million times larger.
+    """
+    from progan.training.find_rate import BEGIN
+
+    until = max(found.watched.lowest() + 1, BEGIN)
+    shown = [loss for loss in found.losses[name].raw[:until] if math.isfinite(loss)] or [0.0]
+    span = max(shown) - min(shown) or 1.0
+    return min(shown) - 0.1 * span, max(shown) + 0.5 * span
+
+
 def draw(found: "Found", file: Path) -> None:
     """Losses over rates, single ones pale, a panel for each network."""
     from matplotlib.figure import Figure
@@ -238,16 +250,11 @@ def draw(found: "Found", file: Path) -> None:
     from progan.model.grid import save_figure
 
     figure = Figure(figsize=(9, 6), layout="constrained")
-    span = 1.1 * (found.limit(found.search.watched) - found.watched.best)
     for axis, name in zip(figure.subplots(2, sharex=True), "DG", strict=True):
         losses = found.losses[name]
         axis.plot(found.rates, losses.raw, color="C0", alpha=0.25, linewidth=1)
         axis.plot(found.rates, losses.smoothed, color="C0", linewidth=1.8)
-        low = losses.best - span / 10
-        if name not in found.search.networks:  # it may go anywhere
-            low = losses.begin - span / 2
-        if math.isfinite(low):
-            axis.set_ylim(low, low + span)
+        axis.set_ylim(*room(found, name))
         axis.set_ylabel(f"{WORDS[name]}'s loss")
         axis.grid(alpha=0.3)
         rate = found.suggestion()

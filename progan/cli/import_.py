@@ -1,5 +1,6 @@
 """The command `progan import`: weights of other projects, as progan's own files."""
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -68,13 +69,13 @@ def import_(file: Path, out: Path | None, kind: str | None, run_dir: Path | None
         click.echo(line)
     if out:
         write_snapshot(it, file, out)
-        click.echo(f"snapshot: {out}\n  progan sample {out} --grid")
+        click.echo(f"snapshot: {out}\n  progan sample {shlex.quote(str(out))} --grid")
     if run_dir:
         write_run(it, run_dir)
         click.echo(
             f"run: {run_dir}, which begins with {'both' if 'G' in it.weights else 'these'} "
             f"networks at {it.resolution}x{it.resolution}; see {run_dir / 'config.yaml'}\n"
-            f"  progan train --resume {run_dir} -o data.source=PATH"
+            f"  progan train --resume {shlex.quote(str(run_dir))} -o data.source=PATH"
         )
 
 

@@ -160,7 +160,7 @@ def write_all(search: Search, targets: "dict[Path, np.ndarray]", kept: int, out:
 
     snapshot, starts, count = search.snapshot, search.starts, len(targets)
     say(
-        f"{count} image{'s' * (count != 1)}, each: {search.steps:,} steps from {starts} "
+        f"{count} image{'s' * (count != 1)}: {search.steps:,} steps from {starts} "
         f"place{'s' * (starts != 1)}, the nearest of {starts * candidates(snapshot):,} seeds"
     )
     names = for_file_names([file.stem for file in targets])

@@ -1,5 +1,6 @@
 """The command `progan push`: a snapshot onto the Hugging Face Hub."""
 
+import shlex
 from pathlib import Path
 
 import click
@@ -56,3 +57,5 @@ def push(source: Path, model: str, private: bool, folder: Path | None) -> None:
         line = made.push(private)
     todo = bytes(made.files[CARD]).count(TODO.encode())
     click.echo(line + f"; {todo} places in {CARD} are marked To fill in" * bool(todo))
+    if folder:
+        click.echo(f"when it is filled in: progan push {shlex.quote(str(folder))} {made.name}")

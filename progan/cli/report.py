@@ -45,7 +45,9 @@ def report(run: Path, out: Path | None, neighbours: bool) -> None:
     if not is_main():
         return
     from progan.outputs.report import check_out, make_report, write_report
+    from progan.runs.folder import read_config
 
+    read_config(run, [])  # what is no run is told before what --out would replace
     files = check_out(out or Path(f"report-of-{base_name(run.resolve())}"))
     note = replacing(files)
     made = make_report(run, neighbours_of(run) if neighbours else None, say)

@@ -1,5 +1,6 @@
 """The command `progan runs`: all runs in a folder, and how far each is."""
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -45,7 +46,7 @@ def runs(folder: Path, json_file: Path | None) -> None:
     if not found:
         raise UserError(
             f"no run in {folder}; start one with: progan train --data demo --run-dir "
-            f"{folder / 'demo'}"
+            f"{shlex.quote(str(folder / 'demo'))}"
         )
     click.echo(table([HEAD, *(row(run, folder) for run in found)], left=(0, 1, 6, 7)))
     for line in filter(None, map(trouble, found)):
@@ -102,6 +103,4 @@ def trouble(run: "Summary") -> str:
 
 def going_on(run: "Summary") -> str:
     """How to go on with a run that has ended."""
-    import shlex
-
     return f"To go on: progan train --resume {shlex.quote(str(run.folder))}"

@@ -66,7 +66,7 @@ def read_config(run_dir: Path, overrides: list[str]) -> Config:
         raise UserError(f"{run_dir} is a file; give the folder of a run{meant}")
     content = settings_of(run_dir)
     if content is None:
-        new = f"; start one with progan train --data NAME --run-dir {run_dir}"
+        new = f"; start one with progan train --data NAME --run-dir {shlex.quote(str(run_dir))}"
         raise UserError(f"{run_dir} is no run: it has no config.yaml{other_run(run_dir) or new}")
     return validate(as_begun(content), str(file), overrides)
 
@@ -248,7 +248,7 @@ def record_start(run_dir: Path, environment: dict[str, Any]) -> list[str]:
     before = (read_lines(file) or [{}])[-1]
     record = {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": shlex.join(map(redact, sys.argv)),
+        "command": shlex.join(map(redact, [*program(sys.argv[0]), *sys.argv[1:]])),
         **environment,
     }
     append_line(file, record)
@@ -257,6 +257,14 @@ def record_start(run_dir: Path, environment: dict[str, Any]) -> list[str]:
         for key, value in environment.items()
         if key in before and before[key] != value
     ]
+
+
+def program(path: str) -> list[str]:
+    """How people call the program in a file: of progan, not where on this machine it lies."""
+    file = Path(path)
+    if file.parts[-2:] == ("progan", "__main__.py"):
+        return ["python", "-m", "progan"]
+    return ["progan"] if file.name == "progan" else [path]
 
 
 def is_complete(run_dir: Path, config: Config) -> bool:

@@ -85,6 +85,10 @@ def other_run(path: Path) -> str:
         return listed(path)
     if path.exists():
         return ""
+    if path == Path("demo"):
+        network = ", and the network demo that comes with progan has no run"
+        own = Path("runs") / path
+        return f"{network}; did you mean {own}?" if is_run(own) else network
     place = path.parent if path.parent.name else Path("runs")
     known = [run.name for run in newest_first(place)]
     if place != path.parent and path.name in known:
