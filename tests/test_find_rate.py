@@ -208,7 +208,7 @@ def test_a_short_phase_is_searched_as_far_as_it_goes(here):
         (["--data", "demo", "--resolution", "6"], "not a resolution"),
         ([*SHORT[:-1], "16"], "--resolution 16 is not in the schedule, which has 4, 8"),
         ([*SHORT, "--updates", "51"], "has 50 updates; give at most as many by --updates"),
-        ([*SHORT, "-o", "schedule.stable_kimg=0.1"], "has 13 updates, and find-rate needs 20"),
+        ([*SHORT, "-o", "schedule.stable_kimg=0.1"], "has 12 updates, and find-rate needs 20"),
         (["--data", "demo", "--plot", "r.txt"], "must end in one of"),
     ],
 )
