@@ -9,12 +9,16 @@ import pickle
 import sys
 import types
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 OPTIONS = {"num_channels": 3, "resolution": 16, "label_size": 0, "fmap_base": 32, "fmap_max": 6}
 OPTIONS |= {"latent_size": 5, "fused_scale": True, "mbstd_group_size": 4}
+
+
+product = partial(np.einsum, optimize=True)  # by BLAS: networks may be of full size
 
 
 def maps(options: dict[str, Any], stage: int) -> int:
@@ -103,7 +107,7 @@ def conv(x: np.ndarray, weight: np.ndarray, bias: np.ndarray) -> np.ndarray:
     out = np.zeros((n, weight.shape[3], h, w))
     for a in range(side):
         for b in range(side):
-            out += np.einsum("nihw,io->nohw", padded[..., a : a + h, b : b + w], weight[a, b])
+            out += product("nihw,io->nohw", padded[..., a : a + h, b : b + w], weight[a, b])
     return out + bias[:, None, None]
 
 
@@ -122,7 +126,7 @@ def conv_up(x: np.ndarray, weight: np.ndarray, bias: np.ndarray) -> np.ndarray:
     out = np.zeros((n, weight.shape[2], 2 * h + 2, 2 * w + 2))
     for a in range(4):
         for b in range(4):
-            part = np.einsum("nihw,oi->nohw", x, summed(weight)[a, b])
+            part = product("nihw,oi->nohw", x, summed(weight)[a, b])
             out[..., a : a + 2 * h : 2, b : b + 2 * w : 2] += part
     return out[..., 1:-1, 1:-1] + bias[:, None, None]
 
@@ -135,7 +139,7 @@ def conv_down(x: np.ndarray, weight: np.ndarray, bias: np.ndarray) -> np.ndarray
     for a in range(4):
         for b in range(4):
             part = padded[..., a : a + h : 2, b : b + w : 2]
-            out += np.einsum("nihw,io->nohw", part, summed(weight)[a, b] / 4)
+            out += product("nihw,io->nohw", part, summed(weight)[a, b] / 4)
     return out + bias[:, None, None]
 
 

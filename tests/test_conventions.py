@@ -36,13 +36,13 @@ OF_G = {key: ALL[key] for key in list(ALL)[:6]}
 OF_D = {key: ALL[key] for key in ("widths", "hidden", "stddev_variance", "first_fade")}
 
 
-def rms_norm(x):
-    return x / (x.square().mean(dim=1, keepdim=True).sqrt() + 1e-6)
+def rms_norm(x, eps=1e-5):
+    return x / (x.square().mean(dim=1, keepdim=True).sqrt() + eps)
 
 
 def foreign_generator(state, z, c, resolution, alpha):
     """`test_networks.ref_generator` with all conventions at once."""
-    x = torch.cat([rms_norm(z), c], dim=1)
+    x = torch.cat([rms_norm(z, 1e-6), c], dim=1)
     x = ref_dense(x, state, "blocks.4.dense", gain=2**0.5 / 4) + state["blocks.4.bias"]
     x = ref_lrelu(x).reshape(len(z), -1, 4, 4)
     x = rms_norm(ref_lrelu(ref_conv(x, state, "blocks.4.conv")))

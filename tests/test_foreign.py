@@ -258,8 +258,9 @@ def mmgen_file(fused=True, labels=0, scale=16, weight=1.0, widths=WIDTHS, config
     return {"meta": {"config": config, "mmcv_version": "1.3"}, "state_dict": state}
 
 
-def rms_norm(x):
-    return x / ((x * x).mean(dim=1, keepdim=True).sqrt() + 1e-6)
+def rms_norm(x, eps=1e-5):
+    """mmcv gives 1e-5 to each norm that it builds; the latents' is built without it."""
+    return x / ((x * x).mean(dim=1, keepdim=True).sqrt() + eps)
 
 
 def mmgen_layer(x, w, name, gain=2**0.5):
@@ -280,7 +281,7 @@ def mmgen_up(x, w, name, fused):
 def mmgen_images(content, z, c, fused, scale=16, weight=1.0):
     state = double(content["state_dict"])
     w = {n.removeprefix("generator_ema."): t for n, t in state.items() if "generator_ema" in n}
-    x = rms_norm(torch.cat([z, c], dim=1))
+    x = rms_norm(torch.cat([z, c], dim=1), 1e-6)
     dense = w["noise2feat.linear.weight_orig"] * math.sqrt(2) / 4 / math.sqrt(x.shape[1])
     x = rms_norm(lrelu((x @ dense.T).view(N, -1, 4, 4) + w["noise2feat.bias"]))
     x = below = rms_norm(lrelu(mmgen_layer(x, w, "conv_blocks.0.conv")))

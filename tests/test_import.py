@@ -2,7 +2,9 @@
 
 import io
 import pickle
+import re
 import resource
+import zipfile
 
 import numpy as np
 import official
@@ -146,11 +148,30 @@ def test_an_imported_run_begins_with_its_networks(tmp_path):
     assert transfer.origin and transfer.origin.licence == "CC-BY-NC-4.0"
 
 
+def zip_of(name: str) -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr(name, b"content")
+    return file.getvalue()
+
+
 WRONG = {
     "empty": (b"", "is empty"),
-    "cut off": (tf_file()[:5000], "is the download whole?"),
+    "cut off": (tf_file()[:5000], r"\(it is no pickle, or a damaged one\); is the download whole"),
+    "cut off in a name": (tf_file()[:20], "it is no pickle, or a damaged one"),
     "a web page": (b"\n<!DOCTYPE html><html>", "web page"),
     "a text": (b"hello, this is no weight file", "cannot be read"),
+    "a model card": (b"network:\n  resolution: 8\n", "it is no pickle, or a damaged one"),
+    "ONNX": (
+        b"\x08\x0a\x12\x07pytorch",
+        "is a graph, such as ONNX's, .* weights that training wrote",
+    ),
+    "HDF5": (b"\x89HDF\r\n\x1a\n", "is an HDF5 file"),
+    "NumPy": (b"\x93NUMPY\x01\x00v\x00{'descr'", "is an array of NumPy"),
+    "Git LFS": (b"version https://git-lfs.github.com/spec/v1\noid", "git lfs pull"),
+    "PNG": (b"\x89PNG\r\n\x1a\n", "is an image"),
+    "gzip": (b"\x1f\x8b\x08\x00", "unpack it first"),
+    "a zip of something": (zip_of("a.npy"), r"\(it is a zip that torch.save did not write\)"),
     "other data": (pickle.dumps({"a": [1, 2]}), "holds no ProGAN that progan knows"),
     "code": (b"\x80\x02" + CODE + b"N.", r"names os\.mkdir"),
     "StyleGAN2": (b"cdnnlib.tflib.network\nNetwork\n.", "this is a StyleGAN2 network"),
@@ -160,8 +181,9 @@ WRONG = {
 
 @pytest.mark.parametrize("case", WRONG)
 def test_what_is_no_network_is_said(case, tmp_path):
-    """Reference: what each file is."""
+    """Reference: what each file is. Nothing is said in words of Python's own."""
     content, words = WRONG[case]
     (tmp_path / "file").write_bytes(content)
-    with pytest.raises(UserError, match=words):
+    with pytest.raises(UserError, match=words) as said:
         read_file(tmp_path / "file")
+    assert not re.search("opcode|stream|bytes in|unpack \\(|NoneType|object", str(said.value))

@@ -70,6 +70,23 @@ def test_blocks_that_both_have_are_taken(other, tmp_path, kind, resolution):
     assert ("schedule.start_resolution=8" in text) == (resolution > 4)
 
 
+@pytest.mark.parametrize(
+    "kind, words",
+    [
+        ("checkpoints", "is a checkpoint of progan, which needs no import: progan train --init"),
+        ("snapshots", "a snapshot of progan needs no import: progan sample takes it"),
+        (None, "is a run of progan, which needs no import: progan sample takes it"),
+    ],
+)
+def test_what_progan_has_written_needs_no_import(other, tmp_path, kind, words):
+    """Reference: the messages' own words, for the files of a real run; nothing is written."""
+    file = newest(other, kind) if kind else other
+    given = ["import", str(file), "--out", str(tmp_path / "it.safetensors")]
+    result = CliRunner().invoke(main, given)
+    assert result.exit_code == 2 and words in " ".join(result.output.split()), result.output
+    assert not [*tmp_path.iterdir()]
+
+
 @pytest.fixture(scope="module")
 def begun(photos, other, tmp_path_factory) -> Path:
     """A run that has begun with the other one's networks, its critic's first block frozen."""

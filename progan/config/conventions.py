@@ -35,8 +35,8 @@ class Conventions(Section):
     start_norm: bool = Field(True, description="pixel norm after the generator's first layer")
     norm: Literal["mean-square", "rms"] = Field(
         "mean-square",
-        description="where pixel norm adds its epsilon: 1e-8 to the mean square, or 1e-6 to its "
-        "root",
+        description="where pixel norm adds its epsilon: 1e-8 to the mean square, or to its root "
+        "(1e-6 for latents, 1e-5 for features)",
     )
     label_norm: bool = Field(
         True, description="append labels to a latent before it is normalized, and not after"

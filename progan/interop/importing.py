@@ -16,7 +16,7 @@ from progan.interop.pickles import PickleReader
 from progan.interop.torch_files import is_torch, read_torch
 from progan.model.networks import Critic, Generator, check_finite
 from progan.runs.checkpoint import Progress
-from progan.runs.folder import fixed_settings, write_config
+from progan.runs.folder import CONFIG, fixed_settings, write_config
 from progan.runs.init_file import origin_of
 from progan.runs.snapshot import Snapshot
 from progan.runs.snapshot_file import MOST_EXAMPLES, save_snapshot
@@ -41,6 +41,16 @@ KINDS = {
     "mmgen": Kind("mmgeneration", mmgen.recognize, mmgen.convert),
 }
 START = 64  # bytes that say what kind of file it is
+STARTS = {  # of files that are no weights of these projects, or not yet
+    b"\x08": "is a graph, such as ONNX's, which is not read; give the weights that training wrote",
+    b"\x89HDF": "is an HDF5 file, which none of these projects writes",
+    b"\x93NUMPY": "is an array of NumPy, which none of these projects writes",
+    b"\x89PNG": "is an image, not weights",
+    b"\xff\xd8": "is an image, not weights",
+    b"\x1f\x8b": "is compressed by gzip; unpack it first",
+    b"version https://git-lfs": "only stands for the file, which git lfs pull fetches",
+    b"<": "is a web page, not weights; open the download's address in a browser",
+}
 STYLEGAN = ("dnnlib", "torch_utils", "training.networks")  # its modules
 WEIGHTS = "imported.pt"  # in the folder of a run that begins with them
 
@@ -76,7 +86,7 @@ def wrong_kind(content: Any, kind: str | None, found: list[str]) -> str:
     if found:
         return f"it may be of several kinds; say which by --from {' or '.join(found)}"
     if isinstance(content, dict) and content.keys() >= {"settings", "progress"}:
-        return "this is a checkpoint of progan; progan train --init takes it as it is"
+        return "this is a checkpoint of progan, which needs no import: progan train --init takes it"
     if kind is not None:
         others = [k for k, each in KINDS.items() if each.recognize(content)]
         meant = f"; it is one of {KINDS[others[0]].name}: leave out --from" if others else ""
@@ -93,6 +103,8 @@ def read_content(path: Path) -> Any:
     """
     if not path.is_file():  # a pipe would be waited for
         what = "is a folder; give the file in it" if path.is_dir() else "is not there"
+        if (path / CONFIG).is_file():
+            what = "is a run of progan, which needs no import: progan sample takes it"
         raise UserError(f"{path} {what}")
     with open(path, "rb") as file:
         size = os.fstat(file.fileno()).st_size
@@ -113,9 +125,10 @@ def read_content(path: Path) -> Any:
                 + ", ".join(each.name for each in KINDS.values())
             ) from None
         except Exception as error:  # whatever damage makes the reader raise
+            why = f" ({brief(error)})" if type(error) is ValueError else ""  # others are Python's
             raise UserError(
-                f"{path} ({human_bytes(size)}) cannot be read as a file of weights "
-                f"({brief(error)}); is the download whole?"
+                f"{path} ({human_bytes(size)}) cannot be read as a file of weights{why}; is the "
+                "download whole?"
             ) from None
 
 
@@ -125,9 +138,7 @@ def no_weights(start: bytes) -> str:
         return "is empty; get it again"
     if start[8:9] == b"{" and b"__metadata__" in start or start[8:10] == b'{"':
         return "is a safetensors file; a snapshot of progan needs no import: progan sample takes it"
-    if start.lstrip()[:1] == b"<":
-        return "is a web page, not weights; open the download's address in a browser"
-    return ""
+    return next((what for own, what in STARTS.items() if start.lstrip().startswith(own)), "")
 
 
 def check(it: Imported) -> None:

@@ -57,7 +57,7 @@ def pixel_norm(x: Tensor, eps: float = 1e-8) -> Tensor:
     return x * scale.to(x.dtype)
 
 
-def rms_norm(x: Tensor, eps: float = 1e-6) -> Tensor:
+def rms_norm(x: Tensor, eps: float) -> Tensor:
     """`pixel_norm` with its epsilon outside the root, as mmgeneration has it."""
     exact = torch.promote_types(x.dtype, torch.float32)
     norm = torch.linalg.vector_norm(x, dim=1, keepdim=True, dtype=exact)

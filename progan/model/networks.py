@@ -5,6 +5,7 @@ Layer by layer the networks of Table 2 in Karras et al. (ICLR 2018), with 23.1M 
 """
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Literal
 
 import torch
@@ -31,7 +32,10 @@ from progan.model.layers import (
 )
 
 Norm = Callable[[Tensor], Tensor]
-NORMS = {"mean-square": pixel_norm, "rms": rms_norm}
+NORMS: dict[str, tuple[Norm, Norm]] = {  # of latents, and of features
+    "mean-square": (pixel_norm, pixel_norm),
+    "rms": (partial(rms_norm, eps=1e-6), partial(rms_norm, eps=1e-5)),  # as mmcv builds the latter
+}
 
 
 class GeneratorBlock(nn.Module):
@@ -114,10 +118,10 @@ class Generator(GrowingNetwork):
         super().__init__(resolution, channels, channel_base, channel_max, widths)
         self.z_dim = z_dim
         self.c_dim = c_dim
-        self.latent_norm = NORMS[norm]
+        self.latent_norm, feature_norm = NORMS[norm]
         self.label_norm = label_norm
         self.tanh = output == "tanh"
-        of_features = self.latent_norm if pixel_norm else unchanged
+        of_features = feature_norm if pixel_norm else unchanged
         of_start = of_features if start_norm else unchanged
         bias_side = START_RESOLUTION if start_bias == "position" else 1
         self.blocks = nn.ModuleDict()

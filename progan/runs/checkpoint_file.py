@@ -81,7 +81,10 @@ class Parts:
         check_members(archive, size)
         self.archive, self.dtypes = archive, dtypes
         self.storages: dict[str, Tensor] = {}
-        (self.pickled,) = (name for name in archive.namelist() if name.endswith("/data.pkl"))
+        pickled = [name for name in archive.namelist() if name.endswith("/data.pkl")]
+        if len(pickled) != 1:
+            raise ValueError("it is a zip that torch.save did not write")
+        self.pickled = pickled[0]
 
     def read(self, reader: Callable[..., PlainReader], most: int) -> Any:
         """What the pickle holds, read by `reader`, if it has no more than `most` bytes.

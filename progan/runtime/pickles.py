@@ -5,7 +5,7 @@ nothing is imported, and of what it names only functions of ours are called, tho
 """
 
 import pickletools
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, BinaryIO
 
 MOST_OPERATIONS = 200_000  # of a pickle; the official networks at 1024x1024 take 10,000
@@ -78,13 +78,25 @@ class PlainReader:
             UnknownNameError: it names what is not on the list.
             Exception: of any type, if it is damaged or holds something else than plain data.
         """
-        operations = pickletools.genops(self)  # type: ignore[arg-type]  # it needs no more of one
-        for number, (operation, argument, _) in enumerate(operations):
+        for number, (operation, argument) in enumerate(self.operations()):
             if number > MOST_OPERATIONS:
                 raise ValueError(f"it has more than {MOST_OPERATIONS:,} operations")
             if operation.name == "STOP":
                 return self.stack[-1]
             self.step(operation.name, argument)
+
+    def operations(self) -> Iterator[tuple[pickletools.OpcodeInfo, Any]]:
+        """The pickle's operations and their arguments.
+
+        Raises:
+            ValueError: in words for people; pickletools speaks of opcodes and streams.
+        """
+        operations = pickletools.genops(self)  # type: ignore[arg-type]  # it needs no more of one
+        try:
+            for operation, argument, _ in operations:
+                yield operation, argument
+        except Exception:  # damage makes it raise many types
+            raise ValueError("it is no pickle, or a damaged one") from None
 
     def step(self, operation: str, argument: Any) -> None:
         stack = self.stack
