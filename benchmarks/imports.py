@@ -164,6 +164,7 @@ def table(found: Differences) -> list[str]:
             cells = [found.get(f"{kind}, {size}, {column}") for column in COLUMNS]
             if any(cells):
                 words = [f"{cell['images float32']:.0e}" if cell else "–" for cell in cells]
+                words = [word.replace("e-0", "e-") for word in words]
                 lines.append(f"| `{kind}` | {size} | {' | '.join(words)} |")
     return lines
 

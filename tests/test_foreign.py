@@ -501,6 +501,20 @@ def test_what_cannot_be_ours_is_said():
         mmgen.convert(mmgen_file(scale=64))
 
 
+@pytest.mark.parametrize(
+    "config, named",
+    [
+        ("G = dict(noise_size=5)", ""),
+        ("G = dict(upsample_cfg=dict(type='bilinear'))", "upsample_cfg"),
+    ],
+)
+def test_layers_that_a_config_changes_are_said(config, named):
+    """Reference: the config's text; what it changes is not among the weights."""
+    notes = " ".join(mmgen.convert(mmgen_file(config=config)).notes)
+    assert (f"layers of its own ({named})" in notes) == bool(named)
+    assert ("layers of its own" in notes) == bool(named)
+
+
 @pytest.mark.parametrize("config, fused", [("x = dict(fused_upconv=False)", False), (None, True)])
 def test_fusing_that_no_shape_shows(config, fused):
     """Reference: the config's text, or their default, which a note says."""

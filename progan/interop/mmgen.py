@@ -2,7 +2,8 @@
 
 Facts of its code at ccd1f56. Gains are ours. Where upsampling is fused, the kernel is that of a
 transposed convolution, [in, out, y, x] and turned round, and its scale counts the channels that go
-out. Images are BGR. Its critic has no convolution at 4x4, so it cannot be ours.
+out. mmcv (1.7.2) gives the pixel norm of features an epsilon of 1e-5; that of latents is 1e-6.
+Images are BGR. Its critic has no convolution at 4x4, so it cannot be ours.
 """
 
 import math
@@ -34,6 +35,7 @@ NETWORKS = {"G_ema": "generator_ema.", "G": "generator."}
 OTHERS = r"(discriminator|disc_auxiliary_losses|gen_auxiliary_losses|gan_loss)\..+"
 PROGRESS = {"shown_nkimg", "_curr_transition_weight", "_next_scale_int", "_curr_scale_int"}
 COLOURS = 3
+OWN_LAYERS = r"\b(conv_module_cfg|fused_upconv_cfg|upsample_cfg)\s*="  # in a config
 
 
 def recognize(content: Any) -> bool:
@@ -60,13 +62,19 @@ def convert(content: dict[str, Any]) -> Imported:
     widths = widths_of(generator, TO_RGB, WHAT)
     labels = count_of_labels(weights)
     z_dim = shape_of(generator, FIRST, 2, WHAT)[1] - labels
-    fused, notes = is_fused(generator, widths, content)
+    config = config_of(content)
+    fused, notes = is_fused(generator, widths, config)
     table = table_of(widths, z_dim + labels, fused)
     resolution, alpha = progress(weights, max(widths))
     settings = width_settings(widths)
     conventions = settings.pop("conventions", {}) | {"norm": "rms"}
     if labels:
         notes += ["The file does not name its classes, so they have numbers."]
+    if names := sorted(set(re.findall(OWN_LAYERS, config))):
+        notes += [
+            f"Its config has layers of its own ({', '.join(names)}), which progan does not read: "
+            "compare a few images with those of its code."
+        ]
     if "G" not in live:
         notes += ["The file has one generator only, which stands for the average."]
     return Imported(
@@ -114,8 +122,15 @@ def count_of_labels(weights: Mapping[str, Any]) -> int:
     return shape_of(weights, name, 2, WHAT)[0] - 1 if name in weights else 0
 
 
+def config_of(content: Mapping[str, Any]) -> str:
+    """The config that a checkpoint keeps as text; empty if there is none."""
+    meta = content.get("meta")
+    text = meta.get("config") if isinstance(meta, dict) else None
+    return text if type(text) is str else ""
+
+
 def is_fused(
-    generator: Mapping[str, Any], widths: Mapping[int, int], content: Mapping[str, Any]
+    generator: Mapping[str, Any], widths: Mapping[int, int], config: str
 ) -> tuple[bool, list[str]]:
     """Whether upsampling is fused with the convolution after it, and what to say of that.
 
@@ -126,9 +141,7 @@ def is_fused(
         if k and width != widths[r // 2]:
             shape = shape_of(generator, f"conv_blocks.{2 * k - 1}.conv.weight_orig", 4, WHAT)
             return shape[0] == widths[r // 2], []
-    meta = content.get("meta")
-    text = meta.get("config") if isinstance(meta, dict) else None
-    said = re.search(r"\bfused_upconv\s*=\s*(True|False)\b", text) if type(text) is str else None
+    said = re.search(r"\bfused_upconv\s*=\s*(True|False)\b", config)
     if said or max(widths) == START_RESOLUTION:
         return not said or said[1] == "True", []
     return True, [

@@ -71,6 +71,8 @@ def convert(content: dict[str, Any]) -> Imported:
             "ours has, so it is left out.",
             "Version 2 trains on latents as they are drawn, and its scripts draw images of "
             "normalized ones; progan normalizes them always.",
+            "The file does not say whether latents began with labels, as in its ConditionalProGAN. "
+            "If they did, progan's images are of no label.",
         ],
     )
 

@@ -20,9 +20,8 @@ W = torch.load(HERE / "weights.pt", weights_only=True)  # W[name].to("cuda") mov
 
 def norm(x):
     length = torch.linalg.vector_norm(x, dim=1, keepdim=True)
-    if S["norm"] == "rms":
-        epsilon = 1e-6 if x.ndim == 2 else 1e-5  # of latents, of features
-        return x * (length / x.shape[1] ** 0.5 + epsilon).reciprocal()
+    if S["norm"] == "rms":  # its epsilon for latents is another than for features
+        return x * (length / x.shape[1] ** 0.5 + (1e-6 if x.ndim == 2 else 1e-5)).reciprocal()
     return x * (length.square() / x.shape[1] + 1e-8).rsqrt()
 
 
