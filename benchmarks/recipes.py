@@ -42,9 +42,10 @@ TEST: Recipe = {
 }
 PAPER: Recipe = {"ema.half_life_kimg": 11.1, "ema.rampup": None}  # 0.999 an update
 SHORT: Recipe = {"ema.half_life_kimg": {4: 4, 32: 2}, "ema.rampup": None}
+FALLING_RATE = {"start": 0.002, "end": 0.0005, "decay": "cosine"}
 PLAIN: Recipe = SHORT | {
     "network.pixel_norm": False,
-    "schedule.learning_rate": {4: 0.002, 32: {"start": 0.002, "end": 0.0005, "decay": "cosine"}},
+    "schedule.learning_rate": {4: 0.002, 32: FALLING_RATE},
 }
 FALLING = {"start": 0.4, "end": 0.04, "decay": "cosine"}
 RELATIVISTIC: Recipe = (
@@ -53,6 +54,7 @@ RELATIVISTIC: Recipe = (
     | {"loss.weights.penalty": {4: 0.02, 8: 0.05, 16: 0.1, 32: FALLING}}
 )
 GROWING: Recipe = {"schedule.stable_kimg": 6, "schedule.fade_kimg": 6}
+MODERN: Recipe = {"config": "modern"} | GROWING
 RECIPES: dict[str, Recipe] = {
     "paper": PAPER,
     "short average": SHORT,
@@ -64,8 +66,10 @@ RECIPES: dict[str, Recipe] = {
     "relativistic": RELATIVISTIC,
     "short growing": PLAIN | GROWING,
     "from 32x32": PLAIN | {"schedule.start_resolution": 32},
-    "relativistic, short growing": RELATIVISTIC | GROWING | {"ema.rampup": 0.03},
-    "modern": {"config": "modern"} | GROWING,
+    "modern": MODERN,
+    "modern, rate falling over the run": MODERN
+    | {"schedule.learning_rate": FALLING_RATE | {"over": "run"}},
+    "modern, one cycle": MODERN | {"schedule.cycles": {"one_cycle": {"rate": 0.003}}},
 }
 
 

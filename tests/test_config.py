@@ -16,6 +16,7 @@ from progan.config.curves import Ramp
 from progan.config.load import load_config, presets, validate
 from progan.config.reference import commented_yaml, explanation, markdown
 from progan.config.resolutions import at_resolution
+from progan.config.schedule_settings import ScheduleConfig
 from progan.config.yaml_io import dump_yaml, parse_yaml
 from progan.model.networks import Critic, Generator
 from progan.runs.folder import CHANGEABLE, differences, read_config
@@ -660,6 +661,24 @@ def test_presets():
         "modern",
     ]
     assert list(presets()) == names
+
+
+@pytest.mark.parametrize("name", ["demo", "modern"])
+def test_phases_and_cycles_replace_those_of_a_preset(name):
+    """Reference: the same settings without the preset's schedule. Null replaces nothing, and what
+    is given beside them does not go away."""
+    cycles = "schedule.cycles={one_cycle: {rate: 0.003}}"
+    schedule = load_config(name, [cycles]).schedule
+    assert schedule.cycles and schedule.learning_rate == ScheduleConfig().learning_rate
+    assert schedule.total_kimg == load_config(name).schedule.total_kimg
+    size = "network.resolution=8"
+    phases = "schedule.phases=[{resolution: 4, kimg: 1.6}, {resolution: 8, kimg: 3.2}]"
+    found = load_config(name, [size, phases, "schedule.batch_size=16"]).make_schedule()
+    assert [(p.resolution, p.batch_size) for p in found.phases] == [(4, 16), (8, 16)]
+    assert found.total_nimg == 4800
+    assert load_config(name, ["schedule.cycles=null"]) == load_config(name)
+    with pytest.raises(UserError, match="cycles replace schedule.learning_rate"):
+        load_config(name, ["schedule.learning_rate=0.1", cycles])
 
 
 @pytest.mark.parametrize("name", presets())

@@ -12,12 +12,20 @@ from progan.config.config import Config
 from progan.config.ema import FIRST
 from progan.config.hints import meant
 from progan.config.mistakes import SettingsError, in_places
+from progan.config.phase_rules import REPLACED as REPLACED_BY_PHASES
 from progan.config.yaml_io import dump_yaml, parse_yaml
 from progan.runtime.errors import UserError, nearest
 from progan.runtime.paths import to_path
 
 GIVE = "give keys with their section, such as {'network.resolution': 64}"
 PRESET_FOLDERS = (Path(__file__).parents[1] / "presets", Path(__file__).parents[2] / "configs")
+
+# Settings that stand in the place of others of their section; (): of all of them.
+REPLACED: dict[str, tuple[str, ...]] = {
+    "ema.kind": (),
+    "schedule.cycles": ("learning_rate",),
+    "schedule.phases": (*REPLACED_BY_PHASES, "total_kimg"),
+}
 
 
 def presets() -> dict[str, Path]:
@@ -48,13 +56,14 @@ def read_file(name: str) -> dict[str, Any]:
 
 
 def override(content: dict[str, Any], assignments: Iterable[str]) -> dict[str, Any]:
-    """A copy of `content` with `section.key=value` assignments applied; values are YAML."""
+    """A copy of `content` with `section.key=value` assignments applied; values are YAML.
+
+    What one of them replaces goes out of `content`, so that a preset's rates are not in its way.
+    """
     content = {k: dict(v) if isinstance(v, dict) else v for k, v in content.items()}
-    for assignment in sorted(assignments, key=lambda text: not text.startswith("ema.kind=")):
+    for assignment in sorted(assignments, key=lambda text: text.partition("=")[0] not in REPLACED):
         path, equals, value = assignment.partition("=")
-        before = content.get("ema")
-        if path == "ema.kind" and isinstance(before, dict) and value != before.get("kind", FIRST):
-            content["ema"] = {}  # what a file has is of its own kind
+        drop_replaced(content, path, value)
         keys = path.strip().split(".")
         if not equals or len(keys) < 2 or not all(keys):
             raise UserError(
@@ -68,6 +77,20 @@ def override(content: dict[str, Any], assignments: Iterable[str]) -> dict[str, A
         colour = value.startswith("#")  # in YAML a comment
         section[keys[-1]] = value if colour else parse_yaml(value, f"the value of -o {path}")
     return content
+
+
+def drop_replaced(content: dict[str, Any], path: str, value: str) -> None:
+    """Take what a file says out of `content`, where the setting at `path` stands in its place."""
+    name = path.partition(".")[0]
+    section = content.get(name)
+    if path not in REPLACED or not isinstance(section, dict):
+        return
+    if parse_yaml(value, f"the value of -o {path}") is None:
+        return
+    if path == "ema.kind" and value == section.get("kind", FIRST):
+        return  # its own settings
+    replaced = REPLACED[path] or tuple(section)
+    content[name] = {key: inner for key, inner in section.items() if key not in replaced}
 
 
 def assignments(overrides: Sequence[str] | Mapping[str, Any]) -> list[str]:
