@@ -160,7 +160,7 @@ WRONG = {
     "cut off": (tf_file()[:5000], r"\(it is no pickle, or a damaged one\); is the download whole"),
     "cut off in a name": (tf_file()[:20], "it is no pickle, or a damaged one"),
     "a web page": (b"\n<!DOCTYPE html><html>", "web page"),
-    "a text": (b"hello, this is no weight file", "cannot be read"),
+    "a text": (b"hello, this is no weight file", "cannot be read .* reads ProGANs of the official"),
     "a model card": (b"network:\n  resolution: 8\n", "it is no pickle, or a damaged one"),
     "ONNX": (
         b"\x08\x0a\x12\x07pytorch",
@@ -170,6 +170,7 @@ WRONG = {
     "NumPy": (b"\x93NUMPY\x01\x00v\x00{'descr'", "is an array of NumPy"),
     "Git LFS": (b"version https://git-lfs.github.com/spec/v1\noid", "git lfs pull"),
     "PNG": (b"\x89PNG\r\n\x1a\n", "is an image"),
+    "xz": (b"\xfd7zXZ\x00", "unpack it first"),
     "gzip": (b"\x1f\x8b\x08\x00", "unpack it first"),
     "a zip of something": (zip_of("a.npy"), r"\(it is a zip that torch.save did not write\)"),
     "other data": (pickle.dumps({"a": [1, 2]}), "holds no ProGAN that progan knows"),

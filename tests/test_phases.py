@@ -145,6 +145,9 @@ MISTAKES = {
     "phases: [{resolution: 4, kimg: 1}, {resolution: 4, kimg: 1, restart: false, optimizer: sgd}]"
     "": "phase 2: restart is false",
     "phases: [{resolution: 4, kimg: 1}], fade_kimg: 2": "replace schedule.fade_kimg",
+    "phases: [{resolution: 4, kimg: 1}], start_alpha: 0.5": "replace schedule.start_alpha",
+    "start_alpha: 0.5": "start_alpha (0.5) is for a resolution that fades in",
+    "start_resolution: 8, start_alpha: 1": "schedule.start_alpha: 1",
     "phases: [{resolution: 4, kimg: 1}], total_kimg: 2": "more than schedule.phases have (1)",
     "phases: [{resolution: 4, kimg: 1, cycles: {sgdr: {rate: 1}}, learning_rate: 1}]": (
         "cycles replace learning_rate"

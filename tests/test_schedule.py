@@ -403,6 +403,18 @@ def test_start_above_four():
     assert kinds(make(start_resolution=8)) == [(8, False), (16, True), (16, False)]
 
 
+def test_start_in_the_middle_of_a_fade():
+    """Reference: 3/10 of an 8x8 fade of 1 kimg are over, so 0.7 kimg are left of it."""
+    schedule = make(start_resolution=8, start_alpha=0.3, batch_size=100)
+    assert kinds(schedule) == [(8, True), (8, False), (16, True), (16, False)]
+    assert [phase.end_nimg for phase in schedule.phases] == [700, 1700, 2700, 3700]
+    assert schedule.reached(0) == (8, 0.3) and schedule.reached(700) == (8, None)
+    alphas = [schedule.phases[0].alpha(nimg) for nimg in (0, 100, 600, 700)]
+    assert alphas == pytest.approx([0.3, 0.4, 0.9, 1], rel=1e-12)
+    assert schedule.at(1700).alpha(1700) == 0
+    assert kinds(make(start_resolution=8, start_alpha=0, fade_kimg=0))[0] == (8, False)
+
+
 def test_at_resolution():
     """Reference: each key of a map holds from itself upward, until the next."""
     values = {16: "c", 4: "a", 8: "b"}
@@ -606,6 +618,7 @@ def random_settings(draw):
     return {
         "resolution": resolution,
         "start_resolution": start,
+        "start_alpha": draw.choice([None, draw.random()]) if start > 4 else None,
         "stable_kimg": by_resolution(kimg),
         "fade_kimg": by_resolution(kimg),
         "total_kimg": draw.choice([None, 0.001 + kimg(), 8 * draw.random() + 0.001]),

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from progan.cli.options import PathOption, check_target, say
+from progan.cli.options import PathOption, check_folder, check_target, say
 from progan.runtime.errors import UserError
 from progan.runtime.launch import is_main
 from progan.runtime.text import human_bytes, printable, stage_text
@@ -57,14 +57,26 @@ def import_(file: Path, out: Path | None, kind: str | None, run_dir: Path | None
     if out and out.suffix != ".safetensors":
         raise UserError(f"--out {out} must end in .safetensors")
     check_target(out, "--out")
+    if run_dir:
+        check_folder(run_dir, "--checkpoint")
+        if out and out.resolve() == run_dir.resolve():
+            raise UserError(f"--out and --checkpoint are both {out}; give each its own name")
     if file.is_file():
         say(f"reading {file} ({human_bytes(file.stat().st_size)})")
 
-    from progan.interop.importing import check_folder, read_file, write_run, write_snapshot
+    from progan.interop.importing import (
+        check_critic,
+        check_new,
+        read_file,
+        write_run,
+        write_snapshot,
+    )
 
+    if run_dir:
+        check_new(run_dir)
     it = read_file(file, kind)
     if run_dir:
-        check_folder(run_dir, it)
+        check_critic(it)
     for line in about(it):
         click.echo(line)
     if out:

@@ -17,7 +17,8 @@ def planned(resolution: int, settings: ScheduleConfig) -> list[Planned]:
     """All phases: those of `schedule.phases`, or each resolution's fade and stable phase.
 
     Without a list every resolution trains `stable_kimg` after fading in for `fade_kimg`; the last
-    trains on until `total_kimg` (`None`: for its own `stable_kimg`).
+    trains on until `total_kimg` (`None`: for its own `stable_kimg`). The first does not fade in, or
+    does so from `start_alpha`.
     """
     found, end = [], 0.0
     if settings.phases:
@@ -25,10 +26,12 @@ def planned(resolution: int, settings: ScheduleConfig) -> list[Planned]:
             end += length(phase) * 1000
             found.append(Planned(phase, end))
         return found
-    first, total = settings.start_resolution, settings.total_kimg
+    first, start, total = settings.start_resolution, settings.start_alpha, settings.total_kimg
     for r in (r for r in resolutions_to(resolution) if r >= first):
-        for fading in (False,) if r == first else (True, False):
+        for fading in (False,) if r == first and start is None else (True, False):
             kimg = at_resolution(settings.fade_kimg if fading else settings.stable_kimg, r)
+            if fading and r == first:
+                kimg *= 1 - (start or 0)
             end += kimg * 1000
             if r == resolution and not fading and total is not None:
                 end = round(total * 1000)

@@ -5,10 +5,10 @@ import math
 from progan.config.curves import Cycles, maps_in
 from progan.config.optimizers import OPTIONS, momentum_of
 from progan.config.phase_list import length, optimizer_of, planned
-from progan.config.resolutions import has
+from progan.config.resolutions import START_RESOLUTION, has
 from progan.config.schedule_settings import OptimConfig, PhaseConfig, ScheduleConfig
 
-REPLACED = ("start_resolution", "stable_kimg", "fade_kimg")  # by schedule.phases
+REPLACED = ("start_resolution", "start_alpha", "stable_kimg", "fade_kimg")  # by schedule.phases
 OPTION_NAMES = sorted({name for options in OPTIONS.values() for name in options})
 
 
@@ -22,6 +22,12 @@ def check_phases(resolution: int, settings: ScheduleConfig, optim: OptimConfig) 
             if getattr(settings, name) != getattr(default, name):
                 raise ValueError(f"schedule.phases replace schedule.{name}: give one of them")
         check_list(settings.phases, resolution, optim)
+    elif settings.start_alpha is not None and settings.start_resolution == START_RESOLUTION:
+        raise ValueError(
+            f"schedule.start_alpha ({settings.start_alpha:g}) is for a resolution that fades in, and "
+            "training starts at 4x4, which does not: leave it away, or give the resolution that the "
+            "networks have reached as schedule.start_resolution"
+        )
     found = planned(resolution, settings)
     end, total = found[-1].end / 1000, settings.total_kimg
     if total is not None and total > end:

@@ -60,6 +60,7 @@ class Phase:
     # Of the loss's terms, and the share of images that are augmented, by their names in
     # `training.updates.LossSettings`.
     weights: tuple[tuple[str, Curve], ...] = ()
+    start_alpha: float = 0.0  # where it fades: alpha at its first image
 
     @property
     def step_size(self) -> int:
@@ -71,7 +72,9 @@ class Phase:
 
     def alpha(self, nimg: int) -> float | None:
         """Weight of the newest block, linear over the fade; `None` when nothing fades."""
-        return self.progress(nimg) if self.fading else None
+        if not self.fading:
+            return None
+        return self.start_alpha + (1 - self.start_alpha) * self.progress(nimg)
 
     def options_at(self, nimg: int) -> dict[str, float]:
         """The optimizer's options for the update that starts at `nimg`, by their names here."""
@@ -234,6 +237,7 @@ def make_phase(
         optimizer=kind,
         options=tuple(options.items()),
         restart=phase.restart,
+        start_alpha=(settings.start_alpha or 0.0) if phase.fade and not spans["phase"][0] else 0.0,
     )
 
 

@@ -21,6 +21,7 @@ from progan.config.value_types import (
     Positive,
     Resolution,
     Section,
+    Share,
 )
 
 RATES: dict[int, float | Ramp] = {4: 0.001, 1024: 0.0015}  # the official ones for one GPU
@@ -60,6 +61,11 @@ class ScheduleConfig(Section):
     """Resolutions, batch sizes and learning rates over time (see progan schedule)."""
 
     start_resolution: Resolution = Field(4, description="resolution at which training starts")
+    start_alpha: Share | None = Field(
+        None,
+        description="weight of the newest block at the first image, for networks that were taken "
+        "in the middle of a fade: what is left of fade_kimg comes first; null: nothing fades there",
+    )
     stable_kimg: PerResolution[NotNegative] = Field(
         600, description="thousands of images for which a resolution trains after its fade"
     )
@@ -87,7 +93,8 @@ class ScheduleConfig(Section):
     phases: Annotated[list[PhaseConfig], PHASES] | None = Field(
         None,
         min_length=1,
-        description="all phases in order, in place of start_resolution, stable_kimg and fade_kimg",
+        description="all phases in order, in place of start_resolution, start_alpha, stable_kimg and "
+        "fade_kimg",
     )
 
 

@@ -40,6 +40,7 @@ KINDS = {
     "progan-pth": Kind("pro_gan_pytorch", pro_gan_pth.recognize, pro_gan_pth.convert),
     "mmgen": Kind("mmgeneration", mmgen.recognize, mmgen.convert),
 }
+ALL = ", ".join(each.name for each in KINDS.values())
 START = 64  # bytes that say what kind of file it is
 STARTS = {  # of files that are no weights of these projects, or not yet
     b"\x08": "is a graph, such as ONNX's, which is not read; give the weights that training wrote",
@@ -48,6 +49,8 @@ STARTS = {  # of files that are no weights of these projects, or not yet
     b"\x89PNG": "is an image, not weights",
     b"\xff\xd8": "is an image, not weights",
     b"\x1f\x8b": "is compressed by gzip; unpack it first",
+    b"\xfd7zXZ": "is compressed by xz; unpack it first",
+    b"BZh": "is compressed by bzip2; unpack it first",
     b"version https://git-lfs": "only stands for the file, which git lfs pull fetches",
     b"<": "is a web page, not weights; open the download's address in a browser",
 }
@@ -91,8 +94,7 @@ def wrong_kind(content: Any, kind: str | None, found: list[str]) -> str:
         others = [k for k, each in KINDS.items() if each.recognize(content)]
         meant = f"; it is one of {KINDS[others[0]].name}: leave out --from" if others else ""
         return f"this is no file of {KINDS[kind].name}{meant}"
-    names = ", ".join(each.name for each in KINDS.values())
-    return f"it holds no ProGAN that progan knows; it imports those of {names}"
+    return f"it holds no ProGAN that progan knows; it imports those of {ALL}"
 
 
 def read_content(path: Path) -> Any:
@@ -102,9 +104,11 @@ def read_content(path: Path) -> Any:
         UserError: it is no weight file of another project.
     """
     if not path.is_file():  # a pipe would be waited for
-        what = "is a folder; give the file in it" if path.is_dir() else "is not there"
+        what = "is a pipe or a device; give a file" if path.exists() else "is not there"
         if (path / CONFIG).is_file():
             what = "is a run of progan, which needs no import: progan sample takes it"
+        elif path.is_dir():
+            what = "is a folder; give the file in it"
         raise UserError(f"{path} {what}")
     with open(path, "rb") as file:
         size = os.fstat(file.fileno()).st_size
@@ -121,14 +125,13 @@ def read_content(path: Path) -> Any:
                     "ProGANs"
                 ) from None
             raise UserError(
-                f"{path}: {error}, as a file may name code that harms; progan reads ProGANs of "
-                + ", ".join(each.name for each in KINDS.values())
+                f"{path}: {error}, as a file may name code that harms; progan reads ProGANs of {ALL}"
             ) from None
         except Exception as error:  # whatever damage makes the reader raise
             why = f" ({brief(error)})" if type(error) is ValueError else ""  # others are Python's
             raise UserError(
                 f"{path} ({human_bytes(size)}) cannot be read as a file of weights{why}; is the "
-                "download whole?"
+                f"download whole? progan reads ProGANs of {ALL}"
             ) from None
 
 
@@ -158,9 +161,9 @@ def config_of(it: Imported, start: bool = False) -> Config:
     """The settings of a run with such networks.
 
     Args:
-        start: begin at the resolution reached, for networks that are trained on.
+        start: begin at the resolution and alpha reached, for networks that are trained on.
     """
-    schedule = {"start_resolution": it.resolution} if start else {}
+    schedule = {"start_resolution": it.resolution, "start_alpha": it.alpha} if start else {}
     return Config(network=it.network, data={"labels": bool(it.labels)}, schedule=schedule)
 
 
@@ -200,10 +203,14 @@ def write_snapshot(it: Imported, source: Path, out: Path) -> Snapshot:
     return snapshot
 
 
-def check_folder(run_dir: Path, it: Imported) -> None:
-    """Raises UserError unless a run with the networks can be begun in a folder."""
+def check_new(run_dir: Path) -> None:
+    """Raises UserError unless a folder is empty, or not there yet."""
     if run_dir.is_file() or run_dir.is_dir() and any(run_dir.iterdir()):
         raise UserError(f"--checkpoint {run_dir} holds something already; give a new folder")
+
+
+def check_critic(it: Imported) -> None:
+    """Raises UserError unless a run can begin with the networks."""
     if "D" not in it.weights:
         raise UserError(
             "--checkpoint needs a critic, and none can be imported from this file; write a "
@@ -214,7 +221,7 @@ def check_folder(run_dir: Path, it: Imported) -> None:
 def write_run(it: Imported, run_dir: Path) -> None:
     """Write the folder of a run that begins with both networks: its settings, and their file.
 
-    Training begins at the resolution reached, with nothing fading, and with a new optimizer.
+    Training begins at the resolution and alpha reached, and with a new optimizer.
     """
     file = run_dir.resolve() / WEIGHTS
     config = config_of(it, start=True)
