@@ -97,7 +97,7 @@ def test_a_fade_goes_on_and_the_network_grows(tmp_path, photos):
     it = read_file(tmp_path / "file")
     write_run(it, tmp_path / "run")
     settings = {k: yaml.safe_load(str(v)) for k, v in TINY.items() if k[:7] != "network"}
-    settings |= {"schedule.total_kimg": None, "schedule.fade_kimg": 0.064}
+    settings |= {"schedule.total_kimg": None, "schedule.learning_rate": 0.002}
     settings |= {"data.source": str(photos), "network.resolution": 16}
     config = read_config(tmp_path / "run", assignments(settings))
     phases = config.make_schedule().phases

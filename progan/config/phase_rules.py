@@ -24,9 +24,9 @@ def check_phases(resolution: int, settings: ScheduleConfig, optim: OptimConfig) 
         check_list(settings.phases, resolution, optim)
     elif settings.start_alpha is not None and settings.start_resolution == START_RESOLUTION:
         raise ValueError(
-            f"schedule.start_alpha ({settings.start_alpha:g}) is for a resolution that fades in, and "
-            "training starts at 4x4, which does not: leave it away, or give the resolution that the "
-            "networks have reached as schedule.start_resolution"
+            f"schedule.start_alpha ({settings.start_alpha:g}) is for a resolution that fades in, "
+            "and training starts at 4x4, which does not: leave it away, or set "
+            "schedule.start_resolution to what the networks have reached"
         )
     found = planned(resolution, settings)
     end, total = found[-1].end / 1000, settings.total_kimg

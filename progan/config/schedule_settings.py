@@ -93,8 +93,8 @@ class ScheduleConfig(Section):
     phases: Annotated[list[PhaseConfig], PHASES] | None = Field(
         None,
         min_length=1,
-        description="all phases in order, in place of start_resolution, start_alpha, stable_kimg and "
-        "fade_kimg",
+        description="all phases in order, in place of start_resolution, start_alpha, stable_kimg "
+        "and fade_kimg",
     )
 
 

@@ -125,7 +125,8 @@ def read_content(path: Path) -> Any:
                     "ProGANs"
                 ) from None
             raise UserError(
-                f"{path}: {error}, as a file may name code that harms; progan reads ProGANs of {ALL}"
+                f"{path}: {error}, as a file may name code that harms; progan reads ProGANs of "
+                f"{ALL}"
             ) from None
         except Exception as error:  # whatever damage makes the reader raise
             why = f" ({brief(error)})" if type(error) is ValueError else ""  # others are Python's

@@ -141,7 +141,8 @@ def check_inside(folder: str | Path) -> None:
 def check_run_dir(run_dir: Path, config: Config) -> None:
     """Raises UserError unless `run_dir` is new, empty, or a run of the same config.
 
-    Only the keys in `CHANGEABLE` may differ.
+    Only the keys in `CHANGEABLE` may differ; before the first start, as after an import, all but
+    the networks that it begins with.
     """
     parent = next(folder for folder in (run_dir, *run_dir.absolute().parents) if folder.exists())
     if not parent.is_dir():
@@ -158,8 +159,10 @@ def check_run_dir(run_dir: Path, config: Config) -> None:
             f"--run-dir {run_dir} holds something else (it has no config.yaml of a run); "
             "give a new or empty folder"
         )
-    changed = differences(read_config(run_dir, []), config, shown(run_dir))
-    if changed:
+    old = read_config(run_dir, [])
+    started = (run_dir / STARTS).exists() or any(run_dir.glob("checkpoints/*.pt"))
+    changed = differences(old, config, shown(run_dir))
+    if changed and (started or config.network.init != old.network.init):
         raise UserError(
             f"the run in {run_dir} was started with other settings:\n  "
             + "\n  ".join(changed)
