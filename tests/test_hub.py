@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import click
 import pytest
 import torch
 import yaml
@@ -13,6 +14,7 @@ from test_videos import make_run
 
 import progan
 from progan.cli.main import main
+from progan.cli.options import SNAPSHOT
 from progan.outputs.explorer import moments_of
 from progan.outputs.hub import Generator, model_of
 from progan.runs.snapshot_file import load_snapshot, save_snapshot
@@ -121,6 +123,20 @@ def test_what_cannot_be_had(hub, name, told):
     hub.models = {"user/huge": {MODEL: b""}, "user/faces": {}, "user/damaged": {MODEL: b"no"}}
     result = run("sample", f"hf://{name}")
     assert result.exit_code == 2 and told in result.output, result.output
+
+
+def test_each_command_that_takes_a_snapshot_takes_one_of_the_hub():
+    """Reference: the word for it in the commands' own help."""
+    context = click.Context(main)
+    commands = [main.get_command(context, name) for name in main.list_commands(context)]
+    taken = {
+        command.name: parameter.type
+        for command in commands
+        for parameter in command.params
+        if str(parameter.metavar).startswith("RUN|SNAPSHOT")
+    }
+    assert {"sample", "export", "push", "project"} <= taken.keys()
+    assert [name for name, kind in taken.items() if kind is not SNAPSHOT] == []
 
 
 def test_the_address_of_a_page():
