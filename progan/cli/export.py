@@ -56,8 +56,7 @@ def export_command(source: Path, to: str, out: Path, dtype: str | None) -> None:
     snapshot = load_snapshot(find_snapshot(source))
     if to in GRAPHS:
         weights = sum(weight.numel() for weight in snapshot.G.parameters())
-        how_long = "this takes seconds, on a busy machine minutes"
-        say(f"tracing {snapshot.file}: {weights:,} weights; {how_long}")
+        say(f"tracing {snapshot.file}: {weights:,} weights; this takes seconds to minutes")
     lines = export(snapshot, to, out, dtype)
     written = [out] if ENDINGS[to] else parts_of(out)
     size = human_bytes(sum(file.stat().st_size for file in written))
