@@ -148,6 +148,15 @@ def small_grids():
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def nothing_synced():
+    """Leaves what tests write to the system: no test cuts the power, and a tiny run would wait for
+    the disk longer than it trains. Processes that tests start do sync."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda file: None)
+        yield
+
+
 @contextmanager
 def whole_grids():
     """Grids as runs in other processes show them."""

@@ -22,6 +22,8 @@ from progan.training.find_rate import Found, Search, start_of, try_rates
 from progan.training.request import old_run
 from progan.training.start import make_trainer
 
+FEW = {"data__max_images": 64}  # to draw all of the demo takes ten seconds
+
 
 def run(*arguments: object):
     return CliRunner().invoke(main, [str(argument) for argument in arguments])
@@ -99,7 +101,7 @@ def test_the_picture_shows_losses_before_they_break():
 def finished(tmp_path_factory):
     """A run with a tick and a checkpoint after each of its 12 updates."""
     folder = tmp_path_factory.mktemp("rates") / "run"
-    settings = options(run__tick_kimg=0.008, run__keep_checkpoints=99, run__snapshot_ticks=99)
+    settings = options(**FEW, run__tick_kimg=0.008, run__keep_checkpoints=99, run__snapshot_ticks=99)
     result = run("train", "--data", "demo", *settings, "--run-dir", folder)
     assert result.exit_code == 0, result.output
     return folder
@@ -161,7 +163,7 @@ def test_where_a_search_starts(finished):
 SHORT = [
     "--data",
     "demo",
-    *options(schedule__stable_kimg=0.4, schedule__total_kimg="null"),
+    *options(**FEW, schedule__stable_kimg=0.4, schedule__total_kimg="null"),
     "--resolution",
     "4",
 ]
