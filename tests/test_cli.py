@@ -1,5 +1,6 @@
 """The commands as a user sees them: help, previews, and every mistake with its message."""
 
+import logging
 import os
 import shutil
 import struct
@@ -380,8 +381,8 @@ def test_hints_name_what_there_is():
         assert not rest or rest[0].startswith("--") or rest[0] in main.commands[first].commands
 
 
-def test_a_few_bad_images_are_counted_named_and_left_out(photos, here):
-    """Reference: three files broken in known ways among 24 good ones; the log names the list."""
+def test_a_few_bad_images_are_counted_named_and_left_out(photos, here, monkeypatch):
+    """Reference: three files broken in known ways among 24 good ones; stderr names the list."""
     folder = here / "mixed"
     folder.mkdir()
     for path in photos.rglob("*.png"):
@@ -389,8 +390,9 @@ def test_a_few_bad_images_are_counted_named_and_left_out(photos, here):
     (folder / "bad-a.png").write_bytes(b"")
     (folder / "bad-b.jpg").write_bytes(b"not an image")
     (folder / "bad-c.png").write_bytes(bomb())
-    result = progan("train", "--data", folder, *options(), cwd=here)
-    assert result.returncode == 0, result.stderr
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])  # those of pytest
+    result = run("train", "--data", folder, *options())
+    assert result.exit_code == 0, result.output
     assert "left out 3 bad images" in result.stderr and "24 images of" in result.stdout
     listing = Path(result.stderr.split("named in ")[1].split("\n")[0]).read_text()
     assert [line.split(":")[0] for line in listing.splitlines()] == [

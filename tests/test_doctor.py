@@ -247,13 +247,27 @@ def test_worst_of_the_processes(monkeypatch):
     assert tried("x", lambda: found[1]) == found[1]
 
 
-def test_all_reduce_between_processes(monkeypatch):
-    """Reference: two and three real processes with gloo: each pair, and all; sums are right."""
+@pytest.mark.parametrize(
+    ("count", "groups"),
+    [
+        (2, [[0, 1]]),
+        pytest.param(3, [[0, 1], [0, 2], [1, 2], [0, 1, 2]], marks=pytest.mark.slow),
+    ],
+)
+def test_all_reduce_between_processes(monkeypatch, count, groups):
+    """Reference: real processes with gloo: each pair, and all; sums are right."""
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    found = launched(3)
-    assert [each["between"] for each in found] == [[0, 1], [0, 2], [1, 2], [0, 1, 2]]
+    found = launched(count)
+    assert [each["between"] for each in found] == groups
     finding = finding_of(found)
-    assert finding.state == GOOD and "0-1-2 " in finding.says
+    assert finding.state == GOOD and "-".join(map(str, range(count))) + " " in finding.says
+
+
+def test_wrong_sums_are_told():
+    """Reference: by hand: one group of four; nothing, where the processes failed."""
+    groups = [[0, 1], [0, 2], [1, 2], [0, 1, 2]]
+    found = [{"between": each, "right": True, "gb_per_sec": 1.0} for each in groups]
+    assert finding_of(found).state == GOOD and "0-1-2 1 GB/s" in finding_of(found).says
     found[1]["right"] = False
     assert finding_of(found).state == WRONG and "0-2 wrong sums" in finding_of(found).says
     assert finding_of([]).state == WRONG

@@ -185,7 +185,13 @@ def kept_run(tmp_path_factory):
     return run_dir, walk
 
 
-@pytest.mark.parametrize("i, length", list(enumerate(LENGTHS)))
+@pytest.mark.parametrize(
+    "i, length",
+    [  # not slow: one that is kept, and one below, between and above those
+        pytest.param(i, length, marks=[pytest.mark.slow] if length in (0.1, 0.15) else [])
+        for i, length in enumerate(LENGTHS)
+    ],
+)
 def test_other_lengths_equal_those_tracked(kept_run, i, length):
     """Reference: the average of exactly that length, tracked directly. What a profile misses times
     how far the weights have walked bounds the difference (Cauchy and Schwarz), beside the half

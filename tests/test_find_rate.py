@@ -101,7 +101,9 @@ def test_the_picture_shows_losses_before_they_break():
 def finished(tmp_path_factory):
     """A run with a tick and a checkpoint after each of its 12 updates."""
     folder = tmp_path_factory.mktemp("rates") / "run"
-    settings = options(**FEW, run__tick_kimg=0.008, run__keep_checkpoints=99, run__snapshot_ticks=99)
+    settings = options(
+        **FEW, run__tick_kimg=0.008, run__keep_checkpoints=99, run__snapshot_ticks=99
+    )
     result = run("train", "--data", "demo", *settings, "--run-dir", folder)
     assert result.exit_code == 0, result.output
     return folder

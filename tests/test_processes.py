@@ -13,7 +13,7 @@ import psutil
 import pytest
 import torch
 import yaml
-from conftest import TINY, assert_identical, free_port, load_checkpoint, options, torchrun
+from conftest import assert_identical, free_port, load_checkpoint, options, torchrun
 from float64 import compute_in_float64
 from test_train import images, state, statistics, train, wait_for
 
@@ -88,36 +88,67 @@ def train_in_float64(processes: int, *arguments: object) -> None:
     assert process.returncode == 0, errors
 
 
-@pytest.mark.parametrize(
-    "kind, processes, passes",
-    [
-        ("paper, labels, augmented", 2, 2),
-        pytest.param("paper, labels, augmented", 4, 1, marks=pytest.mark.slow),
-        pytest.param("logistic, lazy r1, two passes", 2, 2, marks=pytest.mark.slow),
-        pytest.param("logistic, wgan_gp", 4, 1, marks=pytest.mark.slow),
-        pytest.param("wgan, r1, power averages", 2, 1, marks=pytest.mark.slow),
-        pytest.param("relativistic, r1_r2, labels, augmented", 2, 2, marks=pytest.mark.slow),
-        pytest.param("critic twice", 2, 1, marks=pytest.mark.slow),
-        pytest.param("adaptive, projection", 2, 2, marks=pytest.mark.slow),
-    ],
-)
-def test_processes_equal_one(photos, tmp_path, monkeypatch, kind, processes, passes):
+def assert_equals_one(photos: Path, many: Path, monkeypatch, **settings) -> None:
+    """Assert that one process makes the same run in float64, statistics and grids included."""
+    one = many.parent / "one"
+    compute_in_float64(monkeypatch.setattr)
+    train(photos, one, **settings)
+    assert_equal_to_rounding(one, many)
+    assert len(statistics(many)) == len(statistics(one))
+    assert images(many).keys() == images(one).keys()
+
+
+TWICE = """
+import sys
+sys.path.insert(0, {tests!r})
+from float64 import compute_in_float64
+from progan.cli.main import main
+compute_in_float64()
+for run_dir in sys.argv[1:3]:
+    main(["train", "--run-dir", run_dir, *sys.argv[3:]], standalone_mode=False)
+"""
+
+
+def test_processes_equal_one_and_a_second_run_the_first(photos, tmp_path, monkeypatch):
     """Reference: one process, weights and both Adams to rounding in float64 after 12 updates over
-    both phase boundaries; and as many lines of statistics and grids.
+    both phase boundaries; and as many lines of statistics and grids. For a second run in the same
+    processes, whose connections the end of the first has closed: the first, bit for bit.
 
     Wrong slices of data, latents, labels or mixing factors, draws of the augmentation, a forgotten
     average, or statistics over part of a group would all show.
     """
+    settings = BATCH | KINDS["paper, labels, augmented"]
+    first, second, file = tmp_path / "first", tmp_path / "second", tmp_path / "twice.py"
+    file.write_text(TWICE.format(tests=str(ROOT / "tests")))
+    passes = options(**settings | {"schedule__batch_gpu": 4})  # two of each process
+    process = launch(file, first, second, "--data", photos, *passes)
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors
+    assert_identical(state(first), state(second))
+    assert_equals_one(photos, first, monkeypatch, **settings)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "kind, processes, passes",
+    [
+        ("paper, labels, augmented", 4, 1),
+        ("logistic, lazy r1, two passes", 2, 2),
+        ("logistic, wgan_gp", 4, 1),
+        ("wgan, r1, power averages", 2, 1),
+        ("relativistic, r1_r2, labels, augmented", 2, 2),
+        ("critic twice", 2, 1),
+        ("adaptive, projection", 2, 2),
+    ],
+)
+def test_more_kinds_in_processes_equal_one(photos, tmp_path, monkeypatch, kind, processes, passes):
+    """Reference: as above."""
     settings = BATCH | KINDS[kind]
     size = settings["schedule__batch_size"]
     more = {"schedule__batch_gpu": size // processes // passes}
     arguments = ["train", "--data", photos, "--run-dir", tmp_path / "many"]
     train_in_float64(processes, *arguments, *options(**settings | more))
-    compute_in_float64(monkeypatch.setattr)
-    train(photos, tmp_path / "one", **settings)
-    assert_equal_to_rounding(tmp_path / "one", tmp_path / "many")
-    assert len(statistics(tmp_path / "many")) == len(statistics(tmp_path / "one"))
-    assert images(tmp_path / "many").keys() == images(tmp_path / "one").keys()
+    assert_equals_one(photos, tmp_path / "many", monkeypatch, **settings)
 
 
 @pytest.mark.slow
@@ -139,25 +170,6 @@ def test_a_run_goes_on_with_another_number_of_processes(photos, tmp_path, monkey
     assert [line["nimg"] for line in statistics(tmp_path / "run")] == [
         line["nimg"] for line in statistics(tmp_path / "one")
     ]
-
-
-TWICE = """
-import sys
-import progan
-for run_dir in sys.argv[2:]:
-    progan.train(sys.argv[1], run_dir=run_dir, overrides={settings})
-"""
-
-
-def test_a_second_run_in_the_same_processes(photos, tmp_path):
-    """Reference: the first one, bit for bit. Its end has closed the processes' connections."""
-    settings = {name: yaml.safe_load(str(value)) for name, value in TINY.items()}
-    file = tmp_path / "twice.py"
-    file.write_text(TWICE.format(settings=settings | {"schedule.total_kimg": 0.064}))
-    process = launch(file, photos, tmp_path / "first", tmp_path / "second")
-    _, errors = process.communicate(timeout=300)
-    assert process.returncode == 0, errors
-    assert_identical(state(tmp_path / "first"), state(tmp_path / "second"))
 
 
 @pytest.mark.slow
@@ -374,8 +386,10 @@ def test_only_the_main_process_writes(photos, tmp_path, monkeypatch):
     assert len(statistics(tmp_path / "run")) == 12
 
 
+@pytest.mark.slow
 def test_accelerate_that_starts_one_of_two_is_noticed(photos, tmp_path):
-    """Reference: `accelerate launch --cpu --num_processes 2`, which silently starts one."""
+    """Reference: `accelerate launch --cpu --num_processes 2`, which silently starts one. (What it
+    sets is in the next test.)"""
     words = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2"]
     words += ["-m", "progan", "train", "--data", str(photos), "--run-dir", str(tmp_path / "run")]
     result = subprocess.run([*words, *options()], capture_output=True, text=True, timeout=120)
