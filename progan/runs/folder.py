@@ -141,8 +141,8 @@ def check_inside(folder: str | Path) -> None:
 def check_run_dir(run_dir: Path, config: Config) -> None:
     """Raises UserError unless `run_dir` is new, empty, or a run of the same config.
 
-    Only the keys in `CHANGEABLE` may differ; before the first start, as after an import, all but
-    the networks that it begins with.
+    Only the keys in `CHANGEABLE` may differ; before an imported run's first start, all but the
+    networks that it begins with.
     """
     parent = next(folder for folder in (run_dir, *run_dir.absolute().parents) if folder.exists())
     if not parent.is_dir():
@@ -161,8 +161,9 @@ def check_run_dir(run_dir: Path, config: Config) -> None:
         )
     old = read_config(run_dir, [])
     started = (run_dir / STARTS).exists() or any(run_dir.glob("checkpoints/*.pt"))
+    imported = not started and old.network.init and old.network.init == config.network.init
     changed = differences(old, config, shown(run_dir))
-    if changed and (started or config.network.init != old.network.init):
+    if changed and not imported:
         raise UserError(
             f"the run in {run_dir} was started with other settings:\n  "
             + "\n  ".join(changed)
