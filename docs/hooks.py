@@ -9,7 +9,8 @@ from mkdocs.structure.files import File, Files
 
 LOADED = re.compile(r"<(?:script|img|link|iframe)\b[^>]*\b(?:src|href)=[\"']?(?:https?:)?//[^>]*>")
 ROOT = Path(__file__).parent.parent
-OUTSIDE = ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "samples/*", "examples/*")
+PAGES = ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE")
+OUTSIDE = (*PAGES, "samples/*", "examples/*", "configs/*")
 
 
 def on_files(files: Files, config: Any) -> Files:
