@@ -1,5 +1,6 @@
 """Progress of training on the console."""
 
+import math
 import sys
 import time
 from collections.abc import Callable
@@ -29,6 +30,7 @@ class Console:
                 dynamic_ncols=True,
                 mininterval=0,
             )
+            self.shown = -math.inf  # the first update is shown at once
 
     def show(self, nimg: int, describe: Callable[[], str], line: Callable[[], str]) -> None:
         """Move the bar, at most twice a second; without one, print a line now and then.
