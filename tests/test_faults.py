@@ -867,6 +867,30 @@ def test_a_snapshot_with_pages_of_config_is_refused(kept, tmp_path):
         load_snapshot(long)
 
 
+@pytest.mark.parametrize(
+    ("version", "told"),
+    [
+        ("9.0.1", "was written by progan 9.0.1, and progan .* cannot read it .*install the newer"),
+        ("0.0.9", "is not a snapshot of progan"),
+        ("none", "is not a snapshot of progan"),
+    ],
+)
+def test_a_snapshot_of_a_newer_progan(kept, tmp_path, version, told):
+    """Reference: a setting that is not known here, and the version that the file names."""
+    newest = sorted(kept.glob("snapshots/*"))[-1]
+    with safe_open(newest, framework="pt") as file:
+        metadata = file.metadata()
+    yaml = metadata["config"].replace("network:\n", "network:\n  of_tomorrow: 1\n", 1)
+    save_file(
+        load_file(newest),
+        tmp_path / "new.safetensors",
+        metadata | {"config": yaml, "progan": version},
+    )
+    with pytest.raises(UserError, match=told) as error:
+        load_snapshot(tmp_path / "new.safetensors")
+    assert "of_tomorrow" in str(error.value)
+
+
 def test_a_snapshot_with_another_weight_is_noticed(kept, tmp_path):
     """Reference: the checksum in the file. One bit of a weight, or one word of its config."""
     newest = sorted(kept.glob("snapshots/*"))[-1]

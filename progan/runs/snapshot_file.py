@@ -28,7 +28,7 @@ from progan.runs.snapshot import Snapshot
 from progan.runs.which_snapshot import find_snapshot, to_source
 from progan.runtime.disk import write_atomically
 from progan.runtime.errors import UserError, brief
-from progan.runtime.text import stamp
+from progan.runtime.text import printable, stamp
 
 DAMAGE = SafetensorError, KeyError, ValueError, TypeError, RuntimeError, OSError
 MOST_YAML = 100_000  # characters of a config, which takes about 3,000
@@ -179,6 +179,11 @@ def load_snapshot(path: Path) -> Snapshot:
         snapshot, tensors = read_tensors(path, ("F32", "F16"))
         snapshot.G.load_state_dict(tensors)
     except DAMAGE as error:
+        if version := newer_version(path):
+            raise UserError(
+                f"{path} was written by progan {version}, and progan {__version__} cannot read it "
+                f"({brief(error)}); install the newer version"
+            ) from None
         raise UserError(
             f"{path} is not a snapshot of progan ({brief(error)}); "
             "snapshots are the .safetensors files in a run's snapshots/"
@@ -227,6 +232,18 @@ def read_tensors(
     G, data = Generator(**settings), metadata.get("data")
     licence = metadata.get("licence")
     return Snapshot(path, G, config, *progress, labels, data, length, origin, licence), tensors
+
+
+def newer_version(path: Path) -> str | None:
+    """The version of progan that wrote a snapshot, if it is newer than this one."""
+    try:
+        check_header(path)
+        with safe_open(path, framework="pt") as file:
+            version = (file.metadata() or {})["progan"]
+    except DAMAGE:
+        return None
+    numbers = [[int(n) for n in re.findall(r"\d{1,9}", v)] for v in (version, __version__)]
+    return printable(version[:20]) if numbers[0] > numbers[1] else None
 
 
 def check_header(path: Path) -> None:
