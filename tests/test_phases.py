@@ -172,6 +172,14 @@ def test_mistakes_name_the_place(text):
     assert MISTAKES[text] in str(error.value)
 
 
+def test_a_total_is_of_whole_images():
+    """Reference: 4.352 + 0.16 is a little more than 4.512, and both are 4,512 images."""
+    total = 4.352 + 0.16
+    assert total > 4.512
+    made = load_config(None, [f"schedule.total_kimg={total}", "schedule.stable_kimg=0.1"])
+    assert made.schedule.total_kimg == total
+
+
 def test_a_list_that_ends_too_early():
     """Reference: the resolution that is reached, and the network's."""
     why = listed(TWO[0]).shortfall()

@@ -30,7 +30,7 @@ def check_phases(resolution: int, settings: ScheduleConfig, optim: OptimConfig) 
         )
     found = planned(resolution, settings)
     end, total = found[-1].end / 1000, settings.total_kimg
-    if total is not None and total > end:
+    if total is not None and round(total * 1000) > found[-1].end:
         raise ValueError(
             f"schedule.total_kimg ({total:,.10g}) is more than schedule.phases have "
             f"({end:,.10g}); lengthen the last one"
