@@ -52,15 +52,7 @@ def import_(file: Path, out: Path | None, kind: str | None, run_dir: Path | None
     """
     if not is_main():
         return
-    if out is None and run_dir is None:
-        raise UserError("progan import needs --out FILE.safetensors, --checkpoint DIR, or both")
-    if out and out.suffix != ".safetensors":
-        raise UserError(f"--out {out} must end in .safetensors")
-    check_target(out, "--out")
-    if run_dir:
-        check_folder(run_dir, "--checkpoint")
-        if out and out.resolve() == run_dir.resolve():
-            raise UserError(f"--out and --checkpoint are both {out}; give each its own name")
+    check_targets(out, run_dir)
     if file.is_file():
         say(f"reading {file} ({human_bytes(file.stat().st_size)})")
 
@@ -89,6 +81,19 @@ def import_(file: Path, out: Path | None, kind: str | None, run_dir: Path | None
             f"networks at {it.resolution}x{it.resolution}; see {run_dir / 'config.yaml'}\n"
             f"  progan train --resume {shlex.quote(str(run_dir))} -o data.source=PATH"
         )
+
+
+def check_targets(out: Path | None, run_dir: Path | None) -> None:
+    """Raises UserError unless something is to be written, and can be."""
+    if out is None and run_dir is None:
+        raise UserError("progan import needs --out FILE.safetensors, --checkpoint DIR, or both")
+    if out and out.suffix != ".safetensors":
+        raise UserError(f"--out {out} must end in .safetensors")
+    check_target(out, "--out")
+    if run_dir:
+        check_folder(run_dir, "--checkpoint")
+        if out and out.resolve() == run_dir.resolve():
+            raise UserError(f"--out and --checkpoint are both {out}; give each its own name")
 
 
 def about(it: "Imported") -> list[str]:

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, Discriminator, Field, Tag, WithJsonSchema, model_validator
 
+from progan.config.resolutions import at_resolution
 from progan.config.value_types import (
     LIMIT,
     Count,
@@ -237,3 +238,10 @@ def maps_in(value: Any) -> list[dict[int, Any]]:
     """The maps by resolution in a setting's value."""
     values = [value.G, value.D] if isinstance(value, Pair) else [value]
     return [each for each in values if isinstance(each, dict)]
+
+
+def rate_of(rates: Rates, network: str, resolution: int) -> float | Ramp:
+    """The learning rate of a network, G or D, at a resolution."""
+    if isinstance(rates, Pair):
+        rates = rates.G if network == "G" else rates.D
+    return at_resolution(rates, resolution)

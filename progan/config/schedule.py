@@ -9,7 +9,7 @@ from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from progan.config.curves import Pair, Pieces, Ramp, Rates, Shape
+from progan.config.curves import Pieces, Ramp, Shape, rate_of
 from progan.config.optimizers import OPTIONS, momentum_of
 from progan.config.phase_list import optimizer_of, planned
 from progan.config.resolutions import ByResolution, at_resolution
@@ -239,13 +239,6 @@ def make_phase(
         restart=phase.restart,
         start_alpha=(settings.start_alpha or 0.0) if phase.fade and not spans["phase"][0] else 0.0,
     )
-
-
-def rate_of(rates: Rates, network: str, resolution: int) -> float | Ramp:
-    """The learning rate of a network, G or D, at a resolution."""
-    if isinstance(rates, Pair):
-        rates = rates.G if network == "G" else rates.D
-    return at_resolution(rates, resolution)
 
 
 def first_change(old: Schedule, new: Schedule) -> float:

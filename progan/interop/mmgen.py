@@ -68,13 +68,6 @@ def convert(content: dict[str, Any]) -> Imported:
     resolution, alpha = progress(weights, max(widths))
     settings = width_settings(widths)
     conventions = settings.pop("conventions", {}) | {"norm": "rms"}
-    if labels:
-        notes += ["The file does not name its classes, so they have numbers."]
-    if names := sorted(set(re.findall(OWN_LAYERS, config))):
-        notes += [
-            f"Its config has layers of its own ({', '.join(names)}), which progan does not read: "
-            "compare a few images with those of its code."
-        ]
     if "G" not in live:
         notes += ["The file has one generator only, which stands for the average."]
     return Imported(
@@ -95,12 +88,24 @@ def convert(content: dict[str, Any]) -> Imported:
         },
         labels=tuple(map(str, range(labels))),
         label_kind="classes" if labels else None,
-        notes=(
-            "The critic is left out: it has no convolution at 4x4, where progan's and the paper's "
-            "have one.",
-            *notes,
-        ),
+        notes=(*notes_of(labels, config), *notes),
     )
+
+
+def notes_of(labels: int, config: str) -> list[str]:
+    """What is left out, and what the file does not tell or progan does not read."""
+    notes = [
+        "The critic is left out: it has no convolution at 4x4, where progan's and the paper's have "
+        "one."
+    ]
+    if labels:
+        notes += ["The file does not name its classes, so they have numbers."]
+    if names := sorted(set(re.findall(OWN_LAYERS, config))):
+        notes += [
+            f"Its config has layers of its own ({', '.join(names)}), which progan does not read: "
+            "compare a few images with those of its code."
+        ]
+    return notes
 
 
 def part(weights: Mapping[str, Any], start: str) -> dict[str, Any]:
