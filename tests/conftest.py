@@ -2,6 +2,7 @@
 
 import gc
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -180,6 +181,14 @@ def own_handlers(interruptible):
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
+
+
+@pytest.fixture(autouse=True)
+def same_draws():
+    """Begins the draws of global generators anew, so that no test depends on those before it."""
+    random.seed(0)
+    np.random.seed(0)
+    torch.manual_seed(0)
 
 
 @pytest.fixture(scope="session")

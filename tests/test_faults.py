@@ -8,6 +8,7 @@ import random
 import shutil
 import signal
 import subprocess
+import sys
 import time
 import zipfile
 from pathlib import Path
@@ -220,16 +221,50 @@ def test_a_time_limit_is_a_number_of_hours(photos, tmp_path, value):
     assert not (tmp_path / "run").exists()
 
 
+AT_40 = """
+import os, signal, sys
+from progan.cli.main import main
+from progan.training.trainer import Trainer
+step = Trainer.train_step
+def train_step(self, phase):
+    step(self, phase)
+    if self.progress.nimg == 40:
+        for name in os.environ["SIGNALS"].split():
+            os.kill(os.getpid(), getattr(signal, name))
+Trainer.train_step = train_step
+main()
+"""
+
+
+def signalled(photos: Path, run_dir: Path, signals: str) -> subprocess.CompletedProcess:
+    """A process that trains, and that gets signals after five updates, between two ticks."""
+    words = [sys.executable, "-c", AT_40, "train", "--data", photos, "--run-dir", run_dir]
+    environment = os.environ | {"SIGNALS": signals}
+    return subprocess.run(
+        [*words, *options()], env=environment, capture_output=True, text=True, timeout=300
+    )
+
+
+def test_killed_run_goes_on_exactly(photos, tmp_path):
+    """Reference: the undisturbed run. The process is killed with SIGKILL, and the same command is
+    given again."""
+    run_dir = tmp_path / "run"
+    assert signalled(photos, run_dir, "SIGKILL").returncode == -signal.SIGKILL
+    assert load_checkpoint(run_dir)["progress"]["nimg"] == 32
+    with whole_grids():
+        assert "going on from checkpoint-" in train(photos, run_dir)
+        train(photos, tmp_path / "whole")
+    assert_identical(state(tmp_path / "whole"), state(run_dir))
+    assert statistics(run_dir) == statistics(tmp_path / "whole")
+    assert images(run_dir) == images(tmp_path / "whole")
+
+
 def test_a_ctrl_c_that_arrives_twice_stops_in_good_order(photos, kept, tmp_path):
     """Reference: the run in one go, to which what had been written goes on."""
     run_dir = tmp_path / "run"
-    process = start(photos, run_dir)
-    wait_for(lambda: list(run_dir.glob("checkpoints/*.pt")), process)
-    process.send_signal(signal.SIGINT)
-    time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
-    said = process.communicate(timeout=60)[0]
-    assert process.returncode == 130 and "stopped (SIGINT), nothing is lost" in said
+    stopped = signalled(photos, run_dir, "SIGINT SIGINT")
+    assert stopped.returncode == 130 and "stopped (SIGINT), nothing is lost" in stopped.stdout
+    assert load_checkpoint(run_dir)["progress"]["nimg"] == 40
     assert not list(run_dir.rglob("*.partial*"))
     train(photos, run_dir)
     assert_identical(state(kept), state(run_dir))

@@ -182,10 +182,10 @@ def test_a_bomb_is_not_decoded():
     head = b"IHDR" + struct.pack(">II5B", 60000, 60000, 8, 2, 0, 0, 0)
     small = encoded(noise((1, 1)))
     small = small[:12] + head + struct.pack(">I", zlib.crc32(head)) + small[33:]
-    start = time.monotonic()
+    start = time.thread_time()
     with pytest.raises(BadImage, match="60000x60000|DecompressionBomb"):
         read_square(small, Square(16))
-    assert time.monotonic() - start < 1
+    assert time.thread_time() - start < 1
 
 
 # --- properties ---

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
-from conftest import assert_identical, command, flat, load_checkpoint, options, whole_grids
+from conftest import assert_identical, command, flat, load_checkpoint, options
 from float64 import compute_in_float64, in_type
 from pictures import without_notes
 from PIL import Image
@@ -174,23 +174,6 @@ def statistics(run_dir: Path) -> list[dict]:
         {k: v for k, v in line.items() if not k.startswith(("Timing", "Resources"))}
         for line in lines
     ]
-
-
-def test_killed_run_goes_on_exactly(photos, tmp_path):
-    """Reference: the undisturbed run. A real process is killed with SIGKILL once its second
-    checkpoint is there, wherever it then is, and the same command is given again."""
-    arguments = command("train", "--data", photos, "--run-dir", tmp_path / "run", *options())
-    process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    wait_for(lambda: len(list((tmp_path / "run").glob("checkpoints/*.pt"))) >= 2, process)
-    process.kill()
-    process.wait()
-    whole = tmp_path / "whole"
-    with whole_grids():
-        assert "going on from checkpoint-" in train(photos, tmp_path / "run")
-        train(photos, whole)
-    assert_identical(state(whole), state(tmp_path / "run"))
-    assert statistics(tmp_path / "run") == statistics(whole)
-    assert images(tmp_path / "run") == images(whole)
 
 
 def wait_for(happened, process: subprocess.Popen) -> None:
