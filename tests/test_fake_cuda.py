@@ -315,7 +315,8 @@ def test_what_autocast_treats_otherwise_on_cuda(compute):
     names = [n for n in torch._C._dispatch_get_all_op_names() if n.startswith("aten::")]
     only_cuda = {n for n in names if has(n, "AutocastCUDA") and not has(n, "AutocastCPU")}
     torch.manual_seed(0)
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as seen:
+    kinds = [torch.profiler.ProfilerActivity.CPU]
+    with torch.profiler.profile(activities=kinds, acc_events=True) as seen:
         compute()
     used = {event.name for event in seen.events()}
     # The profiler reports no overloads.
