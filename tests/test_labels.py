@@ -125,6 +125,9 @@ def test_json_of_numbers(tmp_path):
         labels = labelled(tmp_path, "dataset.json", list(map(list, pairs))).labels
         assert labels.names == (("cat", "dog") if "cat" in ways else ("7", "12"))
         assert labels.values.tolist() == [0, 0, 1]
+    pairs = zip(THREE, ["01", "1", "12"], strict=True)
+    labels = labelled(tmp_path, "dataset.json", list(map(list, pairs))).labels
+    assert labels.names == ("01", "1", "12") and "'01' and '1' are two classes" in labels.doubt
 
 
 def test_json_of_lists(tmp_path):
@@ -162,6 +165,8 @@ def test_tables_in_a_class_folder_do_not_count(tmp_path):
     """Reference: a table below the folder of all images cannot speak of all of them."""
     source = labelled(tmp_path, "a/labels.csv", "nonsense")
     assert source.labels.names == ("a", "b") and source.labels.values.tolist() == [0, 0, 1]
+    told = "1 as tables of labels that lie next to some images only (a/labels.csv)"
+    assert source.left_out == told
 
 
 def test_two_tables_are_refused(tmp_path):
@@ -295,6 +300,8 @@ SPELLINGS = {  # of attributes 1, 0 and 0, 1 and 1, 0
     "names with other marks": 'file,"p;1;2",q\na/1.png,1,0\na/2.png,0,1\nb/3.png,1,0\n',
     "line for Excel": "sep=;\r\nfile;p;q\r\na/1.png;1;0\r\na/2.png;0;1\r\nb/3.png;1;0\r\n",
     "blanks before quotes": '"file", "p", "q"\n"a/1.png", 1, "0"\na/2.png, 0, 1\nb/3.png,"1",0',
+    "empty columns": "file,p,q,,\na/1.png,1,0,,\n,,,,\na/2.png,0,1,,\nb/3.png,1,0\n",
+    "blanks around paths": "file,p,q\na/1.png ,1,0\n a/2.png,0,1\n b/3.png ,1,0\n",
     "old Macs": "file,p,q\ra/1.png,1,0\ra/2.png,0,1\rb/3.png,1,0",
 }
 
@@ -317,6 +324,7 @@ def test_tables_as_programs_write_them(tmp_path, text, encoding):
         ("", "an empty cell in column q, line 3"),
         ("NaN", "'NaN' in column q, line 3"),
         ("2", "'2'"),
+        ('"x\ny"', r"'x\\ny'"),
         ("0.5", "'0.5'"),
     ],
 )
@@ -498,6 +506,14 @@ LEVELS = {  # names: the classes, their level, and what is said of it
     ("high_res", "LowRes"): (["LowRes", "high_res"], "1st", "may be versions"),
     ("high tide", "low tide"): (["high tide", "low tide"], "1st", "^$"),
     ("photos", "drawings"): (["drawings", "photos"], "1st", "^$"),
+    ("train-00000-of-00002/a", "train-00001-of-00002/b"): (
+        ["a", "b"],
+        "2nd",
+        "are taken for parts",
+    ),
+    ("trainset/a", "testset/b", "minival/b"): (["a", "b"], "2nd", "trainset are taken for parts"),
+    ("cv1/a", "Volume 2/b", "splits/b"): (["a", "b"], "2nd", "are taken for parts"),
+    ("bird of prey", "bird of paradise"): (["bird of paradise", "bird of prey"], "1st", "^$"),
 }
 
 

@@ -24,6 +24,7 @@ from progan.data.sources.files import walk
 from progan.data.sources.find import find
 from progan.data.sources.names import MOST_REASONS, LeftOut
 from progan.data.sources.shards import from_shards
+from progan.data.sources.thumbnails import thumbnails
 
 KEEP = {"folder": folder, "x.zip": zipped, "x.tar": tarred}
 IMAGE = noise((16, 16))
@@ -35,6 +36,9 @@ SYSTEMS = [
     *("Previews.lrdata/0/a.jpg", "appdata_oc1a2b/preview/a.png", "FOUND.000/FILE0000.jpg"),
     "My.photoslibrary/resources/derivatives/1/a_1_105_c.jpeg",
     *("node_modules/x/logo.png", ".dropbox.cache/a.jpg", "@tmp/a.jpg", "cats/~snapshot/a.jpg"),
+    *("LOST.DIR/1.jpg", "PRIVATE/M4ROOT/THMBNL/C0001T01.JPG", "cats/[Originals]/a.jpg"),
+    *("My.aplibrary/Previews/a.jpg", "Old.migratedphotolibrary/Thumbnails/a.jpg"),
+    *("iPhoto Library/Modified/a.jpg", "venv/lib/python3.11/site-packages/x/logo.png"),
 ]
 THUMBNAILS = [  # of the first two of OWN: MediaWiki's, and two others
     *("thumb/b.jpg/120px-b.jpg", "x/a.jpg/large.jpg", "cats/thumbs/a.jpg", "cats/@odd/a.jpg"),
@@ -42,10 +46,54 @@ THUMBNAILS = [  # of the first two of OWN: MediaWiki's, and two others
 ]
 OWN = [
     *("cats/a.jpg", "b.jpg", "@somebody/a.jpg", "#hashtag/a.jpg", "$uicideboy$/a.jpg", "_x/a.jpg"),
-    *("thumbs/a.jpg", "recycled/a.jpg", "trash/a.jpg", "clip.gif/0001.png", "Originals/a.jpg"),
+    *("thumbs/c.jpg", "recycled/a.jpg", "trash/a.jpg", "clip.gif/0001.png", "Originals/a.jpg"),
     *("other-150x150.jpg", "cats/b-2.jpg", "My.photoslibrary/originals/1/a.jpg"),
+    *("My.aplibrary/Masters/a.jpg", "iPhoto Library/Originals/a.jpg", "CVS/a.jpg", "cats/a_t.jpg"),
 ]
 OTHERS = ["Thumbs.db", "cats/desktop.ini", "cats/.DS_Store", "Icon\r", "cats/@eaDir/a@SynoEAStream"]
+
+
+@pytest.mark.parametrize(
+    "original, small",
+    [
+        ("images1024x1024/0/a.png", "thumbnails128x128/0/a.png"),
+        ("data/photos/a.jpg", "data/photos_thumbs/a.jpg"),
+        ("cats/a.jpg", "cats_thumbs/a.jpg"),
+        ("full/a.jpg", "Previews/a.webp"),
+        ("a.jpg", "thumbs/a.png"),
+        ("a.tif", "thumbs/a.tif.jpg"),
+        ("a.jpg", "thumbs/a_thumb.jpg"),
+        *(("a.jpg", name) for name in ("a_thumb.jpg", "a.thumb.png", "tn_a.jpg", "a_64x64.jpg")),
+        ("a.jpg", "a-150x150@2x.jpg"),
+    ],
+)
+def test_thumbnails(original, small):
+    """Reference: names that programs and authors of data sets give; FFHQ's are the first."""
+    assert thumbnails([original, small]) == [1]
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("fingers/1.jpg", "thumbs/1.jpg"),  # of hands
+        ("images/a.jpg", "thumbs/b.jpg"),
+        ("images/1/a.jpg", "thumbs/2/a.jpg"),
+        ("a.jpg", "a.png", "b@2x.jpg", "b.jpg"),
+        ("a.jpg", "a.jpg.png"),  # its mask
+        ("street.jpg", "street_tn.jpg", "100.jpg", "100-2.jpg"),
+        ("green/a.jpg", "thumb/a.jpg", "a-640x480.jpg"),
+    ],
+)
+def test_images_that_are_no_thumbnails(names):
+    """Reference: names that people choose. What is left out must be there otherwise."""
+    assert thumbnails(names) == []
+
+
+def test_photos_that_are_only_in_icloud_are_told_of(tmp_path):
+    """Reference: macOS puts `.NAME.icloud` in place of a photo that it has taken off the disk."""
+    files = {"a.jpg": IMAGE, ".b.HEIC.icloud": b"x", "cats/.c.jpg.icloud": b"x"}
+    source = find(str(folder(tmp_path / "in", files)))
+    assert source.left_out == "2 only in iCloud (.b.HEIC.icloud)"
 
 
 @pytest.mark.parametrize("kind", KEEP)
@@ -181,6 +229,17 @@ def test_heic_is_read_if_pi_heif_is_there(tmp_path):
 
 
 # --- names in archives ---
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+@pytest.mark.parametrize("make", [zipped, tarred])
+def test_names_that_are_there_twice(tmp_path, make):
+    """Reference: the later one is read, as unpacking would leave it; the other is told of."""
+    files = {"./a.png": noise((16, 16), seed=1), "b.png": IMAGE, "a.png": IMAGE}
+    source = find(str(make(tmp_path / f"x.{make.__name__[:3]}", files)))
+    assert sorted(names(source)) == ["a.png", "b.png"]
+    assert source.left_out == "1 replaced by others of the same name (a.png)"
+    assert (source.read(names(source).index("a.png"), Square(16)) == chw(IMAGE)).all()
 
 
 def raw_zip(path, entries):

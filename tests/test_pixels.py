@@ -18,7 +18,7 @@ from progan.data import colour
 from progan.data.decode import READING, BadImage, Square, open_image, read_plain, read_square
 from progan.data.info.report import source_report
 from progan.data.info.survey import survey
-from progan.data.metadata import PNG, without_excess
+from progan.data.metadata import PNG, profile_of_jp2, without_excess
 from progan.data.pyramid.prepare import prepare
 from progan.data.sources.bit_depth import warn_of_darkness
 from progan.data.sources.find import find
@@ -74,6 +74,9 @@ DEEP = {  # a data set's images, and what 0 … 255 is in them: (black, white)
     "int32 of words": ([RAMP.astype(np.int32), RAMP.astype(np.int32) * 257], (0, 65535)),
     "uint16 of bytes": ([RAMP.astype(np.uint16)] * 2, (0, 255)),
     "uint16": ([RAMP.astype(np.uint16) * 257, RAMP.astype(np.uint16)], (0, 65535)),
+    "int32 with overshoot": ([np.rint(SHARP * 255).astype(np.int32)] * 2, (0, 255)),
+    "words with overshoot": ([np.rint(SHARP * 65535).astype(np.int32)] * 2, (0, 65535)),
+    "nine bits": ([np.arange(45, 301, dtype=np.uint16).reshape(16, 16)] * 2, (0, 65535)),
     "large": ([RAMP.astype(np.int32) * 2**23] * 2, (0, 2**31 - 1)),
 }
 
@@ -150,7 +153,29 @@ def test_images_of_another_range_are_told_of(tmp_path, caplog):
     files = {f"{i:02}.tif": tiff(RAMP.astype(np.uint16) * v) for i, v in enumerate(values)}
     with caplog.at_level(logging.WARNING, "progan"):
         warn_of_darkness(find(str(folder(tmp_path, files))))
-    assert "5 of 14 images of more than 8 bits looked at use less than" in caplog.text
+    told = "5 of 14 images of more than 8 bits looked at lie within a smaller range than 0 … 65,535"
+    assert told in caplog.text and "nearly black" in caplog.text
+
+
+def test_images_of_0_to_1_among_those_of_minus_1_to_1_are_told_of(tmp_path, caplog):
+    """Reference: the count, by hand. They would be pale; where all are alike nothing is said."""
+    signed, unit = tiff((SHARP * 2 - 1).astype(np.float32)), tiff(SHARP.astype(np.float32))
+    for count, name in ((0, "alike"), (4, "mixed")):
+        files = {f"{i:02}.tif": unit if i < count else signed for i in range(10)}
+        with caplog.at_level(logging.WARNING, "progan"):
+            warn_of_darkness(find(str(folder(tmp_path / name, files))))
+        assert len(caplog.records) == (count > 0)
+    assert "4 of 10 images" in caplog.text and "so they will be pale" in caplog.text
+
+
+@pytest.mark.parametrize("bright", [1, 31, 32])
+def test_8_bit_images_of_few_values_are_told_of(tmp_path, bright):
+    """Reference: masks whose values are numbers of classes; 32 of 255 is seen."""
+    mask = Image.fromarray(np.full((16, 16), bright, np.uint8) * (RAMP > 100))
+    path = folder(tmp_path / "in", {f"{i}.png": mask for i in range(3)})
+    told = f"at 4x4, 90% of them have no value above {bright} of 255"
+    repeats = prepare(find(str(path)), tmp_path / "out", Square(16)).meta.repeats
+    assert (told in info(path)) == (told in repeats.lines(3)[-1]) == (bright < 32)
 
 
 def test_values_with_a_sign(tmp_path):
@@ -160,9 +185,12 @@ def test_values_with_a_sign(tmp_path):
 
 
 def test_twelve_bits():
-    """Reference: x / 4095, whatever PIL takes for white."""
+    """Reference: x / 4095, whatever PIL takes for white; the negative where a TIFF says so."""
     x = np.rint(RAMP * (4095 / 255)).astype(np.uint16)
     assert (read_square(twelve_bits(x), Square(16)) == grey(RAMP)).all()
+    one, zero = struct.pack("<HHII", 262, 4, 1, 1), struct.pack("<HHII", 262, 4, 1, 0)
+    negative = twelve_bits(x).replace(one, zero)
+    assert (read_square(negative, Square(16)) == grey(255 - RAMP)).all()
 
 
 @pytest.mark.parametrize("order", "<>")
@@ -347,6 +375,25 @@ def test_adobe_rgb_stated_in_exif():
     assert (read_square(content, Square(16)) == read_square(without, Square(16))).all()
 
 
+def test_profiles_in_jpeg_2000():
+    """Reference: the formula, and ISO 15444-1, I.5.3: a box `colr` in `jp2h`, of method 2 or 3."""
+    content = encoded(COLOURS, "JPEG2000", no_jp2=False)
+    start = content.index(b"colr") - 4
+    length = int.from_bytes(content[start : start + 4], "big")
+    header = content.index(b"jp2h") - 4
+    for method in (2, 3):
+        box = struct.pack(">I4s3B", 11 + len(WIDE), b"colr", method, 0, 0) + WIDE
+        size = int.from_bytes(content[header : header + 4], "big") + len(box) - length
+        said = content[:header] + struct.pack(">I", size) + content[header + 4 : start]
+        said += box + content[start + length :]
+        expected = seen(PIXELS).transpose(2, 0, 1)
+        assert abs(read_square(said, Square(16)) - expected).max() <= 2
+    for cut in (3, 11, header + 6, start + 9):  # of the boxes only
+        assert profile_of_jp2(said[:cut]) in (None, b"")
+    bare = encoded(COLOURS, "JPEG2000", no_jp2=True)
+    assert (read_square(bare, Square(16)) == chw(COLOURS)).all()
+
+
 def inks(transform=0):
     """A JPEG of CMYK as Adobe writes it, of four times four inks that are all or nothing.
 
@@ -418,6 +465,8 @@ EXTRAS = {
     "wrong checksum": [chunk(b"tEXt", b"Comment\0hello", damage=1)],
     "short pHYs": [chunk(b"pHYs", b"\0\0")],
     "broken EXIF": [chunk(b"eXIf", BROKEN_EXIF)],
+    "packed in an unknown way": [chunk(b"zTXt", b"Comment\0\5x"), chunk(b"iCCP", b"x\0\1x")],
+    "no name": [chunk(b"iCCP", b"profile")],
     "half an animation": [chunk(b"acTL", bytes(8)), chunk(b"fcTL", bytes(26))],
 }
 
@@ -450,8 +499,7 @@ def test_a_png_of_millions_of_chunks(filler):
     content = PNG + (filler or bytes(12)) * 2**18
     with pytest.raises(BadImage, match="131,072 chunks" if filler else "not an image"):
         read_square(content, Square(16))
-    kept, _ = without_excess(content) if not filler else (content, None)
-    assert kept == content
+    assert filler or without_excess(content).content == content
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "WEBP"])
@@ -484,6 +532,24 @@ def test_transparent_images_are_laid_over_the_background(background, rgb):
     assert (read_square(deep, square) == expected).all()
 
 
+@pytest.mark.parametrize("bits, kind", [(1, 0), (2, 0), (4, 0), (8, 0), (16, 0), (8, 2), (16, 2)])
+def test_a_transparent_value_of_any_depth(bits, kind):
+    """Reference: PNG's tRNS: the value is one of the file's, of grey or of three colours."""
+    values = (RAMP.astype(np.int64) % 16) * (0x1234 if bits == 16 else 1) % 2**bits
+    samples = np.repeat(values[..., None], 1 + kind, 2)
+    if bits < 8:
+        rows = np.packbits((values[..., None] >> np.arange(bits)[::-1] & 1).reshape(16, -1), 1)
+    else:
+        rows = samples.astype(f">u{bits // 8}").reshape(16, -1)
+    head = struct.pack(">II5B", 16, 16, bits, kind, 0, 0, 0)
+    clear = struct.pack(">H", values[0, 1]) * (1 + kind)
+    body = zlib.compress(b"".join(b"\0" + row.tobytes() for row in rows))
+    png = [(b"IHDR", head), (b"tRNS", clear), (b"IDAT", body), (b"IEND", b"")]
+    x = read_square(PNG + b"".join(chunk(*c) for c in png), Square(16, background="#ff0000"))
+    red = (x == np.reshape((255, 0, 0), (3, 1, 1))).all(0)
+    assert (red == (values == values[0, 1])).all()
+
+
 def test_colours_in_settings():
     """Reference: one spelling for each colour, so that one has one cache. # is no comment."""
     for text, name in {"#FFFFFF": "white", "black": "black", "#FF8000": "#ff8000"}.items():
@@ -506,9 +572,10 @@ def test_info_counts_profiles_values_and_transparency(tmp_path):
     files["g.png"] = encoded(deep, transparency=257 * 7)
     files |= {f"f{i}.tif": tiff(SHARP.astype(np.float32)) for i in range(2)}
     two = {"save_all": True, "append_images": [noise((16, 16))]}
-    files |= {f"h.{kind}": encoded(COLOURS, kind, **two) for kind in ("gif", "tiff", "webp", "mpo")}
+    kinds = ("gif", "tiff", "webp", "png", "mpo")
+    files |= {f"h.{kind}": encoded(COLOURS, kind, **two) for kind in kinds}
     report = info(folder(tmp_path, files))
-    assert "frames 3 have more pages or frames; the first is taken" in report
+    assert "frames 4 have more pages or frames; the first is taken" in report
     assert "wide (1), which are converted to sRGB sRGB by hand (1), which are sRGB" in report
     assert "a damaged one (1), which are ignored" in report
     assert "alpha 2 have transparent parts, which" in report

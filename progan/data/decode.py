@@ -18,16 +18,23 @@ from progan.data.depth import (
     to_8_bits,
     to_bytes,
 )
-from progan.data.formats import FORMATS
-from progan.data.metadata import PNG, is_adobe_rgb, set_upright, upright_size, without_excess
+from progan.data.formats import FORMATS, what_instead
+from progan.data.metadata import (
+    MORE_FRAMES,
+    PNG,
+    Png,
+    is_adobe_rgb,
+    profile_of_jp2,
+    scale_transparent,
+    set_upright,
+    upright_size,
+    without_excess,
+)
 from progan.data.stated_colour import ADOBE_RGB
-from progan.runtime.extras import how_to_install
 
-READING = 3  # kept in prepared data; raised where images are read into other pixels
+READING = 4  # kept in prepared data; raised where images are read into other pixels
 PHOTOMETRIC = 0x0106  # in TIFFs; 0: the smallest value is white
 SAMPLE_FORMAT = 0x0153  # in TIFFs; 2: values have a sign
-
-HEIC_BRANDS = (b"heic", b"heix", b"mif1", b"msf1", b"hevc")
 
 Box = tuple[int, int, int]  # x, y, size of a square, in pixels of the upright image
 
@@ -170,17 +177,22 @@ def open_image(content: Content, values: Values | None = None) -> Image.Image:
         return Image.fromarray(content[..., 0] if flat else content)
     if not content:
         raise BadImage("empty file")
-    content, profile = without_excess(content) if content.startswith(PNG) else (content, None)
+    content, profile, animated = without_excess(content) if content[:8] == PNG else Png(content)
     try:
         image = Image.open(io.BytesIO(content), formats=FORMATS)
     except UnidentifiedImageError:
         raise BadImage(what_instead(content)) from None
     if image.width * image.height > (Image.MAX_IMAGE_PIXELS or math.inf):
         raise BadImage(f"{image.width}x{image.height} pixels: taken for a decompression bomb")
+    if image.format == "JPEG2000":
+        profile = profile_of_jp2(content)
     if not profile and not image.info.get("icc_profile") and is_adobe_rgb(image):
         profile = ADOBE_RGB
     if profile:
         image.info["icc_profile"] = profile
+    if animated:
+        image.info[MORE_FRAMES] = True
+    scale_transparent(image)
     tags = getattr(image, "tag_v2", {})
     # PIL itself inverts images of up to 8 bits.
     if kind_of(image.mode) and tags.get(PHOTOMETRIC) == 0:
@@ -190,20 +202,6 @@ def open_image(content: Content, values: Values | None = None) -> Image.Image:
     if not kind_of(image.mode) and 2 in tags.get(SAMPLE_FORMAT, ()):  # PIL drops the sign
         raise BadImage("holds 8-bit values with a sign; scale all images alike, to 0 … 255")
     return image
-
-
-def what_instead(content: bytes) -> str:
-    """What a file is that cannot be opened, as far as it is known."""
-    start = content[:64].lstrip().lower()
-    if start.startswith(b"version https://git-lfs"):
-        return "a pointer of Git LFS in place of the image: git lfs pull fetches it"
-    if start.startswith((b"<!doctype html", b"<html")):
-        return "a web page, not an image: fetch it again"
-    if content[4:8] == b"ftyp" and content[8:12] in HEIC_BRANDS and "HEIF" not in FORMATS:
-        return f"HEIC, whatever its suffix: it is read after {how_to_install('heic')}"
-    if content.startswith((b"II*\0", b"MM\0*")):
-        return "a TIFF of a kind that is not supported: save it as another, or as PNG or .npy"
-    return "not an image, or of a kind that is not supported"
 
 
 def to_square(image: Image.Image, square: Square, values: Values | None) -> np.ndarray:

@@ -8,7 +8,6 @@ import numpy as np
 from PIL import Image
 
 DARK, NEARLY_BLACK = 2, 8  # less than these parts of a range leave images so
-DIM = 128  # less than this part of a range: an image of 8 bits among those of 16, for example
 FEW_OUTSIDE = 0.25  # of an image's values may lie outside of the range, and are clipped
 MIN_IS_WHITE = "min-is-white"  # in the `info` of an image whose smallest value is white
 TWELVE_BITS = "twelve-bits"  # in the `info` of an image whose values are 0 … 4095
@@ -25,10 +24,12 @@ class Kind(NamedTuple):
     ranges: tuple[tuple[float, float], ...]  # (black, white); the first that fits is taken
     slack: float  # values may lie so far outside, in widths of the range: Lanczos overshoots
     least: float  # part of the range that must be used, unless it is the first
+    least_outside: float  # and if values lie outside of it
 
 
-FLOATS = Kind("floats", ((0, 1), (-1, 1), (0, 255), (0, 65535)), 0.3, 1 / 64)
-INTEGERS = Kind("integers", ((0, 255), (0, 65535), (0, 2**31 - 1)), 0, 1 / 256)
+FLOATS = Kind("floats", ((0, 1), (-1, 1), (0, 255), (0, 65535)), 0.3, 1 / 64, 0)
+# Only those with a sign overshoot: else 0 … 300 is not 0 … 255, but dark.
+INTEGERS = Kind("integers", ((0, 255), (0, 65535), (0, 2**31 - 1)), 0.3, 1 / 256, 0.5)
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class Range:
 
     Args:
         seen: the smallest and the largest value, of nearly all of the images looked at.
-        dim: how many of the `looked_at` images use nearly nothing of the range.
+        dim: how many of the `looked_at` images fit a smaller range.
         inverted: whether most of them are MinIsWhite: there `low` becomes white, `high` black.
     """
 
@@ -115,17 +116,31 @@ def find_range(kind: Kind, found: Sequence[tuple[float, float]]) -> Range | str:
     low = float(np.quantile([low for low, _ in found], 0.1, method="lower"))
     high = float(np.quantile([high for _, high in found], 0.9, method="higher"))
     for k, (black, white) in enumerate(kind.ranges):
-        slack, used = kind.slack * (white - black), high / white
+        used = high / white
         signed = black == 0 or low <= 0.7 * black  # floats of 0 … 1 overshoot below 0, too
         enough = k == 0 or used >= kind.least
-        if black - slack <= low and high <= white + slack and signed and enough:
-            dim = sum(black < most < black + (white - black) / DIM for _, most in found)
+        if fits(kind, (black, white), (low, high)) and signed and enough:
+            smaller = kind.ranges[:k]
+            dim = sum(
+                black < most and any(fits(kind, of, (least, most)) for of in smaller)
+                for least, most in found
+            )
             return Range(black, white, (low, high), dim, len(found))
     fitting = ", ".join(f"{black:,} … {white:,}" for black, white in kind.ranges)
     return (
         f"holds {kind.name}, and those of this data set run from {low:,.6g} to {high:,.6g}, which "
         f"is none of {fitting}; scale all images alike, for example to 0 … 255 and 8 bits"
     )
+
+
+def fits(kind: Kind, ends: tuple[float, float], seen: tuple[float, float]) -> bool:
+    """Whether values `seen` lie within a range, but for what overshoots."""
+    (black, white), (low, high) = ends, seen
+    within = black <= low and high <= white
+    slack = kind.slack * (white - black)
+    near = black - slack <= low and high <= white + slack
+    signed = kind is FLOATS or low < 0
+    return within or (near and signed and high >= kind.least_outside * white)
 
 
 def to_bytes(pixels: np.ndarray, kind: Kind, values: Values | None) -> np.ndarray:

@@ -4,6 +4,8 @@ import sys
 
 from PIL import Image, TiffImagePlugin
 
+from progan.runtime.extras import how_to_install
+
 try:
     import pi_heif  # the extra heic
 except ImportError:
@@ -25,11 +27,13 @@ SUFFIX_OF = Image.registered_extensions()  # a format by suffix; loads all of Pi
 if avif := sys.modules.get("PIL.AvifImagePlugin"):
     avif.DEFAULT_MAX_THREADS = 1  # type: ignore[attr-defined]  # as for HEIC
 
-# Kinds of TIFF that Pillow decodes and does not list: the smallest value is white in 16 or 32 bits,
-# 32 bits without a sign, floats of 64 bits.
+# Kinds of TIFF that Pillow decodes and does not list: the smallest value is white in 12, 16 or 32
+# bits, 32 bits without a sign, floats of 64 bits.
 for order, end in ((b"II", ""), (b"MM", "B")):
     for white, number, bits, kind in (
-        *((0, 1, 16, ("I;16" + end, "I;16" + end)), (0, 1, 32, ("I", "I;32" + end))),
+        *((0, 1, 12, ("I;16", "I;12")), (1, 1, 12, ("I;16", "I;12"))),
+        *((0, 1, 16, ("I;16" + end, "I;16" + end)), (0, 2, 16, ("I", f"I;16{end}S"))),
+        (0, 1, 32, ("I", "I;32" + end)),
         *((1, 1, 32, ("I", "I;32" + end)), (0, 2, 32, ("I", f"I;32{end}S"))),
         *((0, 3, 64, ("F", f"F;64{end}F")), (1, 3, 64, ("F", f"F;64{end}F"))),
     ):
@@ -55,6 +59,7 @@ def may_be_image(start: bytes) -> bool:
 
 
 HEIC = (".heic", ".heif", ".hif")
+HEIC_BRANDS = (b"heic", b"heix", b"mif1", b"msf1", b"hevc")
 # Pictures that cannot be read here, so that these are named first.
 PICTURES = {
     *SUFFIX_OF,
@@ -63,3 +68,17 @@ PICTURES = {
     *(".jxl", ".svg", ".exr", ".hdr", ".dcm", ".nii", ".mp4", ".mov", ".avi", ".mkv", ".webm"),
     *(".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".orf", ".rw2", ".pef", ".srw", ".xcf"),
 }
+
+
+def what_instead(content: bytes) -> str:
+    """What a file is that cannot be opened, as far as it is known."""
+    start = content[:64].lstrip().lower()
+    if start.startswith(b"version https://git-lfs"):
+        return "a pointer of Git LFS in place of the image: git lfs pull fetches it"
+    if start.startswith((b"<!doctype html", b"<html")):
+        return "a web page, not an image: fetch it again"
+    if content[4:8] == b"ftyp" and content[8:12] in HEIC_BRANDS and "HEIF" not in FORMATS:
+        return f"HEIC, whatever its suffix: it is read after {how_to_install('heic')}"
+    if content.startswith((b"II*\0", b"MM\0*")):
+        return "a TIFF of a kind that is not supported: save it as another, or as PNG or .npy"
+    return "not an image, or of a kind that is not supported"

@@ -2,6 +2,8 @@
 
 import struct
 import zlib
+from collections.abc import Iterator
+from typing import NamedTuple
 
 from PIL import Image
 
@@ -19,12 +21,16 @@ TURNS = {  # to set an image upright, by EXIF's number
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+FEW_BITS = {"L;2": 85, "L;4": 17}  # by PIL's name: what values of 2 and 4 bits are multiplied by
 PNG = b"\x89PNG\r\n\x1a\n"
-PACKED = (b"zTXt", b"iTXt", b"iCCP")  # chunks of a PNG that may be compressed
+ANIMATION = b"acTL"  # begins with the number of frames
+DEFLATED = (b"zTXt", b"iCCP")  # chunks of a PNG: a name, a zero, the method 0, and packed bytes
+PACKED = (*DEFLATED, b"iTXt")
 USED = (b"eXIf", b"tEXt", *PACKED)
 TEXT_BYTES = 2**20  # of one chunk, and TEXTS_BYTES of all: PIL refuses files with more
 TEXTS_BYTES = 2**24
 PROFILE_BYTES = 2**24  # of a profile, unpacked
+MORE_FRAMES = "more-frames"  # in the `info` of a PNG that is an animation
 MOST_CHUNKS = 2**17  # of a PNG: with as many of the usual size it would be a gigabyte
 
 
@@ -60,7 +66,8 @@ def has_more_frames(image: Image.Image) -> bool:
     """Whether there are pages or frames besides the first, which is read. A JPEG's second picture,
     of a 3D camera or a phone, is none."""
     try:
-        return image.format != "MPO" and bool(getattr(image, "is_animated", False))
+        animated = MORE_FRAMES in image.info or getattr(image, "is_animated", False)
+        return image.format != "MPO" and bool(animated)
     except MemoryError:
         raise
     except Exception:  # as above
@@ -82,14 +89,26 @@ def set_upright(image: Image.Image) -> Image.Image:
     return image if turn is None else image.transpose(turn)
 
 
-def without_excess(content: bytes) -> tuple[bytes, bytes | None]:
+class Png(NamedTuple):
+    """A PNG for PIL.
+
+    Args:
+        content: the file.
+        profile: its profile where PIL would find that too long, or where other chunks state its
+            colours.
+        animated: whether it has more frames than one.
+    """
+
+    content: bytes
+    profile: bytes | None = None
+    animated: bool = False
+
+
+def without_excess(content: bytes) -> Png:
     """A PNG without the chunks that do not concern its pixels, if PIL might stumble over them.
 
-    PIL refuses a whole file for a long text or profile, or a wrong checksum of either.
-
-    Returns:
-        The file, and its profile where PIL would find that too long, or where other chunks state
-        its colours.
+    PIL refuses a whole file for a long text or profile, a wrong checksum of either, or one that is
+    packed in an unknown way.
 
     Raises:
         BadImage: it has so many that reading them would take minutes.
@@ -111,7 +130,8 @@ def without_excess(content: bytes) -> tuple[bytes, bytes | None]:
             length = len(unpacked(name, body, TEXT_BYTES + 1)) if whole and name in USED else 0
             total += length
             keep = whole and name in USED and length <= TEXT_BYTES and total <= TEXTS_BYTES
-            if whole and name in CHUNKS:
+            keep = keep and (name not in DEFLATED or body.partition(b"\0")[2][:1] == b"\0")
+            if whole and name in (*CHUNKS, ANIMATION):
                 stated.setdefault(name, body)
             if whole and name == b"iCCP" and not keep:
                 profile = unpacked(name, body, PROFILE_BYTES)
@@ -121,7 +141,8 @@ def without_excess(content: bytes) -> tuple[bytes, bytes | None]:
         if name == b"IEND":
             break
     profile = profile_of_png(stated) or profile
-    return b"".join(kept) + content[place:] if dropped else content, profile
+    animated = int.from_bytes(stated.get(ANIMATION, b"")[:4], "big") > 1
+    return Png(b"".join(kept) + content[place:] if dropped else content, profile, animated)
 
 
 def unpacked(name: bytes, body: bytes, most: int) -> bytes:
@@ -138,3 +159,40 @@ def unpacked(name: bytes, body: bytes, most: int) -> bytes:
         return zlib.decompressobj().decompress(packed, most)
     except zlib.error:
         return b""
+
+
+def profile_of_jp2(content: bytes) -> bytes | None:
+    """The ICC profile in a JPEG 2000 file, which PIL does not look for."""
+    for name, header in boxes(content):
+        if name == b"jp2h":
+            found = (body for kind, body in boxes(header) if kind == b"colr")
+            return next((body[3:] for body in found if body[:1] in (b"\2", b"\3")), None)
+    return None
+
+
+def boxes(content: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Names and bodies of the boxes that a JPEG 2000 file, or one of its boxes, consists of."""
+    place = 0
+    while place + 8 <= len(content):
+        size, name = struct.unpack_from(">I4s", content, place)
+        start = place + 8
+        if size == 1:  # the size follows, in eight bytes
+            size, start = int.from_bytes(content[start : start + 8], "big"), start + 8
+        end = place + size if size else len(content)
+        if end < start:
+            return
+        yield name, content[start:end]
+        place = end
+
+
+def scale_transparent(image: Image.Image) -> None:
+    """Makes the transparent value of a PNG one of its pixels' values: PIL scales only these.
+
+    Of colours in 16 bits it keeps the upper 8, so that neighbours become transparent, too.
+    """
+    clear, tiles = image.info.get("transparency"), getattr(image, "tile", [])
+    bits = tiles[0][3] if image.format == "PNG" and tiles else None
+    if bits in FEW_BITS and isinstance(clear, int):
+        image.info["transparency"] = clear * FEW_BITS[bits]
+    elif bits == "RGB;16B" and isinstance(clear, tuple):
+        image.info["transparency"] = tuple(value >> 8 for value in clear)

@@ -21,21 +21,31 @@ Size = tuple[int, int]
 
 
 def repeats_in(
-    source: Source, sizes: Sequence[Size | None], small: Sequence[bytes], workers: int
+    source: Source,
+    sizes: Sequence[Size | None],
+    small: Sequence[bytes],
+    jpeg: Sequence[bool],
+    workers: int,
 ) -> Repeats:
     """Which images are equal as squares of the largest resolution that they have, or blank.
 
-    Only those that are equal or of one colour at 4x4 are read again, to be sure.
+    Only those that are equal or of one colour at 4x4 are read again, to be sure; of a size that
+    JPEGs and others have all are, as JPEGs are decoded at 1/8 for 4x4, and rounded otherwise.
 
     Args:
         sizes: width and height of each image.
         small: the pixels of each at 4x4; empty for bad images.
+        jpeg: whether each is a JPEG.
     """
     alike = Counter(zip(sizes, small, strict=True))
+    kinds = {(size, is_jpeg) for size, is_jpeg in zip(sizes, jpeg, strict=True)}
     again = [
         (i, largest_in(size))
         for i, (size, pixels) in enumerate(zip(sizes, small, strict=True))
-        if size and pixels and (alike[size, pixels] > 1 or is_blank(np.frombuffer(pixels, "u1")))
+        if size and pixels
+        if alike[size, pixels] > 1
+        or {(size, True), (size, False)} <= kinds
+        or is_blank(np.frombuffer(pixels, "u1"))
     ]
     parts = [again[k : k + PIECE] for k in range(0, len(again), PIECE)]
     digests, blank = np.arange(len(small), dtype=DTYPE), np.zeros(len(small), bool)
@@ -50,6 +60,7 @@ def repeats_in(
         source.labels and source.labels.take(good),
         np.flatnonzero(blank[good]),
         lambda k: source.item_name(int(good[k])),
+        np.frombuffer(b"".join(small), np.uint8).reshape(len(good), 3, 4, 4),
     )
 
 

@@ -80,7 +80,7 @@ def source_report(
         yield from field("sizes", *sizes_of(source, seen, choice))
         yield from resolutions(seen.sizes, choice)
         yield from field("kinds", counted(seen.kinds.most_common()))
-    yield from field("values", *values_of(source, seen))
+    yield from field("values", *values_of(source, seen), *seen.repeats.lines_on_darkness)
     yield from field("profiles", *profiles_of(seen))
     if seen.clear:
         over = "which are laid over white; data.background=black or '#rrggbb' takes another colour"
@@ -90,7 +90,7 @@ def source_report(
     if seen.turned:
         yield from field("EXIF", f"{seen.turned:,} are turned, and will be set upright")
     yield from bad_images([f"{source.item_name(i)}: {why}" for i, why in seen.bad.items()])
-    yield from field("copies", *seen.repeats.lines(seen.sizes.total()))
+    yield from field("copies", *seen.repeats.lines_on_copies(seen.sizes.total()))
     if source.left_out:
         yield from field("left out", source.left_out)
     if no_labels:
@@ -259,7 +259,8 @@ def pyramid_report(pyramid: Pyramid, damage: Iterable[str] = (), gpu: bool = Tru
     left_out = path / BAD_FILES
     lines = left_out.read_text("utf-8").splitlines() if left_out.exists() else []
     yield from bad_images([line for line in lines if ": an exact copy of " not in line])
-    yield from field("copies", *pyramid.meta.repeats.lines(pyramid.count))
+    yield from field("copies", *pyramid.meta.repeats.lines_on_copies(pyramid.count))
+    yield from field("values", *pyramid.meta.repeats.lines_on_darkness)
     yield from field("pixels", *damage)
     labels = pyramid.labels
     yield from label_table(labels) if labels else field("labels", "none")

@@ -118,7 +118,9 @@ def survey(source: Source, workers: int | None = None, say: Say = None) -> Surve
         for piece in pool.map(ranges):
             looks += piece
             advance(len(piece))
-    repeats = repeats_in(source, [look.size for look in looks], [x.small for x in looks], workers)
+    sizes, small = [look.size for look in looks], [look.small for look in looks]
+    jpeg = [look.kind.startswith(("JPEG ", "MPO ")) for look in looks]
+    repeats = repeats_in(source, sizes, small, jpeg, workers)
     return replace(summed_up(range(len(source)), looks), repeats=repeats)
 
 

@@ -1,4 +1,4 @@
-"""Images that are there more than once, and images that show nothing."""
+"""Images that are there more than once, and images that show nothing or next to nothing."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,6 +10,9 @@ from progan.data.pyramid.digests import digests_of
 from progan.runtime.text import printable
 
 NAMED = 3  # blank images
+WHITE = 255
+BLACKISH = 32  # if nearly all images are darker at 4x4, a person sees nothing
+NEARLY_ALL = 0.9
 
 
 @dataclass(frozen=True)
@@ -23,9 +26,14 @@ class Repeats:
     dropped: int = 0  # copies that were left out
     blank: int = 0  # images of a single colour
     blank_names: tuple[str, ...] = ()  # of the first of them
+    brightest: int = WHITE  # of nearly all images, at 4x4
 
     def lines(self, count: int) -> list[str]:
         """Sentences, if there is anything to say. count: of all images."""
+        return self.lines_on_copies(count) + self.lines_on_darkness
+
+    def lines_on_copies(self, count: int) -> list[str]:
+        """Those on copies and on blank images."""
         lines = []
         if self.dropped:
             what = "an exact copy" if self.dropped == 1 else "exact copies"
@@ -54,6 +62,23 @@ class Repeats:
                 "transparent, another data.background may show them"
             )
         return lines
+
+    @property
+    def lines_on_darkness(self) -> list[str]:
+        """One if nearly all images are nearly black, as 8-bit images of fewer bits are."""
+        if self.brightest >= BLACKISH:
+            return []
+        return [
+            f"the images are nearly black: at 4x4, {NEARLY_ALL:.0%} of them have no value above "
+            f"{self.brightest} of {WHITE}; if their values are those of fewer bits, or numbers of "
+            "classes, scale them first"
+        ]
+
+
+def brightest_in(smallest: np.ndarray) -> int:
+    """The largest value of nearly all images at 4x4, uint8 [n, C, 4, 4]."""
+    largest = smallest.reshape(len(smallest), -1).max(1)
+    return int(np.quantile(largest, NEARLY_ALL, method="higher"))
 
 
 def some(count: int) -> str:
@@ -97,6 +122,7 @@ def find_repeats(
     labels: Labels | None,
     blank: np.ndarray,
     name_of: Callable[[int], str],
+    smallest: np.ndarray,
     dropped: int = 0,
 ) -> Repeats:
     """What there is to say of some images.
@@ -104,6 +130,7 @@ def find_repeats(
     Args:
         digests: of the images at the largest resolution: uint64 [n].
         blank: indices of blank images.
+        smallest: the images at 4x4: uint8 [n, C, 4, 4].
         dropped: copies that were left out before.
     """
     first = first_alike(digests)
@@ -120,4 +147,5 @@ def find_repeats(
         dropped=dropped,
         blank=len(blank),
         blank_names=tuple(name_of(i) for i in blank[:NAMED].tolist()),
+        brightest=brightest_in(smallest) if len(smallest) else WHITE,
     )

@@ -192,6 +192,7 @@ class PyramidWriter:
                 labels,
                 blank,
                 lambda i: source.item_name(int(order[i])),
+                smallest,
                 dropped=len(left_out) - len(self.bad),
             ),
             reading=READING,

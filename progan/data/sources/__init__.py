@@ -6,6 +6,7 @@ named          known data sets, in the files that their authors publish
 demo           the embedded cartoon faces, drawn from (seed, index)
 files          image files in a folder, a zip or a tar
 names          which files are images, by their names
+thumbnails     which images are thumbnails of others
 zip_names      names in zips, in whatever encoding
 readers        bytes of single files of a folder, a zip or a tar
 tars           where the files in a tar lie

@@ -114,9 +114,9 @@ def darkness(kind: str, of: Range) -> str:
 
 
 def dimness(of: Range) -> str:
-    """A warning of images that are black beside others."""
+    """A warning of images that are black beside others, or pale."""
     return (
-        f"{of.dim} of {of.looked_at} images of more than 8 bits looked at use less than a "
-        f"hundredth of {of.low:,} … {of.high:,}, which the others need, so they will be nearly "
-        f"{of.ends[0]}; if theirs is another range, scale them first"
+        f"{of.dim} of {of.looked_at} images of more than 8 bits looked at lie within a smaller "
+        f"range than {of.low:,} … {of.high:,}, which the others need, so they will be "
+        f"{f'nearly {of.ends[0]}' if of.low == 0 else 'pale'}; if that is wrong, scale them first"
     )

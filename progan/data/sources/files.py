@@ -25,17 +25,20 @@ from progan.data.formats import SUFFIXES
 from progan.data.labels import Labels
 from progan.data.sources.label_folders import common_folder, from_folders
 from progan.data.sources.label_tables import TABLES, from_table
-from progan.data.sources.names import LeftOut, is_kept, thumbnails, why_left_out
+from progan.data.sources.names import LeftOut, is_kept, why_left_out
 from progan.data.sources.readers import FolderReader, TarReader, ZipReader, open_tar
 from progan.data.sources.source import Source, content_key, short_name
-from progan.data.sources.tars import BadTar, members
+from progan.data.sources.tars import BadTar, Member, members
+from progan.data.sources.thumbnails import thumbnails
 from progan.data.sources.zip_names import entry_name, warn_of_guesses
 from progan.runtime.errors import UserError
+from progan.runtime.text import human_bytes, printable
 
 TARS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 ARCHIVES = (".zip", *TARS)
 # What zipfile raises for one that is damaged.
 UNREADABLE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError)
+UNPACKED_BYTES = 2**32  # of a file in a compressed tar, which takes half a minute
 
 ClassesOf = Callable[[Path, list[str]], Labels]
 
@@ -70,6 +73,10 @@ def from_path(path: Path, labels: bool, classes: ClassesOf = from_folders) -> So
         files = list_tar(path) if path.name.lower().endswith(TARS) else list_zip(path)
     tables = {name: i for i, name in enumerate(files.names) if posixpath.basename(name) in TABLES}
     images = without_thumbnails(files, [i for i, n in enumerate(files.names) if n not in tables])
+    around = common_folder([files.names[i] for i in images]) if images else ""
+    above = {name: i for name, i in tables.items() if around.startswith(folder_of(name))}
+    for name in tables.keys() - above.keys():
+        files.left_out.add("as tables of labels that lie next to some images only", name)
     names = inner = [files.names[i] for i in images]
     left_out = str(files.left_out)
     also = f"; left out: {left_out}" if left_out else ""
@@ -78,14 +85,12 @@ def from_path(path: Path, labels: bool, classes: ClassesOf = from_folders) -> So
             f"data.source: no images in {path}: files ending in {' '.join(SUFFIXES)} count, "
             f"except hidden ones{also}{suggest_shards(path)}"
         )
-    around = common_folder(names)
     if around and not path.is_dir():  # the folder that most archives have around everything
         inner = [name.removeprefix(around) for name in names]
     stamps = files.stamps[images].tobytes()
     key = content_key("\0".join(inner).encode(errors="surrogatepass"), stamps)
     found = None
     if labels:
-        above = {name: i for name, i in tables.items() if around.startswith(folder_of(name))}
         found = read_table(path, names, above, files) if above else classes(path, names)
         key = content_key(key, found.names, found.values.dtype, found.values.tobytes())
     items = files.items[images]
@@ -189,6 +194,8 @@ def list_tar(path: Path) -> Files:
         file, compressed = open_tar(path)
         with file:
             found = members(file, 2**62 if compressed else status.st_size, left_out.add_link)
+            if compressed:
+                found = (not_huge(path, member) for member in found)
             places = select(((name, place) for name, *place in found), left_out)
     except BadTar as error:
         raise unreadable(path, str(error)) from error
@@ -200,10 +207,21 @@ def list_tar(path: Path) -> Files:
     return Files(list(places), table, TarReader(path, compressed, stamp), stamps, left_out)
 
 
+def not_huge(path: Path, member: Member) -> Member:
+    """A member of a compressed tar, which must be unpacked to come to the next one."""
+    if member.size > UNPACKED_BYTES:
+        raise UserError(
+            f"data.source: {path} holds {printable(member.name)} of {human_bytes(member.size)}, "
+            "which each process would have to unpack to come to what follows; unpack the tar and "
+            "give the folder"
+        )
+    return member
+
+
 def select(entries: Iterable[tuple[str, Any]], left_out: LeftOut) -> dict[str, Any]:
     """The places of the entries of an archive that are of interest, by their plain names.
 
-    Of two with one name it is the later.
+    Of two with one name it is the later; the other is counted.
 
     Args:
         entries: (name, place) each.
@@ -220,7 +238,8 @@ def select(entries: Iterable[tuple[str, Any]], left_out: LeftOut) -> dict[str, A
             if why_left_out(parts[-1]) is None:
                 left_out.add("with an absolute path or '..'", entry)
         elif not left_out.add_if_unread(plain):
-            places.pop(plain, None)
+            if places.pop(plain, None) is not None:
+                left_out.add("replaced by others of the same name", plain)
             places[plain] = place
     return places
 

@@ -16,11 +16,13 @@ from progan.runtime.errors import LabelError
 
 # Words that name a part of a data set, and those for files: not what an image shows.
 SPLIT = re.compile(
-    r"train(ing)?(val)?|trn|val(id(at(e|ion|ing))?)?|dev(elop(ment)?)?|test(s|ing)?|tst|eval(uat(e|ion))?"
-    r"|h[oe]ld(out)?|out|(un)?label+ed|k?fold|split|(sub)?set|part(ition)?s?|chunk|batch|shard|piece"
+    r"(train(ing)?(val)?|trn|(mini)?val(id(at(e|ion|ing))?)?|dev(elop(ment)?)?|test(s|ing)?|tst"
+    r"|eval(uat(e|ion))?)(set)?|h[oe]ld(out)?|out|(un)?label+ed|k?folds?|cv|splits?|(sub)?sets?"
+    r"|part(ition)?s?|chunks?|batch(es)?|shards?|pieces?|vol(ume)?s?"
 )
 IMAGES = re.compile("ima?ge?s?")
-FILES = re.compile("pic(ture)?s?|photos?|jpe?g|png|data(set)?|folder|dir|all|extra")
+# `of` as in `train-00000-of-00005`.
+FILES = re.compile("pic(ture)?s?|photos?|jpe?g|png|data(set)?|folder|dir|all|extra|of")
 # Versions of the same images, as superresolution and translation need them.
 VERSIONS = re.compile(
     r"[hl][rq]|sr|gt|low|high|(low|high)?res(olution)?|inputs?|targets?|originals?"

@@ -14,8 +14,8 @@ SUFFIX = re.compile(r"\.(?=\d*[a-zA-Z])\w{2,5}$")  # not the .001 of `scan.001`
 
 
 def plain(path: str) -> str:
-    """A path in one form: `/` between folders, and letters with accents normalized."""
-    path = path.replace("\\", "/").removeprefix("./")
+    """A path in one form: `/` between folders, no blanks around, accents normalized."""
+    path = path.strip().replace("\\", "/").removeprefix("./")
     return path if path.isascii() else unicodedata.normalize("NFC", path)
 
 

@@ -128,6 +128,8 @@ def from_csv(file: str, text: Text, names: Sequence[str]) -> tuple[Labels, str]:
             reader = csv.reader(lines_of(file, text(), len(names)), **dialect)
             next(filter(None, reader))
             for row in filter(None, reader):
+                if not any(row[len(header) :]):  # commas at the end, as of empty cells
+                    row = row[: len(header)]
                 check_width(file, reader.line_num, len(row), len(header))
                 yield row[skip], reader.line_num, row[1 + skip :]
 
@@ -156,7 +158,10 @@ def opening_of(lines: Iterator[str]) -> tuple[dict[str, Any], list[str], str]:
     fits = [mark for mark, (head, row) in rows.items() if len(head) == len(row) > 1]
     mark = fits[0] if fits else max(rows, key=lambda mark: len(rows[mark][0]))
     header, first = rows[mark]
-    return dialect(mark), [name.strip() for name in header], first[0]
+    names = [name.strip() for name in header]
+    while names and not names[-1]:  # of columns that a spreadsheet has left empty
+        names.pop()
+    return dialect(mark), names, first[0]
 
 
 def check_width(file: str, line: int, columns: int, wanted: int) -> None:

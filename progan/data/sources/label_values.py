@@ -21,6 +21,7 @@ PERHAPS_MISSING = re.compile(r"NA|N/A|NULL|None|#(N/A|REF!|VALUE!|NAME\?|DIV/0!|
 ZERO, ONE, NO, MINUS = range(4)  # what a cell of an attribute says; NO is a zero in words
 CODES = {"0": ZERO, "0.0": ZERO, "1": ONE, "1.0": ONE, "-1": MINUS, "-1.0": MINUS}
 CODES |= {"false": NO, "no": NO, "true": ONE, "yes": ONE}
+EXACT = 2**53  # whole numbers below are exact as floats
 UNSAID = re.compile(r"^\+|[.,]0*$")  # of +1, 1.00 and 1,0
 CODES |= {text.capitalize(): code for text, code in CODES.items()}  # found at once, as most are
 
@@ -37,9 +38,10 @@ class Fault:
 
     def __str__(self) -> str:
         length = len(self.value)
-        value = f"'{self.value}'" if length else "an empty cell"
+        value = f"'{printable(self.value)}'" if length else "an empty cell"
         if length > LONGEST_NAME:
-            value = f"'{self.value[:20]}…' of {length:,} characters, more than {LONGEST_NAME},"
+            some = printable(self.value[:20])
+            value = f"'{some}…' of {length:,} characters, more than {LONGEST_NAME},"
         return f"{value} in column {self.column}, line {self.line}"
 
 
@@ -113,7 +115,7 @@ def classes(texts: Sequence[str], where: object) -> Labels:
 
 def class_number(label: object) -> int | None:
     """The whole number that is meant by 7, 7.0, "7" or "7.0"; None if none is."""
-    if isinstance(label, float) and label.is_integer():
+    if isinstance(label, float) and label.is_integer() and abs(label) < EXACT:
         label = int(label)
     if type(label) is int:  # a bool is none
         return label
@@ -122,10 +124,14 @@ def class_number(label: object) -> int | None:
 
 
 def classes_of_labels(file: str, names: Sequence[str], labels: Sequence[object]) -> Labels:
-    """From a class number from 0 up for each image, or a class name for each."""
+    """From a class number from 0 up for each image, or a class name for each.
+
+    Texts are names, too, if one begins with a zero: "01" may be another class than "1".
+    """
     numbers = [class_number(label) for label in labels]
     texts = [label.strip() for label in labels if isinstance(label, str)]
-    if len(texts) == len(labels) and None in numbers:
+    padded = any(re.match(r"0\d", text) for text in texts)
+    if len(texts) == len(labels) and (None in numbers or padded):
         wrong, what = [not 0 < len(text) <= LONGEST_NAME for text in texts], "name"
     else:
         texts = list(map(str, numbers))

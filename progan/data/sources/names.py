@@ -3,7 +3,7 @@
 import functools
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
 from progan.data.formats import HEIC, PICTURES, SUFFIXES
@@ -19,18 +19,21 @@ BOOKKEEPING = re.compile(
     r"|\$(recycle\.bin|recycled|extend|winreagent|sysreset|windows\.~\w+)"
     r"|recycler|recycle\.bin|system volume information|found\.\d{3}"
     r"|thumbs\.db|ehthumbs(_vista)?\.db|desktop\.ini"  # Windows
-    r"|lost\+found"  # Linux
+    r"|lost\+found|lost\.dir"  # Linux, Android
     r"|__macosx|network trash folder|temporary items|thevolumesettingsfolder|icon\r"  # macOS
     r"|picasa\.ini|ipod photo cache|nksc_param|digikam4\.db|thumbnails-digikam\.db|.*\.lrdata"
-    r"|files_trashbin|files_versions|appdata_oc\w+"  # Nextcloud
-    r"|node_modules|__pycache__",
+    r"|backups\.backupdb"
+    r"|files_trashbin|files_versions|appdata_oc\w+|onedrivetemp"  # Nextcloud, OneDrive
+    r"|thmbnl|\[originals\]"  # Sony's cameras, ACDSee
+    r"|node_modules|bower_components|__pycache__|(site|dist)-packages|_darcs",
     re.IGNORECASE,
 )
-LIBRARY = re.compile(r".*\.photos?library", re.IGNORECASE)  # of Apple's Photos and iPhoto
-PHOTOS = ("originals", "Masters")  # folders in it with photos; others hold what is made of them
-# Folders of thumbnails, if the images whose names their files have lie next to them.
-THUMBNAILS = re.compile(r"[@#$~].*|.*thumbs?|.*thumbnails?|_?previews?", re.IGNORECASE)
-SIZED = re.compile(r"(.+)-\d{1,5}x\d{1,5}(\.\w+)")  # a.jpg as WordPress reduces it: a-150x150.jpg
+# Of Apple's Photos, iPhoto and Aperture.
+LIBRARY = re.compile(
+    r".*\.(photos?library|aplibrary|migrated\w*library)|(iphoto|aperture) library", re.IGNORECASE
+)
+PHOTOS = ("originals", "masters")  # folders in it with photos; others hold what is made of them
+ICLOUD = re.compile(r"\..+\.icloud")  # stands for a photo that is not on this disk
 MOST_REASONS = 8  # that are listed
 
 
@@ -48,7 +51,7 @@ def is_kept(name: str) -> bool:
 def kept_part(parts: Sequence[str]) -> str | None:
     """The first part of a path that `is_kept`, or lies in a library of photos without being one."""
     for outer, part in pairwise(("", *parts)):
-        if is_kept(part) or (LIBRARY.fullmatch(outer) and part not in PHOTOS):
+        if is_kept(part) or (LIBRARY.fullmatch(outer) and part.lower() not in PHOTOS):
             return part
     return None
 
@@ -63,44 +66,14 @@ def why_left_out(name: str) -> str | None:
     kept = kept_part(folders)
     if kept is None and (last.startswith(".") or (not image and is_kept(last))):
         kept = last
+    if kept is last and ICLOUD.fullmatch(last):
+        return "only in iCloud"
     if kept is not None:
         return ("hidden" if kept.startswith(".") else f"in {kept}") if image else ""
     if image or last in TABLES:
         return None
     suffix = os.path.splitext(last)[1].lower()
     return suffix if suffix.strip(".") else "without a suffix"
-
-
-def thumbnails(names: Sequence[str]) -> list[int]:
-    """Indices of the images that are thumbnails of others by their place.
-
-    That is in a folder with the name of an image that lies elsewhere (`@x/a.jpg/large.jpg`), in one
-    for thumbnails next to the image of the same name (`thumbs/a.jpg`), or next to it with a size in
-    its name (`a-150x150.jpg`).
-    """
-    folders = {name.rpartition("/")[0] for name in names}
-    like_images = {f: set(filter(is_image, f.split("/"))) for f in folders}
-    named = set().union(*like_images.values())
-    small = {f for f in folders if THUMBNAILS.fullmatch(f.rpartition("/")[2])}
-    if not named and not small and not any(map(SIZED.fullmatch, names)):
-        return []  # most often
-    split = [name.rpartition("/")[::2] for name in names]
-    originals = {last for f, last in split if last in named and not like_images[f]}
-
-    def copied(folder: str, name: str) -> Iterator[tuple[str, str]]:
-        """Places of the images that this may be a thumbnail of."""
-        if folder in small:
-            yield folder.rpartition("/")[0], name
-        if match := SIZED.fullmatch(name):
-            yield folder, match[1] + match[2]
-
-    wanted = {place for folder, name in split for place in copied(folder, name)}
-    there = wanted.intersection(split) if wanted else set()
-    return [
-        i
-        for i, (folder, name) in enumerate(split)
-        if like_images[folder] & originals or any(p in there for p in copied(folder, name))
-    ]
 
 
 class LeftOut:

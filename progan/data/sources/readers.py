@@ -22,8 +22,8 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from progan.data.decode import BadImage, what_instead
-from progan.data.formats import may_be_image
+from progan.data.decode import BadImage
+from progan.data.formats import may_be_image, what_instead
 from progan.data.sources.tars import COMPRESSED
 
 CHUNK = 2**16
@@ -77,9 +77,8 @@ class ZipReader:
                 raise BadImage("the zip is damaged here: no entry where one should be")
             file.seek(sum(struct.unpack("<HH", header[26:])), os.SEEK_CUR)
             data = file.read(min(packed, CHUNK))
-            start = unpacked(data, method, CHUNK) if size > LARGE else b""
-            if start and not may_be_image(start):
-                raise BadImage(what_instead(start))
+            if size > LARGE:
+                check_start(unpacked(data, method, CHUNK))
             data += file.read(packed - len(data))
         data = unpacked(data, method, size + 1)
         if len(data) != size or zlib.crc32(data) != crc:
@@ -92,6 +91,12 @@ class ZipReader:
             info = next(i for i in archive.infolist() if i.header_offset == place[0])
             with archive.open(info) as file:
                 yield from iter(partial(file.read, CHUNK), b"")
+
+
+def check_start(start: bytes) -> None:
+    """Raises BadImage if a large file begins as no image does. It may be empty: damaged."""
+    if start and not may_be_image(start):
+        raise BadImage(what_instead(start))
 
 
 def unpacked(data: bytes, method: int, most: int) -> bytes:
@@ -118,6 +123,18 @@ class TarReader:
     def __call__(self, place: np.ndarray) -> bytes:
         offset, size = place.tolist()
         check_size(size)
+        start = b""
+        if size > LARGE:
+            start = self._read(offset, CHUNK)
+            check_start(start)
+        return start + self._read(offset + len(start), size - len(start))
+
+    def chunks(self, place: np.ndarray) -> Iterator[bytes]:
+        offset, size = place.tolist()
+        for start in range(0, size, CHUNK):
+            yield self._read(offset + start, min(CHUNK, size - start))
+
+    def _read(self, offset: int, size: int) -> bytes:
         if self.compressed:
             stream, lock = open_stream(self.path, self.stamp, os.getpid())
             with lock:
@@ -130,11 +147,6 @@ class TarReader:
         if len(data) != size:
             raise BadImage("the tar ends before it does")
         return data
-
-    def chunks(self, place: np.ndarray) -> Iterator[bytes]:
-        offset, size = place.tolist()
-        for start in range(0, size, CHUNK):
-            yield self(np.array([offset + start, min(CHUNK, size - start)]))
 
 
 def check_size(size: int) -> None:
