@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from conftest import command
+from pictures import encoded, folder, noise
 from PIL import Image
 
 from progan.cli.data import has_gpu
@@ -72,8 +73,8 @@ def fill(folder: Path, count: int, size: tuple[int, int] = (16, 16), mode: str =
 def odd(here) -> Path:
     """Eight good images of many kinds in two class folders, and four that cannot be used."""
     cats, dogs = here / "odd" / "cats", here / "odd" / "dogs"
-    for folder in (cats, dogs):
-        folder.mkdir(parents=True)
+    for where in (cats, dogs):
+        where.mkdir(parents=True)
     picture(20, 16).save(cats / "a.jpg")
     picture(16, 40, "L").save(cats / "b.png")
     picture(16, 16, "RGBA").save(cats / "c.png")
@@ -265,6 +266,21 @@ def test_info_tells_kind_and_range_of_numbers(here):
     assert "values 7 … 4,095, of 0 … 65,535" in flat(run("info", "deep"))
     fill(here / "photos", 1)
     assert "values" not in run("info", "photos")
+
+
+def test_info_finds_copies_in_other_formats(here):
+    """Reference: a JPEG's pixels as PNG, turned, and upright by EXIF. A JPEG at 4x4 is not bit for
+    bit what its pixels are there."""
+    picture = noise((64, 64))
+    jpeg = encoded(picture, "JPEG")
+    pixels = Image.open(io.BytesIO(jpeg)).convert("RGB")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    turned = encoded(pixels.transpose(Image.Transpose.ROTATE_90), exif=exif)
+    files = {"a.jpg": jpeg, "b.png": pixels, "c.png": turned, "d.png": noise((64, 64), seed=1)}
+    folder(here / "mixed", files)
+    said = " ".join(run("info", "mixed").split())
+    assert "2 of 4 images are exact copies of others; a.jpg is there 3 times" in said
 
 
 def test_info_counts_copies_and_blank_images(here):

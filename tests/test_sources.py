@@ -284,6 +284,31 @@ def test_a_zip_bomb_is_not_inflated(tmp_path):
     assert (source.read(2, SIXTEEN) == chw(noise((16, 16)))).all()
 
 
+@pytest.mark.parametrize("mode", ["w", "w:gz", "w:xz"])
+def test_large_files_in_tars(tmp_path, mode):
+    """Reference: as in a zip: one that begins as no image does is not read to its end."""
+    files = {"b.png": bytes(2 * readers.LARGE)}
+    files["c.png"] = encoded(noise((16, 16))) + files["b.png"]
+    source = find(str(tarred(tmp_path / "x.tar", files, mode)))
+    tracemalloc.start()
+    with pytest.raises(BadImage, match="not an image"):
+        source.read(0, SIXTEEN)
+    assert tracemalloc.get_traced_memory()[1] < readers.LARGE
+    tracemalloc.stop()
+    assert (source.read(1, SIXTEEN) == chw(noise((16, 16)))).all()
+
+
+def test_a_bomb_in_a_compressed_tar_is_not_unpacked(tmp_path):
+    """Reference: a header that says 5 GB, of a name with an escape. Whoever wants what follows
+    must unpack it."""
+    member = tarfile.TarInfo("big\x1b.bin")
+    member.size = 5 * 10**9
+    path = tmp_path / "x.tar.gz"
+    path.write_bytes(gzip.compress(member.tobuf() + bytes(2**20)))
+    with pytest.raises(UserError, match=r"holds big\\x1b.bin of 5.0 GB, which each process would"):
+        find(str(path))
+
+
 def test_an_encrypted_zip_is_refused_at_once(tmp_path):
     """Reference: the flag that the format sets for an encrypted entry, in both of its headers."""
     path = zipped(tmp_path / "secret.zip", {"a.png": noise((8, 8))})
