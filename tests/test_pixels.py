@@ -15,10 +15,11 @@ from profiles import ADOBE, P3, SRGB, cmyk_profile, profile, seen
 
 from progan.config.load import load_config
 from progan.data import colour
+from progan.data.boxes import profile_in_boxes
 from progan.data.decode import READING, BadImage, Square, open_image, read_plain, read_square
 from progan.data.info.report import source_report
 from progan.data.info.survey import survey
-from progan.data.metadata import PNG, profile_of_jp2, without_excess
+from progan.data.metadata import PNG, without_excess
 from progan.data.pyramid.prepare import prepare
 from progan.data.sources.bit_depth import warn_of_darkness
 from progan.data.sources.find import find
@@ -389,9 +390,35 @@ def test_profiles_in_jpeg_2000():
         expected = seen(PIXELS).transpose(2, 0, 1)
         assert abs(read_square(said, Square(16)) - expected).max() <= 2
     for cut in (3, 11, header + 6, start + 9):  # of the boxes only
-        assert profile_of_jp2(said[:cut]) in (None, b"")
+        assert profile_in_boxes(said[:cut]) in (None, b"")
     bare = encoded(COLOURS, "JPEG2000", no_jp2=True)
     assert (read_square(bare, Square(16)) == chw(COLOURS)).all()
+
+
+@pytest.mark.parametrize(
+    "numbers, of",
+    [
+        ((1, 13), None),
+        ((2, 2), None),
+        ((9, 16), None),  # HDR
+        ((12, 13), (P3, None)),
+        ((1, 8), (SRGB, 1)),
+    ],
+)
+def test_numbers_of_colours_in_avif(numbers, of):
+    """Reference: the formula, as for profiles. A profile in the file wins."""
+    how = {"quality": 100, "subsampling": "4:4:4"}
+    before, after = (b"nclx" + struct.pack(">HH", *pair) for pair in ((1, 13), numbers))
+    content = encoded(COLOURS, "AVIF", **how)
+    assert before in content
+    x = read_square(content.replace(before, after), Square(16))
+    plain = read_square(content, Square(16))
+    expected = seen(plain.transpose(1, 2, 0), *of).transpose(2, 0, 1) if of else plain
+    assert abs(x - expected.astype(float)).max() <= 2 * bool(of)
+    content = encoded(COLOURS, "AVIF", icc_profile=WIDE, **how)
+    said = content.replace(b"nclx" + struct.pack(">HH", 2, 2), after)
+    assert said != content or numbers == (2, 2)
+    assert (read_square(said, Square(16)) == read_square(content, Square(16))).all()
 
 
 def inks(transform=0):
@@ -485,6 +512,7 @@ def test_long_profiles_and_orientation_are_kept():
     packed = zlib.compress(size + WIDE[4:] + bytes(2**21))
     exif = Image.Exif()
     exif[0x0112] = 3
+    exif[0x010E] = "x" * 2**21
     content = with_chunks(encoded(COLOURS, exif=exif), chunk(b"iCCP", b"wide\0\0" + packed))
     content = with_chunks(content, *EXTRAS["zTXt"])
     expected = seen(PIXELS[::-1, ::-1]).transpose(2, 0, 1)

@@ -8,6 +8,7 @@ import numpy as np
 import simplejpeg
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
+from progan.data.boxes import profile_in_boxes
 from progan.data.colour import profile_of, to_srgb
 from progan.data.depth import (
     MIN_IS_WHITE,
@@ -24,7 +25,6 @@ from progan.data.metadata import (
     PNG,
     Png,
     is_adobe_rgb,
-    profile_of_jp2,
     scale_transparent,
     set_upright,
     upright_size,
@@ -184,10 +184,11 @@ def open_image(content: Content, values: Values | None = None) -> Image.Image:
         raise BadImage(what_instead(content)) from None
     if image.width * image.height > (Image.MAX_IMAGE_PIXELS or math.inf):
         raise BadImage(f"{image.width}x{image.height} pixels: taken for a decompression bomb")
-    if image.format == "JPEG2000":
-        profile = profile_of_jp2(content)
-    if not profile and not image.info.get("icc_profile") and is_adobe_rgb(image):
-        profile = ADOBE_RGB
+    if not profile and not image.info.get("icc_profile"):
+        boxed = image.format in ("JPEG2000", "AVIF", "HEIF")
+        profile = profile_in_boxes(content) if boxed else None
+        if not profile and is_adobe_rgb(image):
+            profile = ADOBE_RGB
     if profile:
         image.info["icc_profile"] = profile
     if animated:

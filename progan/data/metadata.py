@@ -2,7 +2,6 @@
 
 import struct
 import zlib
-from collections.abc import Iterator
 from typing import NamedTuple
 
 from PIL import Image
@@ -26,7 +25,8 @@ PNG = b"\x89PNG\r\n\x1a\n"
 ANIMATION = b"acTL"  # begins with the number of frames
 DEFLATED = (b"zTXt", b"iCCP")  # chunks of a PNG: a name, a zero, the method 0, and packed bytes
 PACKED = (*DEFLATED, b"iTXt")
-USED = (b"eXIf", b"tEXt", *PACKED)
+TEXTS = (b"tEXt", *PACKED)
+USED = (b"eXIf", *TEXTS)
 TEXT_BYTES = 2**20  # of one chunk, and TEXTS_BYTES of all: PIL refuses files with more
 TEXTS_BYTES = 2**24
 PROFILE_BYTES = 2**24  # of a profile, unpacked
@@ -127,7 +127,7 @@ def without_excess(content: bytes) -> Png:
         if name[:1].islower() and name != b"tRNS":  # PNG's sign for what can be left out
             body = chunk[8:-4]
             whole = chunk[-4:] == zlib.crc32(chunk[4:-4]).to_bytes(4, "big") and len(body) == size
-            length = len(unpacked(name, body, TEXT_BYTES + 1)) if whole and name in USED else 0
+            length = len(unpacked(name, body, TEXT_BYTES + 1)) if whole and name in TEXTS else 0
             total += length
             keep = whole and name in USED and length <= TEXT_BYTES and total <= TEXTS_BYTES
             keep = keep and (name not in DEFLATED or body.partition(b"\0")[2][:1] == b"\0")
@@ -159,30 +159,6 @@ def unpacked(name: bytes, body: bytes, most: int) -> bytes:
         return zlib.decompressobj().decompress(packed, most)
     except zlib.error:
         return b""
-
-
-def profile_of_jp2(content: bytes) -> bytes | None:
-    """The ICC profile in a JPEG 2000 file, which PIL does not look for."""
-    for name, header in boxes(content):
-        if name == b"jp2h":
-            found = (body for kind, body in boxes(header) if kind == b"colr")
-            return next((body[3:] for body in found if body[:1] in (b"\2", b"\3")), None)
-    return None
-
-
-def boxes(content: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Names and bodies of the boxes that a JPEG 2000 file, or one of its boxes, consists of."""
-    place = 0
-    while place + 8 <= len(content):
-        size, name = struct.unpack_from(">I4s", content, place)
-        start = place + 8
-        if size == 1:  # the size follows, in eight bytes
-            size, start = int.from_bytes(content[start : start + 8], "big"), start + 8
-        end = place + size if size else len(content)
-        if end < start:
-            return
-        yield name, content[start:end]
-        place = end
 
 
 def scale_transparent(image: Image.Image) -> None:

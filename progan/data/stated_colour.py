@@ -9,6 +9,8 @@ import numpy as np
 SRGB = (0.3127, 0.329, 0.64, 0.33, 0.3, 0.6, 0.15, 0.06)
 P3 = (0.3127, 0.329, 0.68, 0.32, 0.265, 0.69, 0.15, 0.06)
 REC2020 = (0.3127, 0.329, 0.708, 0.292, 0.17, 0.797, 0.131, 0.046)
+PAL = (0.3127, 0.329, 0.64, 0.33, 0.29, 0.6, 0.15, 0.06)
+NTSC = (0.3127, 0.329, 0.63, 0.34, 0.31, 0.595, 0.155, 0.07)
 ADOBE = (0.3127, 0.329, 0.64, 0.33, 0.21, 0.71, 0.15, 0.06)
 
 NEAR_XY, NEAR_GAMMA = 0.005, 0.05  # as near to sRGB as this is sRGB; the latter as for libpng
@@ -20,8 +22,8 @@ D50 = (0.9642, 1.0, 0.8249)
 
 # By their numbers in cICP (ITU-T H.273): primaries, and gammas; None is sRGB's curve, also for
 # those of video, as in browsers.
-PRIMARIES = {1: SRGB, 9: REC2020, 12: P3}
-TRANSFERS = {1: None, 6: None, 13: None, 14: None, 15: None, 4: 2.2, 5: 2.8, 8: 1.0}
+PRIMARIES = {1: SRGB, 2: SRGB, 5: PAL, 6: NTSC, 7: NTSC, 9: REC2020, 12: P3}  # 2: not known
+TRANSFERS = {1: None, 2: None, 6: None, 13: None, 14: None, 15: None, 4: 2.2, 5: 2.8, 8: 1.0}
 
 SRGB_GAMMA = struct.pack(">I", 45455)
 SRGB_PRIMARIES = struct.pack(">8I", *(round(v * 100_000) for v in SRGB))
@@ -38,11 +40,7 @@ def profile_of_png(chunks: Mapping[bytes, bytes]) -> bytes | None:
     """
     cicp = chunks.get(b"cICP", b"")
     if len(cicp) == 4:
-        primaries, transfer = PRIMARIES.get(cicp[0]), cicp[1]
-        name = f"PNG's cICP {cicp[0]}/{transfer}"
-        if primaries is None or transfer not in TRANSFERS:  # of HDR, for example
-            return written(name, [])
-        return matrix_profile(name, primaries, TRANSFERS[transfer])
+        return profile_of_cicp("PNG's cICP", *cicp[:2])
     if b"iCCP" in chunks or b"sRGB" in chunks:
         return None
     try:
@@ -56,6 +54,14 @@ def profile_of_png(chunks: Mapping[bytes, bytes]) -> bytes | None:
     except (struct.error, ArithmeticError, np.linalg.LinAlgError):
         pass
     return None
+
+
+def profile_of_cicp(where: str, primaries: int, transfer: int) -> bytes | None:
+    """The profile that stands for two numbers of cICP, which are `where`; None: sRGB."""
+    name, xy = f"{where} {primaries}/{transfer}", PRIMARIES.get(primaries)
+    if xy is None or transfer not in TRANSFERS:  # of HDR, for example
+        return written(name, [])
+    return matrix_profile(name, xy, TRANSFERS[transfer])
 
 
 def matrix_profile(name: str, xy: Sequence[float], gamma: float | None) -> bytes | None:
