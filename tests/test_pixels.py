@@ -195,6 +195,26 @@ def test_twelve_bits():
 
 
 @pytest.mark.parametrize("order", "<>")
+@pytest.mark.parametrize("bits", [8, 16])
+def test_channels_one_after_another(bits, order):
+    """Reference: the pixels. PIL takes the bytes of 16 bits for two pixels each."""
+    rgb = np.stack([RAMP, RAMP.T, 255 - RAMP])
+    kind = np.dtype(f"{order}u{bits // 8}")
+    data = (rgb.astype(kind) * (257 if bits == 16 else 1)).tobytes()
+    place, size = 8 + len(data), len(data) // 3
+    entries = [(256, 4, 1, 16), (257, 4, 1, 16), (258, 3, 3, place), (259, 4, 1, 1)]
+    entries += [(262, 4, 1, 2), (273, 4, 3, place + 6), (277, 4, 1, 3), (278, 4, 1, 16)]
+    entries += [(279, 4, 3, place + 18), (284, 4, 1, 2)]
+    more = struct.pack(
+        order + "3H3I3I", *[bits] * 3, *(8 + k * size for k in range(3)), *[size] * 3
+    )
+    head = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(order + "I", place + len(more))
+    content = head + data + more + struct.pack(order + "H", len(entries))
+    content += b"".join(struct.pack(order + "HHII", *entry) for entry in entries) + bytes(4)
+    assert (read_square(content, Square(16)) == rgb).all()
+
+
+@pytest.mark.parametrize("order", "<>")
 @pytest.mark.parametrize("kind", ["uint8", "uint16", "uint32", "int32", "float32", "float64"])
 def test_the_smallest_value_may_be_white(kind, order):
     """Reference: the values, and the negative of TIFFs that say so (MinIsWhite); PIL inverts 8 bits

@@ -9,6 +9,7 @@ An image goes from `sources` through `decode` and `pyramid` (or `live`) to `stre
     decode       one image of any size and mode to a square
     depth        what is black and white in images of more than 8 bits
     colour       colour profiles, CIELAB and transparency to sRGB
+    tiff         what a TIFF's pixels mean
     stated_colour  colours that a file states without a profile
     boxes        the same in JPEG 2000, AVIF and HEIC
     metadata     what else is in image files: which way is up

@@ -6,13 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import simplejpeg
-from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageFile, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
 from progan.data.boxes import profile_in_boxes
 from progan.data.colour import profile_of, to_srgb
 from progan.data.depth import (
-    MIN_IS_WHITE,
-    TWELVE_BITS,
     BadImage,
     Values,
     kind_of,
@@ -31,10 +29,9 @@ from progan.data.metadata import (
     without_excess,
 )
 from progan.data.stated_colour import ADOBE_RGB
+from progan.data.tiff import read_as_meant
 
 READING = 4  # kept in prepared data; raised where images are read into other pixels
-PHOTOMETRIC = 0x0106  # in TIFFs; 0: the smallest value is white
-SAMPLE_FORMAT = 0x0153  # in TIFFs; 2: values have a sign
 
 Box = tuple[int, int, int]  # x, y, size of a square, in pixels of the upright image
 
@@ -194,14 +191,8 @@ def open_image(content: Content, values: Values | None = None) -> Image.Image:
     if animated:
         image.info[MORE_FRAMES] = True
     scale_transparent(image)
-    tags = getattr(image, "tag_v2", {})
-    # PIL itself inverts images of up to 8 bits.
-    if kind_of(image.mode) and tags.get(PHOTOMETRIC) == 0:
-        image.info[MIN_IS_WHITE] = True
-    if any("I;12" in str(tile[3]) for tile in getattr(image, "tile", [])):
-        image.info[TWELVE_BITS] = True
-    if not kind_of(image.mode) and 2 in tags.get(SAMPLE_FORMAT, ()):  # PIL drops the sign
-        raise BadImage("holds 8-bit values with a sign; scale all images alike, to 0 … 255")
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        read_as_meant(image)
     return image
 
 

@@ -38,7 +38,7 @@ TARS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 ARCHIVES = (".zip", *TARS)
 # What zipfile raises for one that is damaged.
 UNREADABLE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError)
-UNPACKED_BYTES = 2**32  # of a file in a compressed tar, which takes half a minute
+UNPACKED_BYTES = 2**32  # of a file in a compressed tar, where it stands before all that follows
 
 ClassesOf = Callable[[Path, list[str]], Labels]
 
