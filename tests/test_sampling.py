@@ -131,6 +131,10 @@ def test_classes_by_name_and_number(tmp_path):
         (("1", "2", "cat"), "0", r"class '0' is unknown.*; classes: 1, 2, cat$"),
         (("1", "2", "cat"), "2.0", 1),
         (("cat", "dog"), 1, 1),
+        (("cafe\u0301", "tea"), "caf\u00e9", 0),
+        (("cafe\u0301", "caf\u00e9"), "caf\u00e9", 1),
+        (("e\u0323\u0301", "\u1eb9\u0301"), "e\u0301\u0323", "is unknown"),  # which of both?
+        (("Cat", "dog"), "cat", "class 'cat' is unknown .did you mean 'Cat'"),
         (("1", "2", "3"), 0, r"class '0' is unknown.*; classes: 1, 2, 3$"),
         (("7", "12"), "1", "classes: 7, 12$"),
         (("1", "01"), "001", "class '001' is unknown"),

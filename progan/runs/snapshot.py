@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -202,8 +203,10 @@ def label_indices(choice: Choice, labels: Labels) -> list[int]:
 def label_index(name: str, labels: Labels) -> int:
     """The class or attribute of a name, or of a number where no name is one."""
     names = labels.names
-    if name in names:
-        return names.index(name)
+    for form in (str, in_one_form):  # macOS writes é as two letters; nobody sees that
+        alike = [k for k, known in enumerate(names) if form(known) == form(name)]
+        if len(alike) == 1:
+            return alike[0]
     numbered = any(map(NUMBER.fullmatch, names))
     if numbered:  # 1 may stand for 01 or 1.0
         same = [k for k, known in enumerate(names) if is_same_number(known, name)]
@@ -219,6 +222,11 @@ def label_index(name: str, labels: Labels) -> int:
     raise UserError(
         f"class '{name}' is unknown{nearest(name, names)}; {labels.kind}: {', '.join(known + more)}"
     )
+
+
+def in_one_form(name: str) -> str:
+    """A name with each letter and its accents as one."""
+    return unicodedata.normalize("NFC", name)
 
 
 def is_same_number(a: str, b: str) -> bool:
