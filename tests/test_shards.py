@@ -296,8 +296,9 @@ def test_compressed_shards_are_refused(tmp_path):
         from_shards(str(tmp_path / "one.tar.gz"))
 
 
-def test_samples_as_webdataset_has_them(tmp_path):
-    """Reference: WebDataset's rule for names, by hand: up to the first dot, next to each other."""
+def test_samples_as_webdataset_has_them(tmp_path, caplog):
+    """Reference: WebDataset's rule for names, by hand: up to the first dot, next to each other.
+    Images that are left out by it are told of."""
     files = [
         ("./v1.0/a.JPG", png(0)),  # a dot in the folder's name does not count
         ("./v1.0/a.png", png(1)),  # a second image of the same sample
@@ -313,6 +314,13 @@ def test_samples_as_webdataset_has_them(tmp_path):
     (tmp_path / "one.tar").write_bytes(tar(files))
     source = from_shards(str(tmp_path / "one.tar"))
     assert [source.content(i) for i in range(len(source))] == [png(0), png(4), png(5), png(6)]
+    assert "shards: 2 samples without an image are left out" in caplog.messages
+    for told in (
+        "1 after another image of their sample (./v1.0/a.png)",
+        "1 with a dot in their names, which ends a sample's name (./v1.0/b.seg.png)",
+        "1 after others of the same name (e.png)",
+    ):
+        assert told in caplog.messages[-1]
 
 
 def test_names_are_never_paths(tmp_path):
@@ -415,6 +423,9 @@ def test_no_images(tmp_path):
     """Reference: what counts as an image."""
     with pytest.raises(UserError, match=r"no images in these shards: .*\.jpg"):
         from_shards(write_shards(tmp_path, [{"a.txt": b"x"}, {}]))
+    (tmp_path / "dots.tar").write_bytes(tar([("2020.01.31.png", png(0)), ("a.b.png", png(1))]))
+    with pytest.raises(UserError, match="left out: 2 with a dot in their names, which ends a samp"):
+        from_shards(str(tmp_path / "dots.tar"))
 
 
 # --- the index ----------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ import numpy as np
 
 from progan.data.formats import SUFFIXES
 from progan.data.sources.label_values import class_number
-from progan.data.sources.names import LeftOut, kept_part
+from progan.data.sources.names import LeftOut, is_image, kept_part
 from progan.data.sources.shard_list import AT_ONCE, Shard, explain, patiently, some
 from progan.data.sources.tars import BLOCK, BadTar, Member, members
 from progan.runtime.errors import LabelError, UserError
@@ -32,6 +32,9 @@ ROW = np.dtype(
 )
 MIDDLE = 64  # bytes
 LARGEST_LABEL = 2**20  # bytes of a file that a label is looked for in
+# Why images of a sample are left out.
+SECOND = "after another image of their sample"
+DOTTED = "with a dot in their names, which ends a sample's name"
 READ_BYTES = 2**22  # fetched together: to skip an image would take as long as to fetch it
 
 
@@ -62,10 +65,11 @@ def index_shards(fs: Any, shards: list[Shard], labels: bool, say: Say) -> np.nda
             pool.shutdown(cancel_futures=True)
     found = [walk.result() for walk in walks]
     rows = np.concatenate([shard_rows for shard_rows, _ in found])
-    check_rows(len(rows), [name for _, odd in found for name in odd.no_label])
+    left_out = str(LeftOut.together(odd.left_out for _, odd in found))
+    check_rows(len(rows), [name for _, odd in found for name in odd.no_label], left_out)
     if without := sum(odd.no_image for _, odd in found):
         log.warning("shards: %d samples without an image are left out", without)
-    if left_out := str(LeftOut.together(odd.left_out for _, odd in found)):
+    if left_out:
         log.warning("shards: files left out: %s", left_out)
     if cut := [shard.title for shard, (_, odd) in zip(shards, found, strict=True) if odd.cut]:
         log.warning(
@@ -109,7 +113,7 @@ class Odd(NamedTuple):
     """What is unusual about a shard."""
 
     no_image: int  # samples
-    left_out: LeftOut  # files of such samples, and those that a system keeps for itself
+    left_out: LeftOut  # files of such samples, second images, what a system keeps for itself
     no_label: list[str]  # names of images, and what they have instead
     cut: bool  # the shard has no end-of-archive block
 
@@ -140,10 +144,13 @@ def walk_shard(
             if stop.is_set():
                 break
             image = next((files[kind] for kind in files if f".{kind}" in SUFFIXES), None)
-            if image is None:
-                no_image += 1
-                for member in files.values():
+            no_image += image is None
+            for member in files.values():
+                if member is not image and is_image(member.name):
+                    left_out.add(SECOND if image else DOTTED, member.name)
+                elif image is None:
                     left_out.add_if_unread(member.name)
+            if image is None:
                 continue
             label = label_of(file, files) if labels else 0
             if isinstance(label, str):
@@ -180,7 +187,8 @@ def samples(files: Iterator[Member], left_out: LeftOut) -> Iterator[dict[str, Me
     for _, group in itertools.groupby(whole, key=lambda item: item[0]):
         sample: dict[str, Member] = {}
         for _, kind, member in group:
-            sample.setdefault(kind, member)
+            if sample.setdefault(kind, member) is not member and is_image(member.name):
+                left_out.add("after others of the same name", member.name)
         yield sample
 
 
@@ -205,10 +213,12 @@ def label_of(file: BinaryIO, files: dict[str, Member]) -> int | str:
     return f" has {reprlib.repr(label)}" if number is None or abs(number) >= 2**31 else number
 
 
-def check_rows(images: int, no_label: list[str]) -> None:
+def check_rows(images: int, no_label: list[str], left_out: str) -> None:
     if not images:
+        also = f"; left out: {left_out}" if left_out else ""
         raise UserError(
-            f"data.source: no images in these shards: files ending in {' '.join(SUFFIXES)} count"
+            f"data.source: no images in these shards: files ending in {' '.join(SUFFIXES)} "
+            f"count{also}"
         )
     if no_label:
         raise LabelError(
