@@ -12,7 +12,7 @@ import re
 import stat
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -25,7 +25,7 @@ from progan.data.formats import SUFFIXES
 from progan.data.labels import Labels
 from progan.data.sources.label_folders import common_folder, from_folders
 from progan.data.sources.label_tables import TABLES, from_table
-from progan.data.sources.names import LeftOut, is_kept, why_left_out
+from progan.data.sources.names import LeftOut, is_image, is_kept, why_left_out
 from progan.data.sources.readers import FolderReader, TarReader, ZipReader, open_tar
 from progan.data.sources.source import Source, content_key, short_name
 from progan.data.sources.tars import BadTar, Member, members
@@ -135,9 +135,15 @@ def walk(path: Path, left_out: LeftOut) -> Iterator[tuple[str, int, int]]:
         entered.add((status.st_dev, status.st_ino))
         inside = Path(here).relative_to(path).as_posix()
         prefix = "" if inside == "." else f"{inside}/"
+        if prefix and is_run(folders, files):
+            for name in filter(is_image, all_files(here, prefix)):
+                left_out.add("in folders of progan's own runs", name)
+            folders.clear()
+            continue
         kept = [folder for folder in folders if is_kept(folder)]
-        for name in kept_files(here, kept, prefix):
-            left_out.add_if_unread(name)
+        for folder in kept:
+            for name in all_files(f"{here}/{folder}", f"{prefix}{folder}/"):
+                left_out.add_if_unread(name)
         folders[:] = sorted(set(folders) - set(kept))
         for name in [*files, *(folder for folder in folders if folder in TABLES)]:
             if left_out.add_if_unread(prefix + name):
@@ -152,12 +158,19 @@ def walk(path: Path, left_out: LeftOut) -> Iterator[tuple[str, int, int]]:
                 yield prefix + name, status.st_size, status.st_mtime_ns
 
 
-def kept_files(here: str, folders: list[str], prefix: str) -> Iterator[str]:
-    """Names of all files in folders that are not read, as far as these can be listed."""
-    for folder in folders:
-        for inside, _, files in os.walk(f"{here}/{folder}"):
-            below = Path(inside).relative_to(here).as_posix()
-            yield from (f"{prefix}{below}/{name}" for name in files)
+def all_files(folder: str, prefix: str) -> Iterator[str]:
+    """Names of all files in a folder that is not read, as far as they can be listed."""
+    for inside, _, files in os.walk(folder):
+        below = Path(inside).relative_to(folder).as_posix()
+        yield from (
+            f"{prefix}{name}" if below == "." else f"{prefix}{below}/{name}" for name in files
+        )
+
+
+def is_run(folders: Collection[str], files: Collection[str]) -> bool:
+    """Whether a folder is that of a run, which `train --data .` puts among the images."""
+    parts = {"starts.jsonl", "checkpoints", "snapshots"}
+    return "config.yaml" in files and not parts.isdisjoint((*folders, *files))
 
 
 def list_zip(path: Path) -> Files:
