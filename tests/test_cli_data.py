@@ -17,6 +17,7 @@ from click.testing import CliRunner
 from conftest import command
 from pictures import encoded, folder, noise
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from progan.cli.data import has_gpu
 from progan.cli.main import main
@@ -281,6 +282,27 @@ def test_info_finds_copies_in_other_formats(here):
     folder(here / "mixed", files)
     said = " ".join(run("info", "mixed").split())
     assert "2 of 4 images are exact copies of others; a.jpg is there 3 times" in said
+
+
+def test_info_counts_images_that_a_model_has_drawn(here):
+    """Reference: IPTC's digital source type in XMP, as sample files have it, not as photos."""
+    term = "http://cv.iptc.org/newscodes/digitalsourcetype/"
+    files = {
+        f"{k}.{kind}": encoded(noise((16, 16), seed=k), kind, xmp=(term + what).encode())
+        for k, (kind, what) in enumerate(
+            (
+                ("jpeg", "trainedAlgorithmicMedia"),
+                ("webp", "trainedAlgorithmicMedia"),
+                ("jpeg", "digitalCapture"),
+                ("jpeg", "compositeWithTrainedAlgorithmicMedia"),
+            )
+        )
+    }
+    drawn = PngInfo()
+    drawn.add_itxt("XML:com.adobe.xmp", f"{term}trainedAlgorithmicMedia")
+    files["4.png"] = encoded(noise((16, 16)), pnginfo=drawn)
+    folder(here / "drawn", files)
+    assert "\ngenerated   3 say that a model has drawn them\n" in run("info", "drawn")
 
 
 def test_info_counts_copies_and_blank_images(here):

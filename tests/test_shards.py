@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tarfile
 import threading
+import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 
 import fsspec
@@ -22,7 +23,7 @@ from progan.config.settings import DataConfig
 from progan.data.decode import BadImage, Square, TooSmall, box_levels
 from progan.data.live import OnDemandDataset
 from progan.data.opening import find_data
-from progan.data.sources import shard_list, tars
+from progan.data.sources import readers, shard_list, tars
 from progan.data.sources.files import from_path
 from progan.data.sources.shard_index import index_shards
 from progan.data.sources.shard_list import expand_braces, list_shards
@@ -354,6 +355,19 @@ def test_sizes_that_no_image_has(tmp_path):
     assert good.shape == (3, 16, 16)
     with pytest.raises(BadImage, match="629145600 bytes"):
         source.read(0, SQUARE)
+
+
+def test_a_large_file_that_begins_as_no_image_is_not_fetched(tmp_path):
+    """Reference: the memory that reading it takes, and an image that is as large."""
+    image = png(0) + bytes(2 * readers.LARGE)
+    (tmp_path / "one.tar").write_bytes(tar({"a.png": image[:3:-1], "b.png": image}))
+    source = from_shards(str(tmp_path / "one.tar"))
+    tracemalloc.start()
+    with pytest.raises(BadImage, match="not an image"):
+        source.read(0, SQUARE)
+    assert tracemalloc.get_traced_memory()[1] < readers.LARGE
+    tracemalloc.stop()
+    assert source.read(1, SQUARE).shape == (3, 16, 16)
 
 
 # --- images and labels --------------------------------------------------------------------------

@@ -74,6 +74,12 @@ def has_more_frames(image: Image.Image) -> bool:
         return False
 
 
+def is_generated(image: Image.Image) -> bool:
+    """Whether its metadata say that a model has drawn it, as progan's and others' do (IPTC)."""
+    text = image.info.get("xmp") or b""
+    return b"/trainedAlgorithmicMedia" in (text if isinstance(text, bytes) else text.encode())
+
+
 def upright_size(image: Image.Image) -> tuple[int, int]:
     """Width and height once EXIF's orientation is applied."""
     if image.format == "TIFF":  # PIL turns it when it is loaded, and its size then or before

@@ -87,6 +87,8 @@ def source_report(
         yield from field("alpha", f"{seen.clear:,} have transparent parts, {over}")
     if seen.more:
         yield from field("frames", f"{seen.more:,} have more pages or frames; the first is taken")
+    if seen.generated:
+        yield from field("generated", f"{seen.generated:,} say that a model has drawn them")
     if seen.turned:
         yield from field("EXIF", f"{seen.turned:,} are turned, and will be set upright")
     yield from bad_images([f"{source.item_name(i)}: {why}" for i, why in seen.bad.items()])

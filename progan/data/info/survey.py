@@ -13,7 +13,7 @@ from progan.data.colour import Profile, has_clear_parts, profile_of
 from progan.data.decode import BadImage, Content, Square, open_image, read_square
 from progan.data.depth import Values, deep_pixels, extremes, kind_of, to_8_bits
 from progan.data.info.copies import repeats_in
-from progan.data.metadata import has_more_frames, orientation, upright_size
+from progan.data.metadata import has_more_frames, is_generated, orientation, upright_size
 from progan.data.pyramid.repeats import Repeats
 from progan.data.sources.source import Source, evenly
 from progan.data.workers import Workers, cores, without_pil_warnings
@@ -36,6 +36,7 @@ class Look(NamedTuple):
     profile: Profile | None = None  # without its transform
     clear: bool = False  # whether parts of it are transparent
     more: bool = False  # whether its file has more pages or frames
+    generated: bool = False  # whether it says that a model has drawn it
     # Smallest and largest, by kind, of arrays and of decoded images of more than 8 bits.
     values: dict[str, tuple[float, float]] = {}
 
@@ -68,6 +69,7 @@ def look_at(source: Source, i: int, decode: bool) -> Look:
 def look_within(content: Content, image: Image.Image, ranges: Values | None) -> dict[str, Any]:
     """What a decoded image shows."""
     profile, more, values = profile_of(image), has_more_frames(image), {}
+    generated = is_generated(image)
     if isinstance(content, np.ndarray):
         kind = kind_of(content.dtype)
         values = {kind.name if kind else "bytes": extremes(content)}
@@ -78,6 +80,7 @@ def look_within(content: Content, image: Image.Image, ranges: Values | None) -> 
         "profile": profile and profile._replace(transform=None),
         "clear": has_clear_parts(image),
         "more": more,
+        "generated": generated,
         "values": values,
     }
 
@@ -95,6 +98,7 @@ class Survey:
     profiles: Counter[Profile]  # how many good images have each
     clear: int  # good images of which parts are transparent
     more: int  # good images whose files have more pages or frames
+    generated: int  # good images that say that a model has drawn them
     values: dict[str, tuple[float, float]]  # as in `Look`, of all good images
     repeats: Repeats = Repeats()
 
@@ -148,5 +152,6 @@ def summed_up(indices: Sequence[int], looks: list[Look]) -> Survey:
         Counter(look.profile for look in good if look.profile),
         sum(look.clear for look in good),
         sum(look.more for look in good),
+        sum(look.generated for look in good),
         values,
     )

@@ -22,7 +22,7 @@ from progan.data.decode import BadImage, Content, Square, read_square
 from progan.data.formats import SUFFIXES
 from progan.data.labels import Labels
 from progan.data.sources import shard_list
-from progan.data.sources.readers import check_size
+from progan.data.sources.readers import CHUNK, FILE_BYTES, LARGE, check_size, check_start
 from progan.data.sources.shard_index import ROW, check_of, index_shards, middle_of
 from progan.data.sources.shard_list import TAR, Shard, explain, first_of, list_shards, open_store
 from progan.data.sources.source import Source, attempt, content_key, short_name
@@ -126,6 +126,10 @@ class ShardContent:
         """
         rows = self.rows(indices)
         found: list[Any] = [why_refused(row["size"]) for row in rows]
+        for k in range(len(rows)):
+            if found[k] is None and rows[k]["size"] > LARGE:
+                (start,) = self._ranges(rows[k : k + 1], CHUNK)
+                found[k] = attempt(check_start, start) if isinstance(start, bytes) else None
         todo = [k for k, refusal in enumerate(found) if refusal is None]
         for wait in (0.0, *shard_list.WAITS):
             if not todo:
@@ -154,14 +158,21 @@ class ShardContent:
 
     def _fetch(self, rows: np.ndarray) -> "list[bytes | Unread]":
         """One try."""
+        found = self._ranges(rows, FILE_BYTES)
+        return [check_bytes(row, got) for row, got in zip(rows, found, strict=True)]
+
+    def _ranges(self, rows: np.ndarray, most: int) -> list[bytes | Exception]:
+        """The files, or their first bytes if they have more than `most`, or why not."""
         paths = [self.shards[shard].path for shard in rows["shard"]]
         starts = rows["offset"].tolist()
-        ends = (rows["offset"] + rows["size"]).tolist()
+        ends = (rows["offset"] + np.minimum(rows["size"], most)).tolist()
         try:
-            found = self.fs.cat_ranges(paths, starts, ends, on_error="return")
+            found: list[bytes | Exception] = self.fs.cat_ranges(
+                paths, starts, ends, on_error="return"
+            )
         except Exception as error:  # the clients of stores raise errors of any type
-            found = [error] * len(rows)
-        return [check_bytes(row, got) for row, got in zip(rows, found, strict=True)]
+            return [error] * len(rows)
+        return found
 
 
 class Shards(Source):
