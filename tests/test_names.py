@@ -36,7 +36,8 @@ SYSTEMS = [
     *("Previews.lrdata/0/a.jpg", "appdata_oc1a2b/preview/a.png", "FOUND.000/FILE0000.jpg"),
     "My.photoslibrary/resources/derivatives/1/a_1_105_c.jpeg",
     *("node_modules/x/logo.png", ".dropbox.cache/a.jpg", "@tmp/a.jpg", "cats/~snapshot/a.jpg"),
-    *("LOST.DIR/1.jpg", "PRIVATE/M4ROOT/THMBNL/C0001T01.JPG", "cats/[Originals]/a.jpg"),
+    *("@GMT-2020.01.31-00.00.00/cats/a.jpg", "LOST.DIR/1.jpg"),
+    *("PRIVATE/M4ROOT/THMBNL/C0001T01.JPG", "cats/[Originals]/a.jpg"),
     *("My.aplibrary/Previews/a.jpg", "Old.migratedphotolibrary/Thumbnails/a.jpg"),
     *("iPhoto Library/Modified/a.jpg", "venv/lib/python3.11/site-packages/x/logo.png"),
 ]
@@ -80,6 +81,7 @@ def test_thumbnails(original, small):
         ("images/1/a.jpg", "thumbs/2/a.jpg"),
         ("a.jpg", "a.png", "b@2x.jpg", "b.jpg"),
         ("a.jpg", "a.jpg.png"),  # its mask
+        ("@home/2020/a.jpg", "2020/a.jpg"),
         ("street.jpg", "street_tn.jpg", "100.jpg", "100-2.jpg"),
         ("green/a.jpg", "thumb/a.jpg", "a-640x480.jpg"),
     ],

@@ -15,7 +15,7 @@ from progan.runtime.text import printable
 BOOKKEEPING = re.compile(
     r"@(eadir|tmp|recycle|recently-snapshot|transcode|__thumb|sharebin|sharesnap|snapshots?|appstore"
     r"|appdata|apphome|apptemp|appconf|appshare|database|s2s|syno\w*)"  # Synology, QNAP
-    r"|#(recycle|snapshots?|trash)|~snapshot"  # other network storage
+    r"|#(recycle|snapshots?|trash)|~snapshot|@gmt-[\d.]+-[\d.]+"  # other network storage
     r"|\$(recycle\.bin|recycled|extend|winreagent|sysreset|windows\.~\w+)"
     r"|recycler|recycle\.bin|system volume information|found\.\d{3}"
     r"|thumbs\.db|ehthumbs(_vista)?\.db|desktop\.ini"  # Windows

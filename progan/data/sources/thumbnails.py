@@ -80,12 +80,12 @@ def children(folders: set[str]) -> dict[str, set[str]]:
 def originals_of(folder: str, within: dict[str, set[str]]) -> Iterator[str]:
     """Folders in which the originals of the thumbnails in a folder may lie."""
     parts = folder.split("/")
+    if ODD.fullmatch(parts[-1]):
+        yield "/".join(parts[:-1])
     for k, part in enumerate(parts):
-        if not is_small(part):
-            continue
-        before, after = parts[:k], parts[k + 1 :]
-        yield "/".join(before + after)
-        match = THUMBS.fullmatch(SIZE.sub("", part))
-        for other in within["/".join(before)] if match else ():
-            if (match and other == match[1]) or is_made_of(other, IMAGES, FILES, WHOLE):
-                yield "/".join([*before, other, *after])
+        if match := THUMBS.fullmatch(SIZE.sub("", part)):
+            before, after = parts[:k], parts[k + 1 :]
+            yield "/".join(before + after)
+            for other in within["/".join(before)]:
+                if other == match[1] or is_made_of(other, IMAGES, FILES, WHOLE):
+                    yield "/".join([*before, other, *after])
