@@ -297,6 +297,9 @@ def test_names_in_zips_without_the_flag(tmp_path, caplog):
     table = "file,class\n" + "".join(f"{name},{k}\n" for k, name in enumerate(expected[:3]))
     path = raw_zip(tmp_path / "y.zip", good | {b"labels.csv": (table.encode(), b"")})
     assert find(str(path), labels=True).labels.names == ("0", "1", "2")
+    cat = "猫.png".encode("gbk")  # is "è.png" in UTF-8
+    path = raw_zip(tmp_path / "z.zip", {cat: (png, unicode_field(cat, "猫.png"))})
+    assert names(find(str(path))) == ["猫.png"]
     assert len(caplog.messages) == 1
 
 

@@ -17,14 +17,14 @@ log = logging.getLogger("progan")
 def entry_name(info: ZipInfo) -> tuple[str, bool]:
     """The name of an entry, and whether its encoding is only a guess.
 
-    Without the flag, bytes that are valid UTF-8 are UTF-8 (macOS, for example, sets no flag), then
-    the extra field counts. What remains is read as code page 437, as the format has it.
+    Without the flag the extra field counts, then bytes that are valid UTF-8 are UTF-8 (macOS, for
+    example, sets no flag). What remains is read as code page 437, as the format has it.
     """
     name = info.orig_filename.partition("\0")[0]  # as zipfile decodes it
     if info.flag_bits & UTF8_FLAG or name.isascii():
         return name, False
     raw = name.encode("cp437")  # the bytes: zipfile decodes them so, and no two alike
-    for known in (raw, unicode_path(info.extra, raw)):
+    for known in (unicode_path(info.extra, raw), raw):
         with suppress(UnicodeDecodeError):
             return known.decode(), False
     # After a byte that is not ASCII, a backslash is the second half of an East Asian letter. What
