@@ -16,8 +16,7 @@ if TYPE_CHECKING:
     from progan.data.opening import open_data
     from progan.metrics.measuring import measure
     from progan.metrics.of_snapshot import evaluate
-    from progan.model.networks import Critic
-    from progan.outputs.hub import Generator
+    from progan.model.networks import Critic, Generator
     from progan.runs.snapshot import Snapshot, to_pil
     from progan.runs.snapshot_file import load
     from progan.runtime.errors import UserError
@@ -46,7 +45,7 @@ __all__ = [
 HOMES = {
     "Config": "config.config",
     "Critic": "model.networks",
-    "Generator": "outputs.hub",
+    "Generator": "model.networks",
     "Phase": "config.schedule",
     "Schedule": "config.schedule",
     "Snapshot": "runs.snapshot",

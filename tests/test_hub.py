@@ -15,8 +15,9 @@ from test_videos import make_run
 import progan
 from progan.cli.main import main
 from progan.cli.options import SNAPSHOT
+from progan.model.networks import Generator
 from progan.outputs.explorer import moments_of
-from progan.outputs.hub import Generator, model_of
+from progan.outputs.hub import model_of
 from progan.runs.snapshot_file import load_snapshot, save_snapshot
 from progan.runs.which_snapshot import MODEL
 from progan.runtime.errors import UserError

@@ -37,7 +37,16 @@ NETWORKS = {"G_ema": "averaged generator", "G": "generator", "D": "critic"}
     help="Make a run in this new folder, which goes on training the networks. The file must hold "
     "a critic, too.",
 )
-def import_(file: Path, out: Path | None, kind: str | None, run_dir: Path | None) -> None:
+@click.option(
+    "--labels",
+    type=click.IntRange(min=0),
+    metavar="N",
+    help="How many labels the generator takes, for files that do not tell: those of version 2 of "
+    "pro_gan_pytorch, and of mmgeneration without a critic.",
+)
+def import_(
+    file: Path, out: Path | None, kind: str | None, run_dir: Path | None, labels: int | None
+) -> None:
     """Read a network that another project's code has trained.
 
     It makes the same images here as there. Give --out for a snapshot, to make images with,
@@ -66,7 +75,7 @@ def import_(file: Path, out: Path | None, kind: str | None, run_dir: Path | None
 
     if run_dir:
         check_new(run_dir)
-    it = read_file(file, kind)
+    it = read_file(file, kind, labels)
     if run_dir:
         check_critic(it)
     for line in about(it):
@@ -75,7 +84,7 @@ def import_(file: Path, out: Path | None, kind: str | None, run_dir: Path | None
         write_snapshot(it, file, out)
         click.echo(f"snapshot: {out}\n  progan sample {shlex.quote(str(out))} --grid")
     if run_dir:
-        write_run(it, run_dir)
+        write_run(it, file, run_dir)
         click.echo(
             f"run: {run_dir}, which begins with {'both' if 'G' in it.weights else 'these'} "
             f"networks at {it.resolution}x{it.resolution}; see {run_dir / 'config.yaml'}\n"
@@ -98,14 +107,14 @@ def check_targets(out: Path | None, run_dir: Path | None) -> None:
 
 def about(it: "Imported") -> list[str]:
     """What a file holds, in lines."""
-    from progan.interop.importing import KINDS
+    from progan.interop.imported import PROJECTS
 
     counts = {
         name: sum(w.numel() for w in weights.values()) for name, weights in it.weights.items()
     }
     networks = (f"{NETWORKS[name]} ({count:,} parameters)" for name, count in counts.items())
     lines = [
-        f"{it.kind}: of {KINDS[it.kind].name}, {stage_text(it.resolution, it.alpha)}, of "
+        f"{it.kind}: of {PROJECTS[it.kind]}, {stage_text(it.resolution, it.alpha)}, of "
         f"{it.network['resolution']}x{it.network['resolution']}",
         f"networks: {', '.join(networks)}",
     ]

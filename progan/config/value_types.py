@@ -119,7 +119,8 @@ Device = Annotated[
     AfterValidator(check_device),
     WithJsonSchema({"format": DEVICES}),
 ]
-Width = Annotated[int, Field(ge=1, le=2**14)]
+MOST_WIDTH = 2**14  # of a layer and a latent
+Width = Annotated[int, Field(ge=1, le=MOST_WIDTH)]
 Resolution = Annotated[
     int,
     Field(ge=START_RESOLUTION, le=MAX_RESOLUTION),

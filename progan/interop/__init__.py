@@ -1,6 +1,7 @@
 """Other projects' weights in, ours out.
 
 importing          a file of another project, recognized, to a snapshot or the beginning of a run
+foreign_files      opens a file, or says what else it is
 imported           what every importer gives: settings, weights, labels, and what is different
 layout             tables of another project's weights: names, shapes, and what each becomes here
 pickles            pickles to plain data, operation by operation

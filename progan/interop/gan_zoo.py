@@ -13,8 +13,16 @@ import torch
 from torch import Tensor
 
 from progan.config.resolutions import START_RESOLUTION
+from progan.config.value_types import MOST_WIDTH
 from progan.interop.imported import Imported, shown
-from progan.interop.layout import Table, converted, layer, width_settings, with_map
+from progan.interop.layout import (
+    Table,
+    converted,
+    layer,
+    renamed,
+    width_settings,
+    with_map,
+)
 from progan.interop.pickles import Stub
 from progan.model.layers import LEAKY_SLOPE, SQRT2
 from progan.runtime.errors import UserError
@@ -90,7 +98,7 @@ def settings_of(config: Mapping[str, Any], widths: Mapping[int, int]) -> dict[st
 def alpha_of(config: Mapping[str, Any]) -> float | None:
     """Of the new path; in the file stands the weight of the old one."""
     old = config.get("alpha", 0)
-    if not (isinstance(old, int | float) and 0 <= old <= 1):
+    if type(old) not in (int, float) or not 0 <= old <= 1:
         raise UserError(f"alpha in the config of {WHAT} is {shown(old)}; it must be from 0 to 1")
     return 1 - old if old else None
 
@@ -113,8 +121,10 @@ def fields_of(config: Any) -> dict[str, Any]:
 def count(fields: Mapping[str, Any], name: str) -> int:
     """A size in the settings of a file."""
     value = fields.get(name)
-    if type(value) is not int or value < 1:
-        raise UserError(f"{name} in the config of {WHAT} is {shown(value)}; it must be 1 or more")
+    if type(value) is not int or not 1 <= value <= MOST_WIDTH:
+        raise UserError(
+            f"{name} in the config of {WHAT} is {shown(value)}; it must be from 1 to {MOST_WIDTH:,}"
+        )
     return value
 
 
@@ -153,19 +163,22 @@ def labels_of(
         groups = sorted(((each["order"], key, list(each["values"])) for key, each in order.items()))
     except (AttributeError, KeyError, TypeError):
         raise UserError(f"attribKeysOrder in the config of {WHAT} has another form") from None
-    if len(groups) == 1:
-        return tuple(map(shown, groups[0][2])), "classes"
-    return tuple(
-        f"{shown(key)}={shown(value)}" for _, key, values in groups for value in values
-    ), "attributes"
+    several = len(groups) > 1
+    names = [
+        (f"{shown(key)}=" if several else "") + shown(value)
+        for _, key, values in groups
+        for value in values
+    ]
+    if len(set(names)) < len(names):
+        raise UserError(f"attribKeysOrder in the config of {WHAT} has a value twice")
+    return tuple(names), "attributes" if several else "classes"
 
 
 def plain(weights: Any) -> dict[str, Any]:
     """A state dictionary with the names of the oldest files, without `module`."""
-    if not isinstance(weights, dict):
-        raise UserError(f"{WHAT} has no weights where they should be")
-    names = {str(name).removeprefix("module.").replace(".module.", "."): name for name in weights}
-    return {short: weights[name] for short, name in names.items()}
+    return renamed(
+        weights, lambda name: name.removeprefix("module.").replace(".module.", "."), WHAT
+    )
 
 
 def generator_table(

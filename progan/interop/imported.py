@@ -5,7 +5,17 @@ from typing import Any, Literal
 
 from torch import Tensor
 
+from progan.config.value_types import MOST_WIDTH
+from progan.runtime.errors import UserError
 from progan.runtime.text import printable
+
+PROJECTS = {  # by the names that `progan import --from` takes
+    "tf": "the official code",
+    "zoo": "pytorch_GAN_zoo",
+    "progan-pth": "pro_gan_pytorch",
+    "mmgen": "mmgeneration",
+}
+MOST_SHOWN = 200  # characters of a value or a name
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +48,24 @@ class Imported:
     licence: str | None = None
 
 
+def names_among(inputs: int, labels: int) -> tuple[str, ...]:
+    """Names of labels that have none in a file: 0, 1, 2, …
+
+    Args:
+        inputs: of the generator's first layer: labels, and a latent of at least one number.
+
+    Raises:
+        UserError: there are more labels than that, or than progan's networks take.
+    """
+    if not 0 <= labels <= min(inputs - 1, MOST_WIDTH):
+        raise UserError(
+            f"its generator takes {inputs:,} numbers, so {labels:,} of them cannot be labels; "
+            f"0 to {min(inputs - 1, MOST_WIDTH):,} can"
+        )
+    return tuple(map(str, range(labels)))
+
+
 def shown(value: Any) -> str:
     """A value in a message; containers, which may be of any depth and length, by their type."""
     simple = isinstance(value, str | bool | int | float | None)
-    return printable(str(value)[:50]) if simple else f"a {type(value).__name__}"
+    return printable(str(value)[:MOST_SHOWN]) if simple else f"a {type(value).__name__}"

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,14 +78,35 @@ def read(value: Any, source: Source, what: str) -> Tensor:
     return (source.arrange(tensor) if source.arrange else tensor).float().contiguous()
 
 
-def shape_of(weights: Mapping[str, Any], name: str, axes: int, what: str) -> tuple[int, ...]:
-    """The shape of a weight, from which sizes of a network are read.
+def renamed(weights: Any, rename: Callable[[str], str], what: str) -> dict[str, Any]:
+    """Weights by their names without what changes from file to file.
 
     Raises:
-        UserError: it is not there, or has another number of axes.
+        UserError: there are none, or two of them get the same name.
+    """
+    if not isinstance(weights, dict):
+        raise UserError(f"{what} has no weights where they should be")
+    return unique(((rename(str(name)), weight) for name, weight in weights.items()), what)
+
+
+def unique(pairs: Iterable[tuple[str, Any]], what: str) -> dict[str, Any]:
+    """Weights by name. Raises UserError if a name stands for two of them."""
+    found: dict[str, Any] = {}
+    for name, weight in pairs:
+        if name in found:
+            raise UserError(f"{what} has two weights that are called {listed([name])}")
+        found[name] = weight
+    return found
+
+
+def shape_of(weights: Mapping[str, Any], name: str, axes: int, what: str) -> tuple[int, ...]:
+    """The shape of a weight, from which sizes of a network are read: none is 0.
+
+    Raises:
+        UserError: it is not there, has another number of axes, or no numbers.
     """
     weight = weights.get(name)
-    if not isinstance(weight, Tensor) or weight.ndim != axes:
+    if not isinstance(weight, Tensor) or weight.ndim != axes or not weight.numel():
         raise UserError(f"{what} lacks {name}, a tensor of {axes} axes")
     return tuple(weight.shape)
 

@@ -14,12 +14,13 @@ from typing import Any
 from torch import Tensor
 
 from progan.config.resolutions import START_RESOLUTION, resolutions_to
-from progan.interop.imported import Imported
+from progan.interop.imported import Imported, names_among
 from progan.interop.layout import (
     Source,
     Table,
     converted,
     listed,
+    renamed,
     shape_of,
     width_settings,
     widths_of,
@@ -30,6 +31,7 @@ KIND = "mmgen"
 WHAT = "this file of mmgeneration"
 TO_RGB = "torgb_layers.{}.conv.weight_orig"
 FIRST = "noise2feat.linear.weight_orig"
+LOGITS = "discriminator.decision.linear1.weight_orig"  # the score, and one for each label
 NETWORKS = {"G_ema": "generator_ema.", "G": "generator."}
 # What a checkpoint keeps beside the generators: the critic, losses, progress.
 OTHERS = r"(discriminator|disc_auxiliary_losses|gen_auxiliary_losses|gan_loss)\..+"
@@ -45,13 +47,16 @@ def recognize(content: Any) -> bool:
     return isinstance(weights, dict) and any(str(name).startswith(starts) for name in weights)
 
 
-def convert(content: dict[str, Any]) -> Imported:
+def convert(content: dict[str, Any], labels: int | None = None) -> Imported:
     """The generators in a file, in our names and our scale.
+
+    Args:
+        labels: that it takes, if the file has no critic, whose logits tell; None: 0.
 
     Raises:
         UserError: it holds another network than a PGGAN, or unknown weights.
     """
-    weights = {str(name): tensor for name, tensor in content["state_dict"].items()}
+    weights = renamed(content["state_dict"], str, WHAT)
     live = {ours: parts for ours, start in NETWORKS.items() if (parts := part(weights, start))}
     if "G_ema" not in live:
         live = {"G_ema": live["G"]}
@@ -60,11 +65,11 @@ def convert(content: dict[str, Any]) -> Imported:
         raise UserError(f"{WHAT} holds another network than a PGGAN; progan reads its PGGANs")
     check_rest(weights)
     widths = widths_of(generator, TO_RGB, WHAT)
-    labels = count_of_labels(weights)
-    z_dim = shape_of(generator, FIRST, 2, WHAT)[1] - labels
+    inputs = shape_of(generator, FIRST, 2, WHAT)[1]
+    names = names_among(inputs, count_of_labels(weights, labels))
     config = config_of(content)
     fused, notes = is_fused(generator, widths, config)
-    table = table_of(widths, z_dim + labels, fused)
+    table = table_of(widths, inputs, fused)
     resolution, alpha = progress(weights, max(widths))
     settings = width_settings(widths)
     conventions = settings.pop("conventions", {}) | {"norm": "rms"}
@@ -76,7 +81,7 @@ def convert(content: dict[str, Any]) -> Imported:
         | {
             "resolution": max(widths),
             "channels": COLOURS,
-            "z_dim": z_dim,
+            "z_dim": inputs - len(names),
             "fused_scale": fused,
             "conventions": conventions,
         },
@@ -86,23 +91,30 @@ def convert(content: dict[str, Any]) -> Imported:
             ours: converted(parts, table, f"{NETWORKS[ours]}* in {WHAT}")
             for ours, parts in live.items()
         },
-        labels=tuple(map(str, range(labels))),
-        label_kind="classes" if labels else None,
-        notes=(*notes_of(labels, config), *notes),
+        labels=names,
+        label_kind="classes" if names else None,
+        notes=(*notes_of(names, labels, config, weights), *notes),
     )
 
 
-def notes_of(labels: int, config: str) -> list[str]:
+def notes_of(
+    names: tuple[str, ...], given: int | None, config: str, weights: Mapping[str, Any]
+) -> list[str]:
     """What is left out, and what the file does not tell or progan does not read."""
     notes = [
         "The critic is left out: it has no convolution at 4x4, where progan's and the paper's have "
         "one."
     ]
-    if labels:
+    if names:
         notes += ["The file does not name its classes, so they have numbers."]
-    if names := sorted(set(re.findall(OWN_LAYERS, config))):
+    if given is None and LOGITS not in weights:
         notes += [
-            f"Its config has layers of its own ({', '.join(names)}), which progan does not read: "
+            "The file has no critic, which would tell how many labels the generator takes. If it "
+            "takes any, say how many by --labels."
+        ]
+    if layers := sorted(set(re.findall(OWN_LAYERS, config))):
+        notes += [
+            f"Its config has layers of its own ({', '.join(layers)}), which progan does not read: "
             "compare a few images with those of its code."
         ]
     return notes
@@ -121,10 +133,18 @@ def check_rest(weights: Mapping[str, Any]) -> None:
         raise UserError(f"{WHAT} has weights that no PGGAN has: {listed(unknown)}")
 
 
-def count_of_labels(weights: Mapping[str, Any]) -> int:
-    """Labels that the generator takes with its latents: as many as the critic's logits of them."""
-    name = "discriminator.decision.linear1.weight_orig"
-    return shape_of(weights, name, 2, WHAT)[0] - 1 if name in weights else 0
+def count_of_labels(weights: Mapping[str, Any], given: int | None) -> int:
+    """Labels that the generator takes with its latents: as many as the critic's logits of them.
+
+    Raises:
+        UserError: others were given.
+    """
+    if LOGITS not in weights:
+        return given or 0
+    found = shape_of(weights, LOGITS, 2, WHAT)[0] - 1
+    if given not in (None, found):
+        raise UserError(f"its critic knows {found} labels, not {given}; leave out --labels")
+    return found
 
 
 def config_of(content: Mapping[str, Any]) -> str:

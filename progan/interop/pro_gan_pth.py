@@ -6,17 +6,19 @@ norm follows the first layer. Neither version says how far a network has grown.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
 
 from progan.config.resolutions import START_RESOLUTION
-from progan.interop.imported import Imported, shown
+from progan.interop.imported import Imported, names_among, shown
 from progan.interop.layout import (
     Source,
     Table,
     converted,
     layer,
+    renamed,
     shape_of,
     width_settings,
     widths_of,
@@ -40,28 +42,38 @@ def recognize(content: Any) -> bool:
     )
 
 
-def convert(content: dict[str, Any]) -> Imported:
+def convert(content: dict[str, Any], labels: int | None = None) -> Imported:
     """The networks in a file, in our names and our scale.
+
+    Args:
+        labels: that a generator of version 2 takes, which its file does not tell; None: 0.
 
     Raises:
         UserError: it holds no generator, or a network that we cannot compute.
     """
-    if "generator" in content or "shadow_generator" in content:
+    if any(isinstance(part, dict) for part in content.values()):
+        if labels is not None:
+            raise UserError("generators of version 3 take no labels; leave out --labels")
         return convert_3(content)
-    weights = plain(content)
+    return convert_2(plain(content), labels)
+
+
+def convert_2(weights: dict[str, Any], labels: int | None) -> Imported:
+    """The generator in a file of version 2."""
     if any(name.startswith("final_block.") for name in weights):
         raise UserError(
             f"{WHAT} holds a critic alone; import the generator's file beside it: "
             "GAN_GEN_SHADOW_N.pth, or GAN_GEN_N.pth where there is none"
         )
     widths = widths_of(weights, TO_RGB, WHAT)
-    z_dim = shape_of(weights, "initial_block.conv_1.weight", 4, WHAT)[0]
+    inputs = shape_of(weights, "initial_block.conv_1.weight", 4, WHAT)[0]
+    names = names_among(inputs, labels or 0)
     equalized = is_equalized(weights)
-    G = generator(weights, widths, z_dim, 3, equalized)
-    return imported(
+    G = generator(weights, widths, inputs, 3, equalized, len(names))
+    it = imported(
         {"G_ema": G},
         widths,
-        z_dim,
+        inputs - len(names),
         channels=3,
         equalized=equalized,
         notes=[
@@ -71,16 +83,26 @@ def convert(content: dict[str, Any]) -> Imported:
             "ours has, so it is left out.",
             "Version 2 trains on latents as they are drawn, and its scripts draw images of "
             "normalized ones; progan normalizes them always.",
-            "The file does not say whether latents began with labels, as in its ConditionalProGAN. "
-            "If they did, progan's images are of no label.",
+            *[
+                "The file does not say whether latents begin with labels, as in its "
+                "ConditionalProGAN. If they do, say how many by --labels; else images are of none."
+            ]
+            * (labels is None),
         ],
     )
+    if not names:
+        return it
+    it.network["conventions"]["label_norm"] = False
+    return replace(it, labels=names, label_kind="classes")
 
 
 def convert_3(content: dict[str, Any]) -> Imported:
     """The networks in a file of version 3."""
     parts = {"G_ema": "shadow_generator", "G": "generator"}
-    if "shadow_generator" not in content:
+    parts = {ours: theirs for ours, theirs in parts.items() if theirs in content}
+    if not parts:
+        raise UserError(f"{WHAT} holds no generator (generator or shadow_generator)")
+    if "G_ema" not in parts:
         parts = {"G_ema": "generator"}
     live = part_of(content, parts["G_ema"])
     equalized, state = live["conf"].get("use_eql"), live["state_dict"]
@@ -184,17 +206,23 @@ def why_not(critic: Mapping[str, Any]) -> str:
 
 def plain(weights: Mapping[str, Any]) -> dict[str, Any]:
     """A state dictionary without the prefix of several GPUs."""
-    return {str(name).removeprefix("module."): tensor for name, tensor in weights.items()}
+    return renamed(weights, lambda name: name.removeprefix("module."), WHAT)
 
 
 def generator(
     weights: Mapping[str, Any],
     widths: Mapping[int, int],
-    z_dim: int,
+    inputs: int,
     channels: int,
     equalized: bool,
+    labels: int = 0,
 ) -> dict[str, Tensor]:
-    """A generator of either version, converted."""
+    """A generator of either version, converted.
+
+    Args:
+        inputs: latents and labels together.
+        labels: with which its inputs begin; ours come last.
+    """
     version_2 = any(name.startswith("initial_block.") for name in weights)
     block = "initial_block" if version_2 else "layers.0"
     first = widths[START_RESOLUTION]
@@ -202,9 +230,9 @@ def generator(
         # A transposed convolution of one pixel: [in, out, y, x]; ours is dense, [(out, y, x), in].
         "blocks.4.dense.weight": Source(
             f"{block}.conv_1.weight",
-            (z_dim, first, START_RESOLUTION, START_RESOLUTION),
+            (inputs, first, START_RESOLUTION, START_RESOLUTION),
             4 if equalized else 1,
-            lambda weight: weight.flatten(1).T,
+            lambda weight: weight.flatten(1).T.roll(-labels, dims=1),
         ),
         "blocks.4.bias": Source(f"{block}.conv_1.bias", (first,)),
         **layer("blocks.4.conv", f"{block}.conv_2", (first, first, 3, 3)),

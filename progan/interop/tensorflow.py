@@ -9,7 +9,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from progan.config.resolutions import START_RESOLUTION, is_resolution, resolutions_to
-from progan.interop.imported import Imported, shown
+from progan.config.value_types import MOST_WIDTH
+from progan.interop.imported import Imported, names_among, shown
+from progan.interop.layout import unique
 from progan.interop.pickles import Stub
 from progan.interop.tensorflow_layers import Network, converted, width
 from progan.interop.theano import array, older_variables
@@ -78,7 +80,7 @@ def convert(content: Any) -> Imported:
     if not critics:
         notes.append("The file has no critic.")
     resolution, alpha = reached(average)
-    labels = tuple(map(str, range(average.options["label_size"])))
+    labels = names_among(average.inputs, average.options["label_size"])
     return Imported(
         kind="tf",
         network=settings,
@@ -113,7 +115,7 @@ def read(stub: Stub) -> Network | None:
     check_options(options)
     unknown = [shown(key) for key in spec if key not in {*DEFAULTS, *fixed, *NEUTRAL}]
     pairs = older_variables(role, options, state) if older else state["variables"]
-    variables = {shown(key): array(value) for key, value in pairs}
+    variables = unique(((shown(key), array(value)) for key, value in pairs), "a network in it")
     return Network(role, options, variables, refused, unknown)
 
 
@@ -122,6 +124,13 @@ def check_options(options: dict[str, Any]) -> None:
     numbers = ("num_channels", "resolution", "label_size", "fmap_base", "fmap_max")
     if any(type(options[key]) not in (int, float) for key in (*numbers, "fmap_decay")):
         raise ValueError("its options are not numbers")
+    for key, least in (("label_size", 0), ("latent_size", 1)):
+        value = options[key]
+        if value is not None and not (type(value) is int and least <= value <= MOST_WIDTH):
+            raise UserError(
+                f"its {key} is {shown(value)}; it must be a whole number from {least} to "
+                f"{MOST_WIDTH:,}"
+            )
     if type(options["resolution"]) is not int or not is_resolution(options["resolution"]):
         raise UserError(
             f"its resolution is {shown(options['resolution'])}; progan has powers of two from 4 to "
@@ -131,6 +140,18 @@ def check_options(options: dict[str, Any]) -> None:
         raise UserError(
             f"its images have {shown(options['num_channels'])} channels; progan's have 1 or 3"
         )
+    check_widths(options)
+
+
+def check_widths(options: dict[str, Any]) -> None:
+    """Raises UserError unless all widths by the options are those of layers."""
+    try:
+        widths = [width(options, r) for r in (2, *resolutions_to(options["resolution"]))]
+    except (ArithmeticError, ValueError):  # infinite, or beyond the range of numbers
+        widths = [0]
+    if not 1 <= min(widths) <= max(widths) <= MOST_WIDTH:
+        given = ", ".join(f"{key}={shown(options[key])}" for key in options if "fmap" in key)
+        raise UserError(f"its widths ({given}) are not all from 1 to {MOST_WIDTH:,}")
 
 
 def settings_of(network: Network) -> dict[str, Any]:

@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 
 from progan.config.resolutions import START_RESOLUTION, resolutions_to
-from progan.interop.imported import shown
-from progan.interop.layout import with_map
+from progan.interop.layout import MOST_LISTED, listed, with_map
 from progan.runtime.errors import UserError
 
 
@@ -29,6 +28,12 @@ class Network(NamedTuple):
     variables: dict[str, np.ndarray]
     refused: list[str]
     unknown: list[str]
+
+    @property
+    def inputs(self) -> int:
+        """Numbers that a generator takes: a latent, and labels."""
+        latent = self.options["latent_size"] or width(self.options, START_RESOLUTION // 2)
+        return latent + self.options["label_size"]
 
 
 class Layer(NamedTuple):
@@ -58,7 +63,7 @@ def layers(network: Network) -> list[Layer]:
         rgb, image = f"{'To' if of_g else 'From'}RGB_lod{lod}", f"image_layers.{r}"
         found.append(Layer(rgb, image, (1, 1, *((wide, channels) if of_g else (channels, wide)))))
         if r == START_RESOLUTION:
-            found += first_layers(options) if of_g else last_layers(options)
+            found += first_layers(network) if of_g else last_layers(options)
         elif of_g:
             ends = (wide, width(options, r // 2)) if fused else (width(options, r // 2), wide)
             name = f"{size}/Conv0_up" if fused else f"{size}/Conv0"
@@ -71,11 +76,10 @@ def layers(network: Network) -> list[Layer]:
     return found
 
 
-def first_layers(options: dict[str, Any]) -> Iterator[Layer]:
+def first_layers(network: Network) -> Iterator[Layer]:
     """The generator's at 4x4."""
-    hidden, wide = width(options, START_RESOLUTION // 2), width(options, START_RESOLUTION)
-    inputs = (options["latent_size"] or hidden) + options["label_size"]
-    yield Layer("4x4/Dense", "blocks.4.dense", (inputs, 16 * wide))
+    wide = width(network.options, START_RESOLUTION)
+    yield Layer("4x4/Dense", "blocks.4.dense", (network.inputs, 16 * wide))
     yield Layer("4x4/Conv", "blocks.4.conv", (3, 3, wide, wide))
 
 
@@ -122,12 +126,14 @@ def check_keys(wanted: dict[str, tuple[int, ...]], network: Network) -> None:
         for key, shape in wanted.items()
         if key in found and found[key].shape != shape
     ]
-    lines = [f"missing: {', '.join(sorted(missing))}"] if missing else []
-    lines += [f"unknown: {', '.join(map(shown, unknown))}"] if unknown else []
-    if lines or shapes:
+    lines = [f"missing: {listed(missing)}"] if missing else []
+    lines += [f"unknown: {listed(unknown)}"] if unknown else []
+    lines += shapes[:MOST_LISTED]
+    if (more := len(shapes) - MOST_LISTED) > 0:
+        lines += [f"and {more} more of another shape"]
+    if lines:
         raise UserError(
-            f"the variables of its {what} are not those of its options:\n  "
-            + "\n  ".join([*lines, *shapes])
+            f"the variables of its {what} are not those of its options:\n  " + "\n  ".join(lines)
         )
 
 

@@ -19,7 +19,6 @@ from progan.runs.checkpoint_file import STORAGES, Parts, empty, fill, tensor
 
 MOST_PICKLE = 2**24  # bytes of names, shapes and settings; those of 1024x1024 with Adam: 300,000
 MAGIC = 0x1950A86A20F9469CFC6C  # the first number in the format before torch 1.6
-LEGACY = b"\x80\x02\x8a\x0a" + MAGIC.to_bytes(10, "little") + b"."
 PROTOCOL = 1001  # and the second
 ZIP = b"PK\x03\x04"
 DTYPES = STORAGES | {"torch ShortStorage": torch.int16, "torch CharStorage": torch.int8}
@@ -34,8 +33,8 @@ CALLS: dict[str, Callable[..., Any]] = {
 
 
 def is_torch(start: bytes) -> bool:
-    """Whether a file that begins so was written by `torch.save`. start: 15 bytes or more."""
-    return start.startswith((ZIP, LEGACY))
+    """Whether a file that begins so was written by `torch.save`. start: 32 bytes or more."""
+    return start.startswith(ZIP) or MAGIC.to_bytes(10, "little") in start
 
 
 def read_torch(file: BinaryIO) -> Any:
@@ -75,7 +74,7 @@ class Legacy:
             storage = self.storages.pop(key)
             if int.from_bytes(self.file.read(8), "little") != len(storage):
                 raise ValueError("a storage has another size than its tensors")
-            fill(storage, self.file.read(storage.nbytes))
+            fill(storage, self.file)
         if self.storages:
             raise ValueError("it lacks the numbers of a tensor")
         return content

@@ -76,3 +76,10 @@ def resolution_of(parameter: str) -> int:
     group, _, rest = parameter.partition(".")
     key = rest.partition(".")[0]
     return int(key) if group in ("blocks", "image_layers") else START_RESOLUTION
+
+
+def check_finite(weights: Mapping[str, Tensor], above: str = "") -> None:
+    """Raises ValueError if a weight is NaN or infinite. above: stands before its name."""
+    for name, weight in weights.items():
+        if wrong := int((~weight.isfinite()).sum()):
+            raise ValueError(f"{wrong} of {weight.numel()} numbers in {above}{name} are not finite")

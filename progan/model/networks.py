@@ -30,6 +30,7 @@ from progan.model.layers import (
     unchanged,
     upsample2x,
 )
+from progan.model.sharing import SharedNetwork
 
 Norm = Callable[[Tensor], Tensor]
 NORMS: dict[str, tuple[Norm, Norm]] = {  # of latents, and of features
@@ -80,7 +81,7 @@ class GeneratorStart(nn.Module):
         return self.norm(leaky_relu(self.conv(x)))
 
 
-class Generator(GrowingNetwork):
+class Generator(SharedNetwork):
     """Latents (and labels) to images.
 
     Args:
@@ -145,12 +146,21 @@ class Generator(GrowingNetwork):
         return torch.cat([self.latent_norm(z), c], dim=1)
 
     def forward(
-        self, z: Tensor, c: Tensor | None = None, *, resolution: int, alpha: Tensor | None = None
+        self,
+        z: Tensor,
+        c: Tensor | None = None,
+        *,
+        resolution: int | None = None,
+        alpha: Tensor | None = None,
     ) -> Tensor:
         """[N, z_dim], labels [N, c_dim] -> [N, channels, resolution, resolution], about [-1, 1].
 
         `alpha` (a 0-dim tensor) is the weight of the newest block while it fades in, else `None`.
+        Without a resolution both are what a snapshot has reached; of a new network the largest.
         """
+        if resolution is None:
+            resolution, fade_in = self.reached or (self.resolution, None)
+            alpha = None if fade_in is None else z.new_tensor(fade_in)
         x = below = self.inputs(z, c)
         for r in resolutions_to(resolution):
             below, x = x, self.blocks[str(r)](x)
@@ -286,10 +296,3 @@ def conditions(labels: Tensor, c_dim: int) -> Tensor:
 def quantized(images: Tensor) -> Tensor:
     """[-1, 1] -> uint8; the inverse of how reals are read."""
     return images.float().mul(127.5).add(127.5).round().clamp(0, 255).byte()
-
-
-def check_finite(weights: Mapping[str, Tensor], above: str = "") -> None:
-    """Raises ValueError if a weight is NaN or infinite. above: stands before its name."""
-    for name, weight in weights.items():
-        if wrong := int((~weight.isfinite()).sum()):
-            raise ValueError(f"{wrong} of {weight.numel()} numbers in {above}{name} are not finite")

@@ -6,16 +6,15 @@ plain arguments of the network, and README.md is the model card.
 """
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-
-from torch import Tensor
+from typing import TypeVar
 
 from progan import __version__
-from progan.model import networks
 from progan.model.grid import encoded, grid
 from progan.model.sampling import grid_layout
+from progan.model.sharing import SharedNetwork
 from progan.outputs.model_card import CARD, SAMPLES, card_of
 from progan.runs.snapshot import Snapshot
 from progan.runs.snapshot_file import load_snapshot
@@ -30,76 +29,36 @@ MOST_CARD, MOST_PICTURE = 10**6, 10**7  # bytes of what is uploaded as it lies i
 COLUMNS = 4  # of samples in the picture, at most
 
 
-class Generator(networks.Generator):
-    """The generator, which can come from the Hugging Face Hub and go there.
+G = TypeVar("G", bound=SharedNetwork)
 
-    Its arguments are those of `progan.model.networks.Generator`.
-    """
 
-    snapshot: Snapshot | None = None  # that it was read from; None if it was made anew
+def read_generator(cls: type[G], name: str | Path) -> G:
+    """See `Generator.from_pretrained`: a generator of this class, whose weights can be trained."""
+    path = to_source(name, "the model")
+    if not path.exists() and not path.is_absolute() and len(path.parts) == 2:
+        path = to_source(f"{SCHEME}{name}", "the model")
+    snapshot = load_snapshot(find_snapshot(path))
+    made = cls(**snapshot.config.network.generator_settings() | {"c_dim": snapshot.G.c_dim})
+    made.load_state_dict(snapshot.G.state_dict())
+    made.file, made.reached = snapshot.file, snapshot.G.reached
+    return made.eval()
 
-    @classmethod
-    def from_pretrained(cls, name: str | Path) -> "Generator":
-        """The generator of a model on the Hub, or of a folder, a run or a snapshot on this machine.
 
-        Args:
-            name: "user/model" or "user/model@revision", if there is no such folder here; or all
-                that `progan.load` takes.
-
-        Raises:
-            UserError: there is none, it cannot be reached, or it is damaged.
-        """
-        path = to_source(name, "the model")
-        if not path.exists() and not path.is_absolute() and len(path.parts) == 2:
-            path = to_source(f"{SCHEME}{name}", "the model")
-        snapshot = load_snapshot(find_snapshot(path))
-        G = cls(**snapshot.config.network.generator_settings() | {"c_dim": snapshot.G.c_dim})
-        G.load_state_dict(snapshot.G.state_dict())
-        G.snapshot = replace(snapshot, G=G)
-        return G.eval()
-
-    def push_to_hub(self, model: str, private: bool = False) -> str:
-        """Put what `from_pretrained` has read onto the Hub, as `progan push` does.
-
-        Args:
-            model: "user/model", which is made if it is not there.
-            private: whether a new model is.
-
-        Returns:
-            A line that says where it is, and what was replaced.
-
-        Raises:
-            UserError: there is no login, no right or no network; or the weights come from no
-                snapshot, or have changed since.
-        """
-        if self.snapshot is None:
-            raise UserError(
-                "this generator comes from no snapshot, so a card could say nothing of it; push a "
-                "snapshot of a run: progan push RUN USER/MODEL"
-            )
-        read = load_snapshot(self.snapshot.file)
-        known = read.G.state_dict()
-        if any((weight.cpu() != known[name]).any() for name, weight in self.state_dict().items()):
-            raise UserError(
-                f"the weights have changed since {self.snapshot.file} was read, and that file "
-                "would be pushed: push a snapshot of a run instead"
-            )
-        return model_of(read, model).push(private)
-
-    def forward(
-        self,
-        z: Tensor,
-        c: Tensor | None = None,
-        *,
-        resolution: int | None = None,
-        alpha: Tensor | None = None,
-    ) -> Tensor:
-        """As of `networks.Generator`; without a resolution at what the snapshot has reached."""
-        if resolution is None and self.snapshot is not None:
-            at, fade = self.snapshot.resolution, self.snapshot.alpha
-            alpha = None if fade is None else z.new_tensor(fade)
-            return super().forward(z, c, resolution=at, alpha=alpha)
-        return super().forward(z, c, resolution=resolution or self.resolution, alpha=alpha)
+def push_generator(made: SharedNetwork, model: str, private: bool = False) -> str:
+    """See `Generator.push_to_hub`."""
+    if made.file is None:
+        raise UserError(
+            "this generator comes from no snapshot, so a card could say nothing of it; push a "
+            "snapshot of a run: progan push RUN USER/MODEL"
+        )
+    read = load_snapshot(made.file)
+    known = read.G.state_dict()
+    if any((weight.cpu() != known[name]).any() for name, weight in made.state_dict().items()):
+        raise UserError(
+            f"the weights have changed since {made.file} was read, and that file would be pushed: "
+            "push a snapshot of a run instead"
+        )
+    return model_of(read, model).push(private)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from progan.config.config import Config
 from progan.config.schedule import Schedule
-from progan.model.networks import Generator, check_finite
+from progan.model.growing import check_finite
+from progan.model.networks import Generator
 from progan.runs.folder import differences, read_config
 from progan.runs.profiles import combination
 from progan.runs.snapshot import Snapshot

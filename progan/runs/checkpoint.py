@@ -12,7 +12,7 @@ from progan.config.config import Config
 from progan.config.load import as_begun, validate
 from progan.config.optimizers import KEEPS
 from progan.config.value_types import LIMIT
-from progan.model.networks import check_finite
+from progan.model.growing import check_finite
 from progan.runs.checkpoint_file import read_parts
 from progan.runs.folder import differences, fixed_settings
 from progan.runs.which_run import CONFIG

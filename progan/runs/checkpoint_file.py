@@ -12,7 +12,7 @@ import zipfile
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import torch
@@ -20,7 +20,10 @@ from torch import Tensor
 
 from progan.runtime.disk import open_plain
 from progan.runtime.pickles import PlainReader
+from progan.runtime.text import printable
 
+PART = 2**22  # bytes that are read at once
+MOST_AXES = 8
 MOST_PICKLE = 2**20  # bytes of names, shapes and numbers; those of the paper at 1024x1024: 50,000
 STORAGES = {
     "torch FloatStorage": torch.float32,
@@ -78,13 +81,10 @@ class Parts:
     """
 
     def __init__(self, archive: zipfile.ZipFile, size: int, dtypes: Mapping[str, torch.dtype]):
-        check_members(archive, size)
         self.archive, self.dtypes = archive, dtypes
         self.storages: dict[str, Tensor] = {}
-        pickled = [name for name in archive.namelist() if name.endswith("/data.pkl")]
-        if len(pickled) != 1:
-            raise ValueError("it is a zip that torch.save did not write")
-        self.pickled = pickled[0]
+        self.pickled = pickled_in(archive)
+        check_members(archive, size)
 
     def read(self, reader: Callable[..., PlainReader], most: int) -> Any:
         """What the pickle holds, read by `reader`, if it has no more than `most` bytes.
@@ -106,9 +106,27 @@ class Parts:
             storage = empty(self.dtypes[named], count, part.file_size)
             if storage.nbytes != part.file_size:
                 raise ValueError(f"{part.filename} has {part.file_size} bytes, not {count} numbers")
-            fill(storage, self.archive.read(part))
+            with self.archive.open(part) as file:
+                fill(storage, file)
             self.storages[key] = storage
         return self.storages[key]
+
+
+def pickled_in(archive: zipfile.ZipFile) -> str:
+    """The name of the pickle in a file of `torch.save`.
+
+    Raises:
+        ValueError: it is another zip.
+    """
+    names = archive.namelist()
+    pickled = [name for name in names if name.endswith("/data.pkl")]
+    if len(pickled) == 1 and pickled[0].replace("data.pkl", "constants.pkl") not in names:
+        return pickled[0]
+    shown = ", ".join(printable(name)[:40] for name in names[:2]) + ", …" * (len(names) > 2)
+    raise ValueError(
+        f"it is a zip that torch.save did not write ({shown}); if a file in it has the weights, "
+        "unpack it"
+    )
 
 
 def check_members(archive: zipfile.ZipFile, size: int) -> None:
@@ -137,11 +155,15 @@ def empty(dtype: torch.dtype, count: Any, most: int) -> Tensor:
     return torch.empty(count, dtype=dtype)
 
 
-def fill(storage: Tensor, content: bytes) -> None:
-    """Copies a storage's bytes into it. Raises ValueError if there are fewer or more."""
-    storage.view(torch.uint8).numpy()[:] = np.frombuffer(content, np.uint8, storage.nbytes)
-    if len(content) != storage.nbytes:
-        raise ValueError("a storage has too many bytes")
+def fill(storage: Tensor, file: IO[bytes]) -> None:
+    """Reads a storage's bytes into it, part by part. Raises ValueError if there are fewer."""
+    whole = storage.view(torch.uint8).numpy()
+    for start in range(0, len(whole), PART):
+        part = whole[start : start + PART]
+        content = file.read(len(part))
+        if len(content) != len(part):
+            raise ValueError("it lacks the numbers of a tensor")
+        part[:] = np.frombuffer(content, np.uint8)
 
 
 def tensor(
@@ -150,8 +172,10 @@ def tensor(
     """In place of torch's function, which enlarges a storage that is too small.
 
     Raises:
-        ValueError, RuntimeError: the tensor is larger than its storage.
+        ValueError, RuntimeError: the tensor is larger than its storage, or has many axes.
     """
+    if not len(stride) == len(size) <= MOST_AXES:
+        raise ValueError(f"a tensor has {len(size)} axes")
     if not all(type(n) is int for n in (offset, *size, *stride)) or math.prod(size) > len(storage):
         raise ValueError(f"a tensor of {tuple(size)} has {len(storage)} numbers")
     return storage.as_strided(size, stride, offset)

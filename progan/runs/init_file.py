@@ -2,7 +2,7 @@
 
 import hashlib
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from torch import Tensor
 
@@ -62,7 +62,9 @@ def of_snapshot(file: Path) -> Other:
     snapshot = load_snapshot(file)
     weights = snapshot.G.state_dict()
     labels = snapshot.labels.names if snapshot.labels else ()
-    origin = origin_of(file, snapshot.nimg, snapshot.resolution, snapshot.licence)
+    origin = snapshot.origin
+    if origin is None or snapshot.nimg:  # else nobody has trained since: it is still the other's
+        origin = origin_of(file, snapshot.nimg, snapshot.resolution, snapshot.licence)
     both = {"G": weights, "G_ema": weights}
     return Other(origin, snapshot.config.network, both, snapshot.G.c_dim, tuple(labels))
 
@@ -81,14 +83,10 @@ def of_checkpoint(file: Path) -> Other:
     resolution, _ = config.make_schedule().reached(nimg)
     weights = {name: state[name] for name in ("G", "D", "G_ema")}
     c_dim = weights["G"]["blocks.4.dense.weight"].shape[1] - config.network.z_dim
-    origin = origin_of(file, nimg, resolution, licence_in(state))
-    return Other(origin, config.network, weights, c_dim)
-
-
-def licence_in(checkpoint: dict[str, Any]) -> str | None:
-    """The licence that an import has written, or that a run's own first weights had."""
-    origin = checkpoint.get("origin")
-    return checkpoint.get("licence") if origin is None else Origin.of(origin).licence
+    begun = Origin.of(state["origin"]) if "origin" in state else None
+    if begun is None or nimg:  # else nobody has trained since: they are still the other's
+        begun = origin_of(file, nimg, resolution, begun.licence if begun else None)
+    return Other(begun, config.network, weights, c_dim)
 
 
 def origin_of(file: Path, nimg: int, resolution: int, licence: str | None = None) -> Origin:

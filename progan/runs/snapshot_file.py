@@ -22,7 +22,8 @@ from progan.config.value_types import LIMIT
 from progan.config.yaml_io import parse_yaml
 from progan.data.labels import Labels
 from progan.data.sources.find import NAMED
-from progan.model.networks import Generator, check_finite
+from progan.model.growing import check_finite
+from progan.model.networks import Generator
 from progan.runs.origin import Origin
 from progan.runs.snapshot import Snapshot
 from progan.runs.which_snapshot import find_snapshot, to_source
@@ -195,6 +196,7 @@ def load_snapshot(path: Path) -> Snapshot:
             f"{path} is of no use: {error}; take an earlier snapshot, or train again"
         ) from None
     snapshot.G.eval().requires_grad_(False)
+    snapshot.G.file, snapshot.G.reached = path, (snapshot.resolution, snapshot.alpha)
     return snapshot
 
 

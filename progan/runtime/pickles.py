@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, BinaryIO
 
 MOST_OPERATIONS = 200_000  # of a pickle; the official networks at 1024x1024 take 10,000
+MOST_VALUE = 2**29  # bytes of a value, which is an array's numbers if it is large
 MOST_LINE = 2**20  # bytes of a value that is written as text
 VALUES = {  # operations whose argument is the value
     *("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT"),
@@ -66,6 +67,8 @@ class PlainReader:
 
     def read(self, count: int) -> bytes:
         """For pickletools: never more than there is, as Python takes the memory first."""
+        if count > MOST_VALUE:
+            raise ValueError("a value is too large")
         return self.file.read(min(count, self.size))
 
     def readline(self) -> bytes:
