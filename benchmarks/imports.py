@@ -98,7 +98,7 @@ def compare(theirs: Theirs, size: str) -> dict[str, float]:
     """The largest differences between their networks and ours."""
     with tempfile.TemporaryDirectory() as folder:
         theirs.save(Path(folder) / "file")
-        ours = read_file(Path(folder) / "file")
+        ours = read_file(Path(folder) / "file", labels=theirs.labels)
     config = NetworkConfig(**ours.network)
     G = Generator(c_dim=len(ours.labels), **config.generator_settings())
     G.load_state_dict(ours.weights["G_ema"])

@@ -75,23 +75,26 @@ def pth_2_modules(checkout: Path) -> Any:
     return import_from(checkout, "pro_gan_pytorch.PRO_GAN")
 
 
-def of_pth_2(gan: Any, widths: Widths, alpha: float = 1.0, equalized: bool = True) -> Theirs:
-    """Version 2: its widths are those of the latent, halved from 64x64 up."""
+def of_pth_2(
+    gan: Any, widths: Widths, alpha: float = 1.0, equalized: bool = True, labels: int | None = None
+) -> Theirs:
+    """Version 2: its widths are those of the latent, halved from 64x64 up. labels: before it."""
     depth, latents = len(widths), widths[4]
     G = gan.Generator(depth, latents, use_eql=equalized)
     randomize(G)
 
     def images(z: Tensor, c: Tensor | None) -> Tensor:
-        z = z / z.norm(dim=1, keepdim=True) * latents**0.5  # as its scripts do
-        return G(z, depth - 1, alpha)
+        z = z / z.norm(dim=1, keepdim=True) * z.shape[1] ** 0.5  # as its scripts do
+        return G(z if c is None else torch.cat([c, z], 1), depth - 1, alpha)
 
     state = {f"module.{name}": tensor for name, tensor in G.state_dict().items()}
     own = None if alpha == 1 else alpha
-    return Theirs(saver(state, old_format=True), images, [G], alpha=own)
+    return Theirs(saver(state, old_format=True), images, [G], alpha=own, labels=labels)
 
 
 PTH_2_CASES: dict[str, dict[str, Any]] = {
     "stable": {},
     "fading": {"alpha": ALPHA},
+    "labels": {"labels": 3},
     "not equalized": {"equalized": False},
 }

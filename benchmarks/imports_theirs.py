@@ -31,6 +31,7 @@ class Theirs(NamedTuple):
         loss: reals and fakes to their loss of the critic, with the shares in mixes that torch draws
             after seed 1.
         alpha: where their file does not say it.
+        labels: likewise.
     """
 
     save: Callable[[Path], Any]
@@ -39,6 +40,7 @@ class Theirs(NamedTuple):
     critic: Callable[[Tensor], Tensor] | None = None
     loss: Callable[[Tensor, Tensor], Tensor] | None = None
     alpha: float | None = None
+    labels: int | None = None
 
 
 class Kind(NamedTuple):

@@ -205,11 +205,12 @@ def pth_layer(x, w, name, equalized=True, padding=1):
     return F.conv2d(x, weight, w[f"{name}.bias"], padding=padding)
 
 
-def pth_images(content, z, grown=16):
+def pth_images(content, z, grown=16, c=None):
     part = content["shadow_generator"]
     w, scale = double(part["state_dict"]), part["conf"]["use_eql"]
     weight = w["layers.0.conv_1.weight"] * (math.sqrt(2 / Z) if scale else 1)
-    x = lrelu(F.conv_transpose2d(norm(z)[:, :, None, None], weight, w["layers.0.conv_1.bias"]))
+    x = norm(z) if c is None else torch.cat([c, norm(z)], dim=1)
+    x = lrelu(F.conv_transpose2d(x[:, :, None, None], weight, w["layers.0.conv_1.bias"]))
     x = norm(lrelu(pth_layer(x, w, "layers.0.conv_2", scale)))  # no norm after the first layer
     for k, r in enumerate(WIDTHS):
         if 4 < r <= grown:
@@ -396,6 +397,58 @@ def test_networks_of_version_2(tmp_path):
     assert pro_gan_pth.convert(weights).network["equalized"] is False
 
 
+def test_labels_that_a_file_does_not_tell(tmp_path):
+    """Reference: version 2's forward pass, which takes labels and then a latent; mmgeneration's
+    file with its critic, whose logits tell. Elsewhere labels are known, and more cannot be."""
+    read = saved(version_2(), tmp_path)
+    imported = pro_gan_pth.convert(read, 2)
+    assert imported.labels == ("0", "1") and imported.network["z_dim"] == Z - 2
+    assert not any("--labels" in note for note in imported.notes)
+    assert any("--labels" in note for note in pro_gan_pth.convert(read).notes)
+    z, c = normal(N, Z - 2).double(), torch.eye(N, 2).double()
+    expected = pth_images(version_3(), z, c=c)
+    torch.testing.assert_close(images_of(imported, z, c), expected, rtol=0, atol=1e-5)
+    content = saved(mmgen_file(labels=2), tmp_path)
+    told = mmgen.convert(content)
+    with pytest.raises(UserError, match="its critic knows 2 labels, not 3"):
+        mmgen.convert(content, 3)
+    del content["state_dict"][mmgen.LOGITS]
+    assert mmgen.convert(content, 2).network == told.network
+    assert any("--labels" in note for note in mmgen.convert(content).notes)
+    for convert, labels in ((pro_gan_pth.convert, Z), (pro_gan_pth.convert, 10**9)):
+        with pytest.raises(UserError, match="cannot be labels; 0 to 4 can"):
+            convert(read, labels)
+    with pytest.raises(UserError, match="version 3 take no labels"):
+        pro_gan_pth.convert(version_3(), 2)
+
+
+def test_no_file_makes_a_message_or_a_network_of_any_size(tmp_path):
+    """Reference: sizes that no numbers stand behind: a tensor of none with 10^9 rows, which would
+    be so many labels, and one of 60,000 axes."""
+    content = mmgen_file(labels=2)
+    content["state_dict"][mmgen.LOGITS] = torch.empty(0).as_strided((10**9, 0), (1, 1))
+    with pytest.raises(UserError, match="lacks discriminator.decision"):
+        mmgen.convert(saved(content, tmp_path))
+    content["state_dict"][mmgen.LOGITS] = torch.empty(1).as_strided((1,) * 60_000, (1,) * 60_000)
+    with pytest.raises(ValueError, match="has 60000 axes$"):
+        saved(content, tmp_path)
+
+
+def test_names_that_become_one_are_refused(tmp_path):
+    """Reference: a file with both spellings of a weight, and one with a label twice."""
+    content = saved(zoo(), tmp_path)
+    content["netG"]["formatLayer.weight"] = content["netG"]["formatLayer.module.weight"]
+    with pytest.raises(UserError, match="two weights that are called formatLayer.weight"):
+        gan_zoo.convert(content)
+    content = version_2() | {"initial_block.conv_1.bias": normal(6)}
+    with pytest.raises(UserError, match="two weights that are called initial_block.conv_1.bias"):
+        pro_gan_pth.convert(content)
+    with pytest.raises(UserError, match="a value twice"):
+        gan_zoo.convert(saved(zoo(labels=[["one", "one"]]), tmp_path))
+    long = ["y" * 60 + "1", "y" * 60 + "2"]
+    assert gan_zoo.convert(saved(zoo(labels=[long]), tmp_path)).labels == tuple(long)
+
+
 @pytest.mark.parametrize(
     "case", [{}, {"fused": False, "labels": 2}, {"scale": 8, "weight": 0.25}], ids=str
 )
@@ -482,6 +535,10 @@ def test_what_cannot_be_ours_is_said():
         assert "D" not in imported.weights and word in imported.notes[-1]
     with pytest.raises(UserError, match="a critic alone"):
         pro_gan_pth.convert({"module.final_block.conv_1.weight": normal(1)})
+    alone = {name: version_3()[name] for name in ("shadow_generator", "discriminator")}
+    assert pro_gan_pth.convert(alone).weights.keys() == {"G_ema", "D"}
+    with pytest.raises(UserError, match="holds no generator"):
+        pro_gan_pth.convert({"discriminator": alone["discriminator"]})
 
     def read(**settings):
         content = zoo(**settings)

@@ -166,11 +166,30 @@ def test_what_cannot_be_pushed(hub, snapshot, here, monkeypatch):
     assert set(hub.models) == {"user/public", "other/faces"}
 
 
+def test_there_is_one_class_of_generators(hub, snapshot):
+    """Reference: isinstance, and the snapshot's own images. Without a resolution a generator that
+    was read makes images at what has been reached; a new one at its largest."""
+    made = (progan.load("demo").G, snapshot.G, progan.Generator.from_pretrained(snapshot.file))
+    assert [type(G) for G in made] == [progan.Generator] * 3
+    object.__setattr__(snapshot, "alpha", 0.25)
+    save_snapshot(snapshot)
+    z = torch.randn(2, snapshot.G.z_dim)
+    c = torch.eye(snapshot.G.c_dim)[[0, 1]] if snapshot.G.c_dim else None
+    G = progan.load(snapshot.file).G
+    assert torch.equal(G(z, c), snapshot.generator(z, c))
+    new = progan.Generator(8, z_dim=8, channel_base=64, channel_max=8)
+    assert new(torch.randn(1, 8)).shape == (1, 3, 8, 8)
+    hub.models = {"user/mine": {}}
+    assert "hf.co" in G.push_to_hub("user/mine") or "user/mine" in hub.models
+    assert hub.models["user/mine"][MODEL] == snapshot.file.read_bytes()
+
+
 def test_generators_that_no_file_describes(snapshot):
     """Reference: the weights in the file."""
     with pytest.raises(UserError, match="comes from no snapshot"):
         Generator(8, z_dim=8, channel_base=64, channel_max=8).push_to_hub("user/faces")
     G = Generator.from_pretrained(snapshot.file)
+    assert G.file == snapshot.file and all(weight.requires_grad for weight in G.parameters())
     with torch.no_grad():
         next(G.parameters()).add_(1)
     with pytest.raises(UserError, match="the weights have changed"):

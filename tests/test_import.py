@@ -1,5 +1,6 @@
 """progan import: kinds recognized, files written, hostile and damaged files refused."""
 
+import hashlib
 import io
 import pickle
 import re
@@ -12,12 +13,14 @@ import pytest
 import torch
 from click.testing import CliRunner
 from conftest import assert_identical
-from test_foreign import mmgen_file, named, version_3, zoo
+from safetensors.torch import save
+from test_foreign import mmgen_file, named, version_2, version_3, zoo
 
 from progan.cli.main import main
 from progan.interop.imported import Imported
 from progan.interop.importing import labels_of, read_file
 from progan.runs.folder import read_config
+from progan.runs.init_file import read_other
 from progan.runs.snapshot_file import load_snapshot
 from progan.runtime.errors import UserError
 from progan.training.build import make_networks
@@ -132,9 +135,11 @@ def test_examples_of_attributes_have_a_value_of_each():
 
 
 def test_an_imported_run_begins_with_its_networks(tmp_path):
-    """Reference: the weights that are read from the file. Optimizers have nothing to take."""
+    """Reference: the weights that are read from the file, and its own name and digest, not those of
+    the files made of it. Optimizers have nothing to take."""
     (tmp_path / "net.pkl").write_bytes(tf_file(label_size=2))
-    text = invoke("import", tmp_path / "net.pkl", "--checkpoint", tmp_path / "run")
+    out = tmp_path / "net.safetensors"
+    text = invoke("import", tmp_path / "net.pkl", "--checkpoint", tmp_path / "run", "--out", out)
     assert f"progan train --resume {tmp_path / 'run'} -o data.source=PATH" in text
     config = read_config(tmp_path / "run", ["data.source=demo"])
     assert config.start_resolution == 8 and config.data.labels and config.network.stddev_group == 4
@@ -145,14 +150,47 @@ def test_an_imported_run_begins_with_its_networks(tmp_path):
     there = read_file(tmp_path / "net.pkl").weights
     for name, network in (("G", G), ("D", D), ("G_ema", G_ema)):
         assert_identical({**there[name]}, network.state_dict())
-    assert transfer.origin and transfer.origin.licence == "CC-BY-NC-4.0"
+    origin = load_snapshot(tmp_path / "net.safetensors").origin
+    assert origin and origin.licence == "CC-BY-NC-4.0" and origin.name == "net.pkl"
+    assert origin.sha256 == hashlib.sha256((tmp_path / "net.pkl").read_bytes()).hexdigest()
+    assert transfer.origin == origin == read_other(tmp_path / "net.safetensors").origin
 
 
-def zip_of(name: str) -> bytes:
+def zip_of(*names: str) -> bytes:
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as archive:
-        archive.writestr(name, b"content")
+        for name in names:
+            archive.writestr(name, b"content")
     return file.getvalue()
+
+
+def test_networks_within_a_dictionary(tmp_path):
+    """Reference: the same networks alone. Of two that may be meant none is chosen."""
+    file = tmp_path / "file"
+    file.write_bytes(torch_file({"model": version_2(), "epoch": 3}, zipped=True))
+    it = read_file(file)
+    assert it.notes[0] == "It is read from model in the file."
+    file.write_bytes(torch_file(version_2(), zipped=True))
+    assert_identical(it.weights["G_ema"], read_file(file).weights["G_ema"])
+    file.write_bytes(torch_file({"g": version_2(), "ema": version_2()}, zipped=True))
+    with pytest.raises(UserError, match="no ProGAN that progan knows, but ema, g; progan imports"):
+        read_file(file)
+
+
+@pytest.mark.parametrize("operation", [b"\x8e", b"\x8d"], ids=["bytes", "text"])
+@pytest.mark.parametrize(
+    "size, words", [(6 * 10**9, "has 6.0 GB; progan reads"), (10**9, "pickle")]
+)
+def test_large_claims_take_no_memory(operation, size, words, tmp_path):
+    """Reference: a sparse file, whose first operation claims 4 GiB, or 900 MB."""
+    claimed = min(2**32, size - 10**8)
+    with open(tmp_path / "file", "wb") as file:
+        file.write(b"\x80\x04" + operation + claimed.to_bytes(8, "little"))
+        file.truncate(size)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(UserError, match=words):
+        read_file(tmp_path / "file")
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000  # KiB
 
 
 WRONG = {
@@ -161,7 +199,9 @@ WRONG = {
     "cut off in a name": (tf_file()[:20], "it is no pickle, or a damaged one"),
     "a web page": (b"\n<!DOCTYPE html><html>", "web page"),
     "a text": (b"hello, this is no weight file", "cannot be read .* reads ProGANs of the official"),
-    "a model card": (b"network:\n  resolution: 8\n", "it is no pickle, or a damaged one"),
+    "a text of several lines": (b"network:\n  resolution: 8\n", 'it is a text: "network:"'),
+    "a server's answer": (b"Entry not found", 'it is a text: "Entry not found"'),
+    "other bytes": (b"GGUF\x03\0\0", "it is no pickle, or a damaged one"),
     "ONNX": (
         b"\x08\x0a\x12\x07pytorch",
         "is a graph, such as ONNX's, .* weights that training wrote",
@@ -172,8 +212,15 @@ WRONG = {
     "PNG": (b"\x89PNG\r\n\x1a\n", "is an image"),
     "xz": (b"\xfd7zXZ\x00", "unpack it first"),
     "gzip": (b"\x1f\x8b\x08\x00", "unpack it first"),
-    "a zip of something": (zip_of("a.npy"), r"\(it is a zip that torch.save did not write\)"),
-    "other data": (pickle.dumps({"a": [1, 2]}), "holds no ProGAN that progan knows"),
+    "a zip of something": (zip_of("a.npy"), r"did not write \(a.npy\); if a file in it"),
+    "TorchScript": (zip_of("a/data.pkl", "a/constants.pkl"), "a zip that torch.save did not write"),
+    "a web page with a mark": (b"\xef\xbb\xbf<html>", "web page"),
+    "7z": (b"7z\xbc\xaf\x27\x1c", "unpack it first"),
+    "a safetensors file": (save({"a": torch.zeros(1)}), "which none of these projects writes"),
+    "a module": (b"ctorch.nn.modules.linear\nLinear\n.", r"torch.save\(module.state_dict\(\)"),
+    "complex numbers": (b"ctorch\nComplexFloatStorage\n.", "of another type than weights"),
+    "other data": (pickle.dumps({"a": [1, 2]}), "no ProGAN that progan knows, but a; progan"),
+    "a list": (pickle.dumps([1, 2]), "holds no ProGAN that progan knows; it imports"),
     "code": (b"\x80\x02" + CODE + b"N.", r"names os\.mkdir"),
     "StyleGAN2": (b"cdnnlib.tflib.network\nNetwork\n.", "this is a StyleGAN2 network"),
     "StyleGAN2 in PyTorch": (b"ctorch_utils.persistence\n_reconstruct\n.", "StyleGAN2"),

@@ -81,6 +81,11 @@ def one(**options: object) -> dict:
     return official.state("G", settings, official.drawn("G", settings, 0, 1))
 
 
+def claiming(**options: object) -> dict:
+    """A network whose options are not those that its variables were made with."""
+    return one() | {"static_kwargs": official.OPTIONS | options}
+
+
 def test_one_generator_stands_for_the_average():
     """Reference: the file has no other network."""
     it = imported(official.pickled(one(), protocol=2))
@@ -96,7 +101,19 @@ def test_one_generator_stands_for_the_average():
         (one(pixelnorm_epsilon=1e-4), "pixelnorm_epsilon=0.0001"),
         (one() | {"variables": one()["variables"][:-1]}, "missing: 16x16/Conv1/bias"),
         (one() | {"variables": [*one()["variables"], ("more", np.zeros(1))]}, "unknown: more"),
-        (one() | {"static_kwargs": official.OPTIONS | {"fmap_max": 5}}, "is of"),
+        (claiming(fmap_max=5), "is of"),
+        (
+            one() | {"variables": [(f"v{k:05}", np.zeros(1)) for k in range(2000)]},
+            "unknown: v00000, v00001, v00002, v00003, v00004, v00005 and 1994 more$",
+        ),
+        (
+            one() | {"variables": [*one()["variables"], ("lod", np.zeros(1))]},
+            "has two weights that are called",
+        ),
+        (claiming(label_size=-1), "label_size is -1; it must be a whole number from 0"),
+        (claiming(latent_size="x"), "latent_size is x; it must be a whole number from 1"),
+        (claiming(fmap_decay=1e308), r"its widths \(fmap_base=32, .* are not all from 1 to"),
+        (claiming(fmap_base=float("nan")), "are not all from 1 to"),
         (one() | {"version": 3}, "version 3"),
         (one() | {"build_func_name": "D_paper"}, "no generator"),
     ],

@@ -95,7 +95,7 @@ def test_a_fade_goes_on_and_the_network_grows(tmp_path, photos):
     16x16, which the file's networks do not have. The run resumes without the file."""
     (tmp_path / "file").write_bytes(tf_file())
     it = read_file(tmp_path / "file")
-    write_run(it, tmp_path / "run")
+    write_run(it, tmp_path / "file", tmp_path / "run")
     settings = {k: yaml.safe_load(str(v)) for k, v in TINY.items() if k[:7] != "network"}
     settings |= {"schedule.total_kimg": None, "schedule.learning_rate": 0.002}
     settings |= {"data.source": str(photos), "network.resolution": 16}

@@ -71,7 +71,10 @@ def no_weights(start: bytes, size: int) -> str:
     if not start:
         return "is empty; get it again"
     if start[8:9] == b"{" and b"__metadata__" in start or start[8:10] == b'{"':
-        return "is a safetensors file; a snapshot of progan needs no import: progan sample takes it"
+        return (
+            "is a safetensors file, which none of these projects writes; a snapshot of progan "
+            "needs no import: progan sample takes it"
+        )
     begun = start.lstrip(BLANK)
     if what := next((what for own, what in STARTS.items() if begun.startswith(own)), ""):
         return what
