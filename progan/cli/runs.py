@@ -102,5 +102,7 @@ def trouble(run: "Summary") -> str:
 
 
 def going_on(run: "Summary") -> str:
-    """How to go on with a run that has ended."""
-    return f"To go on: progan train --resume {shlex.quote(str(run.folder))}"
+    """How to go on with a run that has ended, or to begin with one that was imported."""
+    no_data = run.config is not None and run.config.data.source is None
+    more = " -o data.source=PATH" if no_data else ""
+    return f"To go on: progan train --resume {shlex.quote(str(run.folder))}{more}"

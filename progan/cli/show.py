@@ -58,7 +58,7 @@ def about_training(run: "Summary") -> Iterator[tuple[str, str]]:
         ago = f", {human_time(run.age)} ago" if run.state.name == RUNNING else ""
         yield "newest tick", f"at {run.tick['nimg'] / 1000:g} kimg{ago}: {text}"
     labels = "with" if config.data.labels else "without"
-    yield "data", f"{config.data.source}, {labels} labels"
+    yield "data", f"{config.data.source or 'not chosen yet'}, {labels} labels"
     size, network = config.network.resolution, config.network
     channels = "1 channel" if network.channels == 1 else f"{network.channels} channels"
     yield "network", f"{size}x{size}, {channels}, z_dim {network.z_dim}"

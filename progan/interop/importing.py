@@ -21,6 +21,7 @@ from progan.runs.folder import fixed_settings, write_config
 from progan.runs.init_file import origin_of
 from progan.runs.snapshot import Snapshot
 from progan.runs.snapshot_file import MOST_EXAMPLES, save_snapshot
+from progan.runs.which_run import IMPORTED
 from progan.runtime.disk import write_atomically
 from progan.runtime.errors import UserError, brief
 
@@ -39,7 +40,6 @@ KINDS = {
     "progan-pth": Kind(pro_gan_pth.recognize, pro_gan_pth.convert, labels=True),
     "mmgen": Kind(mmgen.recognize, mmgen.convert, labels=True),
 }
-WEIGHTS = "imported.pt"  # in the folder of a run that begins with them
 
 
 def read_file(path: Path, kind: str | None = None, labels: int | None = None) -> Imported:
@@ -190,7 +190,7 @@ def write_run(it: Imported, source: Path, run_dir: Path) -> None:
     Args:
         source: the file that was imported.
     """
-    file = run_dir.resolve() / WEIGHTS
+    file = run_dir.resolve() / IMPORTED
     config = config_of(it, start=True)
     average = it.weights["G_ema"]
     state: dict[str, Any] = {

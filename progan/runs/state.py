@@ -60,6 +60,8 @@ def before_heartbeats(run_dir: Path) -> State:
     ticks = lines_of(run_dir / STATS, TAIL)
     reached = max([shown(run_dir), *(nimg for nimg, _ in ticks[-1:])])
     snapshots = snapshots_of(run_dir)
+    if not (reached or ticks or snapshots):
+        return State(STOPPED, "it has not trained yet")
     if snapshots and round(1000 * kimg_of(snapshots[-1])) >= reached:
         return State(STOPPED, "its newest snapshot is of all that it has shown")
     hours = [h for _, line in ticks[-2:] if (h := number(line.get(HOURS))) is not None]
