@@ -8,7 +8,7 @@ import random
 import sys
 import types
 import zipfile
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from fractions import Fraction
 
 import pytest
@@ -20,6 +20,7 @@ from progan.interop import gan_zoo, mmgen, pro_gan_pth
 from progan.interop.layout import width_settings
 from progan.interop.torch_files import is_torch, read_torch
 from progan.model.networks import Critic, Generator
+from progan.runtime import zips
 from progan.runtime.errors import UserError
 from progan.runtime.pickles import UnknownNameError
 
@@ -666,6 +667,20 @@ def small_only(count, **settings):
     if count > 4000:
         raise TooMuch
     return torch.zeros(count, **settings)
+
+
+def test_a_zip_of_many_parts_is_refused(tmp_path, monkeypatch):
+    """Reference: a limit that a whole file is just above. zipfile would keep each part's name."""
+    saved({"weights": normal(3)}, tmp_path)
+    with zipfile.ZipFile(tmp_path / "file.pth") as archive:
+        parts = len(archive.namelist())
+    for most, refused in ((parts, False), (parts - 1, True)):
+        monkeypatch.setattr(zips, "MOST_PARTS", most)
+        with (
+            pytest.raises(ValueError, match="more than") if refused else nullcontext(),
+            open(tmp_path / "file.pth", "rb") as file,
+        ):
+            read_torch(file)
 
 
 def test_a_compressed_file_is_refused(tmp_path):

@@ -1,5 +1,6 @@
 """Runs, prepared folders and caches from somebody else: links, hostile files; no locks."""
 
+import copy
 import errno
 import io
 import math
@@ -361,7 +362,9 @@ def test_parts_that_lie_on_each_other_are_refused(kept, tmp_path):
     path = Path(shutil.copy(sorted(kept.glob("checkpoints/*"))[-1], tmp_path))
     with zipfile.ZipFile(path, "a") as archive:
         largest = max(archive.infolist(), key=lambda part: part.file_size)
-        archive.filelist += [largest] * 100
+        for number in range(100):
+            archive.filelist.append(copy.copy(largest))
+            archive.filelist[-1].filename += str(number)
         archive._didModify = True
     with pytest.raises(ValueError, match="its parts are larger than the file"):
         read(path)

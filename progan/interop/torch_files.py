@@ -6,7 +6,6 @@ and a config beside their weights.
 
 import os
 import sys
-import zipfile
 from collections.abc import Callable
 from functools import partial
 from typing import Any, BinaryIO
@@ -16,6 +15,7 @@ from torch import Tensor
 
 from progan.interop.pickles import PickleReader
 from progan.runs.checkpoint_file import STORAGES, Parts, empty, fill, tensor
+from progan.runtime.zips import open_zip
 
 MOST_PICKLE = 2**24  # bytes of names, shapes and settings; those of 1024x1024 with Adam: 300,000
 MAGIC = 0x1950A86A20F9469CFC6C  # the first number in the format before torch 1.6
@@ -50,7 +50,7 @@ def read_torch(file: BinaryIO) -> Any:
     start = file.read(len(ZIP))
     file.seek(0)
     if start == ZIP:
-        with zipfile.ZipFile(file) as archive:
+        with open_zip(file) as archive:
             parts = Parts(archive, size, DTYPES)
             return parts.read(partial(PickleReader, calls=CALLS, names=DTYPES), MOST_PICKLE)
     return Legacy(file, size).read()

@@ -21,6 +21,7 @@ from torch import Tensor
 from progan.runtime.disk import open_plain
 from progan.runtime.pickles import PlainReader
 from progan.runtime.text import printable
+from progan.runtime.zips import open_zip
 
 PART = 2**22  # bytes that are read at once
 MOST_AXES = 8
@@ -63,7 +64,7 @@ def read_parts(path: Path) -> dict[str, Any]:
         "collections OrderedDict": dict,
         "torch._utils _rebuild_tensor_v2": tensor,
     }
-    with open(path, "rb", opener=open_plain) as file, zipfile.ZipFile(file) as archive:
+    with open(path, "rb", opener=open_plain) as file, open_zip(file) as archive:
         size = os.fstat(file.fileno()).st_size
         parts = Parts(archive, size, STORAGES)
         state = parts.read(partial(CheckpointReader, calls=calls, names=STORAGES), MOST_PICKLE)
@@ -116,9 +117,11 @@ def pickled_in(archive: zipfile.ZipFile) -> str:
     """The name of the pickle in a file of `torch.save`.
 
     Raises:
-        ValueError: it is another zip.
+        ValueError: it is another zip, or has two parts of one name.
     """
     names = archive.namelist()
+    if len(set(names)) < len(names):
+        raise ValueError("two of its parts have the same name")
     pickled = [name for name in names if name.endswith("/data.pkl")]
     if len(pickled) == 1 and pickled[0].replace("data.pkl", "constants.pkl") not in names:
         return pickled[0]

@@ -1,7 +1,6 @@
 """Latents in a file, as `progan project` writes them, in place of those of seeds."""
 
 import hashlib
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from progan.data.sources.arrays import DAMAGE, read_member, read_member_header
 from progan.runs.snapshot import Snapshot
 from progan.runs.snapshot_file import check_header
 from progan.runtime.errors import UserError, brief
+from progan.runtime.zips import open_zip
 
 MOST = 100_000  # rows, which all are in memory
 FLOATS = ("float16", "float32", "float64", "F16", "BF16", "F32", "F64")
@@ -73,7 +73,7 @@ def from_npy(path: Path, widths: Widths) -> Arrays:
 
 
 def from_npz(path: Path, widths: Widths) -> Arrays:
-    with zipfile.ZipFile(path) as archive:
+    with open(path, "rb") as file, open_zip(file) as archive:
         names = wanted([entry.removesuffix(".npy") for entry in archive.namelist()])
         for name in names:
             check_array(name, *read_member_header(archive, name), widths)

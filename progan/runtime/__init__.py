@@ -8,6 +8,7 @@ paths        paths as users give them: ~, and none that is empty
 disk         files that are whole or absent; files of JSON lines; no writing through links
 lock         a lock by a file, which one process at a time holds
 pickles      pickles to plain data, operation by operation, so that they run no code
+zips         zips of a few parts
 pictures     one picture of many images, in rows with names
 provenance   marks in image files: that a trained generator made them, and which one
 cache        the folder of prepared data, and a lock on it
