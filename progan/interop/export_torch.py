@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import shutil
 import tempfile
 from importlib.resources import files
@@ -34,7 +35,9 @@ def write_standalone(snapshot: Snapshot, out: Path) -> list[str]:
     settings |= {"dense_scale": start.dense.scale, "xmp": snapshot.provenance().xmp().decode()}
     script = files("progan.interop").joinpath("standalone.py").read_bytes()
     write_whole(out, weights, json.dumps(settings, indent=2), script)
-    return [f"it needs torch, NumPy and Pillow: python {out / 'generator.py'} 0 1 2"]
+    classes = settings["label_kind"] == "classes"  # the script wants one for each seed
+    path, seeds = shlex.quote(str(out / "generator.py")), "0:0 1:0 2:0" if classes else "0 1 2"
+    return [f"it needs torch, NumPy and Pillow: python {path} {seeds}"]
 
 
 def write_whole(out: Path, weights: dict[str, torch.Tensor], settings: str, script: bytes) -> None:
