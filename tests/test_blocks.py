@@ -5,6 +5,7 @@ A block that needs what a test machine lacks has a comment before it that says w
 """
 
 import glob
+import inspect
 import os
 import re
 import shlex
@@ -17,6 +18,7 @@ from click.testing import CliRunner
 from conftest import TINY
 from PIL import Image
 
+import progan
 from progan.cli.main import main
 
 ROOT = Path(__file__).parent.parent
@@ -140,9 +142,15 @@ def test_output_that_pages_show():
 @pytest.mark.parametrize("page", [page for page in RUN if blocks(ROOT / page, "python")])
 def test_python_blocks(page, trained, here, monkeypatch):
     """Reference: Python. No line fails on a finished run (which README's would train first)."""
+    arguments = inspect.signature(progan.train)
+
+    def finished(*given, **named):
+        return progan.load(arguments.bind(*given, **named).arguments["run_dir"])
+
     for name in ("demo", "faces", "photos"):
         shutil.copytree(trained, Path("runs") / name)
+    monkeypatch.setattr(progan, "train", finished)
     names: dict[str, object] = {}
     for body in blocks(ROOT / page, "python"):
-        small = re.sub(r".*progan\.train\(.*\n", "", body).replace("swd2000", "swd48")
-        exec(re.sub(r"seconds=\d+", "seconds=1", small), names)
+        small = re.sub(r"seconds=\d+", "seconds=1", body.replace("swd2000", "swd48"))
+        exec(small, names)

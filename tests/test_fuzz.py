@@ -349,6 +349,7 @@ def shown(word: str) -> list[str]:
 @example(words=["train", "--data", "\udcff"])
 @example(words=["data", "list", "--root", "\udcff"])
 @example(words=["compare", "\x1f\n"])
+@example(words=["push", "run", ""])
 def test_command_lines(here, words):
     """Reference: exit code 0, or 2 and a message that names a word of the command, or its key, or
     what is missing; no exception, and ten seconds at most."""

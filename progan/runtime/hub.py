@@ -40,7 +40,8 @@ def parts(path: Path) -> tuple[str, str | None]:
     text = "/".join(path.parts[1:])
     match = SHAPE.fullmatch(text)
     if not match:
-        raise UserError(f"{SCHEME}{text} is no model; give {SCHEME}USER/MODEL or …/MODEL@REVISION")
+        what = f"{SCHEME}{text} is no model" if text else "the name of the model is empty"
+        raise UserError(f"{what}; give {SCHEME}USER/MODEL or …/MODEL@REVISION")
     return match["model"], match["revision"]
 
 
