@@ -96,6 +96,15 @@ class Sgdr(Section):
     )
     mult: Positive = Field(1.0, le=100, description="how many times as long each next cycle is")
 
+    @model_validator(mode="after")
+    def cycles_are_comparable(self) -> "Sgdr":
+        if abs(math.log(self.mult)) * (self.cycles - 1) > math.log(LIMIT):
+            raise ValueError(
+                f"the longest cycle would be more than {LIMIT:,} times the shortest: give fewer "
+                "cycles, or a mult nearer to 1"
+            )
+        return self
+
     def rates(self) -> Pieces:
         cosines = [(self.mult**i, self.rate, 0.0, "cosine") for i in range(1, self.cycles)]
         return pieces(

@@ -76,6 +76,8 @@ def misread(error: ErrorDetails) -> str:
         return f"; write {value:.0f}"
     if isinstance(value, int | float) and error["type"] == "string_type":
         return "; put quotes around what is no number"
+    if error["type"] == "list_type":
+        return "; give all of it, in brackets"
     if isinstance(value, dict) and any(type(k) is str and k.isdecimal() for k in value):
         return "; write its keys without quotes"
     own_rule = error["type"] == "value_error"  # which says what it wants
@@ -100,8 +102,10 @@ def explain(error: ErrorDetails) -> tuple[str, str]:
             if key not in fields:
                 known = ", ".join(fields)
                 inner = error["input"] if isinstance(error["input"], dict) else {}
-                elsewhere = [k for word in (key, *inner) for k, _ in settings_for(str(word))]
-                there = f" (did you mean '{elsewhere[0]}'?)" if elsewhere else ""
+                meant = [k for word in (key, *inner) for k, _ in settings_for(str(word))]
+                if model in INNERMOST:  # a phase has settings of the same names
+                    meant = [name for k in meant if (name := k.rpartition(".")[2]) in fields]
+                there = f" (did you mean '{meant[0]}'?)" if meant else ""
                 alike = nearest(str(key), fields, 0.8)  # a slip of the pen, in the right section
                 hint = alike or there or nearest(str(key), fields)
                 section, _, name = str(key).partition(".")
@@ -127,7 +131,8 @@ def explain(error: ErrorDetails) -> tuple[str, str]:
         about = "a resolution, from which the value holds upward"
     if error["type"] == "literal_error":
         rule += nearest(str(error["input"]), re.findall(r"'([^']*)'", error["ctx"]["expected"]))
-    rule = rule.removeprefix("Value error, ").replace("Input should", "must")
+    rule = re.sub("(Input|List) should", "must", rule.removeprefix("Value error, "))
+    rule = rule.replace(" after validation", "")
     value = reprlib.repr(error["input"])
     rule += misread(error)
     path = path.removesuffix(":")

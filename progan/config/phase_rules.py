@@ -4,7 +4,7 @@ import math
 
 from progan.config.curves import Cycles, maps_in
 from progan.config.optimizers import OPTIONS, momentum_of
-from progan.config.phase_list import length, optimizer_of, planned
+from progan.config.phase_list import cycles_of, length, optimizer_of, option_of, planned
 from progan.config.resolutions import START_RESOLUTION, has
 from progan.config.schedule_settings import OptimConfig, PhaseConfig, ScheduleConfig
 
@@ -35,12 +35,29 @@ def check_phases(resolution: int, settings: ScheduleConfig, optim: OptimConfig) 
             f"schedule.total_kimg ({total:,.10g}) is more than schedule.phases have "
             f"({end:,.10g}); lengthen the last one"
         )
-    kinds = list(dict.fromkeys(optimizer_of(each.phase, optim) for each in found))
+    phases = [each.phase for each in found]
+    check_options(phases, settings, optim)
+    if settings.cycles:
+        follow = [phase for phase in phases if cycles_of(phase, settings) is settings.cycles]
+        kinds = [optimizer_of(phase, optim) for phase in follow]
+        try:
+            check_cycles(settings.cycles, end if total is None else total, kinds, optim, "the run")
+        except ValueError as error:
+            raise ValueError(f"schedule.cycles: {error}") from None
+
+
+def check_options(phases: list[PhaseConfig], settings: ScheduleConfig, optim: OptimConfig) -> None:
+    """Raises ValueError for an option that no phase, or a phase, can use."""
+    kinds = list(dict.fromkeys(optimizer_of(phase, optim) for phase in phases))
     for name in OPTION_NAMES:
         if getattr(optim, name) is not None and not any(name in OPTIONS[kind] for kind in kinds):
             raise ValueError(f"optim.{name}: {no_option(kinds[0], name)}")
-    if settings.cycles:
-        check_cycles(settings.cycles, end, kinds, "the run")
+    for number, phase in enumerate(phases, 1):
+        cycles = cycles_of(phase, settings)
+        moves = option_of(phase, optim, "momentum") or (cycles and cycles.kind.momenta())
+        if option_of(phase, optim, "nesterov") and not moves:
+            place = f"schedule.phases, phase {number}: " if settings.phases else "optim."
+            raise ValueError(f"{place}nesterov needs momentum; give momentum, or leave it away")
 
 
 def check_list(phases: list[PhaseConfig], resolution: int, optim: OptimConfig) -> None:
@@ -88,20 +105,35 @@ def check_optimizer(phase: PhaseConfig, before: PhaseConfig | None, optim: Optim
     if phase.cycles:
         if phase.learning_rate is not None:
             raise ValueError("cycles replace learning_rate: give one of them")
-        check_cycles(phase.cycles, phase.kimg, [kind], "the phase")
+        check_cycles(phase.cycles, phase.kimg, [kind], phase, "the phase")
 
 
-def check_cycles(cycles: Cycles, kimg: float | None, kinds: list[str], what: str) -> None:
-    """Raises ValueError unless cycles fill their images, and optimizers have their momentum."""
+def check_cycles(
+    cycles: Cycles,
+    kimg: float | None,
+    kinds: list[str],
+    beside: PhaseConfig | OptimConfig,
+    what: str,
+) -> None:
+    """Raises ValueError unless cycles fill their images, and optimizers have their momentum.
+
+    Args:
+        kimg: length of what they go over; None: their own.
+        kinds: optimizers that follow them.
+        beside: the settings that must not have the momentum, too.
+    """
     own = cycles.kind.kimg()
     if own is not None and kimg is not None and not math.isclose(own, kimg, rel_tol=1e-3):
         raise ValueError(
             f"the cycles have {own:,.10g} kimg, and {what} has {kimg:,.10g}; leave length away, "
             f"and they fill {what}"
         )
-    without = next((kind for kind in kinds if not momentum_of(kind)), None)
-    if without and cycles.kind.momenta():
-        raise ValueError(f"{without} has no momentum: leave momentum_max and momentum_min away")
+    for kind in kinds if cycles.kind.momenta() else ():
+        name = momentum_of(kind)
+        if not name:
+            raise ValueError(f"{kind} has no momentum: leave momentum_max and momentum_min away")
+        if getattr(beside, name) is not None:
+            raise ValueError(f"momentum_max and momentum_min replace {name}: give one of them")
 
 
 def no_option(kind: str, name: str) -> str:

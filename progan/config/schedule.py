@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from progan.config.curves import Pieces, Ramp, Shape, rate_of
-from progan.config.optimizers import OPTIONS, momentum_of
-from progan.config.phase_list import optimizer_of, planned
+from progan.config.optimizers import OPTIONS, Option, momentum_of
+from progan.config.phase_list import batch_size_of, cycles_of, optimizer_of, option_of, rounded
 from progan.config.resolutions import ByResolution, at_resolution
 from progan.config.schedule_settings import OptimConfig, PhaseConfig, ScheduleConfig
 from progan.runtime.errors import UserError
@@ -149,23 +149,15 @@ def make_schedule(
     weights: Mapping[str, ByResolution[float | Ramp]] = NO_WEIGHTS,
     critic_updates: int = 1,
 ) -> Schedule:
-    """The phases of `phase_list.planned`, in whole steps, up to the run's end.
+    """The phases of `phase_list.rounded`, up to the run's end.
 
-    A phase ends at the whole number of its steps nearest to its nominal end, so `nimg` lands on
-    every boundary and roundings do not add up. The run ends at the whole step nearest to
-    `total_kimg`; phases keep their own ends.
+    That is the whole step nearest to `total_kimg`; phases keep their own ends.
 
     Args:
         weights: of the loss's terms, see `Phase.weights`.
         critic_updates: in a step.
     """
-    found: list[tuple[PhaseConfig, int, int, int]] = []  # with start, end, images a step
-    for phase, nominal_end in planned(resolution, settings):
-        step = critic_updates * batch_size_of(phase, settings)
-        start = found[-1][2] if found else 0
-        steps = round((nominal_end - start) / step)
-        if steps > 0:
-            found.append((phase, start, start + steps * step, step))
+    found = rounded(resolution, settings, critic_updates)
     if not found:
         raise UserError(
             "the schedule has no images to train on: schedule.total_kimg "
@@ -174,11 +166,11 @@ def make_schedule(
             + f", or less than {critic_updates} (loss.critic_updates)"
             * (critic_updates > 1)
         )
-    total_nimg, total_kimg = found[-1][2], settings.total_kimg
+    total_nimg, total_kimg = found[-1].end, settings.total_kimg
     if total_kimg is not None and (total := round(total_kimg * 1000)) < total_nimg:
-        _, start, _, step = next(each for each in found if each[2] >= total)
-        cut = start + round((total - start) / step) * step
-        total_nimg = max(cut, found[0][3])
+        last = next(each for each in found if each.end >= total)
+        cut = last.start + round((total - last.start) / last.step) * last.step
+        total_nimg = max(cut, found[0].step)
     phases = []
     for phase, start, end, _ in found:
         if start < total_nimg:
@@ -188,10 +180,6 @@ def make_schedule(
             made = make_phase(phase, spans, settings, optim)
             phases.append(replace(made, critic_updates=critic_updates, weights=curves))
     return Schedule(tuple(phases), total_nimg)
-
-
-def batch_size_of(phase: PhaseConfig, settings: ScheduleConfig) -> int:
-    return phase.batch_size or at_resolution(settings.batch_size, phase.resolution)
 
 
 Spans = Mapping[str, tuple[int, int]]  # first image and end, of the phase and of the run
@@ -209,18 +197,16 @@ def make_phase(
     """A phase with its rates and the options of its optimizer."""
     r, kind = phase.resolution, optimizer_of(phase, optim)
 
-    def option(name: str) -> Curve:
-        given = getattr(phase, name)
-        if given is None and (by_resolution := getattr(optim, name)) is not None:
-            given = at_resolution(by_resolution, r)
-        return make_curve(OPTIONS[kind][name] if given is None else given, spans)
+    def option(name: str, default: Option) -> Curve:
+        given = option_of(phase, optim, name)
+        return make_curve(default if given is None else given, spans)
 
-    options = {name: option(name) for name in OPTIONS[kind]}
-    cycles, over = (phase.cycles, "phase") if phase.cycles else (settings.cycles, "run")
-    if cycles and phase.learning_rate is None:
+    options = {name: option(name, default) for name, default in OPTIONS[kind].items()}
+    if cycles := cycles_of(phase, settings):
+        over = "phase" if phase.cycles else "run"
         rates = dict.fromkeys("GD", make_curve(cycles.kind.rates(), spans, over))
         momenta, momentum = cycles.kind.momenta(), momentum_of(kind)
-        if momenta and momentum:
+        if momenta and momentum and getattr(phase, momentum) is None:
             options[momentum] = make_curve(momenta, spans, over)
     else:
         given = settings.learning_rate if phase.learning_rate is None else phase.learning_rate

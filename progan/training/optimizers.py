@@ -1,6 +1,6 @@
 """The optimizer of a network: of the kind and with the options that each phase has."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -15,15 +15,28 @@ from progan.runtime.extras import how_to_install
 Groups = list[dict[str, Any]]
 
 
-def timm_optimizer(name: str, groups: Groups, **options: Any) -> torch.optim.Optimizer:
+OF_TIMM = {"lamb": "Lamb", "lars": "Lars"}
+
+
+def check_installed(kinds: Iterable[str]) -> None:
+    """Raises UserError if one of these optimizers needs a library that is not there."""
+    for kind in OF_TIMM.keys() & set(kinds):
+        try:
+            import timm.optim  # noqa: F401
+        except ImportError:
+            raise UserError(
+                f"the optimizer {kind} needs timm: {how_to_install('optimizers')}"
+            ) from None
+
+
+def timm_optimizer(kind: str, groups: Groups, **options: Any) -> torch.optim.Optimizer:
     """One of timm's, which adapts the rate of each layer, also without weight decay."""
-    try:
-        from timm import optim
-    except ImportError:
-        raise UserError(
-            f"the optimizer {name.lower()} needs timm: {how_to_install('optimizers')}"
-        ) from None
-    made: torch.optim.Optimizer = getattr(optim, name)(groups, always_adapt=True, **options)
+    check_installed([kind])
+    from timm import optim
+
+    made: torch.optim.Optimizer = getattr(optim, OF_TIMM[kind])(
+        groups, always_adapt=True, **options
+    )
     return made
 
 
@@ -47,8 +60,8 @@ KINDS = {
     "rmsprop": Kind(lambda groups: torch.optim.RMSprop(groups)),
     "adagrad": Kind(lambda groups: torch.optim.Adagrad(groups)),
     "sgd": Kind(lambda groups: torch.optim.SGD(groups, fused=True), fused=True),
-    "lamb": Kind(lambda groups: timm_optimizer("Lamb", groups, max_grad_norm=None), counts=True),
-    "lars": Kind(lambda groups: timm_optimizer("Lars", groups)),
+    "lamb": Kind(lambda groups: timm_optimizer("lamb", groups, max_grad_norm=None), counts=True),
+    "lars": Kind(lambda groups: timm_optimizer("lars", groups)),
 }
 
 
@@ -109,11 +122,18 @@ class Optimizer:
         return skipped
 
     def make_buffers(self, parameters: Sequence[Tensor]) -> None:
-        """Begin SGD's momentum at 0: torch's would be undefined if the first step is skipped."""
-        if self.kind == "sgd" and self.inner.param_groups[0]["momentum"]:
-            for parameter in parameters:
-                if "momentum_buffer" not in self.inner.state[parameter]:
-                    self.inner.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+        """Begin momentum at 0, from the first update on that has any.
+
+        SGD's would be undefined if that is skipped. RMSprop makes its own with its other moments
+        only, so a momentum that rises from 0 would find none.
+        """
+        if not self.inner.param_groups[0].get("momentum"):
+            return
+        for parameter in parameters:
+            kept = self.inner.state[parameter]
+            makes_all = KEEPS[self.kind] and not kept
+            if "momentum_buffer" not in kept and not makes_all:
+                kept["momentum_buffer"] = torch.zeros_like(parameter)
 
     def state_dict(self) -> dict[str, Any]:
         """Moments and counts of steps, by a parameter's place in the network."""

@@ -170,6 +170,7 @@ def with_resolution(
 def check_settings(config: Config, run_dir: Path) -> None:
     """Raises UserError for a run that cannot be trained, here or in this form."""
     from progan.runs.tracking import check_tracker  # here, as they load torch
+    from progan.training.optimizers import check_installed
     from progan.training.transfer import check_init
 
     check_launch()
@@ -177,6 +178,8 @@ def check_settings(config: Config, run_dir: Path) -> None:
     if before is None or not before.shortfall():  # older versions began such runs
         config.check_reach()
     group, whole = config.network.stddev_group, config.loss.whole
-    check_batches(config.make_schedule(), processes(), group, whole)
+    schedule = config.make_schedule()
+    check_batches(schedule, processes(), group, whole)
+    check_installed({phase.optimizer for phase in schedule.phases})
     check_tracker(config.run.tracker)
     check_init(config, run_dir)
