@@ -2,6 +2,7 @@
 
 import math
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -141,7 +142,12 @@ MISTAKES = {
     "phases: [{resolution: 4, kimg: 1, optimizer: adma}]": "did you mean 'adam'?",
     "phases: [{resolution: 4, kimg: 1, optimizer: sgd, beta1: 0.5}]": "sgd has no beta1; it has",
     "phases: [{resolution: 4, kimg: 1, beta1: {start: 2}}]": "must be below 1",
-    "phases: [{resolution: 4, kimg: 1, lr: 1}]": "unknown key schedule.phases, phase 1: lr",
+    "phases: [{resolution: 4, kimg: 1, lr: 1}]": "phase 1: lr (did you mean 'learning_rate'?)",
+    "phases: []": "schedule.phases: [] does not fit",
+    "phases: {0: {kimg: 1}}": "must be a valid list; give all of it, in brackets",
+    "phases: [{resolution: 4, kimg: 1, optimizer: sgd, nesterov: true}]": (
+        "phase 1: nesterov needs momentum"
+    ),
     "phases: [{resolution: 4, kimg: 1}, {resolution: 4, kimg: 1, restart: false, optimizer: sgd}]"
     "": "phase 2: restart is false",
     "phases: [{resolution: 4, kimg: 1}], fade_kimg: 2": "replace schedule.fade_kimg",
@@ -153,6 +159,13 @@ MISTAKES = {
         "cycles replace learning_rate"
     ),
     "phases: [{resolution: 4, kimg: 2, cycles: {sgdr: {rate: 1, length: 1}}}]": "leave length away",
+    "phases: [{resolution: 4, kimg: 1, beta1: 0.5, "
+    "cycles: {one_cycle: {rate: 1, momentum_max: 0.9, momentum_min: 0.8}}}]": (
+        "phase 1: momentum_max and momentum_min replace beta1"
+    ),
+    "cycles: {sgdr: {rate: 1, cycles: 1000, mult: 100}}": "a mult nearer to 1",
+    "cycles: {sgdr: {rate: 1, cycles: 1000, mult: 0.01}}": "a mult nearer to 1",
+    "cycles: {sgdr: {rate: 1, length: 1}}": "schedule.cycles: the cycles have 1 kimg, and the run",
     "cycles: {sgdr: {rate: 1}, one_cycle: {rate: 1}}": "give sgdr",
     "cycles: {one_cycle: {rate: 1, momentum_max: 0.5}}": "come together",
     "cycles: {sgdr: {rate: 1}}, learning_rate: 0.1": "give one of them",
@@ -170,6 +183,31 @@ def test_mistakes_name_the_place(text):
     with pytest.raises(UserError) as error:
         config_of(f"schedule: {{{text}}}")
     assert MISTAKES[text] in str(error.value)
+
+
+def test_a_phase_of_a_list_has_a_step():
+    """Reference: its images against those of a step, by hand. Of 3 images it would be left out
+    without a word, or the list would end at another resolution."""
+    for place in range(2):
+        phases = [
+            text if i != place else "resolution: 4, kimg: 0.003" for i, text in enumerate(TWO)
+        ]
+        with pytest.raises(UserError, match=f"phase {place + 1}: 0.003 kimg .* of 8 images"):
+            listed(*phases).make_schedule()
+    assert listed("resolution: 4, kimg: 0.005").make_schedule().total_nimg == 8
+
+
+def test_cycles_over_the_run_leave_a_phases_own_settings_alone():
+    """Reference: the list's own words. Cycles are of the run's length, also where total_kimg cuts
+    the list, and move no momentum of a phase that gives its own, or its own rates."""
+    cycle = {"one_cycle": {"rate": 0.01, "momentum_max": 0.9, "momentum_min": 0.8}}
+    own = TWO[0] + ", beta1: 0.1", TWO[1] + ", optimizer: adagrad, learning_rate: 0.5"
+    first, second = listed(*own, cycles=cycle).make_schedule().phases
+    assert first.options_at(504)["beta1"] == 0.1
+    assert first.G_rate.at(504) == OneCycle(**cycle["one_cycle"]).rates().at(0.252)
+    assert second.G_rate.at(1500) == 0.5
+    cut = listed(*TWO, cycles={"sgdr": {"rate": 1, "length": 0.5}}, total_kimg=0.5)
+    assert cut.make_schedule().total_nimg == 496
 
 
 def test_a_total_is_of_whole_images():
@@ -296,6 +334,23 @@ def test_an_optimizer_by_name(kind):
         assert a.grad is None
 
 
+@pytest.mark.parametrize("kind", [kind for kind in OPTIONS if "momentum" in OPTIONS[kind]])
+def test_momentum_may_rise_from_zero(kind):
+    """Reference: an optimizer that has had momentum from the beginning, which is the same where the
+    moments are 0: gradients are, until momentum comes. The first update with any is skipped."""
+    always, rising = ours(kind, weights()), ours(kind, weights())
+    given = GIVEN[kind] | {"weight_decay": 0.0}  # which would be a gradient
+    for optimizer, momentum in ((always, 0.5), (rising, 0.0)):
+        optimizer.set(RATE, given | {"momentum": momentum})
+        optimizer.apply(optimizer.parameters, [torch.zeros(3, 4), torch.zeros(5)])
+        optimizer.set(RATE, given | {"momentum": 0.5})
+        assert step(optimizer, 0, bad=True) == 1
+        for seed in range(3):
+            step(optimizer, seed)
+    assert all(map(torch.equal, always.parameters, rising.parameters))
+    assert_identical(flat(always.state_dict()), flat(rising.state_dict()))
+
+
 @pytest.mark.parametrize("kind", OPTIONS)
 def test_an_optimizer_goes_on(kind, tmp_path):
     """Reference: six updates in one go, bit for bit, against three, a file, and three."""
@@ -375,6 +430,17 @@ def test_a_run_of_phases_goes_on(photos, tmp_path):
     assert whole["G_opt"]["optimizer"] == "sgd"
     for name in ("G", "D", "G_ema", "G_opt", "D_opt"):
         assert_identical(flat(whole[name]), flat(parts[name]))
+
+
+def test_a_library_that_lacks_is_missed_at_the_start(photos, tmp_path, monkeypatch):
+    """Reference: the later phase's optimizer in the message, exit code 2, and no folder: the run
+    would have trained until there."""
+    monkeypatch.setitem(sys.modules, "timm.optim", None)
+    words = ["train", "--data", str(photos), "--run-dir", str(tmp_path / "run")]
+    words += options(optim__optimizer="{4: adam, 8: lamb}")
+    result = CliRunner().invoke(main, words)
+    assert result.exit_code == 2 and "the optimizer lamb needs timm" in result.output
+    assert not (tmp_path / "run").exists()
 
 
 def test_examples_in_the_docs():
