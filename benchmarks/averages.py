@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 
+from progan.config.schedule import Curve
 from progan.data.opening import open_data
 from progan.metrics.of_snapshot import compare_with_data
 from progan.runs.folder import COMPLETE, STOP, is_complete
@@ -48,9 +49,13 @@ SETTINGS = {  # without --config: 12 kimg for each fade and each resolution
 
 def kinds(config) -> dict[str, Kind]:
     """The averages by name. A decay of 0.999 an update is the official one."""
-    official = {p.resolution: 0.693 * p.batch_size for p in config.make_schedule().phases}
+    schedule = config.make_schedule()
+
+    def official(nimg: int) -> float:
+        return 0.693 * schedule.at(nimg).batch_size
+
     found: dict[str, Kind] = {"live": HalfLife(official, 0.0), "0.999": HalfLife(official)}
-    found |= {f"{kimg} kimg": HalfLife(kimg) for kimg in (0.5, 1, 2, 4)}
+    found |= {f"{kimg} kimg": HalfLife(Curve(kimg).at) for kimg in (0.5, 1, 2, 4)}
     shares = (0.01, 0.02, 0.03, 0.05, 0.08, 0.12, 0.2)
     found |= {f"share {share}": HalfLife(official, share) for share in shares}
     return found | {f"power {length}": Power(length) for length in (0.05, 0.1, 0.15)}
@@ -73,7 +78,7 @@ class Following(Trainer):
 
     def begin_phase(self, phase) -> None:
         super().begin_phase(phase)
-        self.followed.begin(phase, self.step.G.active_parameters(phase.resolution, phase.fading))
+        self.followed.begin(self.step.G.active_parameters(phase.resolution, phase.fading))
 
     def train_step(self, phase) -> None:
         before = self.progress.nimg

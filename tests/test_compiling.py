@@ -14,7 +14,7 @@ from float64 import in_type
 from phases import a_phase
 
 from progan.cli.main import main
-from progan.config.schedule import Phase
+from progan.config.schedule import Curve, Phase
 from progan.model.networks import Critic, Generator
 from progan.runtime.cache import default_cache
 from progan.training import compile as compiling
@@ -51,7 +51,7 @@ def make_step(loss, *, resolution=8, channels=3, c_dim=0, precision="fp32", inte
         for name, parameter in network.named_parameters():
             if name.endswith("bias"):
                 torch.nn.init.normal_(parameter, std=0.3)
-    averages = Average(G, [HalfLife(1.0)])
+    averages = Average(G, [HalfLife(Curve(1.0).at)])
     return Step(G, D, loss, Accelerator(cpu=True), precision, averages, interval)
 
 

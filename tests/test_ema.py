@@ -54,7 +54,7 @@ class Walk:
         while nimg < self.schedule.total_nimg:
             phase = self.schedule.at(nimg)
             named = self.G.active_parameters(phase.resolution, phase.fading)
-            self.average.begin(phase, named)
+            self.average.begin(named)
             before, nimg = nimg, nimg + phase.batch_size
             for name, weight in named.items():
                 step = torch.randn(weight.shape, generator=draw, dtype=dtype)
@@ -99,7 +99,7 @@ CLOSED = {
     "short power": (Power(0.01), lambda ends, start: power_shares(ends, start, 0.01)),
     "swa": (EqualWeights(0.5, 0.05), lambda e, s: equal_shares(e, s, 500, 50)),
     "swa, each update": (EqualWeights(1.9, 0.001), lambda e, s: equal_shares(e, s, 1900, 1)),
-    "half-life": (HalfLife(0.1, 0.05), lambda e, s: half_life_shares(e, s, 100, 0.05)),
+    "half-life": (HalfLife(lambda _: 0.1, 0.05), lambda e, s: half_life_shares(e, s, 100, 0.05)),
 }
 
 

@@ -20,6 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from progan.config.resolutions import resolutions_to
+from progan.config.schedule import Curve
 from progan.metrics.msssim import MSSSIM
 from progan.metrics.swd import SWD
 from progan.model import sampling
@@ -133,7 +134,7 @@ def check_step(
     with on_cuda() as watch:
         G, D = networks(resolution, channels, c_dim, fused)
         with warnings.catch_warnings(action="ignore"):  # torch's own, of copying such tensors
-            averages = Average(G, [HalfLife(10.0)])
+            averages = Average(G, [HalfLife(Curve(10.0).at)])
             step = Step(G, D, loss, accelerator, precision, averages, penalty_interval)
         step.begin(phase, restart=True)
         step.rehearse()

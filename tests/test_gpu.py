@@ -15,6 +15,7 @@ from conftest import load_checkpoint, options
 from test_step import EXTRAS, R1, Drawn, make_batch, make_step, make_trainer, phase_at
 
 from progan.cli.main import main
+from progan.config.schedule import Curve
 from progan.training.ema import Average, HalfLife
 from progan.training.step import Step
 from progan.training.updates import LossSettings
@@ -67,7 +68,7 @@ def test_gradients_are_those_of_the_cpu(loss, fading):
     expected = gradients(exact, batch, fading)
     G, D = (copy.deepcopy(network).float().cuda() for network in (exact.G, exact.D))
     AcceleratorState._reset_state(reset_partial_state=True)  # `make_step` has chosen the CPU
-    rounded = Step(G, D, loss, Accelerator(), "fp32", Average(G, [HalfLife(1.0)]))
+    rounded = Step(G, D, loss, Accelerator(), "fp32", Average(G, [HalfLife(Curve(1.0).at)]))
     found = gradients(rounded, moved(make_batch()), fading)
     for a, b in zip(found, expected, strict=True):
         assert a.is_cuda

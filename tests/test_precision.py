@@ -16,6 +16,7 @@ from phases import a_phase
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from progan.cli.main import main
+from progan.config.schedule import Curve
 from progan.model.layers import EqualizedConv2d, EqualizedLinear
 from progan.model.networks import Critic, Generator
 from progan.runtime import speeds
@@ -364,7 +365,12 @@ def make_step(precision, loss=None, c_dim=3, fused_scale=True) -> Step:
     G = Generator(16, z_dim=8, c_dim=c_dim, **shape)
     D = Critic(16, c_dim=c_dim, **shape)
     step = Step(
-        G, D, loss or LossSettings(), Accelerator(cpu=True), precision, Average(G, [HalfLife(1.0)])
+        G,
+        D,
+        loss or LossSettings(),
+        Accelerator(cpu=True),
+        precision,
+        Average(G, [HalfLife(Curve(1.0).at)]),
     )
     step.begin(a_phase(16, True, 0, 32, 8, None, 0.001), restart=True)
     step.set_progress(16)

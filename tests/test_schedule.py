@@ -12,8 +12,9 @@ from progan.cli.phases import phase_table, points
 from progan.config.batch_rules import check_batches
 from progan.config.curves import Ramp
 from progan.config.resolutions import at_resolution
-from progan.config.schedule import make_schedule, shortfall
+from progan.config.schedule import make_schedule
 from progan.config.settings import OptimConfig, ScheduleConfig
+from progan.config.shortfall import shortfall
 from progan.runtime.errors import UserError
 
 RESOLUTIONS = [4, 8, 16, 32, 64, 128, 256, 512, 1024]

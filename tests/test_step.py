@@ -43,7 +43,10 @@ def make_step(loss=R1, *, resolution=8, channels=3, c_dim=0, fused_scale=True, *
         for name, parameter in network.named_parameters():
             if name.endswith("bias"):
                 torch.nn.init.normal_(parameter, std=0.3)
-    settings = {"precision": "fp32", "averages": Average(G, [HalfLife(1.0)])} | settings
+    settings = {
+        "precision": "fp32",
+        "averages": Average(G, [HalfLife(Curve(1.0).at)]),
+    } | settings
     return Step(G, D, loss, Accelerator(cpu=True), **settings)
 
 

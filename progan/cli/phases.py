@@ -77,6 +77,8 @@ def panels_of(schedule: Schedule) -> list[Panel]:
         name for phase in schedule.phases for name, curve in phase.weights if curve.varies
     )
     panels += [Panel(name.replace("_", " "), {"": weight(name)}, "from 0") for name in weights]
+    if any("half_life" in phase.varying for phase in schedule.phases):
+        panels.append(Panel("half-life (kimg)", {"": lambda _, nimg: schedule.half_life(nimg)}))
     return panels
 
 

@@ -19,5 +19,6 @@ phase_rules        checks that phases follow each other, and that options fit th
 batch_rules        checks that batches divide into processes, passes and groups
 phase_text         phases in words, and the rows of a table of them
 schedule           from images shown to phase, alpha, batch size and learning rates
+shortfall          why a schedule ends before its last resolution has faded in
 metric_names       metrics by their protocols' names: swd16k, fid50k, …
 """

@@ -10,8 +10,9 @@ from progan.config.metric_names import SMALLEST
 from progan.config.mistakes import SettingsError
 from progan.config.phase_rules import check_phases
 from progan.config.resolutions import has
-from progan.config.schedule import Schedule, make_schedule, shortfall
+from progan.config.schedule import Schedule, make_schedule
 from progan.config.settings import PATHS, Settings
+from progan.config.shortfall import shortfall
 from progan.config.yaml_io import dump_yaml
 from progan.runtime.errors import UserError
 from progan.runtime.secrets import redacted
@@ -127,8 +128,9 @@ class Config(Settings):
             "label": self.loss.weights.label,
             "augment_strength": self.data.augment_strength,
         }
-        updates = self.loss.critic_updates
-        return make_schedule(self.network.resolution, self.schedule, self.optim, weights, updates)
+        given = self.network.resolution, self.schedule, self.optim
+        updates, half_life = self.loss.critic_updates, self.ema.half_life_kimg
+        return make_schedule(*given, weights, updates, half_life)
 
     def shortfall(self) -> str:
         """Why this schedule ends before the resolution has faded in; empty if it does not."""

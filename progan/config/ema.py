@@ -4,8 +4,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from progan.config.value_types import NotNegative, PerResolution, Positive, Section
+from progan.config.curves import Ramp, VaryingByResolution
+from progan.config.value_types import NotNegative, Positive, Section
 
+# In kimg: a decay of 0.999 at each update of the default batch sizes, as in the official code.
+HALF_LIVES: dict[int, float | Ramp] = {4: 88.7, 32: 44.4, 64: 22.2, 128: 11.1, 256: 5.5, 512: 2.8}
 RAMPUP = 0.03  # measured: docs/averages.md
 SHORTEST, LONGEST = 0.01, 0.25  # relative lengths of power averages; equal weights have 0.289
 FIRST: Literal["half_life"] = "half_life"  # the kind of runs that name none
@@ -32,8 +35,8 @@ class EmaConfig(Section):
         "power: by a power of the images shown, and progan average makes other lengths after "
         "training; swa: as much as new ones, from one moment on",
     )
-    half_life_kimg: PerResolution[Positive] | None = Field(
-        {4: 88.7, 32: 44.4, 64: 22.2, 128: 11.1, 256: 5.5, 512: 2.8},
+    half_life_kimg: VaryingByResolution[Positive] | None = Field(
+        HALF_LIVES,
         description="half-life of the average in thousands of images; the default is a decay of "
         "0.999 at each update of the default batch sizes; null: ema.kind is another",
     )

@@ -60,6 +60,7 @@ class Phase:
     # Of the loss's terms, and the share of images that are augmented, by their names in
     # `training.updates.LossSettings`.
     weights: tuple[tuple[str, Curve], ...] = ()
+    half_life: Curve | None = None  # of the average, in kimg; None: it is of another kind
     start_alpha: float = 0.0  # where it fades: alpha at its first image
 
     @property
@@ -81,11 +82,17 @@ class Phase:
         return {name: curve.at(nimg) for name, curve in self.options}
 
     @property
+    def varying(self) -> dict[str, Curve]:
+        """What changes within the phase by its name here, but alpha."""
+        average = {} if self.half_life is None else {"half_life": self.half_life}
+        curves = {"G_rate": self.G_rate, "D_rate": self.D_rate, **average}
+        curves |= dict(self.options) | dict(self.weights)
+        return {name: curve for name, curve in curves.items() if curve.varies}
+
+    @property
     def depends_on_end(self) -> bool:
         """Whether its first updates would be others if it ended elsewhere."""
-        named = (*self.options, *self.weights)
-        curves = [self.G_rate, self.D_rate, *(curve for _, curve in named)]
-        return self.fading or any(curve.varies for curve in curves)
+        return self.fading or bool(self.varying)
 
     def images_per_pass(self, processes: int) -> int:
         """Images a forward pass on one process: `batch_gpu`, at most the process's share."""
@@ -109,6 +116,12 @@ class Schedule:
     def at(self, nimg: int) -> Phase:
         """The phase of the update that starts at `nimg`."""
         return self.phases[bisect_right(self.phases, nimg, key=lambda p: p.start_nimg) - 1]
+
+    def half_life(self, nimg: int) -> float:
+        """Of the average in kimg, for the update that starts at `nimg`."""
+        curve = self.at(nimg).half_life
+        assert curve is not None, "the average is of another kind"
+        return curve.at(nimg)
 
     def ends_step(self, nimg: int) -> bool:
         """Whether a step ends, or the run begins, at `nimg`."""
@@ -148,6 +161,7 @@ def make_schedule(
     optim: OptimConfig,
     weights: Mapping[str, ByResolution[float | Ramp]] = NO_WEIGHTS,
     critic_updates: int = 1,
+    half_life: ByResolution[float | Ramp] | None = None,
 ) -> Schedule:
     """The phases of `phase_list.rounded`, up to the run's end.
 
@@ -156,6 +170,7 @@ def make_schedule(
     Args:
         weights: of the loss's terms, see `Phase.weights`.
         critic_updates: in a step.
+        half_life: of the average, in kimg, see `Phase.half_life`.
     """
     found = rounded(resolution, settings, critic_updates)
     if not found:
@@ -176,9 +191,15 @@ def make_schedule(
         if start < total_nimg:
             spans = {"phase": (start, end), "run": (0, total_nimg)}
             mine = {name: at_resolution(w, phase.resolution) for name, w in weights.items()}
-            curves = tuple((name, make_curve(w, spans)) for name, w in mine.items())
-            made = make_phase(phase, spans, settings, optim)
-            phases.append(replace(made, critic_updates=critic_updates, weights=curves))
+            made = replace(
+                make_phase(phase, spans, settings, optim),
+                critic_updates=critic_updates,
+                weights=tuple((name, make_curve(w, spans)) for name, w in mine.items()),
+            )
+            if half_life is not None:
+                of_average = make_curve(at_resolution(half_life, phase.resolution), spans)
+                made = replace(made, half_life=of_average)
+            phases.append(made)
     return Schedule(tuple(phases), total_nimg)
 
 
@@ -242,40 +263,3 @@ def first_change(old: Schedule, new: Schedule) -> float:
             first = a.start_nimg
         return first if first < min(old.total_nimg, new.total_nimg) else math.inf
     return math.inf
-
-
-def shortfall(
-    resolution: int, settings: ScheduleConfig, optim: OptimConfig, critic_updates: int = 1
-) -> str:
-    """Why the run would end before `resolution` has faded in, and what helps; empty if it does not.
-
-    Its images would be those of a smaller resolution, enlarged.
-    """
-    schedule = make_schedule(resolution, settings, optim, critic_updates=critic_updates)
-    reached, alpha = schedule.reached(schedule.total_nimg)
-    if (reached, alpha) == (resolution, None):
-        return ""
-    if reached < resolution:
-        ends = f"ends at {reached}x{reached}, and network.resolution is {resolution}"
-    else:
-        ends = f"ends while {reached}x{reached} still fades in (alpha {alpha:.2g})"
-    longer = settings.model_copy(update={"total_kimg": None})
-    whole = make_schedule(resolution, longer, optim, critic_updates=critic_updates)
-    end = whole.phases[-1]
-    if settings.phases and end.resolution < resolution:
-        return f"the schedule {ends}: add phases, or set network.resolution={end.resolution}"
-    if end.resolution < resolution:  # whatever the total
-        return (
-            f"the schedule {ends}: schedule.fade_kimg ({settings.fade_kimg}) and "
-            f"schedule.stable_kimg ({settings.stable_kimg}) leave {resolution}x{resolution} less "
-            f"than a batch; raise them, or set network.resolution={reached}"
-        )
-    faded = end.end_nimg if end.fading else end.start_nimg
-    return (
-        f"the run {ends}, as schedule.total_kimg is {settings.total_kimg:,.10g}: "
-        f"{resolution}x{resolution} has faded in after {faded / 1000:,.10g} kimg and has trained "
-        f"after {whole.total_nimg / 1000:,.10g}; set -o schedule.total_kimg=null, which means "
-        "until then, or -o network.resolution="
-        f"{reached if alpha is None else max(reached // 2, 4)}, or shorten schedule.stable_kimg "
-        "and schedule.fade_kimg (to train a part of the run for now, use --max-hours)"
-    )

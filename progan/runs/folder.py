@@ -208,7 +208,8 @@ def is_scheduled(key: str) -> bool:
     """Whether a setting has no effect but through the schedule."""
     if key.startswith(("optim.block_rates", "loss.weights.target")):
         return False
-    return key.startswith(("schedule.", "optim.", "loss.weights.", "data.augment_strength"))
+    scheduled = "schedule.", "optim.", "loss.weights.", "data.augment_strength", "ema.half_life"
+    return key.startswith(scheduled)
 
 
 def fixed_settings(config: Config) -> dict[str, Any]:

@@ -106,13 +106,13 @@ def make_step(config: Config, c_dim: int, loss: LossSettings, accelerator: Accel
 
 def make_average(config: Config, G: Generator) -> Average:
     """The averages of a generator, as `ema` has them."""
-    ema = config.ema
+    ema, schedule = config.ema, config.make_schedule()
     kinds: list[Kind] = [Power(length) for length in ema.lengths or ()]
     if ema.half_life_kimg is not None:
-        kinds = [HalfLife(ema.half_life_kimg, ema.rampup)]
+        kinds = [HalfLife(schedule.half_life, ema.rampup)]
     if ema.swa_start_kimg is not None and ema.swa_every_kimg is not None:
         kinds = [EqualWeights(ema.swa_start_kimg, ema.swa_every_kimg)]
-    return Average(G, kinds, config.make_schedule())
+    return Average(G, kinds, schedule)
 
 
 def compiles(config: Config, seconds: float | None, accelerator: Accelerator) -> bool:

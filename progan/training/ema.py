@@ -1,15 +1,14 @@
 """Averages of the generator: what an update counts in them is a function of images shown."""
 
 import copy
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
-from progan.config.resolutions import ByResolution, at_resolution
-from progan.config.schedule import Phase, Schedule
+from progan.config.schedule import Schedule
 from progan.model.networks import Generator
 from progan.runs.averages import uses
 from progan.runs.profiles import kept_share
@@ -18,7 +17,7 @@ from progan.runs.profiles import kept_share
 class Kind(Protocol):
     """A kind of average (see `ema.kind`)."""
 
-    def kept(self, before: int, after: int, resolution: int, start: int) -> float:
+    def kept(self, before: int, after: int, start: int) -> float:
         """The share of the average that an update keeps.
 
         Args:
@@ -29,17 +28,18 @@ class Kind(Protocol):
 
 @dataclass(frozen=True)
 class HalfLife:
-    """An exponential: what is `half_life_kimg` old counts half.
+    """An exponential: what is `half_life` old counts half.
 
     Args:
-        rampup: the half-life is at most this share of the images shown; None: no such limit.
+        half_life: in kimg, by the images shown before an update.
+        rampup: it is at most this share of the images shown; None: no such limit.
     """
 
-    half_life_kimg: ByResolution[float]
+    half_life: Callable[[int], float]
     rampup: float | None = None
 
-    def kept(self, before: int, after: int, resolution: int, start: int) -> float:
-        half_life = at_resolution(self.half_life_kimg, resolution)
+    def kept(self, before: int, after: int, start: int) -> float:
+        half_life = self.half_life(before)
         if self.rampup is not None:  # as StyleGAN2-ADA's ema_rampup
             half_life = min(half_life, self.rampup * before / 1000)
         return decay(after - before, half_life)
@@ -55,7 +55,7 @@ class EqualWeights:
     start_kimg: float
     every_kimg: float
 
-    def kept(self, before: int, after: int, resolution: int, start: int) -> float:
+    def kept(self, before: int, after: int, start: int) -> float:
         taken = self.taken(after) - self.taken(start)
         return (self.taken(before) - self.taken(start)) / taken if taken else 0.0
 
@@ -71,7 +71,7 @@ class Power:
 
     length: float
 
-    def kept(self, before: int, after: int, resolution: int, start: int) -> float:
+    def kept(self, before: int, after: int, start: int) -> float:
         return kept_share(self.length, before, after, start)
 
 
@@ -91,9 +91,8 @@ class Average:
         """All but the first, by their names in checkpoints: G_ema_2."""
         return {f"G_ema_{i}": network for i, network in enumerate(self.networks[1:], 2)}
 
-    def begin(self, phase: Phase, parameters: dict[str, nn.Parameter]) -> None:
+    def begin(self, parameters: dict[str, nn.Parameter]) -> None:
         """Begin a phase, in which these `parameters` of the generator are in use."""
-        self.resolution = phase.resolution
         self.parameters = list(parameters.values())
         self.starts = [self.uses.get(name, (0, 0))[0] for name in parameters]
         every = [dict(network.named_parameters()) for network in self.networks]
@@ -102,10 +101,7 @@ class Average:
     def update(self, before: int, after: int) -> None:
         """Follow an update of the generator. Args: images shown before it, and with it."""
         for kind, averages in zip(self.kinds, self.averages, strict=True):
-            kept = {
-                start: kind.kept(before, after, self.resolution, start)
-                for start in dict.fromkeys(self.starts)
-            }
+            kept = {start: kind.kept(before, after, start) for start in dict.fromkeys(self.starts)}
             update(averages, self.parameters, [kept[start] for start in self.starts])
 
 

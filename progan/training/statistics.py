@@ -102,5 +102,5 @@ def progress(schedule: Schedule, phase: Phase, nimg: int) -> dict[str, float]:
     }
     if phase.D_rate != phase.G_rate:
         found["Progress/learning_rate_D"] = phase.D_rate.at(last)
-    varying = {f"Progress/{name}": curve for name, curve in phase.weights if curve.varies}
-    return found | {name: curve.at(last) for name, curve in varying.items()}
+    more = {k: curve for k, curve in phase.varying.items() if k not in ("G_rate", "D_rate")}
+    return found | {f"Progress/{name}": curve.at(last) for name, curve in more.items()}

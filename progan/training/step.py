@@ -189,7 +189,7 @@ class Step:
         r = phase.resolution
         active = [network.active_parameters(r, phase.fading) for network in (self.G, self.D)]
         self.G_parameters, self.D_parameters = (list(named.values()) for named in active)
-        self.averages.begin(phase, active[0])
+        self.averages.begin(active[0])
         for optimizer in (self.G_opt, self.D_opt):
             if restart or optimizer.kind != phase.optimizer:
                 optimizer.restart(phase.optimizer)
