@@ -248,7 +248,7 @@ ONLY = {"ema__half_life_kimg": "null"}  # which the tiny config has
 RUNS = {
     "power": ONLY | {"ema__kind": "power"},
     "swa": ONLY | {"ema__kind": "swa", "ema__swa_start_kimg": 0.02, "ema__swa_every_kimg": 0.02},
-    "half_life": {"ema__rampup": 0.1},
+    "half_life": {"ema__rampup": 0.8, "ema__half_life_kimg": "{start: 0, end: 0.05, over: run}"},
 }
 
 

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from conftest import assert_identical, flat, load_checkpoint, options
 
 from progan.cli.main import main
-from progan.cli.phases import phase_table, plot
+from progan.cli.phases import panels_of, phase_table, plot, points
 from progan.config.curves import OneCycle, Ramp, Sgdr
 from progan.config.load import load_config, validate
 from progan.config.optimizers import OPTIONS
@@ -20,6 +20,7 @@ from progan.config.schedule import first_change
 from progan.runs.folder import differences
 from progan.runtime.errors import UserError
 from progan.training.optimizers import KINDS, Optimizer
+from progan.training.statistics import progress
 
 
 def config_of(text: str, resolution: int = 8):
@@ -249,6 +250,48 @@ def test_what_comes_later_may_change(change, since):
         assert differences(old, new, since + 8) == [
             f"schedule.phases: they differ from {since / 1000:g} kimg on"
         ]
+
+
+def test_a_half_life_follows_its_ramps():
+    """Reference: the ramps by hand, of a phase and of the run, and what may change when."""
+
+    def config(half_life, **more):
+        given = {"network.resolution": 8, "schedule.stable_kimg": 1, "schedule.fade_kimg": 1}
+        return load_config(None, given | {"ema.half_life_kimg": half_life} | more)
+
+    phased = config({4: 2, 8: {"start": 4, "end": 1}}).make_schedule()
+    fade = phased.phases[1].start_nimg
+    length = phased.phases[1].end_nimg - fade
+    found = [phased.half_life(n) for n in (0, fade - 1, fade, fade + length // 2)]
+    assert found == pytest.approx([2, 2, 4, 2.5])
+    assert [[*phase.varying] for phase in phased.phases] == [[], ["half_life"], ["half_life"]]
+    over_run = config({"start": 0, "end": 3, "over": "run"})
+    total = over_run.make_schedule().total_nimg
+    assert over_run.make_schedule().half_life(total // 2) == pytest.approx(1.5, abs=1e-3)
+    panel = next(p for p in panels_of(phased) if p.name == "half-life (kimg)")
+    x, y = points(phased, panel.lines[""])
+    assert [y[i] for i in (0, 256, 257, 513, -1)] == [2, 2, 4, 1, 1]
+    other = config({4: 2, 8: 3})
+    assert differences(config({4: 2, 8: {"start": 4, "end": 1}}), other, fade) == []
+    assert differences(config({4: 2, 8: {"start": 4, "end": 1}}), other, fade + 128)
+    longer = config({"start": 0, "end": 3, "over": "run"}, **{"schedule.total_kimg": 5})
+    assert differences(over_run, longer, 128), "the ramp leads to the end of the run"
+
+
+def test_statistics_name_what_varies():
+    """Reference: the curves at the last update's first image, each under its name."""
+    settings = {
+        "optim.beta2": {"start": 0.9, "end": 0.99},
+        "loss.weights.drift": {"start": 1.0},
+        "ema.half_life_kimg": {"start": 0, "end": 4},
+    }
+    schedule = load_config("demo", settings).make_schedule()
+    phase = schedule.phases[0]
+    found = progress(schedule, phase, 1008)
+    at = (1008 - phase.batch_size) / phase.end_nimg
+    wanted = {"beta2": 0.9 + 0.09 * at, "drift": 1 - at, "half_life": 4 * at}
+    assert {name: found[f"Progress/{name}"] for name in wanted} == pytest.approx(wanted)
+    assert "Progress/beta1" not in found
 
 
 # Optimizers

@@ -86,15 +86,15 @@ def everything(step: Step) -> dict[str, object]:
 # When the penalty is due ------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("interval", [1, 2, 3])
-def test_penalty_takes_part_in_one_of_so_many_updates(interval):
-    """Reference: update 0, k, 2k … of each phase, counted by hand; only these have its statistic.
-    The first phase has 5 updates, which neither 2 nor 3 divides, so counting from the run's
-    beginning would show in the second; the order of calls does not matter."""
+@pytest.mark.parametrize("interval, critic_updates", [(1, 1), (2, 1), (3, 1), (3, 5)])
+def test_penalty_takes_part_in_one_of_so_many_updates(interval, critic_updates):
+    """Reference: update 0, k, 2k … of the critic in each phase, counted by hand; only these have
+    its statistic. The first phase has 5 updates, which neither 2 nor 3 divides, so counting from
+    the run's beginning would show in the second; the order of calls does not matter."""
     step = make_step(penalty_interval=interval)
     batch = make_batch()
-    for phase in (phase_at(updates=5), phase_at(start=40, updates=7)):
-        step.begin(phase, restart=True)
+    for phase in (phase_at(updates=5), phase_at(start=40, updates=10)):
+        step.begin(replace(phase, critic_updates=critic_updates), restart=True)
         updates = (phase.end_nimg - phase.start_nimg) // 8
         due = []
         for update in reversed(range(updates)):

@@ -56,6 +56,9 @@ def panels_of(schedule: Schedule) -> list[Panel]:
     def weight(name: str) -> Value:
         return lambda phase, nimg: dict(phase.weights)[name].at(nimg)
 
+    def half_life(phase: Phase, nimg: int) -> float | None:
+        return None if phase.half_life is None else phase.half_life.at(nimg)
+
     rates: dict[str, Value] = {"": lambda phase, nimg: phase.G_rate.at(nimg)}
     if any(phase.G_rate != phase.D_rate for phase in schedule.phases):
         rates = {"G": rates[""], "D": lambda phase, nimg: phase.D_rate.at(nimg)}
@@ -78,7 +81,7 @@ def panels_of(schedule: Schedule) -> list[Panel]:
     )
     panels += [Panel(name.replace("_", " "), {"": weight(name)}, "from 0") for name in weights]
     if any("half_life" in phase.varying for phase in schedule.phases):
-        panels.append(Panel("half-life (kimg)", {"": lambda _, nimg: schedule.half_life(nimg)}))
+        panels.append(Panel("half-life (kimg)", {"": half_life}, "from 0"))
     return panels
 
 
