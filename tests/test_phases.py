@@ -1,6 +1,8 @@
 """Lists of phases, cycles, optimizers by name: schedules that are made of them, and what moves."""
 
+import copy
 import math
+import random
 import re
 import sys
 from pathlib import Path
@@ -13,10 +15,10 @@ from conftest import assert_identical, flat, load_checkpoint, options
 
 from progan.cli.main import main
 from progan.cli.phases import panels_of, phase_table, plot, points
-from progan.config.curves import OneCycle, Ramp, Sgdr
+from progan.config.curves import DECAYS, OneCycle, Ramp, Sgdr
 from progan.config.load import load_config, validate
 from progan.config.optimizers import OPTIONS
-from progan.config.schedule import first_change
+from progan.config.schedule import Schedule, first_change
 from progan.runs.folder import differences
 from progan.runtime.errors import UserError
 from progan.training.optimizers import KINDS, Optimizer
@@ -250,6 +252,94 @@ def test_what_comes_later_may_change(change, since):
         assert differences(old, new, since + 8) == [
             f"schedule.phases: they differ from {since / 1000:g} kimg on"
         ]
+
+
+def random_list(draw) -> dict:
+    """A schedule's settings: one to five phases, each with some settings of its own."""
+
+    def value(low, high):
+        ramp = {"start": draw.uniform(low, high), "end": draw.uniform(low, high)}
+        ramp |= {"decay": draw.choice([*DECAYS]), "over": draw.choice(["phase", "run"])}
+        return draw.choice([draw.uniform(low, high), ramp])
+
+    def rates():
+        cycle = {"rate": draw.uniform(1e-4, 0.1), "cycles": draw.randint(1, 4), "mult": 1.5}
+        both = {"G": value(1e-4, 0.1), "D": value(1e-4, 0.1)}
+        return draw.choice(
+            [
+                *({}, {}, {}),
+                {"learning_rate": value(1e-4, 0.1)},
+                {"learning_rate": both},
+                {"cycles": {"sgdr": cycle}},
+                {"cycles": {"one_cycle": {"rate": 0.1, "pct": draw.choice([0, 10, 99])}}},
+            ]
+        )
+
+    r, phases = draw.choice([4, 8]), []
+    for i in range(draw.randint(1, 5)):
+        up = bool(i) and draw.random() < 0.5
+        r = 2 * r if up else r
+        kind = draw.choice([*OPTIONS])
+        phase = {"resolution": r, "fade": up and draw.random() < 0.7, "optimizer": kind, **rates()}
+        phase |= {"kimg": draw.uniform(0.02, 0.3), "batch_size": draw.choice([4, 8])}
+        names = [name for name in OPTIONS[kind] if name != "nesterov" and draw.random() < 0.1]
+        phases.append(phase | {name: value(1e-4, 0.99) for name in names})
+    return {"phases": phases} | draw.choice([{}, {"cycles": {"sgdr": {"rate": 0.1, "cycles": 3}}}])
+
+
+def changed(draw, given: dict) -> dict:
+    """The same with one change."""
+    phases = copy.deepcopy(given["phases"])
+    phase = draw.choice(phases)
+    total = draw.uniform(0.3, 1) * sum(each["kimg"] for each in phases)
+    change = draw.choice(["kimg", "kimg", "kimg", "rate", "more", "total", "fewer"])
+    if change == "kimg":
+        phase["kimg"] *= draw.choice([0.6, 1.01, 2])
+    elif change == "rate":
+        phase.pop("cycles", None)
+        phase["learning_rate"] = draw.uniform(1e-4, 0.1)
+    elif change == "more":
+        phases.append({"resolution": phases[-1]["resolution"], "kimg": 0.1})
+    elif change == "fewer":
+        phases = phases[:-1] or phases
+    return given | {"phases": phases} | ({"total_kimg": total} if change == "total" else {})
+
+
+def updates_of(settings: dict, penalty: dict | float) -> tuple[Schedule, list]:
+    """A schedule, and all that each of its updates depends on."""
+    resolution = settings["phases"][-1]["resolution"]
+    given = {"schedule": settings, "loss": {"weights": {"penalty": penalty}}}
+    made = config_of(yaml.safe_dump(given), resolution).make_schedule()
+    found, nimg = [], 0
+    while nimg < made.total_nimg:
+        phase = made.at(nimg)
+        rates = phase.G_rate.at(nimg), phase.D_rate.at(nimg)
+        weights = [(name, curve.at(nimg)) for name, curve in phase.weights]
+        named = phase.resolution, phase.alpha(nimg), phase.batch_size, phase.optimizer
+        assert all(math.isfinite(rate) and rate >= 0 for rate in rates)
+        first = nimg == phase.start_nimg
+        found.append((nimg, *named, rates, phase.options_at(nimg), weights, first))
+        nimg += phase.batch_size
+    assert nimg == made.total_nimg
+    return made, found
+
+
+@pytest.mark.parametrize("seed", range(100))
+def test_first_change_by_enumeration(seed):
+    """Reference: every update of both runs, compared one by one. None before the image that
+    `first_change` names differs, whichever is the older run; so a run that goes on with another
+    list has been trained as that one says."""
+    draw = random.Random(seed)
+    settings = random_list(draw)
+    ramp = {"start": 2, "end": 1, "over": draw.choice(["phase", "run"])}
+    penalty = draw.choice([2.0, 2.0, ramp])
+    old, before = updates_of(settings, penalty)
+    new, after = updates_of(changed(draw, settings), penalty)
+    pairs = zip(before, after, strict=False)
+    differs = next((a[0] for a, b in pairs if a != b), math.inf)
+    assert first_change(old, new) == first_change(new, old) <= differs
+    if not any(phase.fading or phase.varying for phase in old.phases):
+        assert first_change(old, new) == differs
 
 
 def test_a_half_life_follows_its_ramps():

@@ -76,7 +76,7 @@ def misread(error: ErrorDetails) -> str:
         return f"; write {value:.0f}"
     if isinstance(value, int | float) and error["type"] == "string_type":
         return "; put quotes around what is no number"
-    if error["type"] == "list_type":
+    if isinstance(value, dict) and error["type"] == "list_type":
         return "; give all of it, in brackets"
     if isinstance(value, dict) and any(type(k) is str and k.isdecimal() for k in value):
         return "; write its keys without quotes"

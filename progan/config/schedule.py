@@ -89,11 +89,6 @@ class Phase:
         curves |= dict(self.options) | dict(self.weights)
         return {name: curve for name, curve in curves.items() if curve.varies}
 
-    @property
-    def depends_on_end(self) -> bool:
-        """Whether its first updates would be others if it ended elsewhere."""
-        return self.fading or bool(self.varying)
-
     def images_per_pass(self, processes: int) -> int:
         """Images a forward pass on one process: `batch_gpu`, at most the process's share."""
         share = self.batch_size // processes
@@ -257,7 +252,8 @@ def first_change(old: Schedule, new: Schedule) -> float:
         a, b = (replace(phase, batch_gpu=None) for phase in (a, b))
         if a == b:
             continue
-        if not a.depends_on_end and a == replace(b, end_nimg=a.end_nimg):
+        # With another end a fade has another slope, and ramps and cycles are other curves.
+        if not a.fading and a == replace(b, end_nimg=a.end_nimg):
             first = min(a.end_nimg, b.end_nimg)
         else:
             first = a.start_nimg
