@@ -161,14 +161,16 @@ def test_strength_is_the_share_that_is_changed(strength):
 def test_adaptive_strength_by_hand():
     """Reference: Karras et al. 2020: every 4 updates, up by images/speed if the mean sign of the
     reals is above the target, else down, between 0 and 1. A NaN counts as no sign, processes'
-    roundings of a mean do not matter; saved within four updates and restored, it goes on."""
+    roundings of a mean do not matter; saved within four updates and restored, it goes on: of these
+    four only those before it are above the target."""
     made = partial(AdaptiveStrength, 0.5, 0.1)
     adaptive, expected = made(), 0.0
+    signs = {20: 1.0, 21: 1.0, 22: 0.25, 23: 0.25, 34: math.nan}
+    signs |= dict.fromkeys(range(24, 32), -0.25)
     for update in range(40):
-        sign = -0.25 if 20 <= update < 28 else math.nan if update == 30 else 0.75
-        adaptive.add(torch.tensor(sign * (1 + 1e-7)), 8)
+        adaptive.add(torch.tensor(signs.get(update, 0.75) * (1 + 1e-7)), 8)
         if update % 4 == 3:
-            expected += -0.32 if 20 <= update < 28 else 0.32
+            expected += -0.32 if 24 <= update < 32 else 0.32
             expected = min(max(expected, 0.0), 1.0)
         assert adaptive.strength.item() == pytest.approx(expected)
         if update == 21:

@@ -98,6 +98,7 @@ CLOSED = {
     "power": (Power(0.1), lambda ends, start: power_shares(ends, start, 0.1)),
     "short power": (Power(0.01), lambda ends, start: power_shares(ends, start, 0.01)),
     "swa": (EqualWeights(0.5, 0.05), lambda e, s: equal_shares(e, s, 500, 50)),
+    "swa, before some blocks": (EqualWeights(0.1, 0.05), lambda e, s: equal_shares(e, s, 100, 50)),
     "swa, each update": (EqualWeights(1.9, 0.001), lambda e, s: equal_shares(e, s, 1900, 1)),
     "half-life": (HalfLife(lambda _: 0.1, 0.05), lambda e, s: half_life_shares(e, s, 100, 0.05)),
 }
