@@ -64,41 +64,57 @@ def whole(photos, tmp_path_factory) -> Path:
     return run_dir
 
 
-def test_the_loop_equals_a_plain_one(photos, tmp_path, monkeypatch):
-    """Reference: the same twelve updates written out: what is shown when, alpha, a new unfused Adam
+@pytest.mark.parametrize("critic_updates, loss", [(1, "wgan"), (2, "relativistic")])
+def test_the_loop_equals_a_plain_one(photos, tmp_path, monkeypatch, critic_updates, loss):
+    """Reference: the same twelve steps written out: what is shown when, alpha, a new unfused Adam
     for each phase, rates from a ramp's formula, the average by its formula, statistics as means of
-    two updates. To rounding in float64."""
+    two steps. The generator's update is at the place of the critic's last one. To rounding in
+    float64."""
     compute_in_float64(monkeypatch.setattr)
-    whole = tmp_path
-    train(photos, whole)
+    whole, size = tmp_path, 8 // critic_updates
+    more = {"loss__critic_updates": critic_updates, "schedule__batch_size": size}
+    train(photos, whole, loss__adversarial=loss, **more)
     config = load_config(str(whole / "config.yaml"))
     pyramid = prepare.cached(find(str(photos)), Square(8))
-    feed = Feed(Stream(pyramid, seed=0, mirror=True), seed=0, z_dim=8, c_dim=0)
+    stream, relativistic = Stream(pyramid, seed=0, mirror=True), loss == "relativistic"
+    feed = Feed(stream, seed=0, z_dim=8, c_dim=0, relativistic=relativistic)
     G, D = build.make_networks(config, 0, "cpu")
     means: dict[str, list[float]] = {}
     average = {name: tensor.clone() for name, tensor in G.state_dict().items()}
-    for update in range(12):
-        r = 4 if update < 4 else 8
-        alpha = torch.tensor((update - 4) / 4) if 4 <= update < 8 else None
-        if update in (0, 4, 8):
+
+    def update(i, nimg):
+        """Of the critic (0) or the generator (1)."""
+        r, fading = 4 if nimg < 32 else 8, 32 <= nimg < 64
+        alpha = torch.tensor((nimg - 32) / 32) if fading else None
+        network, gradients = ((D, critic_gradients), (G, generator_gradients))[i]
+        active = network.active_parameters(r, fading)
+        batch = (
+            feed.generator_batch(nimg, size, r, critic_updates)
+            if i
+            else feed.critic_batch(nimg, size, r)
+        )
+        grads, stats = gradients(
+            *(G, D, list(active.values()), in_type(batch, torch.float64)),
+            alpha=alpha,
+            loss=LossSettings(loss),
+            **({"resolution": r} if i else {}),
+        )
+        share = 2 if i else 2 * critic_updates  # the run's ticks are two steps long
+        for name, value in stats.items():
+            means.setdefault(name, [0.0] * 6)[nimg // 16] += value.item() / share
+        for parameter, grad in zip(active.values(), grads, strict=True):
+            parameter.grad = grad.contiguous()
+        adams[i].param_groups[0]["lr"] = 0.002 - 0.001 * (nimg % 32) / 32
+        adams[i].step()
+        return active
+
+    for step in range(12):
+        if step in (0, 4, 8):
             G.zero_grad(), D.zero_grad()
             adams = [torch.optim.Adam(n.parameters(), betas=(0.0, 0.99), eps=1e-8) for n in (D, G)]
-        rate = 0.002 - 0.001 * (update % 4) / 4
-        active = [list(n.active_parameters(r, alpha is not None).values()) for n in (D, G)]
-        batches = feed.critic_batch(8 * update, 8, r), feed.generator_batch(8 * update, 8, r)
-        batches = [in_type(batch, torch.float64) for batch in batches]
-        for i, gradients in enumerate((critic_gradients, generator_gradients)):
-            more = {"resolution": r} if i else {}
-            grads, stats = gradients(
-                G, D, active[i], batches[i], alpha=alpha, loss=LossSettings(), **more
-            )
-            for name, value in stats.items():  # the run's ticks are two updates long
-                means.setdefault(name, [0.0] * 6)[update // 2] += value.item() / 2
-            for parameter, grad in zip(active[i], grads, strict=True):
-                parameter.grad = grad.contiguous()
-            adams[i].param_groups[0]["lr"] = rate
-            adams[i].step()
-        for name, tensor in G.active_parameters(r, alpha is not None).items():
+        for nimg in range(8 * step, 8 * step + 8, size):
+            update(0, nimg)
+        for name, tensor in update(1, nimg).items():
             average[name] += (1 - 0.5 ** (8 / 50)) * (tensor.detach() - average[name])
     trained = load_checkpoint(whole)
     for expected, got in ((G.state_dict(), "G"), (D.state_dict(), "D"), (average, "G_ema")):
