@@ -77,7 +77,7 @@ class Step:
         self.G_opt, self.D_opt = (
             Optimizer(dict(network.named_parameters()), block_rates) for network in (G, D)
         )
-        self.given = self.loss = loss
+        self.given = self.loss = loss  # `loss` has the weights of the current place
         self.penalty_interval = penalty_interval
         self.adaptive = adaptive
         self.accelerator = accelerator
