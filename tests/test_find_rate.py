@@ -87,6 +87,17 @@ def test_no_suggestion():
     assert both.bad() == "G"
 
 
+def test_of_both_networks_the_larger_unit_counts():
+    """Reference: by hand. The critic's loss falls by 10, so the generator's, which is near 0 and
+    made of the same scores, may rise by 30, and not by more. Alone it may rise by 3 times its own
+    size."""
+    it = found(lambda rate: -10 * min(rate / 1e-3, 1.0), "GD")
+    best = it.losses["G"].best
+    assert it.losses["D"].unit == pytest.approx(10, abs=0.2)
+    assert it.limit("G") == pytest.approx(best + 3 * it.losses["D"].unit)
+    assert found(lambda rate: -10 * min(rate / 1e-3, 1.0), "G").limit("G") == pytest.approx(4)
+
+
 def test_the_picture_shows_losses_before_they_break():
     """Reference: by hand. The critic's loss falls from 1 to 0 up to a rate of 0.01, then grows to a
     million; the generator's is 1."""
