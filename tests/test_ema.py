@@ -219,6 +219,23 @@ def test_other_lengths_equal_those_tracked(kept_run, i, length):
         torch.testing.assert_close(made[name], tracked[name], rtol=2**-10, atol=1e-6)
 
 
+def test_a_layer_that_is_out_of_use_needs_no_file_of_its_end(kept_run, tmp_path):
+    """Reference: the profile itself. The layer's average has stayed as it was, so the next file has
+    it, if that of the end is lost."""
+    run_dir, walk = kept_run
+    start, end = uses(walk.G, walk.schedule)["image_layers.4.weight"]
+    (tmp_path / "averages").mkdir()
+    (tmp_path / "config.yaml").write_bytes((run_dir / "config.yaml").read_bytes())
+    for path in averages.average_files(run_dir):
+        if path != averages.averages_path(run_dir, end):
+            (tmp_path / "averages" / path.name).write_bytes(path.read_bytes())
+    kept = find_averages(tmp_path)
+    assert end < walk.schedule.total_nimg and end not in kept.files
+    factors, missed = kept.factors(start, end, LENGTHS[0])
+    later = min(nimg for nimg in kept.files if nimg > end)
+    assert factors[later] == pytest.approx((1, 0), abs=1e-6) and missed < 1e-6
+
+
 def test_a_damaged_file_is_left_out(kept_run, tmp_path, caplog):
     """Reference: what the other files give. A damaged one is named, and one of another run."""
     run_dir, _ = kept_run
