@@ -5,7 +5,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from progan.cli.options import DATA, DEVICE, JSON, PathOption, check_picture, check_target, say
+from progan.cli.options import (
+    DATA,
+    DEVICE,
+    JSON,
+    PathOption,
+    check_picture,
+    check_target,
+    default_out,
+    say,
+)
 from progan.config.ema import LONGEST, SHORTEST
 from progan.config.metric_names import better, parse_list
 from progan.runtime.disk import replacing, write_json
@@ -48,9 +57,7 @@ FAR = 0.05  # a profile that is farther from the wanted one is worth a word
     "--plot",
     type=PathOption(),
     metavar="FILE",
-    default="lengths.png",
-    show_default=True,
-    help="The picture that --sweep draws.",
+    help="The picture that --sweep draws. [default: lengths-of-RUN.png]",
 )
 @DATA
 @JSON
@@ -61,7 +68,7 @@ def average(
     sweep: bool,
     metric: str,
     out: Path | None,
-    plot: Path,
+    plot: Path | None,
     data: str | None,
     json_file: Path | None,
     device: str,
@@ -82,6 +89,7 @@ def average(
     lengths, name = parse_lengths(asked, sweep), parse_metric(metric)
     if json_file and not sweep:
         raise UserError("--json is for the figures of --sweep; add --sweep, or leave --json out")
+    plot = plot or default_out("lengths", run, ".png")
     drawn_in = check_picture(plot, "--plot") if sweep else ""
     figures_in = check_target(json_file)
     if out and out.suffix != ".safetensors":

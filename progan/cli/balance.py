@@ -15,6 +15,7 @@ from progan.cli.options import (
     PathOption,
     check_picture,
     check_target,
+    default_out,
     say,
 )
 from progan.runs.folder import base_name
@@ -69,7 +70,7 @@ def balance(
     progan balance runs/faces
     progan balance runs/faces --data labelled-faces --num 10000
     """
-    out = out or Path(f"balance-of-{base_name(source.resolve())}.png")
+    out = out or default_out("balance", source, ".png")
     drawn_in = check_picture(out, "--out")
     figures_in = check_target(json_file)
     if not is_main():

@@ -22,6 +22,7 @@ from progan.runtime.secrets import redacted
 from progan.training.forecast import TRYING, about_data, forecast, grey_hint, is_grey, kimg
 
 if TYPE_CHECKING:  # it loads torch
+    from progan.model.networks import Generator
     from progan.training.costs import CostModel
 
 Say = Callable[[str], None]
@@ -36,6 +37,7 @@ def dry_run(config: Config, run_dir: Path, found: Found | None) -> None:
     Raises:
         UserError: the run would be refused; all else has been printed before.
     """
+    from progan.runs.averages import about_disk
     from progan.training.transfer import about_init
 
     say: Say = click.echo if is_main() else lambda line: None
@@ -48,9 +50,11 @@ def dry_run(config: Config, run_dir: Path, found: Found | None) -> None:
         for line in about_init(config, run_dir, c_dim if count else None):
             say(line)
     say(f"{TRYING}\n")
-    costs, device = costs_here(config, c_dim)
+    costs, G, device = costs_here(config, c_dim)
     say(phase_table(costs.schedule, costs))
     for line in forecast(config, run_dir, costs, nimg, count or None, device):
+        say(line)
+    for line in about_disk(config, run_dir, G):
         say(line)
     say("\nsettings that differ from the defaults (progan config lists all):\n")
     differing = redacted(config.model_dump(exclude_defaults=True))
@@ -123,8 +127,8 @@ def show_folder(config: Config, run_dir: Path, say: Say) -> int:
     return nimg
 
 
-def costs_here(config: Config, c_dim: int) -> "tuple[CostModel, str]":
-    """The time that updates take here, and the kind of device."""
+def costs_here(config: Config, c_dim: int) -> "tuple[CostModel, Generator, str]":
+    """The time that updates take here, the generator, and the kind of device."""
     from progan.runtime.accelerator import make_accelerator
     from progan.runtime.device import take_device
     from progan.runtime.numerics import deterministic
@@ -134,4 +138,4 @@ def costs_here(config: Config, c_dim: int) -> "tuple[CostModel, str]":
     G, D = make_networks(config, c_dim, accelerator.device)
     with deterministic(config.run.deterministic):  # as the run will compute
         costs = make_costs(config, make_loss(config), G, D, accelerator)
-    return costs, accelerator.device.type
+    return costs, G, accelerator.device.type

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from progan.cli.options import DATA, DEVICE, SNAPSHOT, PathOption, check_picture, say
+from progan.cli.options import DATA, DEVICE, SNAPSHOT, PathOption, check_picture, default_out, say
 from progan.runs.folder import base_name
 from progan.runtime.errors import UserError
 from progan.runtime.launch import is_main
@@ -81,7 +81,7 @@ def neighbours(
     if inception:
         library("version")  # an error at once if it is missing
     where = take_device(device)
-    out = out or Path(f"neighbours-of-{base_name(source.resolve())}.png")
+    out = out or default_out("neighbours", source, ".png")
     written = check_picture(out, "--out", (".png",))
     snapshot = load_snapshot(find_snapshot(source))
     with closing(open_reference_data(snapshot, data, say)) as images:

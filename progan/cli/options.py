@@ -10,7 +10,8 @@ import click
 
 from progan.config.resolutions import MAX_RESOLUTION, START_RESOLUTION, is_resolution
 from progan.config.value_types import check_device
-from progan.runs.which_snapshot import to_source
+from progan.runs.folder import base_name
+from progan.runs.which_snapshot import is_shipped, to_source
 from progan.runtime.disk import can_be_replaced, replacing
 from progan.runtime.errors import UserError
 from progan.runtime.paths import to_path
@@ -149,6 +150,17 @@ def check_target(file: Path | None, option: str = "--json") -> str:
     if not all(os.access(path, os.W_OK) for path in written):
         raise UserError(f"{option} {file}: no permission to write there")
     return f"{file}{replacing([file])}"
+
+
+def default_out(what: str, source: Path, ending: str = "") -> Path:
+    """Where a command writes its result unless it is told: `samples-of-faces`.
+
+    Args:
+        source: a run or a snapshot. The network that comes with progan has another name than a run
+            called demo, so that neither result replaces the other.
+    """
+    name = "pretrained-demo" if is_shipped(source) else base_name(source.resolve())
+    return Path(f"{what}-of-{name}{ending}")
 
 
 def check_folder(folder: Path, option: str = "--out") -> None:

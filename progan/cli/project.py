@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from progan.cli.options import DEVICE, SNAPSHOT, PathOption, check_folder, say
-from progan.runs.folder import base_name
+from progan.cli.options import DEVICE, SNAPSHOT, PathOption, check_folder, default_out, say
 from progan.runtime.disk import replacing
 from progan.runtime.errors import UserError
 from progan.runtime.launch import is_main
@@ -129,7 +128,7 @@ def project(
     targets = {file: read(file, snapshot) for file in ([small] if small else images)}
     snapshot.G.to(where)
     distance_to = distances(loss, weights, snapshot, where)
-    out = out or Path(f"projections-of-{base_name(source.resolve())}")
+    out = out or default_out("projections", source)
     check_folder(out)
     size = f"{snapshot.resolution}x{snapshot.resolution}"
     click.echo(f"{snapshot.file}: {snapshot.nimg / 1000:g} kimg, {size}")

@@ -5,8 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from progan.cli.options import PathOption, say
-from progan.runs.folder import base_name
+from progan.cli.options import PathOption, default_out, say
 from progan.runtime.disk import replacing
 from progan.runtime.launch import is_main
 from progan.runtime.text import human_bytes
@@ -48,7 +47,7 @@ def report(run: Path, out: Path | None, neighbours: bool) -> None:
     from progan.runs.folder import read_config
 
     read_config(run, [])  # what is no run is told before what --out would replace
-    files = check_out(out or Path(f"report-of-{base_name(run.resolve())}"))
+    files = check_out(out or default_out("report", run))
     note = replacing(files)
     made = make_report(run, neighbours_of(run) if neighbours else None, say)
     write_report(made, files)

@@ -26,9 +26,9 @@ def runs(folder: Path, json_file: Path | None) -> None:
     """List the runs in a folder, and how far each is.
 
     Shows their state, progress, snapshots and metrics. Looks in DIR (by default runs) and three
-    levels of folders below. A run is running, stopped (in good order), complete, dead (ended
-    otherwise) or damaged. The columns newest and best are snapshots, by their kimg: RUN@newest,
-    RUN@best.
+    levels of folders below. A run is new (imported, not begun), running, stopped (in good order),
+    complete, dead (ended otherwise) or damaged. The columns newest and best are snapshots, by their
+    kimg: RUN@newest, RUN@best.
 
     \b
     progan runs
@@ -92,17 +92,19 @@ def metrics_of(run: "Summary") -> list[str]:
 
 
 def trouble(run: "Summary") -> str:
-    """Why a run is dead or damaged, and what helps; nothing for others."""
-    from progan.runs.state import DAMAGED, DEAD
+    """Why a run is new, dead or damaged, and what to do; nothing for others."""
+    from progan.runs.state import DAMAGED, DEAD, NEW
 
     folder = printable(str(run.folder))
-    if run.state.name == DEAD:
-        return f"{folder} is dead: {run.state.because}. {going_on(run)}"
+    if run.state.name in (DEAD, NEW):
+        return f"{folder} is {run.state.name}: {run.state.because}. {going_on(run)}"
     return f"{folder}: {run.state.because}" if run.state.name == DAMAGED else ""
 
 
 def going_on(run: "Summary") -> str:
-    """How to go on with a run that has ended, or to begin with one that was imported."""
-    no_data = run.config is not None and run.config.data.source is None
-    more = " -o data.source=PATH" if no_data else ""
-    return f"To go on: progan train --resume {shlex.quote(str(run.folder))}{more}"
+    """How to go on with a run that has ended, or to begin one that is new."""
+    from progan.runs.state import NEW
+
+    what = "begin" if run.state.name == NEW else "go on"
+    data = "" if run.config and run.config.data.source else " -o data.source=PATH"
+    return f"To {what}: progan train --resume {shlex.quote(str(run.folder))}{data}"

@@ -14,11 +14,11 @@ from progan.cli.options import (
     check_folder,
     check_picture,
     check_target,
+    default_out,
     parse_seeds,
     say,
     to_resolution,
 )
-from progan.runs.folder import base_name
 from progan.runtime.errors import UserError
 from progan.runtime.launch import is_main, processes
 
@@ -148,7 +148,7 @@ def sample(
     if how["latents"] and (numbers is not None or how["best_of"]):
         raise UserError("--latents are in place of seeds: leave out --seeds, --num and --best-of")
     ending = ".npz" if kind == "npz" else ""
-    out = out or Path(f"samples-of-{base_name(source.resolve())}{ending}")
+    out = out or default_out("samples", source, ending)
     check_out(out, kind, as_grid)
     where, accelerator = join(device, together=not one)
     samples = samples_of(source, where, numbers, **how)

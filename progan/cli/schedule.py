@@ -36,7 +36,7 @@ def schedule(
     if plot_file and not no_time:
         if is_main():
             click.echo(f"{TRYING}\n")
-        costs, _ = costs_here(config, c_dim=0)
+        costs, *_ = costs_here(config, c_dim=0)
     if not is_main():
         return
     click.echo(phase_table(made, costs))

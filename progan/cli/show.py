@@ -58,7 +58,8 @@ def about_training(run: "Summary") -> Iterator[tuple[str, str]]:
         ago = f", {human_time(run.age)} ago" if run.state.name == RUNNING else ""
         yield "newest tick", f"at {run.tick['nimg'] / 1000:g} kimg{ago}: {text}"
     labels = "with" if config.data.labels else "without"
-    yield "data", f"{config.data.source or 'not chosen yet'}, {labels} labels"
+    source = "none yet" if config.data.source is None else f"{config.data.source}, {labels} labels"
+    yield "data", source
     size, network = config.network.resolution, config.network
     channels = "1 channel" if network.channels == 1 else f"{network.channels} channels"
     yield "network", f"{size}x{size}, {channels}, z_dim {network.z_dim}"
@@ -94,10 +95,10 @@ def about_files(run: "Summary") -> Iterator[tuple[str, str]]:
 def what_next(run: "Summary") -> str:
     """The command that most want to give next."""
     from progan.runs.folder import STOP
-    from progan.runs.state import DEAD, RUNNING, STOPPED
+    from progan.runs.state import DEAD, NEW, RUNNING, STOPPED
 
     where = shlex.quote(str(run.folder))
-    if run.state.name in (STOPPED, DEAD):
+    if run.state.name in (NEW, STOPPED, DEAD):
         return going_on(run)
     if run.state.name == RUNNING:
         return f"To stop it in good order: touch {shlex.quote(str(run.folder / STOP))}"

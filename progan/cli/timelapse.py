@@ -5,9 +5,8 @@ from typing import Literal
 
 import click
 
-from progan.cli.options import PathOption, check_target, say
+from progan.cli.options import PathOption, check_target, default_out, say
 from progan.cli.video import FPS, SECONDS
-from progan.runs.folder import base_name
 from progan.runtime.launch import is_main
 from progan.runtime.text import human_bytes
 
@@ -53,7 +52,7 @@ def timelapse(
         return
     from progan.outputs.timelapse import write_timelapse
 
-    out = out or Path(f"timelapse-of-{base_name(run.resolve())}.mp4")
+    out = out or default_out("timelapse", run, ".mp4")
     written = check_target(out, "--out")
     write_timelapse(run, out, seconds, fps, pace, say)
     click.echo(f"a timelapse, {human_bytes(out.stat().st_size)}, in {written}")

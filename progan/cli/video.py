@@ -12,11 +12,11 @@ from progan.cli.options import (
     CheckedOption,
     PathOption,
     check_target,
+    default_out,
     parse_seeds,
     say,
     to_number,
 )
-from progan.runs.folder import base_name
 from progan.runtime.launch import is_main
 from progan.runtime.text import human_bytes
 
@@ -117,7 +117,7 @@ def video(
     from progan.runtime.device import take_device
 
     numbers = None if seeds is None else parse_seeds(seeds)
-    out = out or Path(f"walk-of-{base_name(source.resolve())}.mp4")
+    out = out or default_out("walk", source, ".mp4")
     written = check_target(out, "--out")
     where = take_device(device)
     write_walk(

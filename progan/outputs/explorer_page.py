@@ -23,7 +23,7 @@ NOT_SERVED = re.compile(r"/gradio_api/(file|upload|proxy|stream|deep_link|compon
 STYLE = """
 .gradio-container { max-width: 1200px !important; overflow: clip !important; }
 #picture { position: sticky; top: 12px; }
-#next { align-self: center; height: 42px; }
+#next { align-self: center; height: 42px; padding: 0 12px; white-space: nowrap; }
 #picture img { display: block; width: min(100%, 72vh); margin: auto; aspect-ratio: 1;
   image-rendering: pixelated; border-radius: 8px; }
 #picture p { text-align: center; margin: 8px 0 0; font-size: var(--text-md); }
@@ -90,7 +90,7 @@ def make_page(explorer: Explorer) -> Any:
                     controls["seeds"] = gr.Textbox(
                         "0, 1, 2, 3", label="Seeds, one to four", scale=3
                     )
-                    other = gr.Button("Next seeds", scale=1, min_width=100, elem_id="next")
+                    other = gr.Button("Next seeds", scale=1, min_width=112, elem_id="next")
                 controls["x"] = gr.Slider(0, 1, 0, step=0.01, label="Across, to the second seed")
                 controls["y"] = gr.Slider(0, 1, 0, step=0.01, label="Down, to the third and fourth")
                 controls |= own_controls(explorer)

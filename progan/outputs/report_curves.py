@@ -28,13 +28,13 @@ class Chart:
     """Curves over kimg in one picture.
 
     Args:
-        about: what it shows, and what is good.
+        about: what each curve shows, and what is good.
         lines: points (kimg, value) by name; the name is empty if there is one only.
         reals: what real images get, a dashed line; None if unknown.
     """
 
     title: str
-    about: str
+    about: tuple[str, ...]
     lines: dict[str, Points] = field(default_factory=dict)
     reals: float | None = None
 
@@ -51,7 +51,7 @@ def charts_of(run: Summary) -> Iterator[Chart]:
     for title, keys in CHARTS:
         found = {name: points for name, key in keys.items() if (points := points_of(ticks, key))}
         if found:
-            yield Chart(title, " ".join(filter(None, map(about, keys.values()))), found)
+            yield Chart(title, tuple(filter(None, map(about, keys.values()))), found)
     metrics = metrics_of(run.folder)
     for name in sorted(filter(is_whole, metrics)):
         kind, values = parts(name)[0], sorted(metrics[name].items())
@@ -59,7 +59,7 @@ def charts_of(run: Summary) -> Iterator[Chart]:
         reals = metrics.get(f"{name}_{REALS[kind]}") if kind in REALS else None
         level = reals[max(reals)] if reals else None
         title = f"{name}: {PROTOCOLS[kind].what}"
-        yield Chart(title, about(SECTION + name), {"": points}, level)
+        yield Chart(title, (about(SECTION + name),), {"": points}, level)
 
 
 def draw(chart: Chart, scheme: str) -> bytes:

@@ -3,7 +3,7 @@
 folder           the folder itself: its lock, its config, whether another config may go on there
 hold             the folder's lock, and what to do if the folder is deleted while it trains
 heartbeat        the file `running`: where a run trains, and that it still does
-state            whether a run is running, stopped, complete or dead
+state            whether a run is new, running, stopped, complete or dead
 summary          what there is to say of a run at a glance
 spare            what of a run can be deleted
 spare_cache      what of the cache can be deleted, as no run uses it

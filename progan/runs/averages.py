@@ -56,13 +56,15 @@ def save_averages(snapshot: Snapshot, networks: Sequence[Generator]) -> None:
     write_tensors(snapshot.file, tensors, metadata_of(snapshot))
 
 
-def disk_use(run_dir: Path, G: Generator) -> str:
-    """What the files take at most, in words."""
+def about_disk(config: Config, run_dir: Path, G: Generator) -> list[str]:
+    """What the files of a run take at most, in words; nothing for a run that keeps none."""
+    if config.ema.kind != "power":
+        return []
     size = 2 * len(COPIES) * sum(weight.numel() for weight in G.state_dict().values())
-    return (
+    return [
         f"averages for progan average: at most {KEPT} files of {human_bytes(size)} in "
         f"{run_dir / 'averages'}, {human_bytes(KEPT * size)} in all"
-    )
+    ]
 
 
 def forget_old(run_dir: Path) -> None:

@@ -1,4 +1,4 @@
-"""Whether a run is running, stopped, complete or dead, as its own files tell. Loads no torch.
+"""Whether a run is new, running, stopped, complete or dead, as its own files tell. Loads no torch.
 
 Whoever trains holds a lock on the run's folder, and renews the file `running` (see `heartbeat`).
 The lock counts where it can be asked; elsewhere, as on a disk that several machines share, the
@@ -17,7 +17,8 @@ from progan.runs.which_snapshot import snapshots_of
 from progan.runtime.lock import is_held
 from progan.runtime.text import human_time, kimg_of
 
-RUNNING, STOPPED, COMPLETED, DEAD, DAMAGED = "running", "stopped", "complete", "dead", "damaged"
+NEW, RUNNING, STOPPED = "new", "running", "stopped"
+COMPLETED, DEAD, DAMAGED = "complete", "dead", "damaged"
 TAIL = 100_000  # bytes of statistics, some 100 ticks: what is newest needs no more
 LATE = 3  # times the usual tick, after which the next one is not to be expected
 
@@ -61,7 +62,7 @@ def before_heartbeats(run_dir: Path) -> State:
     reached = max([shown(run_dir), *(nimg for nimg, _ in ticks[-1:])])
     snapshots = snapshots_of(run_dir)
     if not (reached or ticks or snapshots):
-        return State(STOPPED, "it has not trained yet")
+        return State(NEW, "nothing has been trained there yet")
     if snapshots and round(1000 * kimg_of(snapshots[-1])) >= reached:
         return State(STOPPED, "its newest snapshot is of all that it has shown")
     hours = [h for _, line in ticks[-2:] if (h := number(line.get(HOURS))) is not None]

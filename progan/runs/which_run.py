@@ -12,13 +12,13 @@ from progan.runtime.text import printable
 LOCK = ".lock"
 CONFIG = "config.yaml"
 STARTS = "starts.jsonl"
-IMPORTED = "imported.pt"  # networks of another project, with which a run is to begin
+IMPORTED = "imported.pt"  # networks of another project, with which the run begins
 DEEPEST = 3  # folders within folders in which runs are looked for
 MOST = 10  # runs that are listed
 
 
 def is_run(folder: Path) -> bool:
-    """Whether a run has begun there, or can; other programs have a config.yaml, too."""
+    """Whether a folder is a run, begun or just imported; other programs have a config.yaml, too."""
     parts = (LOCK, STARTS, STATS, IMPORTED, "snapshots", "checkpoints")
     return os.path.isfile(folder / CONFIG) and any(os.path.lexists(folder / part) for part in parts)
 

@@ -79,10 +79,14 @@ def here(path: Path) -> Path:
     """The path; of what is elsewhere the file: on the Hub, or in progan itself."""
     if is_on_hub(path):
         return fetch(path, MODEL, MOST_BYTES)
-    if path != DEMO:
-        return path
-    tell_which_demo()
-    return path if path.exists() else DEMO_FILE
+    if path == DEMO:
+        tell_which_demo()
+    return DEMO_FILE if is_shipped(path) else path
+
+
+def is_shipped(path: Path) -> bool:
+    """Whether the network that comes with progan is meant, as nothing here is called so."""
+    return path == DEMO and not path.exists()
 
 
 def tell_which_demo() -> None:

@@ -97,8 +97,8 @@ class Outputs:
         more = nimg, self.stream.data.count, self.device.type
         for line in forecast(self.config, self.run_dir, self.costs, *more):
             self.say(line)
-        if self.config.ema.kind == "power":
-            self.say(averages.disk_use(self.run_dir, self.G_ema))
+        for line in averages.about_disk(self.config, self.run_dir, self.G_ema):
+            self.say(line)
 
     def update(self, phase: Phase, nimg: int, seconds: float) -> None:
         """Show progress, after every step.
