@@ -934,7 +934,10 @@ def test_lines_without_a_terminal(tmp_path, capsys):
     """What is to be taken and what is free, then the rate; silence if nobody listens."""
     lines = []
     make(drawn(6), tmp_path / "out", say=lines.append)
-    assert len(lines) == 2 and "6 images; disk: 4: 288 B, 8: 1.2 kB, 16: 4.6 kB" in lines[0]
+    assert (
+        len(lines) == 2
+        and "6 images; disk: 4x4 288 B, 8x8 1.2 kB, 16x16 4.6 kB, together" in lines[0]
+    )
     assert "done in" in lines[1] and "images/s" in lines[1]
     make(drawn(6), tmp_path / "quiet")
     assert capsys.readouterr() == ("", "")

@@ -254,7 +254,7 @@ def test_a_timelapse_shows_every_moment(tmp_path, labels):
     run_dir, made = make_run(tmp_path, labels)
     out = tmp_path / "x.apng"
     output = run("timelapse", run_dir, "--out", out, "--seconds", 6, "--pace", "images")
-    assert "7 pictures of 2x" in output and "8 s at 30 frames a second" in output
+    assert "7 pictures, each of 2 x" in output and "8 s at 30 frames a second" in output
     frames, seconds = read(out)
     assert [round(s, 3) for s in map(float, seconds)] == [1] * 6 + [2]
     height = frames[0].shape[0] - (68 * len(next(iter(made.values()))) // 2 + 4)

@@ -88,7 +88,7 @@ def balance(
         rows = compare_shares(classifier, samples_of(snapshot, images, num))
     title = printable(base_name(source_of(snapshot, data)))
     click.echo(
-        f"{snapshot.file}: {snapshot.nimg / 1000} kimg; {num:,} samples compared with "
+        f"{snapshot.file}: {snapshot.nimg / 1000:,.10g} kimg; {num:,} samples compared with "
         f"{images.count:,} images of {title}, at {classifier.resolution}x{classifier.resolution}"
     )
     click.echo(f"\n{figures(rows, classifier.labels.kind)}\n")

@@ -132,7 +132,7 @@ def show(snapshot: "Snapshot", found: "Comparison") -> None:
     size = f"{snapshot.resolution}x{snapshot.resolution}"
     enlarged = "" if snapshot.resolution == full else f", enlarged to {full}x{full}"
     click.echo(
-        f"{snapshot.file}: {snapshot.nimg / 1000} kimg, {size}{enlarged}, compared with "
+        f"{snapshot.file}: {snapshot.nimg / 1000:,.10g} kimg, {size}{enlarged}, compared with "
         f"{found.count:,} images of {found.source}"
     )
     for name in [metric.name for metric in found.metrics]:

@@ -87,7 +87,7 @@ def neighbours(
     with closing(open_reference_data(snapshot, data, say)) as images:
         size = f"{snapshot.resolution}x{snapshot.resolution}"
         mirrored = ", also flipped" if snapshot.config.data.mirror else ""
-        click.echo(f"{snapshot.file}: {snapshot.nimg / 1000} kimg, {size}")
+        click.echo(f"{snapshot.file}: {snapshot.nimg / 1000:,.10g} kimg, {size}")
         click.echo(f"{images.count:,} images of {source_of(snapshot, data)}{mirrored}")
         title = f"{printable(base_name(source.resolve()))}, {snapshot.nimg / 1000:g} kimg"
         picture = picture_of(title, snapshot, images, numbers, inception, where)

@@ -14,7 +14,7 @@ from progan.runs.folder import base_name
 from progan.runs.which_snapshot import is_shipped, to_source
 from progan.runtime.disk import can_be_replaced, replacing
 from progan.runtime.errors import UserError
-from progan.runtime.paths import to_path
+from progan.runtime.paths import check_new_folder, to_path
 
 
 class PathOption(click.Path):
@@ -172,6 +172,7 @@ def check_folder(folder: Path, option: str = "--out") -> None:
     place = next(path for path in (folder, *folder.parents) if path.exists())
     if not place.is_dir():
         raise UserError(f"{option} {place} is a file; give a folder")
+    check_new_folder(folder, option)
     if not os.access(place, os.W_OK):
         raise UserError(f"{option} {folder}: no permission to write there")
 

@@ -45,8 +45,8 @@ def runs(folder: Path, json_file: Path | None) -> None:
     found = [summary_of(run) for run in runs_below(folder)]
     if not found:
         raise UserError(
-            f"no run in {folder}; start one with: progan train --data demo --run-dir "
-            f"{shlex.quote(str(folder / 'demo'))}"
+            f"no run in {folder}; give the folder in which your runs are, or start one: "
+            "progan train --data demo"
         )
     click.echo(table([HEAD, *(row(run, folder) for run in found)], left=(0, 1, 6, 7)))
     for line in filter(None, map(trouble, found)):

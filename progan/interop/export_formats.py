@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from progan import __version__
 from progan.runtime.errors import UserError, nearest
+from progan.runtime.paths import check_new_folder
 
 if TYPE_CHECKING:
     from progan.runs.snapshot import Snapshot
@@ -47,6 +48,7 @@ def parts_of(folder: Path) -> list[Path]:
         raise UserError(f"--out {folder}: is a file; --to torch writes a folder, so give its name")
     elif not folder.parent.is_dir():
         raise UserError(f"--out {folder}: there is no folder {folder.parent}")
+    check_new_folder(folder, "--out")
     place = folder if folder.is_dir() else folder.parent
     if not os.access(place, os.W_OK) or not os.access(folder.parent, os.W_OK):
         raise UserError(f"--out {folder}: no permission to write there")

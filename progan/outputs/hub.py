@@ -22,6 +22,7 @@ from progan.runs.which_snapshot import MODEL, find_snapshot, to_source
 from progan.runtime.disk import read_plain, replacing, write_atomically
 from progan.runtime.errors import UserError
 from progan.runtime.hub import SCHEME, model_name, put
+from progan.runtime.paths import check_new_folder
 from progan.runtime.text import human_bytes
 
 CONFIG = "config.json"
@@ -110,6 +111,7 @@ def check_folder(folder: Path) -> None:
     """Raises UserError if a model cannot be written there; best asked before any work."""
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder} is a file; give a folder")
+    check_new_folder(folder, "--dry-run")
     if (folder / CARD).exists() or (folder / CARD).is_symlink():
         raise UserError(
             f"{folder / CARD} is there already, and what was filled in would be lost: give "

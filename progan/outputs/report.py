@@ -28,6 +28,7 @@ from progan.runs.summary import Summary, of_whole
 from progan.runs.which_snapshot import snapshots_of
 from progan.runtime.disk import write_atomically
 from progan.runtime.errors import UserError
+from progan.runtime.paths import check_new_folder
 from progan.runtime.progress import Say, progress_bar
 from progan.runtime.provenance import Provenance
 
@@ -202,6 +203,7 @@ def check_out(out: Path) -> list[Path]:
         return [out]
     if out.exists() and not out.is_dir():
         raise UserError(f"--out {out} is a file; give a folder, or a file that ends in .html")
+    check_new_folder(out, "--out")
     if (out / CARD).exists() or (out / CARD).is_symlink():
         raise UserError(
             f"{out / CARD} is there already, and what was filled in would be lost: give another "

@@ -224,9 +224,9 @@ def write_timelapse(
     shown = [(moment, count) for moment, count in zip(moments, counts, strict=True) if count]
     first, last = (f"{moment.nimg / 1000:g}" for moment in (moments[0], moments[-1]))
     if say:
-        size = f"{layout.columns}x{layout.height} samples"
+        size = f"{layout.columns} x {layout.height} samples"
         length = f"{seconds + HOLD:g} s at {fps} frames a second"
-        say(f"{len(shown):,} pictures of {size}, from {first} to {last} kimg: {length}")
+        say(f"{len(shown):,} pictures, each of {size}, from {first} to {last} kimg: {length}")
 
     pictures = ((layout.frame(moment), count) for moment, count in shown)
     with progress_bar("timelapse", len(shown), 0, say, "pictures") as done:

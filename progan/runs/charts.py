@@ -9,9 +9,9 @@ from progan.runs.records import SECTION
 LEFT_OUT = ("Progress/kimg", "Progress/tick")  # the axis itself, and a count of the points
 ABOUT = {
     "Loss/D": "The critic's loss, with its penalty. With the paper's loss it is below 0, by the "
-    "distance that the critic sees between reals and fakes. Good: it changes slowly within a phase, "
-    "and jumps only where a resolution begins. It does not say how good images are: the critic "
-    "learns, too.",
+    "distance that the critic sees between reals and fakes. Good: it changes slowly within a "
+    "phase, and jumps only where a resolution begins. It does not say how good images are: the "
+    "critic learns, too.",
     "Loss/G": "The generator's loss; with the paper's, minus the mean score of fakes. Scores have "
     "no fixed zero, so the value itself says nothing. Good: it stays finite, and does not grow "
     "from tick to tick.",

@@ -18,6 +18,7 @@ from progan.runs.records import METRICS, STATS, has
 from progan.runs.which_run import CONFIG, LOCK, STARTS, other_run
 from progan.runtime.disk import append_line, check_plain, read_lines, write_text
 from progan.runtime.errors import UserError
+from progan.runtime.paths import check_new_folder
 from progan.runtime.secrets import bare, redact
 from progan.runtime.text import kimg_of, stamp
 
@@ -150,6 +151,7 @@ def check_run_dir(run_dir: Path, config: Config) -> None:
         raise UserError(f"--run-dir {where} is a file; give a folder")
     if not os.access(parent, os.W_OK):
         raise UserError(f"--run-dir {run_dir} cannot be written: no permission in {parent}")
+    check_new_folder(run_dir, "--run-dir")
     check_own(run_dir)
     names = os.listdir(run_dir) if run_dir.exists() else []
     if all(any(fnmatch(name, pattern) for pattern in BEFORE) for name in names):
@@ -238,8 +240,8 @@ def check_progress(run_dir: Path, config: Config, nimg: int) -> None:
     check_begins(run_dir)
     if nimg > config.make_schedule().total_nimg:
         raise UserError(
-            f"the run in {run_dir} has shown {nimg / 1000} kimg, more than schedule.total_kimg "
-            f"({config.schedule.total_kimg}); leave it, or raise it"
+            f"the run in {run_dir} has shown {nimg / 1000:.10g} kimg, more than "
+            f"schedule.total_kimg ({config.schedule.total_kimg}); leave it, or raise it"
         )
 
 

@@ -113,8 +113,8 @@ class Hold(ExitStack):
         newest = max(self.run_dir.glob("checkpoints/checkpoint-*.pt"), default=None)
         if newest and newest.name > f"checkpoint-{stamp(nimg)}.pt":
             raise UserError(
-                f"it holds {newest.name}, and this run is at {nimg / 1000} kimg only; go on from "
-                f"there with --resume {self.run_dir}"
+                f"it holds {newest.name}, and this run is at {nimg / 1000:.10g} kimg only; go on "
+                f"from there with --resume {self.run_dir}"
             )
 
     def is_there(self) -> bool:

@@ -186,8 +186,8 @@ def load_snapshot(path: Path) -> Snapshot:
                 f"({brief(error)}); install the newer version"
             ) from None
         raise UserError(
-            f"{path} is not a snapshot of progan ({brief(error)}); "
-            "snapshots are the .safetensors files in a run's snapshots/"
+            f"{path} is not a snapshot of progan ({brief(error)}); give a run, for its newest one, "
+            "or one of the .safetensors files in its snapshots/"
         ) from None
     try:
         check_finite(tensors)
@@ -254,7 +254,7 @@ def check_header(path: Path) -> None:
         raise ValueError("it is no file")
     with open(path, "rb") as file:
         if int.from_bytes(file.read(8), "little") > MOST_HEADER:
-            raise ValueError(f"its header is to have more than {MOST_HEADER:,} bytes")
+            raise ValueError("it does not begin as a .safetensors file does")
 
 
 def check_shapes(

@@ -87,10 +87,10 @@ def other_run(path: Path) -> str:
     if path.exists():
         return ""
     if path == Path("demo"):
-        network = ", and the network demo that comes with progan has no run"
+        network = "; the network demo that comes with progan has no run"
         own = Path("runs") / path
         return f"{network}; did you mean {own}?" if is_run(own) else network
-    place = path.parent if path.parent.name else Path("runs")
+    place = path.parent if path.parent.name and path.parent.is_dir() else Path("runs")
     known = [run.name for run in newest_first(place)]
     if place != path.parent and path.name in known:
         return f"; did you mean {place / path.name}?"

@@ -112,7 +112,10 @@ def find_best(run_dir: Path, metric: str = "") -> Path:
     best = {name: files[-1] for name, files in best_files(run_dir).items()}
     choices = " or ".join(f"{run_dir}@best-{name}" for name in best)
     if not best:
-        raise UserError(f"{run_dir} keeps no best snapshot: it was trained without run.metrics")
+        raise UserError(
+            f"{run_dir} keeps no best snapshot, as it was trained without run.metrics; give "
+            f"{run_dir} for its newest one"
+        )
     if metric and metric not in best:
         raise UserError(
             f"{run_dir} keeps no best snapshot by {metric}{nearest(metric, best)}; give {choices}"
@@ -141,9 +144,8 @@ def at_kimg(run_dir: Path, which: str) -> Path:
     several = f"no snapshot {f'at {which} kimg' if wanted >= 0 else repr(which)}"
     if fitting:
         several = f"more than one snapshot near {which} kimg"
-    raise UserError(
-        f"{run_dir} has {several}; give newest, best, best-METRIC or one of {those}: {listed}"
-    )
+    words = ", ".join(["newest", *(f"best-{name}" for name in best_files(run_dir))])
+    raise UserError(f"{run_dir} has {several}; give {words} or one of {those}: {listed}")
 
 
 def snapshots_of(run_dir: Path, kind: str = "snapshot") -> list[Path]:

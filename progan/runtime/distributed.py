@@ -93,6 +93,6 @@ def check_same_weights(
     """
     if accelerator.num_processes > 1 and not same_everywhere(accelerator, checksum()):
         raise UserError(
-            f"the processes' weights differ at {nimg / 1000} kimg, which must never be: a machine "
-            f"may be faulty. Start again to go on from {newest()}"
+            f"the processes' weights differ at {nimg / 1000:,.10g} kimg, which must never be: a "
+            f"machine may be faulty. Start again to go on from {newest()}"
         )

@@ -6,6 +6,11 @@ from pathlib import Path
 
 from progan.runtime.errors import UserError
 
+# Suffixes by which nobody calls a folder on purpose.
+OF_A_FILE = re.compile(
+    r"\.(apng|avi|avif|bmp|csv|gif|gz|heic|html?|jpe?g|jsonl?|md|mkv|mov|mp4|np[yz]|onnx|pdf|pickle|pkl"
+    r"|png|pth?|pt2|safetensors|svg|tar|tgz|tiff?|txt|web[mp]|ya?ml|zip)"
+)
 LONGEST = 255  # bytes of a name in nearly all file systems
 
 
@@ -44,6 +49,22 @@ def to_path(given: str | os.PathLike[str], what: str) -> Path:
         )
     # What is called ./~ here stays so if it is asked for again, and ./-x is no option.
     return path.absolute() if path.parts[:1] and path.parts[0].startswith(("~", "-")) else path
+
+
+def check_new_folder(folder: Path, what: str) -> None:
+    """Refuses to make a folder that is called like a file, such as `faces.mp4`.
+
+    Args:
+        what: it is given as, for the message: `--out`.
+
+    Raises:
+        UserError: there is no such folder yet, and it ends like a file.
+    """
+    suffix = folder.suffix.lower()
+    if OF_A_FILE.fullmatch(suffix) and not folder.exists():
+        raise UserError(
+            f"{what} {folder}: a folder is made here, not a {suffix} file; leave out {suffix}"
+        )
 
 
 def can_be_encoded(text: str) -> bool:

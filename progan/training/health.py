@@ -50,7 +50,7 @@ def diverged(
     """The error that ends a run of which too many updates in a row were skipped."""
     return UserError(
         f"the last {in_a_row} updates had gradients that are not finite and were skipped, up to "
-        f"{nimg / 1000} kimg; finite in this tick: {means}. What had been reached is in "
+        f"{nimg / 1000:,.10g} kimg; finite in this tick: {means}. What had been reached is in "
         f"{checkpoint}. A lower schedule.learning_rate in a new --run-dir may help, or "
         "run.precision=fp32"
     )

@@ -158,7 +158,7 @@ def already_complete(config: Config, run_dir: Path, say: Say) -> bool:
     complete = is_complete(run_dir, config)
     if complete and is_main():
         say(
-            f"already complete at {config.make_schedule().total_nimg / 1000} kimg; "
+            f"already complete at {config.make_schedule().total_nimg / 1000:,.10g} kimg; "
             "a larger schedule.total_kimg goes on"
         )
     return complete

@@ -29,10 +29,13 @@ class Plan:
 
     def __str__(self) -> str:
         parts = [
-            f"{r}: {human_bytes(size)}{' (png)' if r in self.png else ''}"
+            f"{r}x{r} {human_bytes(size)}{' (png)' if r in self.png else ''}"
             for r, size in self.levels.items()
         ]
-        return f"{', '.join(parts)}; {human_bytes(self.total)} of {human_bytes(self.free)} free"
+        return (
+            f"{', '.join(parts)}, together {human_bytes(self.total)} of the "
+            f"{human_bytes(self.free)} that are free"
+        )
 
 
 def make_plan(source: Source, square: Square, storage: str, free: int) -> Plan:

@@ -31,6 +31,7 @@ from progan.runtime.cache import pyramids_folder
 from progan.runtime.errors import UserError
 from progan.runtime.launch import prints_errors
 from progan.runtime.lock import Busy, file_lock
+from progan.runtime.paths import check_new_folder
 from progan.runtime.progress import Say, progress_bar
 
 log = logging.getLogger("progan")
@@ -146,6 +147,8 @@ def prepare(
             cannot be written or holds something else.
     """
     dest = Path(dest)
+    if not own:
+        check_new_folder(dest, "DEST")
     made = made_from(source, square, drop_copies)
     with writing(dest):
         if not (dest / META).exists():
