@@ -307,6 +307,9 @@ def test_mistakes(here, arguments, message):
         ("sample --network x.pkl", "give the run or snapshot itself, without an option"),
         ("sample runs/b --trunc 0.7", "images are drawn without truncation, which StyleGAN has"),
         ("predict", "did you mean progan sample?"),
+        ("interpolate runs/b", "did you mean progan video?"),
+        ("nonsense", "progan --help lists all commands"),
+        ("data nonsense", "progan data --help lists all commands"),
         ("train --resume runs/b/config.yaml", "is a file; give the folder of a run, "),
         ("schedule celeba", "did you mean --config celeba?"),
         ("sample runs/b x.png", "did you mean --out x.png?"),
@@ -342,12 +345,13 @@ def test_mistakes(here, arguments, message):
         ("sample nowhere", "no such run or snapshot: nowhere; runs in runs, newest first:"),
         ("sample b", "no such run or snapshot: b; did you mean runs/b?"),
         ("sample runs/bb", "(did you mean 'runs/b'?)"),
+        ("sample run/b", "no such run or snapshot: run/b; did you mean runs/b?"),
         ("train --resume b", "b is no run: it has no config.yaml; did you mean runs/b?"),
         *(
             (command, "; runs in runs, newest first:\n  runs/b\n  runs/a\n")
             for command in ("sample runs", "evaluate runs", "neighbours runs", "balance runs")
         ),
-        ("report demo", "config.yaml, and the network demo that comes with progan has no run\n"),
+        ("report demo", "config.yaml; the network demo that comes with progan has no run\n"),
         ("compare runs", "newest first:\n  runs/b\n  runs/a\n"),
         ("checkpoint verify runs", "newest first:\n  runs/b\n  runs/a\n"),
         ("train --resume runs", "newest first:\n  runs/b\n  runs/a\n"),

@@ -337,10 +337,9 @@ def test_a_sweep_finds_the_best_length(kept_run, monkeypatch, tmp_path):
 
     monkeypatch.setattr("progan.metrics.of_snapshot.compare_with_data", compare)
     words = ["average", run_dir, "--sweep", "--length", "0.05,0.07,0.1"]
-    picture, figures = tmp_path / "lengths.png", tmp_path / "lengths.json"
-    output = invoke(
-        *words, "--plot", picture, "--json", figures, "--out", tmp_path / "a.safetensors"
-    )
+    monkeypatch.chdir(tmp_path)
+    figures = tmp_path / "lengths.json"
+    output = invoke(*words, "--json", figures, "--out", tmp_path / "a.safetensors")
     (best,) = (line for line in output.splitlines() if line.endswith("best"))
     assert best.split()[:2] == ["0.07", f"{0.07 * walk.schedule.total_nimg / 1000:.3g}"]
     assert load(tmp_path / "a.safetensors").length == 0.07
@@ -349,7 +348,7 @@ def test_a_sweep_finds_the_best_length(kept_run, monkeypatch, tmp_path):
         0.07,
         0.1,
     ]
-    assert picture.exists()
+    assert (tmp_path / f"lengths-of-{run_dir.name}.png").exists()
 
 
 @pytest.mark.parametrize("again", [["train", "--resume"], ["train", "--data", "photos"]])

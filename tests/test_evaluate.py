@@ -138,7 +138,7 @@ def test_what_is_told(trained):
     output = run("evaluate", trained, *SMALL)
     first, swd, ms_ssim, repeats, halves = output.strip().splitlines()[-5:]
     assert "0.16 kimg, 16x16, compared with 24 images of " in first and "enlarged" not in output
-    assert swd.split()[0] == "swd64" and "reals against other reals " in swd and "at 16 " in swd
+    assert swd.split()[0] == "swd64" and "reals against other reals " in swd and "at 16x16 " in swd
     assert ms_ssim.split()[0] == "msssim32" and "reals themselves " in ms_ssim
     assert repeats == "  (each of the 24 images counts several times in swd64, msssim32)"
     assert halves.startswith("  (the floor of swd64 compares 12 reals with 12 others; with as")

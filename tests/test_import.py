@@ -160,6 +160,20 @@ def test_an_imported_run_begins_with_its_networks(tmp_path):
     assert transfer.origin == origin == read_other(tmp_path / "net.safetensors").origin
 
 
+def test_an_imported_run_is_listed_before_it_begins(tmp_path):
+    """Reference: the commands that begin it, as `progan import` prints them."""
+    (tmp_path / "net.pkl").write_bytes(tf_file())
+    made = tmp_path / "runs" / "made"
+    invoke("import", tmp_path / "net.pkl", "--checkpoint", made)
+    begin = f"To begin: progan train --resume {made} -o data.source=PATH"
+    listed = invoke("runs", tmp_path / "runs")
+    assert listed.splitlines()[1].split()[:3] == ["made", "new", "0.0"]
+    assert f"{made} is new: nothing has been trained there yet. {begin}" in listed
+    page = invoke("show", made)
+    assert page.startswith(f"{made} is new") and page.endswith(f"{begin}\n")
+    assert "none yet" in page and "None" not in page
+
+
 def zip_of(*names: str) -> bytes:
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as archive:

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import click
 import pytest
+from click.testing import CliRunner
+from PIL import Image
 
 from progan.cli.main import main
 from progan.cli.options import PathOption
@@ -13,7 +15,7 @@ from progan.config.settings import PATHS
 from progan.data.sources.find import data_folder
 from progan.runtime.cache import cache_folder, default_cache
 from progan.runtime.errors import UserError
-from progan.runtime.paths import to_path
+from progan.runtime.paths import check_new_folder, to_path
 from progan.training.request import new_run, old_run, with_absolute_paths
 
 NAMES_AND_URLS_TOO = {"--data", "--config", "source"}  # of `data info` and `data prepare`
@@ -48,6 +50,32 @@ def test_to_path(home):
     }.items():
         with pytest.raises(UserError, match=message):
             to_path(wrong, "--run-dir")
+
+
+FILES = {
+    ("sample", "demo"): "--out",
+    ("project", "demo", "photo.png"): "--out",
+    ("export", "demo", "--to", "torch"): "--out",
+    ("push", "demo", "me/faces"): "--dry-run",
+    ("train", "--data", "demo"): "--run-dir",
+    ("data", "prepare", "demo"): "",
+    ("import", "net.pkl"): "--checkpoint",
+}
+
+
+@pytest.mark.parametrize("words", FILES, ids=lambda words: words[0])
+def test_no_folder_is_called_like_a_file(words, home):
+    """Reference: the folder, which is not made. One that is there already may have any name."""
+    Image.new("RGB", (32, 32)).save("photo.png")
+    given = [*filter(None, [FILES[words]]), "new.pt"]
+    result = CliRunner().invoke(main, [*words, *given], catch_exceptions=False)
+    assert (
+        result.exit_code == 2 and "new.pt: a folder is made here, not a .pt file" in result.output
+    )
+    assert [path.name for path in home.iterdir()] == ["photo.png"]
+    check_new_folder(home / "v1.2", "--out")
+    (home / "old.zip").mkdir()
+    check_new_folder(home / "old.zip", "--out")
 
 
 def parameters(command, words=()):

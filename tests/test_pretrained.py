@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 
 import progan
 from progan.cli.main import main
+from progan.cli.options import default_out
 from progan.config.load import load_config
 from progan.runs.snapshot_file import without_places
 from progan.runs.which_snapshot import DEMO_FILE, find_snapshot
@@ -55,6 +56,16 @@ def test_commands_take_the_demo(here):
     (here / "demo").mkdir()
     with pytest.raises(UserError, match="no snapshots in demo"):
         find_snapshot(Path("demo"))
+
+
+def test_what_is_made_of_the_demo_has_a_name_of_its_own(here):
+    """Reference: a run called demo, of which results have the run's name, as of a folder here."""
+    assert default_out("samples", Path("demo")) == Path("samples-of-pretrained-demo")
+    for own in ("runs/demo", "runs/demo/", f"{here}/demo"):
+        assert default_out("walk", Path(own), ".mp4") == Path("walk-of-demo.mp4")
+    assert default_out("walk", Path("runs/demo@best")) == Path("walk-of-demo@best")
+    (here / "demo").mkdir()
+    assert default_out("samples", Path("demo")) == Path("samples-of-demo")
 
 
 @pytest.mark.parametrize("there", ["", "demo", "runs/demo"])

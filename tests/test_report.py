@@ -28,6 +28,7 @@ from progan.outputs.model_card import in_markdown
 from progan.outputs.report import make_report
 from progan.outputs.report_curves import Chart, draw
 from progan.outputs.report_facts import about_data
+from progan.runs.charts import about
 from progan.runs.folder import write_config
 from progan.runs.hold import Hold
 from progan.runtime.errors import UserError
@@ -108,6 +109,7 @@ def test_a_page_needs_nothing_else(tmp_path, labels):
     assert len(page.addresses) == pictures == page.tags.count("img") + page.tags.count("source")
     assert not {"script", "link", "iframe", "object", "b", "i"} & set(page.tags)
     texts = page.texts
+    assert {about("Loss/D"), about("Loss/G")} <= {*texts}, "each curve is described by itself"
     assert texts[texts.index("swd16k") :][:4] == [
         "swd16k",
         "33.5 at 0.096 kimg",
@@ -185,10 +187,10 @@ def test_what_prepared_data_tell(tmp_path):
 def test_curves_keep_their_ends():
     """Reference: the points. Of many, only some are drawn, but the last always is."""
     points = [(float(k), float(k % 7)) for k in range(10_001)]
-    chart = Chart("x", "", {"": points}, reals=1.0)
+    chart = Chart("x", (), {"": points}, reals=1.0)
     assert len(draw(chart, "dark")) < 300_000
     assert draw(chart, "light") == draw(chart, "light") != draw(chart, "dark")
-    assert draw(Chart("x", "", {"a": [(1.0, 2.0)]}), "light").count(b"<use") >= 1, "a dot"
+    assert draw(Chart("x", (), {"a": [(1.0, 2.0)]}), "light").count(b"<use") >= 1, "a dot"
 
 
 def run(*arguments):
@@ -210,7 +212,11 @@ def test_files_of_a_report(here):
     result = run(run_dir, "--out", folder / "report.html")
     assert result.exit_code == 0 and "(replaced)" in result.output
     (here / "file").touch()
-    for out, why in (("file", "is a file"), ("none/x.html", "there is no folder")):
+    for out, why in (
+        ("file", "is a file"),
+        ("none/x.html", "there is no folder"),
+        ("x.pdf", "not a .pdf"),
+    ):
         result = run(run_dir, "--out", out)
         assert result.exit_code == 2 and why in result.output
     grid = max(run_dir.glob("images/fakes-*.png"))

@@ -1,5 +1,6 @@
 """What is said before a run trains: its time, what is wrong with it, what would do instead."""
 
+import re
 import shlex
 from datetime import datetime
 from pathlib import Path
@@ -182,6 +183,19 @@ def test_dry_run_beside_a_run(photos, tmp_path):
     assert "run.seed: 0 -> 7" in other.output
     after = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
     assert {p for p in after if before.get(p) != after[p]} <= {tmp_path / "run" / ".lock"}
+
+
+def test_dry_run_says_what_averages_take_on_disk(photos, tmp_path):
+    """Reference: a file that training writes, and that it says the same; nothing without them."""
+    words = ["train", "--data", photos, "--run-dir", tmp_path / "run", *options()]
+    said = "averages for progan average: at most 60 files of "
+    assert said not in run(*words, "--dry-run").output
+    dry, real = (run(*words, "-o", "ema.kind=power", *more).output for more in (["--dry-run"], []))
+    (line,) = (line for line in dry.splitlines() if line.startswith(said))
+    assert line in real.splitlines()
+    size = next((tmp_path / "run" / "averages").iterdir()).stat().st_size
+    told = float(re.match(rf"{said}([\d.]+) kB", line)[1]) * 1000
+    assert told < size < told + 10_000  # for its header
 
 
 def test_dry_run_looks_at_the_data(photos, tmp_path):

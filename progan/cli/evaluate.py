@@ -1,5 +1,6 @@
 """The command `progan evaluate`: metrics of snapshots, printed and recorded."""
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -137,9 +138,14 @@ def show(snapshot: "Snapshot", found: "Comparison") -> None:
     )
     for name in [metric.name for metric in found.metrics]:
         more = {key[len(name) + 1 :]: v for key, v in results.items() if key.startswith(name + "_")}
-        details = ", ".join(f"{WORDS.get(k, k.replace('_', ' '))} {v:.4g}" for k, v in more.items())
+        details = ", ".join(f"{detail(key)} {v:.4g}" for key, v in more.items())
         value = f"{results[name]:.4g}" if name in results else ""
         click.echo(f"  {name:<12}{value:<10}{details}")
+
+
+def detail(key: str) -> str:
+    """A part of a metric in words: `at 16x16` for `at_16`."""
+    return WORDS.get(key, re.sub(r"at_(\d+)", r"at \1x\1", key).replace("_", " "))
 
 
 def repeats(metrics: "list[Metric]", count: int, results: dict[str, float]) -> list[str]:

@@ -60,10 +60,7 @@ ANSWERS = {
     "has; progan sample --best-of 8 keeps the best of 8 latents of each seed",
     "optimizer optim weight_decay wd momentum": "optimizers and their options are settings, such "
     "as -o optim.optimizer=adamw -o optim.weight_decay=0.01",
-    "n_critic critic_iters d_iters diters": "each batch updates both networks once",
     "overwrite force exist_ok restart": "a run starts anew in another --run-dir",
-    "interpolate interpolation video gen_video frames": "in Python: "
-    "progan.load('runs/demo').interpolate(3, 7, steps=60)",
     "nhwc channels_last memory_format": "the layout of tensors in memory is chosen by itself",
     "quiet q silent verbose verbosity": "there is nothing more or less to print; "
     "add > run.log 2>&1 to keep it in a file",
@@ -78,6 +75,14 @@ COMMANDS = {
     "train --resume RUN": "resume continue restart",
     "sample": "generate gen gen_images generate_images synthesize infer inference predict images",
     "find-rate": "lr_find find_lr lr_finder rate_finder range_test lr",
+    "video": "interpolate interpolation gen_video walk morph",
+    "timelapse": "progress history growing",
+    "explore": "ui gui app gradio web visualizer visualize",
+    "project": "projector projection invert inversion encode",
+    "export": "onnx to_onnx torchscript save",
+    "import": "convert_weights legacy load",
+    "balance": "bias fairness shares",
+    "report": "card model_card html",
     "evaluate": "eval test calc_metrics metrics fid score",
     "push": "upload publish share hub push_to_hub",
     "neighbours": "neighbors nearest memorization",
@@ -190,4 +195,7 @@ def for_command(word: str, group: str | None) -> str:
     if data:
         return f"to train on it: progan train --data {given}"
     found = [name for name, words in COMMANDS.items() if plain(word) in map(plain, words.split())]
-    return f"did you mean progan {found[0]}?" if found else answer(plain(word))
+    if found:
+        return f"did you mean progan {found[0]}?"
+    all_of = f"progan {group}" if group in ("data", "checkpoint") else "progan"
+    return answer(plain(word)) or f"{all_of} --help lists all commands"

@@ -31,7 +31,7 @@ WORDS = {
     "warmup warmup_steps lr_warmup_steps warmup_epochs",
     "loss.adversarial": "loss loss_type gan_mode",
     "loss.penalty": "penalty_type reg",
-    "loss.critic_updates": "n_critic critic_iters d_steps num_d_steps",
+    "loss.critic_updates": "n_critic critic_iters d_iters diters d_steps num_d_steps",
     "loss.weights.penalty": "gamma gp gp_weight lambda_gp r1_gamma",
     "optim.beta1": "b1 adam_beta1",
     "optim.beta2": "b2 adam_beta2",

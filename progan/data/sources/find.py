@@ -13,6 +13,7 @@ from progan.data.sources.bit_depth import with_values
 from progan.data.sources.files import ARCHIVES, from_path
 from progan.data.sources.label_folders import from_folders
 from progan.data.sources.lsun import FILE, from_lmdb, is_lmdb
+from progan.data.sources.names import is_image
 from progan.data.sources.readers import open_stream
 from progan.data.sources.shards import is_shards
 from progan.data.sources.source import Source, content_key
@@ -208,10 +209,12 @@ def find_path(data: str, labels: bool, label_level: int | None = None) -> Source
     path = to_path(data, "data.source")
     if not path.exists():
         if "/" in data or "." in data or os.sep in data:
-            raise UserError(f"data.source: no such path: '{data}'; give the path of {KINDS}")
+            near = nearest(path.name, names_beside(path), cutoff=0.7)
+            raise UserError(f"data.source: no such path: '{data}'{near}; give the path of {KINDS}")
+        near = nearest(data, [*NAMED, *names_beside(path)], cutoff=0.6)
         raise UserError(
-            f"data.source: '{data}' is no known data set{nearest(data, NAMED)}, and no such path "
-            f"exists; give one of {', '.join(NAMED)}, or the path of {KINDS}"
+            f"data.source: '{data}' is no known data set, and no such path exists{near}; give one "
+            f"of {', '.join(NAMED)}, or the path of {KINDS}"
         )
     if not (path.is_file() or path.is_dir()):  # it would be waited for, or read without end
         raise UserError(
@@ -227,7 +230,16 @@ def find_path(data: str, labels: bool, label_level: int | None = None) -> Source
         return from_array_file(path, labels)
     if name == FILE:
         raise UserError(f"data.source: {path} is part of an LMDB: give the folder, {path.parent}")
-    raise UserError(f"data.source: {path} is of no kind that can be read; give the path of {KINDS}")
+    what = "is one image" if is_image(name) else "is of no kind that can be read"
+    raise UserError(f"data.source: {path} {what}; give the path of {KINDS}")
+
+
+def names_beside(path: Path) -> list[str]:
+    """The names of files and folders where a path was looked for; none if they cannot be listed."""
+    try:
+        return os.listdir(path.parent)
+    except OSError:
+        return []
 
 
 def first(source: S, limit: int) -> S:
