@@ -407,7 +407,7 @@ def test_measure_takes_samples(run_dir):
         (lambda s: progan.evaluate(s, "swd64", device=None), "device 'None' must be"),
         (
             lambda s: progan.load(s.file.parents[1], "latest"),
-            "give newest or one of",
+            "give newest, best-swd48 or one of",
         ),
         (lambda s: progan.load(f"{s.file.parents[1]}@0.1", 3), "chooses a snapshot already"),
         (lambda s: progan.load(f"{s.file.parents[1]}@0"), "more than one snapshot near 0 kimg"),

@@ -587,6 +587,9 @@ def test_prepare_refusals(odd, here):
     (here / "broken" / "a.png").write_text("no image")
     for arguments, why in (
         (["nowhere", "made"], "'nowhere' is no known data set"),
+        (["./tinny", "made"], "no such path: './tinny' (did you mean 'tiny'?)"),
+        (["brokn", "made"], "no such path exists (did you mean 'broken'?)"),
+        (["broken/a.png", "made"], "broken/a.png is one image; give the path of a folder"),
         (["", "made"], "SOURCE is empty"),
         ([odd, ""], "is empty; give a path"),
         ([odd, "made", "--pad", "--crop", "0,0,8"], "give one"),

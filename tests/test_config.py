@@ -554,8 +554,11 @@ def test_broken_file(tmp_path, content, part):
     assert path in text and part in text
 
 
-def test_missing_file():
-    """Reference: the reason, the nearest preset, and all presets."""
+def test_missing_file(tmp_path):
+    """Reference: the reason, the nearest preset or file, and all presets."""
+    (tmp_path / "mine.yaml").touch()
+    near = f"(did you mean '{tmp_path / 'mine.yaml'}'?)"
+    assert near in message(name=str(tmp_path / "mine.yml"))
     text = message(name="cifar")
     assert "cannot read config 'cifar' (did you mean 'cifar10'?): No such file" in text
     assert text.endswith("give a YAML file or one of: " + ", ".join(presets()))

@@ -153,7 +153,7 @@ def test_what_cannot_be_pushed(hub, snapshot, here, monkeypatch):
     for told, *words in (
         ("public, so --private can hide nothing", "user/public", "--private"),
         ("the Hub refuses this", "other/faces"),
-        ("is no model; give hf://USER/MODEL", "faces"),
+        ("faces is no name of a model on the Hub; give USER/MODEL", "faces"),
         ("without @REVISION", "user/faces@v2"),
         ("nothing for --private to hide", "user/faces", "--private", "--dry-run", "faces"),
     ):

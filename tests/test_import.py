@@ -115,7 +115,10 @@ def test_an_import_is_a_snapshot_that_knows_its_licence(tmp_path):
     file, out = tmp_path / "net.pkl", tmp_path / "net.safetensors"
     file.write_bytes(tf_file())
     text = invoke("import", file, "--out", out)
-    assert "tf: of the official code, 8x8, 50 % faded in" in text and "CC-BY-NC-4.0" in text
+    assert (
+        "tf: of the official code, trained up to 8x8, 50 % faded in; it can grow to 8x8" in text
+        and "CC-BY-NC-4.0" in text
+    )
     snapshot = load_snapshot(out)
     assert snapshot.origin
     assert snapshot.licence == snapshot.origin.licence == "CC-BY-NC-4.0"

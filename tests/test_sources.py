@@ -634,7 +634,7 @@ def test_damaged_lmdb(tmp_path, monkeypatch):
 def test_what_cannot_be_found(tmp_path, monkeypatch):
     """Unknown names, empty or unreadable folders and other files: what is wrong, what would do."""
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match=r"'celebaa'.*did you mean 'celeba'.*no such path"):
+    with pytest.raises(UserError, match=r"'celebaa'.*no such path.*did you mean 'celeba'"):
         find("celebaa")
     (tmp_path / "empty").mkdir()
     for make, path in ((zipped, "empty.zip"), (tarred, "empty.tar")):

@@ -224,8 +224,9 @@ def conclusion(found: "Found") -> list[str]:
     rate = found.suggestion()
     if rate is None:
         return [*lines, f"{whose} fell at no rate by more than it varies: this suggests no rate"]
-    lowest = f"{whose} was lowest at {rate * 10:.2g}"
-    lines.append(f"suggested learning rate: {rate:.1g}, a tenth of that where {lowest}")
+    lines.append(
+        f"suggested learning rate: {rate:.1g}, a tenth of {rate * 10:.2g}, where {whose} was lowest"
+    )
     if losses.lowest() == len(found.rates) - 1 and not bad:
         lines.append("it still fell at the last rate: a larger --end may find a higher one")
     return lines

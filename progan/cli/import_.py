@@ -114,7 +114,8 @@ def about(it: "Imported") -> list[str]:
     }
     networks = (f"{NETWORKS[name]} ({count:,} parameters)" for name, count in counts.items())
     lines = [
-        f"{it.kind}: of {PROJECTS[it.kind]}, {stage_text(it.resolution, it.alpha)}, of "
+        f"{it.kind}: of {PROJECTS[it.kind]}, trained up to "
+        f"{stage_text(it.resolution, it.alpha)}; it can grow to "
         f"{it.network['resolution']}x{it.network['resolution']}",
         f"networks: {', '.join(networks)}",
     ]

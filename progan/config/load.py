@@ -15,7 +15,7 @@ from progan.config.mistakes import SettingsError, in_places
 from progan.config.phase_rules import REPLACED as REPLACED_BY_PHASES
 from progan.config.yaml_io import dump_yaml, parse_yaml
 from progan.runtime.errors import UserError, nearest
-from progan.runtime.paths import to_path
+from progan.runtime.paths import names_beside, to_path
 
 GIVE = "give keys with their section, such as {'network.resolution': 64}"
 PRESET_FOLDERS = (Path(__file__).parents[1] / "presets", Path(__file__).parents[2] / "configs")
@@ -40,7 +40,9 @@ def read_file(name: str) -> dict[str, Any]:
         path = presets().get(name) or to_path(name, "--config")
         text = path.read_text(encoding="utf-8")
     except (OSError, ValueError) as error:  # not there, not text, no name of a file
-        hint = nearest(name, presets())
+        files = (str(Path(name).parent / other) for other in names_beside(Path(name)))
+        yaml = (file for file in files if file.endswith((".yaml", ".yml")))
+        hint = nearest(name, [*presets(), *yaml])
         raise UserError(
             f"cannot read config '{name}'{hint}: {getattr(error, 'strerror', None) or error}; "
             f"give a YAML file or one of: {', '.join(presets())}"

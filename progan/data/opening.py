@@ -73,7 +73,9 @@ def find_data(
         UserError: there are none.
     """
     if data.source is None:
-        raise UserError("data.source is not set; give demo, or the path of a folder of images")
+        raise UserError(
+            "data.source is not set; give -o data.source=demo, or the path of a folder of images"
+        )
     if is_redacted(data.source):
         raise UserError(
             f"data.source is kept without its secrets, {data.source}: give it in full, as --data "

@@ -118,7 +118,8 @@ def draw_pictures(
         moments = []
     stages, charts = last_of_each_stage(moments), list(charts_of(run))
     if say:
-        say(f"drawing {len(stages)} stages, {len(charts)} charts and a timelapse")
+        film = " and a timelapse" if len(moments) > 1 else ""
+        say(f"drawing {len(stages)} stages, {len(charts)} charts{film}")
     with progress_bar("report", len(stages) + len(charts) + 1, 0, say, "pictures") as done:
         grids = []
         for moment in stages:
@@ -129,9 +130,9 @@ def draw_pictures(
             both = (Picture(draw(chart, s), SVG, f"Curve: {chart.title}") for s in INK)
             curves.append((chart, *both))
             done(1)
-        film = timelapse_picture(moments, schedule, labels)
+        moving = timelapse_picture(moments, schedule, labels)
         done(1)
-    return {"grids": grids, "curves": curves, "timelapse": film}
+    return {"grids": grids, "curves": curves, "timelapse": moving}
 
 
 def last_of_each_stage(moments: Sequence[Moment]) -> list[Moment]:

@@ -51,7 +51,12 @@ def model_name(text: str) -> str:
     Raises:
         UserError: it has another shape, or a revision, which only reading can choose.
     """
-    name, revision = parts(Path(f"{SCHEME}{text.removeprefix(SCHEME)}"))
+    path = Path(f"{SCHEME}{text.removeprefix(SCHEME)}")
+    if not SHAPE.fullmatch("/".join(path.parts[1:])):
+        raise UserError(
+            f"{text} is no name of a model on the Hub; give USER/MODEL, such as me/faces"
+        )
+    name, revision = parts(path)
     if revision:
         raise UserError(f"{SCHEME}{name}@{revision}: a model is written without @REVISION")
     return name

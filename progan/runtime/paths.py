@@ -67,6 +67,14 @@ def check_new_folder(folder: Path, what: str) -> None:
         )
 
 
+def names_beside(path: Path) -> list[str]:
+    """The names of files and folders where a path was looked for; none if they cannot be listed."""
+    try:
+        return os.listdir(path.parent)
+    except (OSError, ValueError):
+        return []
+
+
 def can_be_encoded(text: str) -> bool:
     """Whether a text can be a path: halves of surrogate pairs cannot, as YAML may write them."""
     try:

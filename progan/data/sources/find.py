@@ -18,7 +18,7 @@ from progan.data.sources.readers import open_stream
 from progan.data.sources.shards import is_shards
 from progan.data.sources.source import Source, content_key
 from progan.runtime.errors import LabelError, UserError, nearest
-from progan.runtime.paths import to_path
+from progan.runtime.paths import names_beside, to_path
 
 
 @dataclass(frozen=True)
@@ -232,14 +232,6 @@ def find_path(data: str, labels: bool, label_level: int | None = None) -> Source
         raise UserError(f"data.source: {path} is part of an LMDB: give the folder, {path.parent}")
     what = "is one image" if is_image(name) else "is of no kind that can be read"
     raise UserError(f"data.source: {path} {what}; give the path of {KINDS}")
-
-
-def names_beside(path: Path) -> list[str]:
-    """The names of files and folders where a path was looked for; none if they cannot be listed."""
-    try:
-        return os.listdir(path.parent)
-    except OSError:
-        return []
 
 
 def first(source: S, limit: int) -> S:
