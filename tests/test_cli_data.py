@@ -545,7 +545,7 @@ def test_prepare_finds_the_resolution_and_says_what_next(here):
     fill(here / "photos", 6, (40, 50))
     said = run("prepare", "photos", "made", "--workers", 0)
     assert "32x32 is the largest resolution that nearly all images have (6 of 6 looked at)" in said
-    assert "4: 288 B" in said and "free" in said, "what it takes is said before"
+    assert "4x4 288 B" in said and "free" in said, "what it takes is said before"
     command = "progan train --data made --config few-images -o network.resolution=32"
     assert said.endswith(f" at 32x32, for few images: {command}\n")
     on_cpu = "to train on it, small networks at 32x32, for this machine, which has no GPU: progan"

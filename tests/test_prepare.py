@@ -156,7 +156,9 @@ def test_what_does_not_fit_is_not_begun(tmp_path, monkeypatch):
     message = r"8: 9.6 kB, 16: 38 kB; 50 kB of 40 kB free.*a resolution of 8 would fit"
     with pytest.raises(UserError, match=message):
         make(drawn(50), tmp_path / "out", say=said.append)
-    assert "4: 2.4 kB, 8: 9.6 kB, 16: 38 kB; 50 kB of 40 kB free" in said[0]
+    assert (
+        "4x4 2.4 kB, 8x8 9.6 kB, 16x16 38 kB, together 50 kB of the 40 kB that are free" in said[0]
+    )
     assert not (tmp_path / "out").exists()
 
 
