@@ -153,7 +153,7 @@ def test_what_does_not_fit_is_not_begun(tmp_path, monkeypatch):
     usage = type("Usage", (), {"free": 40_000})
     monkeypatch.setattr(plan.shutil, "disk_usage", lambda path: usage)
     said = []
-    message = r"8: 9.6 kB, 16: 38 kB; 50 kB of 40 kB free.*a resolution of 8 would fit"
+    message = r"16x16 38 kB, together 50 kB of the 40 kB that are free.*a resolution of 8 would fit"
     with pytest.raises(UserError, match=message):
         make(drawn(50), tmp_path / "out", say=said.append)
     assert (

@@ -40,13 +40,11 @@ def runs(folder: Path, json_file: Path | None) -> None:
     if not is_main():
         return
     figures_in = check_target(json_file)
-    if not folder.is_dir():
-        raise UserError(f"there is no folder {folder}; give the one in which your runs are")
     found = [summary_of(run) for run in runs_below(folder)]
     if not found:
+        what = f"no run in {folder}" if folder.is_dir() else f"there is no folder {folder}"
         raise UserError(
-            f"no run in {folder}; give the folder in which your runs are, or start one: "
-            "progan train --data demo"
+            f"{what}; give the folder in which your runs are, or start one: progan train --data demo"
         )
     click.echo(table([HEAD, *(row(run, folder) for run in found)], left=(0, 1, 6, 7)))
     for line in filter(None, map(trouble, found)):
