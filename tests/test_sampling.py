@@ -210,6 +210,10 @@ def test_grid_has_a_row_a_class(tmp_path):
             cell = picture[y : y + 64 : 4, x : x + 64 : 4]
             image = generate(load_snapshot(path).G, [seed], [row], 16, None)[0].transpose(1, 2, 0)
             assert np.abs(cell - image).max() <= 1
+    sample(path, "--grid", "--seeds", "4-5", "--class", "dogs", "--out", tmp_path)
+    own = read(tmp_path / "grid-000012.500-class-dogs.png")
+    assert own.shape[:2] == (68 + NOTE + 4, left + 2 * 68 + 4)
+    assert (own == picture[-len(own) :, : own.shape[1]]).all(), "the row of dogs, with its name"
 
 
 def test_grid_places_and_zooms():

@@ -44,7 +44,8 @@ def runs(folder: Path, json_file: Path | None) -> None:
     if not found:
         what = f"no run in {folder}" if folder.is_dir() else f"there is no folder {folder}"
         raise UserError(
-            f"{what}; give the folder in which your runs are, or start one: progan train --data demo"
+            f"{what}; give the folder in which your runs are, or start one: "
+            "progan train --data demo"
         )
     click.echo(table([HEAD, *(row(run, folder) for run in found)], left=(0, 1, 6, 7)))
     for line in filter(None, map(trouble, found)):

@@ -27,10 +27,9 @@ def make_grid(samples: Samples, say: Say = None) -> np.ndarray:
     Raises:
         UserError: it would be too large.
     """
-    known, each = samples.snapshot.labels, len(samples.seeds)
-    names = captions(known.names if known and len(samples.endings) > 1 else ())
+    each, names = len(samples.seeds), names_of(samples)
     square = max(samples.columns, math.ceil(math.sqrt(each)))
-    columns = min(each, COLUMNS_OF_CLASSES if names else square)
+    columns = min(each, COLUMNS_OF_CLASSES if len(names) > 1 else square)
     cell = samples.side if samples.scale > 1 else cell_of(samples.side)
     most = LARGEST_SIDE // (cell + GAP + NOTE) - 1
     rows = math.ceil(each / columns) * len(samples.endings)
@@ -49,6 +48,15 @@ def make_grid(samples: Samples, say: Say = None) -> np.ndarray:
             images += list(made)
             done(len(made))
     return grid_of(images, each, columns, names, cell, [str(seed) for seed in samples.seeds])
+
+
+def names_of(samples: Samples) -> list[str]:
+    """The class of each row, or of the first one if all have the same; none for attributes."""
+    known = samples.snapshot.labels
+    if known is None or known.kind != "classes" or samples.labels is None or not samples.endings[0]:
+        return []
+    shown = captions(known.names)
+    return [shown[label] for label in samples.labels[:: len(samples.seeds)]]
 
 
 def grid_of(
