@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 import pytest
 
-from progan.cli.main import main
+from progan.cli.main import SETTINGS, main
 from progan.cli.reference import markdown
 from progan.config.config import Config
 from progan.config.load import load_config, presets
@@ -94,7 +94,8 @@ def parse(words: list[str]) -> click.Context | None:
         assert words[0] in command.commands, f"there is no command {words[0]}"
         command = command.commands[words.pop(0)]
     try:
-        return command.make_context(command.name, words)
+        # With the settings of all commands: click keeps the help option that it makes first.
+        return command.make_context(command.name, words, **SETTINGS)
     except (click.exceptions.Exit, click.MissingParameter, click.exceptions.NoArgsIsHelpError):
         return None  # --help; a sentence that names a command without what it needs
 

@@ -88,7 +88,7 @@ class Commands(click.Group):
         sys.exit(2)
 
 
-SETTINGS = {
+SETTINGS: dict[str, Any] = {
     "help_option_names": ["-h", "--help"],
     "color": True,  # else click drops what looks like colours from names; `Output` escapes it
 }
