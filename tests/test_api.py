@@ -309,6 +309,13 @@ def test_samples_of_an_earlier_stage(run_dir):
     assert (found - expected.clamp(0, 255)).abs().max() <= 0.51
 
 
+def test_overrides_are_written_as_people_write_them():
+    """Reference: the options of the command line, as `starts.jsonl` records them."""
+    given = {"run.device": "cpu", "schedule.batch_size": {4: 16}, "data.mirror": True}
+    written = ["run.device=cpu", "schedule.batch_size={4: 16}", "data.mirror=true"]
+    assert assignments(given) == written
+
+
 def test_interpolation_begins_and_ends_at_the_seeds(run_dir):
     """Reference: the samples of both seeds; between them other images; one seed twice is still."""
     snapshot = progan.load(run_dir)

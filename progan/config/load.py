@@ -13,7 +13,7 @@ from progan.config.ema import FIRST
 from progan.config.hints import meant
 from progan.config.mistakes import SettingsError, in_places
 from progan.config.phase_rules import REPLACED as REPLACED_BY_PHASES
-from progan.config.yaml_io import dump_yaml, parse_yaml
+from progan.config.yaml_io import dump_inline, parse_yaml
 from progan.runtime.errors import UserError, nearest
 from progan.runtime.paths import names_beside, to_path
 
@@ -107,7 +107,7 @@ def assignments(overrides: Sequence[str] | Mapping[str, Any]) -> list[str]:
             hint = meant(key, "…") if isinstance(key, str) else ""
             raise UserError(f"overrides has the key {key!r}; {GIVE}{hint.replace('-o ', '')}")
         try:
-            made.append(f"{key}={dump_yaml(plain(value))}")
+            made.append(f"{key}={dump_inline(plain(value))}")
         except YAMLError:
             raise UserError(
                 f"the override of {key} is {reprlib.repr(value)}; give a number, a text, True, "
