@@ -145,9 +145,6 @@ def test_an_imported_run_begins_with_its_networks(tmp_path):
     text = invoke("import", tmp_path / "net.pkl", "--checkpoint", tmp_path / "run", "--out", out)
     command = f"progan train --resume {tmp_path / 'run'} -o data.source=PATH"
     assert command in text
-    shown = invoke("show", tmp_path / "run")
-    assert "run is stopped: it has not trained yet" in shown and command in shown
-    assert "not chosen yet, with labels" in shown and "run  stopped" in invoke("runs", tmp_path)
     config = read_config(tmp_path / "run", ["data.source=demo"])
     assert config.start_resolution == 8 and config.data.labels and config.network.stddev_group == 4
     G, D = make_networks(config, 2, "cpu")
