@@ -15,7 +15,7 @@ from PIL import Image
 import progan
 from progan.cli.main import main
 from progan.config.config import Config
-from progan.config.load import load_config
+from progan.config.load import load_config, presets
 from progan.data.labels import Labels
 from progan.training import console, forecast
 from progan.training.costs import Range
@@ -129,6 +129,30 @@ def test_settings_without_effect():
     assert "run.metrics[swd16k] is 40" in said and "swd2000" not in said
     assert "schedule.batch_size is 8 at 4x4 stable, and there are 5 images" in said
     assert lines(load_config("demo"), 0.01).count("\n") == 1, "nothing else is said of the demo"
+
+
+ALONE = {
+    "data.augment_strength=0.3": "data.augment=[color]",
+    "data.augment_kimg=100": "data.augment_target=0.6",
+    "data.label_level=2": "data.labels=true",
+    "loss.labels=projection": "data.labels=true",
+    "loss.weights.label=2": "data.labels=true",
+    "loss.weights.penalty=5": "loss.penalty=r1",
+    "loss.weights.target=750": "loss.penalty=wgan_lp",
+}
+
+
+@pytest.mark.parametrize("alone", ALONE)
+def test_settings_that_need_another_one(alone):
+    """Reference: by hand: the setting, and what brings it into effect. No preset has such a one."""
+    lacks = [alone, "loss.penalty=none"] if "penalty" in ALONE[alone] else [alone]
+    adaptive = ["loss.adversarial=logistic", "data.augment=[color]"]
+    lacks += adaptive if "target=0.6" in ALONE[alone] else []
+    said = f"{alone.partition('=')[0]} has an effect only where {ALONE[alone].partition('=')[0]}"
+    assert said in lines(load_config(None, lacks), 0.01)
+    assert said not in lines(load_config(None, [*lacks, ALONE[alone]]), 0.01)
+    for name in presets():
+        assert "has an effect only" not in lines(load_config(name), 0.01)
 
 
 def test_grey_images_are_noticed():

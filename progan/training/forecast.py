@@ -2,7 +2,7 @@
 
 import os
 import shlex
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +28,26 @@ LONG_ON_CPU, LONG = 8 * HOUR, 4 * DAY
 SMALL = 32  # the smallest resolution that is worth a run
 # The official runs on CelebA-HQ and CIFAR-10 show each image 400 times.
 OFTEN = 1000
+# Settings that work only with another one: which, and whether it is as they need it.
+LABELS = "data.labels is true"
+NEEDS: dict[str, tuple[str, Callable[[Config], Any]]] = {
+    "data.augment_strength": ("data.augment is not empty", lambda config: config.data.augment),
+    "data.augment_kimg": ("data.augment_target is set", lambda config: config.data.augment_target),
+    "data.label_level": (LABELS, lambda config: config.data.labels),
+    "loss.labels": (LABELS, lambda config: config.data.labels),
+    "loss.weights.label": (
+        f"{LABELS} and loss.labels is acgan",
+        lambda config: config.data.labels and config.loss.labels == "acgan",
+    ),
+    "loss.weights.penalty": (
+        "loss.penalty is not none",
+        lambda config: config.loss.penalty != "none",
+    ),
+    "loss.weights.target": (
+        "loss.penalty is wgan_gp or wgan_lp",
+        lambda config: config.loss.penalty in ("wgan_gp", "wgan_lp"),
+    ),
+}
 
 
 def about_data(config: Config, count: int, labels: Labels | None) -> Iterator[str]:
@@ -182,7 +202,10 @@ def times_shown(config: Config, schedule: Schedule, count: int) -> str:
 
 def without_effect(config: Config, schedule: Schedule, count: int | None) -> Iterator[str]:
     """Settings that do nothing, or not what they say, in a run of this length and data."""
-    run = config.run
+    usual, given, run = flatten(Config().model_dump()), flatten(config.model_dump()), config.run
+    for key, (what, holds) in NEEDS.items():
+        if given[key] != usual[key] and not holds(config):
+            yield f"{key} has an effect only where {what}"
     ticks = sum(schedule.ticks_from(phase, 0, run.tick_kimg) for phase in schedule.phases)
     ends = "come at the ends of phases only"
     intervals = [
