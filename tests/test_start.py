@@ -201,6 +201,9 @@ def test_dry_run_beside_a_run(photos, tmp_path):
     assert "has shown 0.096 kimg, which goes on from there" in on.output
     assert "1 phase left at 8x8, 0.904 of 1 kimg: about" in on.output
     assert on.output.index("8x8 fading") < on.output.index("settings that differ")
+    whole = run("train", "--resume", tmp_path / "run", "--dry-run")
+    assert "has shown 0.096 kimg, which is complete" in whole.output
+    assert whole.exit_code == 0 and "trying some updates" not in whole.output
     other = run(*words, "--dry-run", *options(schedule__learning_rate=0.001, run__seed=7))
     assert other.exit_code == 2 and "8x8 fading" in other.output
     assert "Error: the run would be refused: the run in" in other.output

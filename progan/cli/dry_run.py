@@ -37,7 +37,6 @@ def dry_run(config: Config, run_dir: Path, found: Found | None) -> None:
     Raises:
         UserError: the run would be refused; all else has been printed before.
     """
-    from progan.runs.averages import about_disk
     from progan.training.transfer import about_init
 
     say: Say = click.echo if is_main() else lambda line: None
@@ -49,13 +48,8 @@ def dry_run(config: Config, run_dir: Path, found: Found | None) -> None:
         nimg = show_folder(config, run_dir, say)
         for line in about_init(config, run_dir, c_dim if count else None):
             say(line)
-    say(f"{TRYING}\n")
-    costs, G, device = costs_here(config, c_dim)
-    say(phase_table(costs.schedule, costs))
-    for line in forecast(config, run_dir, costs, nimg, count or None, device):
-        say(line)
-    for line in about_disk(config, run_dir, G):
-        say(line)
+    if nimg < config.make_schedule().total_nimg:
+        show_costs(config, run_dir, nimg, count, c_dim, say)
     say("\nsettings that differ from the defaults (progan config lists all):\n")
     differing = redacted(config.model_dump(exclude_defaults=True))
     resolution = {"resolution": config.network.resolution}  # always, as the data may have chosen it
@@ -125,6 +119,19 @@ def show_folder(config: Config, run_dir: Path, say: Say) -> int:
     state = "is complete" if complete else "goes on from there" if nimg else "begins"
     say(f"run folder {run_dir}: a run that has shown {kimg(nimg)} kimg, which {state}")
     return nimg
+
+
+def show_costs(config: Config, run_dir: Path, nimg: int, count: int, c_dim: int, say: Say) -> None:
+    """Say what the run takes from `nimg` on, by updates that are tried here."""
+    from progan.runs.averages import about_disk
+
+    say(f"{TRYING}\n")
+    costs, G, device = costs_here(config, c_dim)
+    say(phase_table(costs.schedule, costs))
+    for line in forecast(config, run_dir, costs, nimg, count or None, device):
+        say(line)
+    for line in about_disk(config, run_dir, G):
+        say(line)
 
 
 def costs_here(config: Config, c_dim: int) -> "tuple[CostModel, Generator, str]":
