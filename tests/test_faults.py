@@ -362,7 +362,6 @@ def small_disk(tmp_path):
     subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # TensorBoard's
 def test_a_full_disk_does_not_end_a_run(photos, small_disk, tmp_path, monkeypatch, caplog):
     """Reference: the run on a disk with room. The disk is full from the second tick to the fifth:
     each tick says so, nothing is half-written, the checkpoint of before stays readable, and once

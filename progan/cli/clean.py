@@ -72,7 +72,7 @@ def in_runs(folders: tuple[Path, ...], yes: bool) -> "Iterator[Spare]":
 
 def in_cache(folders: tuple[Path, ...], yes: bool) -> "Iterator[Spare]":
     """What can go of the cache; deleted if `yes`."""
-    from progan.runs.spare_cache import delete, spare_in_cache
+    from progan.runs.spare_cache import is_deleted, spare_in_cache
     from progan.runs.summary import summary_of
     from progan.runs.which_run import runs_below
     from progan.runtime.cache import cache_folder
@@ -89,6 +89,5 @@ def in_cache(folders: tuple[Path, ...], yes: bool) -> "Iterator[Spare]":
         f"{', '.join(map(str, folders))} use is kept; runs elsewhere would prepare their data again"
     )
     for spare in spare_in_cache(runs):
-        if yes:
-            delete(spare)
-        yield spare
+        if not yes or is_deleted(spare):
+            yield spare

@@ -146,7 +146,7 @@ def run_asked_for(
             f"{run} has its own settings: leave out --data and --config "
             "(-o data.source=PATH says where its data is now)"
         )
-    return old_run(run, overrides)
+    return old_run(run, overrides, goes_on=False)
 
 
 def searched(

@@ -1,6 +1,5 @@
 """Makes a config of presets, YAML files and `-o`, and says where mistakes come from."""
 
-import reprlib
 from collections.abc import Iterable, Mapping, Sequence
 from numbers import Integral, Real
 from pathlib import Path
@@ -14,10 +13,11 @@ from progan.config.hints import meant
 from progan.config.mistakes import SettingsError, in_places
 from progan.config.phase_rules import REPLACED as REPLACED_BY_PHASES
 from progan.config.yaml_io import dump_inline, parse_yaml
-from progan.runtime.errors import UserError, nearest
+from progan.runtime.errors import UserError, nearest, shown
 from progan.runtime.paths import names_beside, to_path
 
 GIVE = "give keys with their section, such as {'network.resolution': 64}"
+MOST_BYTES = 10**6  # of a YAML file, which takes about 3,000
 PRESET_FOLDERS = (Path(__file__).parents[1] / "presets", Path(__file__).parents[2] / "configs")
 
 # Settings that stand in the place of others of their section; (): of all of them.
@@ -38,7 +38,11 @@ def read_file(name: str) -> dict[str, Any]:
     """The content of a preset, by its name, or of a YAML file."""
     try:
         path = presets().get(name) or to_path(name, "--config")
-        text = path.read_text(encoding="utf-8")
+        with open(path, "rb") as file:  # it may be a pipe, and a device may have no end
+            content = file.read(MOST_BYTES + 1)
+        if len(content) > MOST_BYTES:
+            raise ValueError(f"it has more than {MOST_BYTES:,} bytes")
+        text = content.decode()
     except (OSError, ValueError) as error:  # not there, not text, no name of a file
         files = (str(Path(name).parent / other) for other in names_beside(Path(name)))
         yaml = (file for file in files if file.endswith((".yaml", ".yml")))
@@ -47,14 +51,14 @@ def read_file(name: str) -> dict[str, Any]:
             f"cannot read config '{name}'{hint}: {getattr(error, 'strerror', None) or error}; "
             f"give a YAML file or one of: {', '.join(presets())}"
         ) from None
-    content = parse_yaml(text, name)
-    if content is None:
+    settings = parse_yaml(text, name)
+    if settings is None:
         return {}
-    if not isinstance(content, dict):
+    if not isinstance(settings, dict):
         raise UserError(
             f"{name} must be a map of sections, for example 'network: {{resolution: 64}}'"
         )
-    return content
+    return settings
 
 
 def override(content: dict[str, Any], assignments: Iterable[str]) -> dict[str, Any]:
@@ -110,7 +114,7 @@ def assignments(overrides: Sequence[str] | Mapping[str, Any]) -> list[str]:
             made.append(f"{key}={dump_inline(plain(value))}")
         except YAMLError:
             raise UserError(
-                f"the override of {key} is {reprlib.repr(value)}; give a number, a text, True, "
+                f"the override of {key} is {shown(value)}; give a number, a text, True, "
                 "False, None, or a list or dictionary of these"
             ) from None
     return made
@@ -187,5 +191,5 @@ def mistakes(content: dict[str, Any]) -> list[str]:
 
 def made_of(content: Any) -> Config:
     if not isinstance(content, dict):
-        raise UserError(f"settings are {reprlib.repr(content)}, and must be a map of sections")
+        raise UserError(f"settings are {shown(content)}, and must be a map of sections")
     return Config(**{str(key): value for key, value in content.items()})

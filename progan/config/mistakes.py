@@ -1,7 +1,6 @@
 """Explains settings that do not fit: where, which value, what is allowed, what was meant."""
 
 import re
-import reprlib
 from typing import Any
 
 from pydantic import ValidationError
@@ -13,7 +12,7 @@ from progan.config.hints import settings_for
 from progan.config.schedule_settings import PhaseConfig
 from progan.config.settings import Settings
 from progan.config.value_types import Section
-from progan.runtime.errors import UserError, nearest
+from progan.runtime.errors import UserError, nearest, shown
 
 MOST_MISTAKES = 20  # that are told; a file from anybody may have thousands
 
@@ -133,7 +132,7 @@ def explain(error: ErrorDetails) -> tuple[str, str]:
         rule += nearest(str(error["input"]), re.findall(r"'([^']*)'", error["ctx"]["expected"]))
     rule = re.sub("(Input|List) should", "must", rule.removeprefix("Value error, "))
     rule = rule.replace(" after validation", "")
-    value = reprlib.repr(error["input"])
+    value = shown(error["input"])
     rule += misread(error)
     path = path.removesuffix(":")
     return setting, f"{path}: {value} does not fit{about and f' ({about})'}: {rule}"

@@ -2,6 +2,7 @@
 
 import math
 import re
+from itertools import chain
 from typing import Any
 
 import yaml
@@ -9,6 +10,7 @@ import yaml
 from progan.runtime.errors import UserError
 
 TAG = "tag:yaml.org,2002:"
+MOST_VALUES = 100_000  # of a text; a config has about 100
 # What a text without quotes is, and its possible first characters. PyYAML has 1.1's rules, by which
 # 4:16 is 256, 010 is 8, `no` is false and 1e-3 a text. `<<` is not in the core schema.
 CORE = [
@@ -28,6 +30,14 @@ class Loader(yaml.SafeLoader):
     """Safe YAML by the core schema, and no key twice."""
 
     yaml_implicit_resolvers = {}
+
+    def construct_document(self, node: yaml.Node) -> Any:
+        """Refuses anchors (&) that stand for each other again and again, or for themselves."""
+        if unfolded(node, {}) > MOST_VALUES:
+            raise yaml.constructor.ConstructorError(
+                None, None, f"it unfolds to more than {MOST_VALUES:,} values", node.start_mark
+            )
+        return super().construct_document(node)
 
     def flatten_mapping(self, node: yaml.MappingNode) -> None:
         """Merges the maps after `<<`, each key once: twice at n levels would be 2^n keys."""
@@ -54,6 +64,23 @@ class Loader(yaml.SafeLoader):
 
     def construct_yaml_float(self, node: yaml.ScalarNode) -> float:
         return float(re.sub(r"\.(?=[in])", "", node.value.lower()))  # float() says inf and nan
+
+
+def unfolded(node: yaml.Node, known: dict[int, float]) -> float:
+    """How many values a node stands for: what has an anchor counts at each of its places.
+
+    Args:
+        known: the numbers of nodes, by identity.
+
+    Returns:
+        Infinity if it holds itself.
+    """
+    if id(node) not in known:
+        known[id(node)] = math.inf
+        inner = node.value if isinstance(node, yaml.CollectionNode) else ()
+        parts = chain(*inner) if isinstance(node, yaml.MappingNode) else inner
+        known[id(node)] = 1 + sum(unfolded(part, known) for part in parts)
+    return known[id(node)]
 
 
 class Dumper(yaml.SafeDumper):

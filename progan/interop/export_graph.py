@@ -3,6 +3,7 @@
 TorchScript, its elder, is deprecated: torch.jit.trace and .script warn of it since torch 2.10.
 """
 
+import io
 import json
 import warnings
 from importlib.util import find_spec
@@ -58,11 +59,10 @@ def write_torch_export(snapshot: Snapshot, out: Path, dtype: str) -> list[str]:
     graph = trace(PlainGenerator(snapshot, dtype), snapshot)
     more: dict[str, Any] = {"progan.json": json.dumps(facts_of(snapshot))}
 
-    def write(part: Path) -> None:
-        with open(part, "wb") as file:
-            torch.export.save(graph, file, extra_files=more)
-
-    write_atomically(out, write)
+    # In memory first, as torch ends the process where it cannot write.
+    file = io.BytesIO()
+    torch.export.save(graph, file, extra_files=more)
+    write_atomically(out, lambda part: part.write_bytes(file.getbuffer()))
     return [describe(snapshot, dtype)]
 
 

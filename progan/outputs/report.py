@@ -26,7 +26,7 @@ from progan.runs.snapshot import Snapshot
 from progan.runs.snapshot_file import load_snapshot, without_places
 from progan.runs.summary import Summary, of_whole
 from progan.runs.which_snapshot import snapshots_of
-from progan.runtime.disk import write_atomically
+from progan.runtime.disk import check_room, write_atomically
 from progan.runtime.errors import UserError
 from progan.runtime.paths import check_new_folder
 from progan.runtime.progress import Say, progress_bar
@@ -201,6 +201,7 @@ def check_out(out: Path) -> list[Path]:
     if out.suffix.lower() in (".html", ".htm") and not out.is_dir():
         if not out.parent.is_dir():
             raise UserError(f"--out {out}: there is no folder {out.parent}")
+        check_room(out)
         return [out]
     if out.exists() and not out.is_dir():
         raise UserError(f"--out {out} is a file; give a folder, or a file that ends in .html")
@@ -210,7 +211,10 @@ def check_out(out: Path) -> list[Path]:
             f"{out / CARD} is there already, and what was filled in would be lost: give another "
             f"--out, move it away, or write the page alone: --out {out / PAGE}"
         )
-    return [out / PAGE, out / CARD, out / SAMPLES]
+    files = [out / PAGE, out / CARD, out / SAMPLES]
+    for file in files:
+        check_room(file)
+    return files
 
 
 def write_report(report: Report, files: Sequence[Path]) -> None:

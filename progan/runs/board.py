@@ -4,6 +4,9 @@ TensorBoard names a run after the folder of its event files. They lie in the run
 `tensorboard --logdir runs` calls the run by its name.
 """
 
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -44,6 +47,26 @@ def evaluations_folder(run_dir: Path) -> Path:
     folder = events_folder(run_dir)
     old = folder / "evaluate"
     return old if folder != run_dir and old.is_dir() else folder / "evaluated"
+
+
+@contextmanager
+def quiet_writers() -> Iterator[None]:
+    """Inside, TensorBoard's threads print no traceback where they cannot write, as on a full disk.
+
+    Whoever gives them something to write gets their error, too.
+    """
+    before = threading.excepthook
+
+    def hook(failed: threading.ExceptHookArgs) -> None:
+        module = type(failed.thread).__module__
+        if not (module.startswith("tensorboard.") and issubclass(failed.exc_type, OSError)):
+            before(failed)
+
+    threading.excepthook = hook
+    try:
+        yield
+    finally:
+        threading.excepthook = before
 
 
 def add_scalars(writer: SummaryWriter, values: dict[str, float], nimg: int) -> None:
@@ -131,6 +154,7 @@ def markdown(rows: list[list[str]]) -> str:
     return "\n".join([header, "|---" * len(rows[0]) + "|", *more])
 
 
+@quiet_writers()
 def write_evaluations(run_dir: Path) -> None:
     """Write what `progan evaluate` has found, from `metrics.jsonl`, in place of an older file.
 

@@ -29,8 +29,7 @@ FILES = (LOCK, STOP, RUNNING, COMPLETE, STARTS, CONFIG, STATS, METRICS, UNPRINTE
 SUFFIXES = (".pt", ".png", ".safetensors")  # of files in folders of a run
 FOLDERS = ("averages", "checkpoints", "evaluated", "images", "snapshots", "tensorboard")
 EVENTS = "*tfevents*"  # what TensorBoard reads
-# Patterns of what a failed start may leave.
-BEFORE = (LOCK, STOP, STARTS, UNPRINTED, f"{CONFIG}.partial*")
+BEFORE = (LOCK, STOP, STARTS, UNPRINTED, f"{CONFIG}.partial*")  # of a failed start, as patterns
 # Keys that may differ when a run goes on: they change no weight (to rounding), only how long,
 # how often and where.
 CHANGEABLE = {
@@ -118,8 +117,7 @@ def check_own(run_dir: Path) -> None:
     """
     for path in (*(run_dir / name for name in FILES), *run_dir.glob(EVENTS)):
         check_plain(path, written=False)  # a second name is refused by those that write
-    for name in FOLDERS:
-        folder = run_dir / name
+    for folder in folders_of(run_dir)[1:]:
         if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
             raise UserError(
                 f"{folder} must be a folder, and no link to one; move it away, or put the folder "
@@ -127,6 +125,11 @@ def check_own(run_dir: Path) -> None:
             )
         if folder.exists():
             check_inside(folder)
+
+
+def folders_of(run_dir: Path) -> list[Path]:
+    """All in which a run keeps files: its own folder, and those in it, if they are there."""
+    return [run_dir, *(run_dir / name for name in FOLDERS)]
 
 
 def check_inside(folder: str | Path) -> None:
@@ -139,17 +142,17 @@ def check_inside(folder: str | Path) -> None:
                 check_plain(entry.path, written=False)
 
 
-def check_run_dir(run_dir: Path, config: Config) -> None:
+def check_run_dir(run_dir: Path, config: Config, written: bool = True) -> None:
     """Raises UserError unless `run_dir` is new, empty, or a run of the same config.
 
     Only the keys in `CHANGEABLE` may differ; before an imported run's first start, all but the
-    networks that it begins with.
+    networks that it begins with. To be `written`, it must be writable, too.
     """
     parent = next(folder for folder in (run_dir, *run_dir.absolute().parents) if folder.exists())
     if not parent.is_dir():
         where = run_dir if parent == run_dir else f"{run_dir}: {parent}"
         raise UserError(f"--run-dir {where} is a file; give a folder")
-    if not os.access(parent, os.W_OK):
+    if written and not os.access(parent, os.W_OK):
         raise UserError(f"--run-dir {run_dir} cannot be written: no permission in {parent}")
     check_new_folder(run_dir, "--run-dir")
     check_own(run_dir)

@@ -21,6 +21,7 @@ from progan.runtime.text import printable
 RUNNING = "running"
 BEAT = 30.0  # seconds from one sign of life to the next
 SILENT = 300.0  # seconds without one, after which nothing runs: network folders show files late
+MOST_PID = 2**32
 MOST_BYTES = 4096  # of a file that may be somebody else's
 
 
@@ -76,7 +77,9 @@ def read_life(run_dir: Path) -> Life | None:
         age = max(time.time() - os.lstat(file).st_mtime, 0.0)  # clocks differ
         with open(file, "rb", opener=open_plain) as opened:
             content = json.loads(opened.read(MOST_BYTES))
-        host, pid, system = str(content["host"]), int(content["pid"]), content["system"]
+        host, pid, system = str(content["host"]), content["pid"], content["system"]
+        if type(pid) is not int or not 0 <= pid <= MOST_PID:
+            raise ValueError("no process has such a number")
     except FileNotFoundError:
         return None
     except (ValueError, TypeError, KeyError, RecursionError):  # damaged, or a link

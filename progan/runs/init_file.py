@@ -1,6 +1,8 @@
 """Another run's networks, from any of its files, read so that they can do no harm."""
 
 import hashlib
+import os
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -34,18 +36,36 @@ class Other(NamedTuple):
 def read_other(path: Path) -> Other:
     """The networks of a snapshot or a checkpoint, or of a run's newest file, or of RUN@WHICH.
 
+    They stay in memory until `forget_other`: a start asks for them when it checks its settings, and
+    again when it takes them.
+
     Raises:
         UserError: there are none, or they are damaged.
     """
+    file = file_of(path)
+    found = os.stat(file)
+    return read_once(file, found.st_mtime_ns, found.st_size)
+
+
+def forget_other() -> None:
+    """Gives the memory back that `read_other` has taken."""
+    read_once.cache_clear()
+
+
+def file_of(path: Path) -> Path:
+    """The file that has the networks; raises UserError if there is none."""
     run, chosen = split(path)
     if not run.exists():
         raise UserError(f"--init {path}: no such run, checkpoint or snapshot{other_run(run)}")
-    file = path
-    if chosen is not None:
-        file = find_snapshot(path)
-    elif path.is_dir():
-        kept = checkpoints_of(path)
-        file = kept[-1] if kept else find_snapshot(path)
+    if chosen is None and not path.is_dir():
+        return path
+    kept = checkpoints_of(path) if chosen is None else []
+    return kept[-1] if kept else find_snapshot(path)
+
+
+@lru_cache(1)
+def read_once(file: Path, changed: int, size: int) -> Other:
+    """`read_other` for a file as it is now, by its time and its bytes."""
     if file.suffix != ".pt":
         return of_snapshot(file)
     try:

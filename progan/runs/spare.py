@@ -1,17 +1,22 @@
 """What of a run can be deleted: files that it no longer needs."""
 
+import logging
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
 from progan.runs.checkpoint import checkpoints_of, read
-from progan.runs.folder import FOLDERS, check_own
+from progan.runs.folder import check_own, folders_of
 from progan.runs.hold import Hold
 from progan.runs.snapshot_file import load_snapshot
 from progan.runs.state import RUNNING, state_of
 from progan.runs.which_snapshot import snapshots_of
+from progan.runtime.disk import half_written
 from progan.runtime.errors import UserError
+
+
+log = logging.getLogger("progan")
 
 
 class Spare(NamedTuple):
@@ -43,10 +48,17 @@ def spare_in_run(run_dir: Path, delete: bool = False) -> list[Spare]:
     if not delete:
         return spare_files(run_dir)
     with Hold(run_dir):
-        found = spare_files(run_dir)
-        for spare in found:
-            spare.path.unlink(missing_ok=True)  # the name, never what a link leads to
-    return found
+        return [spare for spare in spare_files(run_dir) if is_deleted(spare)]
+
+
+def is_deleted(spare: Spare) -> bool:
+    """Deletes a file: its name, never what a link leads to. Logs a warning if that cannot be."""
+    try:
+        spare.path.unlink(missing_ok=True)
+    except OSError as error:
+        log.warning("%s is left, as it cannot be deleted: %s", spare.path, error.strerror)
+        return False
+    return True
 
 
 def spare_files(run_dir: Path) -> list[Spare]:
@@ -63,8 +75,8 @@ def spare_files(run_dir: Path) -> list[Spare]:
                 reader(file)
                 found |= {f: f"older than {file.name}" for f in files[: files.index(file)]}
                 break
-    found |= dict.fromkeys(run_dir.glob("checkpoints/*.pt.damaged"), "cannot be read")
-    for folder in (run_dir, *(run_dir / name for name in FOLDERS)):
-        parts = (path for path in folder.glob("*.partial-*") if path.is_file())
-        found |= dict.fromkeys(parts, "left half-written by a start that was killed")
+    damaged = [path for path in run_dir.glob("checkpoints/*.pt.damaged") if path.is_file()]
+    found |= dict.fromkeys(damaged, "cannot be read")
+    parts = half_written(folders_of(run_dir))
+    found |= dict.fromkeys(parts, "left half-written by a start that was killed")
     return [Spare(path, path.lstat().st_size, why) for path, why in sorted(found.items())]

@@ -1,5 +1,7 @@
 """What can be deleted of the cache: prepared data that no run uses, and compiled code."""
 
+import logging
+import re
 import shutil
 from collections.abc import Sequence
 from contextlib import closing, suppress
@@ -16,10 +18,13 @@ from progan.runs.state import DAMAGED, RUNNING
 from progan.runs.summary import Summary, sizes_of
 from progan.runs.which_snapshot import snapshots_of
 from progan.runtime.cache import cache_folder, pyramids_folder
-from progan.runtime.errors import UserError
-from progan.runtime.lock import file_lock, is_held
+from progan.runtime.errors import UserError, brief
+from progan.runtime.lock import Busy, file_lock, is_held
+
+log = logging.getLogger("progan")
 
 DELETED = ".deleted"  # ends the name of a folder that is being deleted
+OURS = re.compile(rf".+-[0-9a-f]{{16}}({re.escape(DELETED)})?")  # names of what progan keeps
 
 
 def spare_in_cache(runs: Sequence[Summary]) -> list[Spare]:
@@ -39,7 +44,8 @@ def spare_in_cache(runs: Sequence[Summary]) -> list[Spare]:
                 "mend it, or move it away"
             )
     cache, found = cache_folder(None), list[Spare]()
-    known = {folder: identities(folder) for folder in folders_in(pyramids_folder(None))}
+    prepared = filter(is_ours, folders_in(pyramids_folder(None)))
+    known = {folder: identities(folder) for folder in prepared}
     kept = {folder for run in runs for folder in used_by(run, known)}
     for folder in known:
         if folder.name.endswith(DELETED):
@@ -48,8 +54,8 @@ def spare_in_cache(runs: Sequence[Summary]) -> list[Spare]:
             found.append(Spare(folder, size_of(folder), "prepared data that no run here uses"))
             measured = folders_in(cache / "metrics", f"{folder.name}-")
             found += [Spare(path, size_of(path), "what was measured of them") for path in measured]
-    code = folders_in(cache, "compiled")
     if not any(run.state.name == RUNNING for run in runs):
+        code = [folder for folder in folders_in(cache) if folder.name == "compiled"]
         found += [Spare(path, size_of(path), "compiled code") for path in code]
     return found
 
@@ -62,6 +68,12 @@ def folders_in(folder: Path, start: str = "") -> list[Path]:
         for path in found
         if path.name.startswith(start) and path.is_dir() and not path.is_symlink()
     )
+
+
+def is_ours(folder: Path) -> bool:
+    """Whether a folder among the prepared data is called as progan calls them: others are somebody
+    else's, as $PROGAN_CACHE may be any folder."""
+    return OURS.fullmatch(folder.name) is not None
 
 
 def size_of(folder: Path) -> int:
@@ -91,13 +103,18 @@ def used_by(run: Summary, known: dict[Path, set[str]]) -> list[Path]:
     return same or [folder for folder in known if folder.name.startswith(name)]
 
 
-def delete(spare: Spare) -> None:
+def is_deleted(spare: Spare) -> bool:
     """Deletes a folder of the cache; if that is interrupted, the rest is no longer in the way.
 
-    Raises:
-        Busy: data are being prepared there.
+    Logs a warning if it cannot be, as when data are being prepared there.
     """
-    with file_lock(spare.path / LOCK, wait=False):
-        gone = spare.path.with_name(f"{spare.path.name.removesuffix(DELETED)}{DELETED}")
-        spare.path.rename(gone)
-    shutil.rmtree(gone)  # follows no link
+    try:
+        with file_lock(spare.path / LOCK, wait=False):
+            gone = spare.path.with_name(f"{spare.path.name.removesuffix(DELETED)}{DELETED}")
+            spare.path.rename(gone)
+        shutil.rmtree(gone)  # follows no link
+    except (Busy, OSError, UserError) as error:
+        why = "data are being prepared there" if isinstance(error, Busy) else brief(error)
+        log.warning("%s is left, as it cannot be deleted: %s", spare.path, why)
+        return False
+    return True

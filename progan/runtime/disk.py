@@ -7,10 +7,12 @@ one, but for `write_json` where a user has named it.
 import errno
 import json
 import os
+import re
 import secrets
 import shutil
 import stat
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,9 @@ class DiskError(UserError):
     """A file could not be written; what was there before is unchanged."""
 
 
+MOST_BYTES = 2**28  # of a file of lines; those of 300,000 ticks have so many
+# What `write_atomically` puts after a name; older versions put no chance after it.
+PARTIAL = re.compile(r".+\.partial(-[0-9a-f]{8})?")
 # A link fails to open, and a pipe without a reader does not hang.
 NOT_THROUGH = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 
@@ -64,7 +69,11 @@ def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
     """Calls `write` on a temporary file, syncs and renames it: `path` is whole or absent.
 
     A link is replaced, and what it leads to stays as it is.
+
+    Raises:
+        DiskError: it cannot be written, or a folder, a pipe or a device is there.
     """
+    check_room(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     # torch.save writes the part before the last dot into the file, so chance comes after it.
     temporary = path.with_name(f"{path.name}.partial-{secrets.token_hex(4)}")
@@ -79,6 +88,24 @@ def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
         raise DiskError(f"cannot write {path}: {why_write_failed(error, path.parent)}") from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def check_room(path: Path) -> None:
+    """Raises DiskError if what is at `path` is neither a file nor a link, and so not replaced."""
+    with suppress(FileNotFoundError, NotADirectoryError):
+        kind = os.lstat(path).st_mode
+        if not stat.S_ISREG(kind) and not stat.S_ISLNK(kind):
+            what = "a folder" if stat.S_ISDIR(kind) else "a pipe or a device"
+            raise DiskError(f"cannot write {path}: there is {what}; give another name, or move it")
+
+
+def half_written(folders: Iterable[Path]) -> list[Path]:
+    """Files in these folders that `write_atomically` has begun in a process that was killed.
+
+    Others are somebody's own, whatever they are called.
+    """
+    files = (path for folder in folders if folder.is_dir() for path in folder.iterdir())
+    return [path for path in files if PARTIAL.fullmatch(path.name) and not path.is_dir()]
 
 
 def write_text(path: Path, text: str) -> None:
@@ -169,18 +196,31 @@ def why_write_failed(error: Exception, folder: Path) -> str:
     """Why writing failed. The error itself may not know that the disk is full."""
     if shutil.disk_usage(folder).free < 2**20:
         return "no space is left on the disk"
+    if "inline_container" in str(error):  # of torch, which does not know why
+        return "the disk takes no more of it; is there a quota, or a limit on the size of files?"
     named = isinstance(error, OSError) and error.strerror  # else with the name of a temporary file
     return named or brief(error)
 
 
-def read_plain(file: Path) -> bytes:
+def read_plain(file: Path, last: int = 0) -> bytes:
     """The content of a file of progan's own; nothing if it is not there.
 
+    Args:
+        last: only so many bytes at its end; 0: all.
+
     Raises:
-        UserError: it is a link, or something else than a file.
+        UserError: it is a link, or something else than a file, or larger than any that progan has
+            written: a file with holes takes no room on a disk, but all of it in memory.
     """
     try:
         with open(file, "rb", opener=open_plain) as opened:
+            size = opened.seek(0, os.SEEK_END)
+            if size > MOST_BYTES and not last:
+                raise UserError(
+                    f"{file} has {size:,} bytes, and progan writes {MOST_BYTES:,} at most there; "
+                    "move it away"
+                )
+            opened.seek(max(0, size - last) if last else 0)
             return opened.read()
     except FileNotFoundError:
         return b""
@@ -196,7 +236,7 @@ def read_lines(file: Path, last: int = 0) -> list[dict[str, Any]]:
         UserError: see `read_plain`.
     """
     found = []
-    for line in read_plain(file)[-last:].decode(errors="replace").splitlines():
+    for line in read_plain(file, last).decode(errors="replace").splitlines():
         try:
             content = json.loads(line)
         except (ValueError, RecursionError):  # the latter for deeply nested brackets
@@ -213,6 +253,5 @@ def append_line(file: Path, content: dict[str, Any]) -> None:
         DiskError, OSError: it could not be written; the file is as it was.
         UserError: see `append`.
     """
-    before = read_plain(file)
-    torn = bool(before) and not before.endswith(b"\n")
+    torn = read_plain(file, last=1) not in (b"", b"\n")
     append(file, "\n" * torn + json.dumps(content) + "\n")

@@ -2,9 +2,14 @@
 
 import difflib
 import re
+import reprlib
 from collections.abc import Iterable
+from typing import Any
 
 from progan.runtime.secrets import redact
+
+SHORT = reprlib.Repr()
+SHORT.maxlevel = 2
 
 
 class UserError(ValueError):
@@ -23,6 +28,11 @@ class LostProcessError(UserError):
 
 class LabelError(UserError):
     """The data has no labels, or wrong ones; training without labels is possible."""
+
+
+def shown(value: Any) -> str:
+    """A value in a message, cut short where it is long or deep."""
+    return SHORT.repr(value)
 
 
 def nearest(word: str, allowed: Iterable[str], cutoff: float = 0.5) -> str:

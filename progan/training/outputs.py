@@ -17,13 +17,14 @@ from progan.model.networks import Generator
 from progan.model.sampling import MOST_ROWS, generate, grid_layout
 from progan.runs import averages
 from progan.runs.best import best_path, forget_worse, improved
+from progan.runs.folder import folders_of
 from progan.runs.hold import Hold
 from progan.runs.origin import Origin
 from progan.runs.records import METRICS, SECTION, has, remove_after
 from progan.runs.snapshot import Snapshot
 from progan.runs.snapshot_file import MOST_EXAMPLES, save_snapshot, snapshot_path
 from progan.runs.tracking import Tracker
-from progan.runtime.disk import DiskError
+from progan.runtime.disk import DiskError, half_written
 from progan.runtime.memory import memory_in_use
 from progan.runtime.pictures import captions
 from progan.runtime.provenance import Provenance
@@ -83,9 +84,8 @@ class Outputs:
         self.stream = stream
         for pattern in WRITTEN_AGAIN:
             remove_after(run_dir, pattern, nimg)
-        for path in run_dir.rglob("*.partial*"):  # of a start that was killed
-            if not path.is_dir():
-                path.unlink()
+        for path in half_written(folders_of(run_dir)):
+            path.unlink()
         self.tracker = Tracker(accelerator, run_dir, nimg, config)
         self.console = Console(self.schedule.total_nimg, nimg)
         self.means: dict[str, float] = {}  # of the last tick, for the progress bar

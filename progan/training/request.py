@@ -70,8 +70,11 @@ def new_run(
     return Asked(made, folder, found)
 
 
-def old_run(run_dir: str | Path, overrides: Overrides) -> Asked:
+def old_run(run_dir: str | Path, overrides: Overrides, goes_on: bool = True) -> Asked:
     """A run that has been started.
+
+    Args:
+        goes_on: whether it is to train on; else its folder is only read.
 
     Raises:
         UserError: there is no run, its data is not there, or an override may not change.
@@ -80,12 +83,13 @@ def old_run(run_dir: str | Path, overrides: Overrides) -> Asked:
     config = with_absolute_paths(read_config(folder, assignments(overrides)))
     source = config.data.source
     if source is not None and is_missing(source) and not is_complete(folder, config):
+        remedy = f"go on with --resume {run_dir}" if goes_on else "add"
         raise UserError(
-            f"the data of this run, {source}, is not there; if it has moved, go on with "
-            f"--resume {run_dir} -o data.source=PATH"
+            f"the data of this run, {source}, is not there; if it has moved, {remedy} "
+            "-o data.source=PATH"
         )
     check_settings(config, folder)
-    check_run_dir(folder, config)
+    check_run_dir(folder, config, written=goes_on)
     check_begins(folder)
     return Asked(config, folder)
 

@@ -13,6 +13,7 @@ from progan.config.config import Config
 from progan.config.load import assignments
 from progan.data.dataset import Dataset
 from progan.data.opening import dataset_of, find_data
+from progan.runs.board import quiet_writers
 from progan.runs.folder import COMPLETE, STOP, UNPRINTED, is_complete, record_start
 from progan.runs.hold import Hold
 from progan.runs.snapshot import Snapshot
@@ -133,6 +134,7 @@ def train_run(
     folder = run_dir.absolute()  # the current folder may be deleted or moved while it trains
     with (
         closing(data),
+        quiet_writers(),
         Hold(folder) if is_main() else nullcontext() as hold,
         stop,
         deterministic(config.run.deterministic),
@@ -148,7 +150,10 @@ def train_run(
         if hold:
             hold.end()
     trainer.accelerator.wait_for_everyone()  # none ends before it can be seen that all is done
-    with suppress(OSError):  # of a tracker whose disk was full, which has been said
+    with (
+        quiet_writers(),
+        suppress(OSError),
+    ):  # of a tracker whose disk was full, which has been said
         trainer.accelerator.end_training()
     return complete
 

@@ -15,7 +15,7 @@ from progan.config.yaml_io import dump_inline
 from progan.model.growing import channels_at, resolution_of
 from progan.model.networks import Critic, Generator
 from progan.runs.checkpoint import checkpoints_of
-from progan.runs.init_file import Other, read_other
+from progan.runs.init_file import Other, forget_other, read_other
 from progan.runs.origin import Origin
 from progan.runtime.errors import UserError
 from progan.runtime.text import printable
@@ -67,6 +67,7 @@ class Transfer:
         for name, weights in other.weights.items():
             for network in networks[name]:
                 take(network, weights, shared, printable(other.origin.name))
+        forget_other()
         self.origin = other.origin
         self.freeze(other.origin)
         return list(about(other, self.config))
