@@ -1,6 +1,7 @@
 """The config: YAML in and out, overrides, and messages about wrong settings."""
 
 import math
+import os
 import re
 from pathlib import Path
 
@@ -742,3 +743,46 @@ def test_a_run_from_before_a_setting_goes_on_as_it_began(tmp_path, labels, level
         (tmp_path / "config.yaml").write_text(text)
         assert read_config(tmp_path, []).data.label_level == expected
         assert read_config(tmp_path, ["data.label_level=2"]).data.label_level == 2
+
+
+LEVELS = [f"x{i}: &x{i} [{', '.join([f'*x{i - 1}'] * 9)}]" for i in range(1, 9)]
+ANCHORS = "\n".join(["x0: &x0 [1]", *LEVELS])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(f"{ANCHORS}\n{key}: *x8" for key in ("network", "? *x8\n", "schedule: {phases: *x8}\na")),
+        f"{ANCHORS.replace('[', '{a: ').replace(', ', ', b: ').replace(']', '}')}",
+        "schedule: {phases: &a [*a]}",
+        "run: &a {metrics: *a}",
+    ],
+)
+def test_anchors_that_unfold_are_refused(text):
+    """Reference: of 9 levels of 9 the last has 9^8 values; what holds itself has no end."""
+    with pytest.raises(UserError, match=r"it is not valid YAML: .*(100,000 values|twice)"):
+        parse_yaml(text, "it")
+
+
+def test_anchors_that_are_used_again():
+    """Reference: YAML's own rule, for as many as a config could have."""
+    text = "a: &a {x: [1, 2]}\nb: [" + ", ".join(["*a"] * 1000) + "]"
+    assert parse_yaml(text, "it") == {"a": {"x": [1, 2]}, "b": [{"x": [1, 2]}] * 1000}
+
+
+def test_what_is_no_file_of_settings(tmp_path):
+    """Reference: a device without an end is read for a million bytes; a pipe is read as a file is,
+    as shells make them. A long value is cut short in the message."""
+    with pytest.raises(
+        UserError, match="cannot read config '/dev/zero': it has more than 1,000,000"
+    ):
+        load_config("/dev/zero")
+    ends = os.pipe()
+    os.write(ends[1], b"run: {seed: 7}")
+    os.close(ends[1])
+    assert load_config(f"/dev/fd/{ends[0]}").run.seed == 7
+    os.close(ends[0])
+    deep = "[" * 9 + "1" + "]" * 9
+    with pytest.raises(UserError, match=r"network\.resolution: \[\[\[\.\.\.\]\], ") as told:
+        load_config(None, [f"network.resolution=[{', '.join([deep] * 1000)}]"])
+    assert len(str(told.value)) < 500

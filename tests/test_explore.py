@@ -23,7 +23,7 @@ from progan.data.labels import Labels
 from progan.model.networks import Generator
 from progan.model.sampling import latents
 from progan.outputs.explorer import Explorer, View, growth_of, moments_of, stage_at
-from progan.outputs.explorer_page import listen, next_seeds, shown, view_of
+from progan.outputs.explorer_page import listen, next_seeds, serve, shown, view_of
 from progan.outputs.latent_space import (
     first_features,
     label_direction,
@@ -220,6 +220,24 @@ def test_a_snapshot_of_another_network_is_a_sentence(tmp_path):
     said = [shown(explorer, values | {"moment": k}) for k in (1, 2, 3, 4)]
     assert "<img" in said[0] and "<img" in said[3]
     assert "is not a snapshot" in said[1] and "of another run" in said[2]
+
+
+@pytest.mark.parametrize("number", ["SIGHUP", "SIGTERM", "SIGINT"])
+def test_what_ends_the_page(explorer, monkeypatch, number):
+    """Reference: uvicorn's own flag for an end in good order; afterwards no handler is left."""
+    uvicorn = pytest.importorskip("uvicorn")
+    ended = []
+
+    def run(self, sockets):
+        signal.raise_signal(getattr(signal, number))
+        ended.append(self.should_exit)
+
+    monkeypatch.setattr(uvicorn.Server, "run", run)
+    monkeypatch.setattr("progan.outputs.explorer_page.make_app", lambda explorer, host: None)
+    before = signal.getsignal(getattr(signal, number))
+    with listen("127.0.0.1", None) as listening:
+        serve(explorer, listening, "127.0.0.1", print)
+    assert ended == [True] and signal.getsignal(getattr(signal, number)) == before
 
 
 def test_addresses_that_are_not_free():

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -21,6 +22,7 @@ from progan.interop.exporting import export
 from progan.model.networks import Generator
 from progan.runs.snapshot import Snapshot
 from progan.runs.snapshot_file import load_snapshot, save_snapshot
+from progan.runtime.disk import DiskError
 from progan.runtime.errors import UserError
 
 SMALL = ["network.resolution=16", "network.z_dim=8", "network.channel_base=64"]
@@ -264,6 +266,24 @@ def test_a_network_too_large_for_one_file(snapshots, tmp_path, monkeypatch):
     monkeypatch.setattr("progan.interop.export_graph.MOST_BYTES", 1000)
     with pytest.raises(UserError, match="an ONNX file holds 2 GB; give --to torch-export"):
         export(snapshots["growing"], "onnx", tmp_path / "x.onnx")
+
+
+@pytest.mark.parametrize("to", ["torch", "torch-export"])
+def test_a_disk_that_takes_no_more(snapshots, tmp_path, monkeypatch, to):
+    """Reference: the process lives, which torch itself ends where it cannot write an archive; the
+    message is not torch's, and no part of a file is left. The limit is one of the system."""
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    out = tmp_path / ("x" if to == "torch" else "x.pt2")
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+        with pytest.raises(DiskError, match="limit on the size of files|File too large"):
+            export(snapshots["growing"], to, out)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(("to", "out"), [("torch", "x"), ("tf-names", "x.npz")])

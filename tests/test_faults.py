@@ -183,7 +183,10 @@ def test_what_asks_a_process_to_end(number, capsys):
     by = stopping.ended_by_signals
     with pytest.raises(SystemExit) as ended, by("outer"), by("inner"):
         os.kill(os.getpid(), number)
+        pytest.fail("it goes on")
     assert ended.value.code == 128 + number and capsys.readouterr().err == "\ninner\n"
+    os.kill(os.getpid(), number)  # the process is about to end
+    signal.signal(number, signal.SIG_DFL)
     for before in (signal.SIG_IGN, lambda *_: None):
         if number != signal.SIGTERM:
             signal.signal(number, before)
@@ -192,6 +195,32 @@ def test_what_asks_a_process_to_end(number, capsys):
             assert stop.reason() is None
             assert signal.signal(number, signal.SIG_DFL) == before
     assert signal.getsignal(number) == signal.SIG_DFL
+
+
+AGAIN = """
+import os, sys, threading
+from progan.cli.main import main
+
+def end_again():
+    while True:
+        os.kill(os.getpid(), {number})
+
+def stop(self, *_, **__):
+    threading.Thread(target=end_again, daemon=True).start()
+    exec("while True: pass")
+
+main.commands["config"].invoke = stop
+main(["config"])
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_command_that_ends_is_not_disturbed(number):
+    """Reference: 128 + number, and the line that a command says. Signals come again and again until
+    the process is over; the first meets Python in `exec`, after which it would end by SIGINT."""
+    code = AGAIN.format(number=int(number))
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
+    assert (done.returncode, done.stderr) == (128 + number, "\nstopped\n")
 
 
 def test_a_run_ends_at_once_by_a_second_ctrl_c_only(monkeypatch):

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+import os
 import shutil
 import signal
 from contextlib import closing
@@ -243,3 +244,18 @@ def test_a_run_has_its_settings(finished, monkeypatch):
     assert "one process" in run("find-rate", finished).output
     with pytest.raises(UserError, match="must be below"):
         Search(start=1.0, end=1.0)
+
+
+def test_a_run_is_only_read(finished, tmp_path, monkeypatch):
+    """Reference: the files before. A folder in which nothing may be written will do, and where the
+    data are missing, no training is proposed."""
+    folder = shutil.copytree(finished, tmp_path / "run")
+    (folder / "complete").unlink(missing_ok=True)
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK)
+    result = run("find-rate", folder, "--updates", "20", "-o", "run.tracker=null")
+    assert result.exit_code == 0 and "from the weights of checkpoint-" in result.output
+    assert before == {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    result = run("find-rate", folder, "-o", f"data.source={tmp_path / 'none'}")
+    assert result.exit_code == 2 and "--resume" not in result.output
+    assert "is not there; if it has moved, add -o data.source=PATH" in result.output

@@ -31,13 +31,22 @@ from progan.data.pyramid import prepare
 from progan.data.sources.find import find
 from progan.doctor import folders as doctor
 from progan.model.sampling import warn_of_nan
+from progan.outputs.report import check_out
 from progan.runs.checkpoint import Checkpoint, Progress, read
 from progan.runs.folder import check_own, check_run_dir, record_start
 from progan.runs.hold import Hold
 from progan.runs.records import drop_lines_after, record
 from progan.runs.snapshot_file import MOST_HEADER, digest, load_snapshot
 from progan.runtime.cache import lock
-from progan.runtime.disk import DiskError, append, write_atomically, write_json
+from progan.runtime.disk import (
+    DiskError,
+    append,
+    append_line,
+    read_lines,
+    read_plain,
+    write_atomically,
+    write_json,
+)
 from progan.runtime.errors import UserError, brief
 from progan.runtime.lock import Busy, file_lock
 from progan.training.statistics import RunningMeans, Skipped
@@ -166,6 +175,35 @@ def test_nothing_is_written_through_a_link(tmp_path, target, kind):
     elif kind == "symlink":
         with pytest.raises(UserError, match="stats"):
             drop_lines_after(tmp_path / "stats.jsonl", 0)
+
+
+@pytest.mark.parametrize("kind", ["pipe", "folder"])
+def test_a_pipe_or_a_folder_is_not_replaced(tmp_path, target, kind):
+    """Reference: it is there afterwards, nothing has been made for it, and the message names it."""
+    path = tmp_path / "report.html"
+    plant(kind, path, target)
+    before, made = path.stat().st_mode, []
+    for write in (lambda: write_atomically(path, made.append), lambda: check_out(path.parent)):
+        with pytest.raises(UserError, match=r"report\.html: there is a (pipe|folder)"):
+            write()
+    assert path.stat().st_mode == before and not made
+
+
+def test_records_with_holes(tmp_path):
+    """Reference: by hand. A terabyte that takes no room on the disk is not read, but for its end,
+    and what is appended to it does not need the rest."""
+    file = tmp_path / "stats.jsonl"
+    file.touch()
+    os.truncate(file, 2**40)
+    with pytest.raises(UserError, match=r"stats\.jsonl has 1,099,511,627,776 bytes"):
+        read_lines(file)
+    append_line(file, {"nimg": 8})
+    append_line(file, {"nimg": 16})
+    assert read_lines(file, last=100) == [{"nimg": 8}, {"nimg": 16}]
+    assert read_plain(file, last=13) == b'{"nimg": 16}\n'
+    small = tmp_path / "small"
+    small.write_bytes(b"ab")
+    assert read_plain(small, last=100) == read_plain(small) == b"ab"
 
 
 def test_temporaries_have_names_of_their_own(tmp_path, target, monkeypatch):

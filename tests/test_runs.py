@@ -1,5 +1,6 @@
 """Runs at hand: their states from files and processes, the table, the page, what can be cleaned."""
 
+import errno
 import json
 import os
 import shutil
@@ -17,6 +18,7 @@ from progan.cli.runs import HEAD
 from progan.config.load import load_config
 from progan.data.decode import Square
 from progan.data.pyramid import prepare
+from progan.data.pyramid.prepare import LOCK
 from progan.data.sources.find import find
 from progan.runs import state
 from progan.runs.best import best_path
@@ -28,9 +30,11 @@ from progan.runs.snapshot_file import snapshot_path
 from progan.runs.spare_cache import DELETED
 from progan.runs.state import state_of
 from progan.runs.which_run import runs_below
+from progan.runtime.lock import file_lock
 from progan.runtime.stopping import StopRequest
 from progan.training.trainer import Trainer
 
+LEFT = ".partial-0123abcd"  # ends the name of a file that a killed process has begun
 HOLDING = (
     "import sys, time; from pathlib import Path; from progan.runs.hold import Hold; "
     "hold = Hold(Path(sys.argv[1])); hold.begin(); print('holds', flush=True); time.sleep(600)"
@@ -111,6 +115,15 @@ def test_on_a_disk_that_machines_share(begun, monkeypatch, held):
 
 def read_system(file: Path) -> str:
     return json.loads(file.read_text())["system"]
+
+
+@pytest.mark.parametrize("pid", ["1e400", "-1", "true", "[1]", "9" * 4000, "1.5", '"1"'])
+def test_a_process_of_no_number(begun, pid):
+    """Reference: the process is unknown, and the time of the file counts as of any other."""
+    (begun / RUNNING).write_text(f'{{"host": "h", "pid": {pid}, "system": "s"}}')
+    assert read_life(begun).host == "an unknown machine" and state_of(begun).name == "running"
+    os.utime(begun / RUNNING, (0, 0))
+    assert state_of(begun).name == "dead" and run("runs", begun.parent).exit_code == 0
 
 
 def test_signs_of_life_come_by_themselves(begun, monkeypatch):
@@ -199,9 +212,9 @@ def test_clean_a_run(begun, photos):
     shutil.copy(snapshot_path(begun, 32), best)
     newest, older = sorted((begun / "checkpoints").iterdir())[::-1]
     os.truncate(newest, 1000)
-    (begun / "images" / "x.png.partial-12").touch()
+    (begun / "images" / f"x.png{LEFT}").touch()
     before = files_of(begun)
-    gone = {"images/x.png.partial-12", *(str(snapshot_path(Path(), n)) for n in (32, 48))}
+    gone = {f"images/x.png{LEFT}", *(str(snapshot_path(Path(), n)) for n in (32, 48))}
     listed = run("clean", begun)
     assert {word.removeprefix(f"{begun}/") for word in listed.output.split()} & before == gone
     assert files_of(begun) == before and f"progan clean {begun} --yes" in listed.output
@@ -218,6 +231,39 @@ def test_clean_a_run(begun, photos):
     assert run("clean", begun, "--yes").exit_code == 2 and (begun / "mine").exists()
 
 
+def test_what_is_not_of_a_run_stays(begun, caplog):
+    """Reference: files of the user's with names like those of progan's own, which neither cleaning
+    nor going on deletes; a folder that is in the way; a file that the system does not delete, which
+    is named, and is not said to be deleted."""
+    mine = ["x.partial-draft", "images/a.partial.odt", "my/b.png.partial", f"my/c{LEFT}"]
+    for name in mine:
+        (begun / name).parent.mkdir(exist_ok=True)
+        (begun / name).touch()
+    folder = begun / "checkpoints" / "checkpoint-000000.001.pt.damaged"
+    folder.mkdir()
+    kept, left = begun / "snapshots" / "kept.png.partial", begun / f"left{LEFT}"
+    kept.touch()
+    left.touch()
+    real = Path.unlink
+
+    def unlink(self, missing_ok=False):
+        if self == kept:
+            raise PermissionError(errno.EPERM, "Operation not permitted", str(self))
+        real(self, missing_ok)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Path, "unlink", unlink)
+        result = run("clean", begun, "--yes")
+    assert str(left) in result.output and str(kept) not in result.output
+    assert [r.getMessage() for r in caplog.records if r.levelname == "WARNING"] == [
+        f"{kept} is left, as it cannot be deleted: Operation not permitted"
+    ]
+    assert folder.is_dir() and kept.exists() and not left.exists()
+    left.touch()
+    assert run("train", "--resume", begun).exit_code == 0
+    assert all((begun / name).exists() for name in mine) and not kept.exists() | left.exists()
+
+
 def test_clean_the_cache(trained, photos, tmp_path, monkeypatch):
     """Reference: data that the runs were trained on, and others. Data of a run without a snapshot
     are those that are called as its source."""
@@ -225,9 +271,11 @@ def test_clean_the_cache(trained, photos, tmp_path, monkeypatch):
     shutil.copytree(photos / "dogs", cars)
     monkeypatch.setenv("PROGAN_CACHE", str(tmp_path / "cache"))
     used, other = (prepare.cached(find(str(path)), Square(8)).path for path in (photos, cars))
-    pyramids, measured = used.parent, tmp_path / "cache" / "metrics" / f"{other.name}-8-ab"
-    code = tmp_path / "cache" / "compiled" / "x"
-    for folder in (measured, code, pyramids / f"old{DELETED}"):
+    pyramids, cache = used.parent, tmp_path / "cache"
+    measured, code = cache / "metrics" / f"{other.name}-8-ab", cache / "compiled" / "x"
+    begun = pyramids / f"old-{'0' * 16}{DELETED}"
+    mine = (cache / "compiled-mine", pyramids / "egypt", pyramids / f"photos-{'x' * 16}")
+    for folder in (measured, code, begun, *mine):  # the last are the user's
         folder.mkdir(parents=True)
     (pyramids / "link").symlink_to(photos, target_is_directory=True)
     runs = tmp_path / "runs"
@@ -235,7 +283,7 @@ def test_clean_the_cache(trained, photos, tmp_path, monkeypatch):
     with Hold(one):
         assert str(code.parent) not in run("clean", "--cache", runs).output
     words = run("clean", "--cache", runs).output.split()
-    gone = {other, measured, code.parent, pyramids / f"old{DELETED}"}
+    gone = {other, measured, code.parent, begun}
     assert {Path(word) for word in words if "/cache/" in word} == gone
     two = shutil.copytree(trained[1], runs / "two")
     shutil.rmtree(two / "snapshots")
@@ -247,5 +295,19 @@ def test_clean_the_cache(trained, photos, tmp_path, monkeypatch):
     assert "is damaged" in run("clean", "--cache", runs, "--yes").output and other.exists()
     (one / "config.yaml").write_text(config)
     assert "deleted: " in run("clean", "--cache", runs, "--yes").output
-    assert {path.name for path in pyramids.iterdir()} == {used.name, "link"} and cars.exists()
+    names = {used.name, "link", *(folder.name for folder in mine[1:])}
+    assert {path.name for path in pyramids.iterdir()} == names and cars.exists()
     assert not code.exists() and not measured.exists() and any(photos.iterdir())
+    assert all(folder.is_dir() for folder in mine)
+
+
+def test_data_that_are_prepared_meanwhile_are_not_deleted(tmp_path, monkeypatch, caplog):
+    """Reference: the lock that preparing holds, taken once the folder has been listed."""
+    monkeypatch.setenv("PROGAN_CACHE", str(tmp_path / "cache"))
+    folder = tmp_path / "cache" / "pyramids" / f"cars-{'0' * 16}"
+    folder.mkdir(parents=True)
+    (tmp_path / "runs").mkdir()
+    with file_lock(folder / LOCK):
+        monkeypatch.setattr("progan.runs.spare_cache.is_held", lambda path: False)
+        assert "nothing to delete" in run("clean", "--cache", tmp_path / "runs", "--yes").output
+    assert folder.is_dir() and "deleted: data are being prepared there" in caplog.text

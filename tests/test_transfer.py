@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from test_train import state, stop_after, train
 from progan.cli.main import main
 from progan.config.load import load_config
 from progan.model.growing import resolution_of
+from progan.runs.init_file import forget_other, read_once, read_other
 from progan.runs.origin import Origin
 from progan.runs.snapshot_file import load
 from progan.training.build import make_networks
@@ -251,3 +253,20 @@ def json_or_text(value: str) -> object:
         return json.loads(value)
     except ValueError:
         return {"start": 0.002, "end": 0.001} if value.startswith("{") else value
+
+
+@pytest.mark.parametrize("kind", ["checkpoints", "snapshots"])
+def test_the_other_file_is_read_once(photos, other, tmp_path, monkeypatch, kind):
+    """Reference: one reading for the check and for the start, as calls of SHA-256 show; another
+    file under the same name is read again, and nothing stays in memory."""
+    real, read = hashlib.file_digest, []
+    monkeypatch.setattr(hashlib, "file_digest", lambda *a: read.append(a[0].name) or real(*a))
+    file = shutil.copy(newest(other, kind), tmp_path)
+    train(photos, tmp_path / "run", network__init=file)
+    assert read == [str(file)] and read_once.cache_info().currsize == 0
+    read_other(Path(file))
+    os.utime(file, (0, 0))
+    read_other(Path(file))
+    read_other(Path(file))
+    assert len(read) == 3
+    forget_other()

@@ -6,7 +6,7 @@ import os
 import re
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -14,6 +14,7 @@ from progan.outputs.explorer import Explorer, View
 from progan.outputs.latent_space import MOST_CORNERS
 from progan.runtime.errors import UserError, brief
 from progan.runtime.extras import how_to_install
+from progan.runtime.stopping import handled_by
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 REACH = 4.0  # of a direction's slider, in standard deviations
@@ -216,7 +217,7 @@ def listen(host: str, port: int | None) -> socket.socket:
 def serve(
     explorer: Explorer, listening: socket.socket, host: str, say: Callable[[str], None]
 ) -> None:
-    """Shows the page until Ctrl-C, inside of `private_gradio`.
+    """Shows the page until Ctrl-C, SIGTERM, SIGHUP or the like, inside of `private_gradio`.
 
     Args:
         listening: what `listen` returned.
@@ -229,5 +230,6 @@ def serve(
     name = f"[{host}]" if ":" in host else host
     say(f"open http://{name}:{listening.getsockname()[1]} in a browser; Ctrl-C ends it")
     settings = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1)
-    with suppress(KeyboardInterrupt):  # uvicorn has ended in good order, and raises it again
-        uvicorn.Server(settings).run(sockets=[listening])
+    server = uvicorn.Server(settings)
+    with handled_by(server.handle_exit):  # of itself it takes Ctrl-C and SIGTERM only
+        server.run(sockets=[listening])

@@ -15,7 +15,6 @@ from progan.runs.which_snapshot import snapshots_of
 from progan.runtime.disk import half_written
 from progan.runtime.errors import UserError
 
-
 log = logging.getLogger("progan")
 
 

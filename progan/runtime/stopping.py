@@ -1,10 +1,11 @@
 """Requests to stop: signals, a time limit or a file."""
 
+import math
 import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType, TracebackType
@@ -12,7 +13,7 @@ from typing import Any
 
 from progan.runtime.errors import UserError
 
-AGAIN = 1.0  # seconds after the first Ctrl-C; before, it is the same one, as `timeout` sends two
+AGAIN = 1.0  # seconds after the first signal; before, it is the same one, as `timeout` sends two
 LOOK = 1.0  # seconds between checks for the stop file, which may be on a network
 # By these a process is asked to end: by a user, a terminal that closes, batch systems before a time
 # limit, a machine that loses power. SIGQUIT ends at once, as its senders mean it.
@@ -35,9 +36,20 @@ def taken() -> list[signal.Signals]:
     return [signal.SIGINT, signal.SIGTERM, *others]
 
 
-def interrupt(number: int, frame: FrameType | None) -> None:
-    """A handler of signals."""
-    raise KeyboardInterrupt(number)
+class Interrupt:
+    """A handler of signals: ends what runs, by KeyboardInterrupt, and not again within `AGAIN`."""
+
+    def __init__(self) -> None:
+        self.last = -math.inf
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        now = time.monotonic()
+        if now - self.last > AGAIN:
+            self.last = now
+            raise KeyboardInterrupt(number)
+
+
+interrupt = Interrupt()
 
 
 class OutOfTime(UserError):
@@ -140,14 +152,28 @@ class StopRequest:
 def ended_by_signals(line: str) -> Iterator[None]:
     """Inside, SIGTERM, SIGHUP and the like, and Ctrl-C end the work, print `line` and exit.
 
-    The exit code is 128 and the signal's number: 143 for SIGTERM, 130 for Ctrl-C.
+    The exit code is 128 and the signal's number: 143 for SIGTERM, 130 for Ctrl-C. While the
+    process ends, which takes torch a moment, the same signal does not disturb it.
     """
+    interrupt.last = -math.inf
     before = {number: signal.signal(number, interrupt) for number in taken()}
     try:
         yield
     except KeyboardInterrupt as stop:
+        exec("")  # else Python, if it was interrupted in such a call, would end by SIGINT
         print(f"\n{line}", file=sys.stderr)
         sys.exit(128 + (stop.args[0] if stop.args else signal.SIGINT))
     finally:
-        for number, handler in before.items():
+        for number, handler in before.items() if interrupt.last == -math.inf else ():
             signal.signal(number, handler)
+
+
+@contextmanager
+def handled_by(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Inside, SIGTERM, SIGHUP and the like, and Ctrl-C call `handler`."""
+    before = {number: signal.signal(number, handler) for number in taken()}
+    try:
+        yield
+    finally:
+        for number, own in before.items():
+            signal.signal(number, own)

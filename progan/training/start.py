@@ -150,10 +150,8 @@ def train_run(
         if hold:
             hold.end()
     trainer.accelerator.wait_for_everyone()  # none ends before it can be seen that all is done
-    with (
-        quiet_writers(),
-        suppress(OSError),
-    ):  # of a tracker whose disk was full, which has been said
+    # Errors are of a tracker whose disk was full, which has been said.
+    with quiet_writers(), suppress(OSError):
         trainer.accelerator.end_training()
     return complete
 
