@@ -198,15 +198,20 @@ def test_what_asks_a_process_to_end(number, capsys):
 
 
 AGAIN = """
-import os, sys, threading
+import os, subprocess, time
 from progan.cli.main import main
 
-def end_again():
-    while True:
-        os.kill(os.getpid(), {number})
+class Slow:
+    def __del__(self):  # of a module, among the last things that Python does
+        end = time.monotonic() + 1
+        while time.monotonic() < end:
+            pass
+
+slow = Slow()
 
 def stop(self, *_, **__):
-    threading.Thread(target=end_again, daemon=True).start()
+    again = f"while kill -{number} {{os.getpid()}}; do sleep 0.01; done"
+    subprocess.Popen(["sh", "-c", again], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     exec("while True: pass")
 
 main.commands["config"].invoke = stop
@@ -215,11 +220,14 @@ main(["config"])
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_command_that_ends_is_not_disturbed(number):
+def test_a_command_that_ends_is_not_disturbed(tmp_path, number):
     """Reference: 128 + number, and the line that a command says. Signals come again and again until
-    the process is over; the first meets Python in `exec`, after which it would end by SIGINT."""
-    code = AGAIN.format(number=int(number))
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
+    the process is over; the first meets Python in `exec`, after which it would end by SIGINT, and
+    the last after it has dropped its handlers."""
+    (tmp_path / "again.py").write_text(AGAIN.format(number=int(number)))
+    words, paths = [sys.executable, "-m", "again"], os.pathsep.join([str(tmp_path), *sys.path])
+    how = {"capture_output": True, "text": True, "timeout": 300}
+    done = subprocess.run(words, env=os.environ | {"PYTHONPATH": paths}, **how)
     assert (done.returncode, done.stderr) == (128 + number, "\nstopped\n")
 
 

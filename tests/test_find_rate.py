@@ -13,7 +13,7 @@ import torch
 from click.testing import CliRunner
 from conftest import options
 
-from progan.cli.find_rate import room
+from progan.cli.find_rate import room, run_asked_for
 from progan.cli.main import main
 from progan.data.opening import open_data
 from progan.runtime.errors import UserError
@@ -247,15 +247,17 @@ def test_a_run_has_its_settings(finished, monkeypatch):
 
 
 def test_a_run_is_only_read(finished, tmp_path, monkeypatch):
-    """Reference: the files before. A folder in which nothing may be written will do, and where the
-    data are missing, no training is proposed."""
+    """Reference: permissions as the system tells them, here none to write: a search needs none, and
+    training does. Where the data are missing, a search proposes no training."""
     folder = shutil.copytree(finished, tmp_path / "run")
     (folder / "complete").unlink(missing_ok=True)
-    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK)
-    result = run("find-rate", folder, "--updates", "20", "-o", "run.tracker=null")
-    assert result.exit_code == 0 and "from the weights of checkpoint-" in result.output
-    assert before == {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-    result = run("find-rate", folder, "-o", f"data.source={tmp_path / 'none'}")
+    assert run_asked_for(folder, None, None, ())[1] == folder
+    with pytest.raises(UserError, match="cannot be written: no permission"):
+        old_run(folder, [])
+    missing = f"data.source={tmp_path / 'none'}"
+    result = run("find-rate", folder, "-o", missing)
     assert result.exit_code == 2 and "--resume" not in result.output
     assert "is not there; if it has moved, add -o data.source=PATH" in result.output
+    with pytest.raises(UserError, match=f"go on with --resume {folder} -o data.source=PATH"):
+        old_run(folder, [missing])

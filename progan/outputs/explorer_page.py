@@ -231,5 +231,11 @@ def serve(
     say(f"open http://{name}:{listening.getsockname()[1]} in a browser; Ctrl-C ends it")
     settings = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1)
     server = uvicorn.Server(settings)
-    with handled_by(server.handle_exit):  # of itself it takes Ctrl-C and SIGTERM only
+
+    def end(number: int, frame: Any) -> None:
+        server.should_exit = True
+
+    # Its own takes Ctrl-C and SIGTERM only, and after a second Ctrl-C complains of the hurry.
+    server.handle_exit = end  # type: ignore[method-assign, assignment]
+    with handled_by(end):
         server.run(sockets=[listening])

@@ -1,11 +1,12 @@
 """Requests to stop: signals, a time limit or a file."""
 
+import atexit
 import math
 import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType, TracebackType
@@ -160,12 +161,19 @@ def ended_by_signals(line: str) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt as stop:
+        atexit.register(ignore, before)
         exec("")  # else Python, if it was interrupted in such a call, would end by SIGINT
         print(f"\n{line}", file=sys.stderr)
         sys.exit(128 + (stop.args[0] if stop.args else signal.SIGINT))
     finally:
         for number, handler in before.items() if interrupt.last == -math.inf else ():
             signal.signal(number, handler)
+
+
+def ignore(numbers: Iterable[int]) -> None:
+    """Ignore these signals. Python itself drops handlers when it ends, before all is over."""
+    for number in numbers:
+        signal.signal(number, signal.SIG_IGN)
 
 
 @contextmanager
