@@ -199,7 +199,7 @@ def test_what_asks_a_process_to_end(number, capsys):
 
 AGAIN = """
 import os, subprocess, time
-from progan.cli.main import main
+from progan.runtime.stopping import ended_by_signals
 
 class Slow:
     def __del__(self):  # of a module, among the last things that Python does
@@ -208,23 +208,21 @@ class Slow:
             pass
 
 slow = Slow()
-
-def stop(self, *_, **__):
-    again = f"while kill -{number} {{os.getpid()}}; do sleep 0.01; done"
-    subprocess.Popen(["sh", "-c", again], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+again = f"while kill -{number} {{os.getpid()}} && {again}; do sleep 0.01; done"
+nowhere = dict(stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+with ended_by_signals("stopped"):
+    subprocess.Popen(["sh", "-c", again], **nowhere)
     exec("while True: pass")
-
-main.commands["config"].invoke = stop
-main(["config"])
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_command_that_ends_is_not_disturbed(tmp_path, number):
+@pytest.mark.parametrize("again", ["true", "false"])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_command_that_ends_is_not_disturbed(tmp_path, number, again):
     """Reference: 128 + number, and the line that a command says. Signals come again and again until
-    the process is over; the first meets Python in `exec`, after which it would end by SIGINT, and
-    the last after it has dropped its handlers."""
-    (tmp_path / "again.py").write_text(AGAIN.format(number=int(number)))
+    the process is over, also after Python has dropped its handlers; or one comes within `exec`,
+    after which Python would end by SIGINT."""
+    (tmp_path / "again.py").write_text(AGAIN.format(number=int(number), again=again))
     words, paths = [sys.executable, "-m", "again"], os.pathsep.join([str(tmp_path), *sys.path])
     how = {"capture_output": True, "text": True, "timeout": 300}
     done = subprocess.run(words, env=os.environ | {"PYTHONPATH": paths}, **how)
