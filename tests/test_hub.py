@@ -8,6 +8,7 @@ import pytest
 import torch
 import yaml
 from click.testing import CliRunner
+from conftest import assert_identical
 from fake_hub import fake_hub
 from huggingface_hub import constants
 from test_videos import make_run
@@ -18,7 +19,8 @@ from progan.cli.options import SNAPSHOT
 from progan.model.networks import Generator
 from progan.outputs.explorer import moments_of
 from progan.outputs.hub import model_of
-from progan.runs.snapshot_file import load_snapshot, save_snapshot
+from progan.runs.records import record
+from progan.runs.snapshot_file import load_snapshot, metadata_of, save_snapshot, write_tensors
 from progan.runs.which_snapshot import MODEL
 from progan.runtime.errors import UserError
 
@@ -91,6 +93,23 @@ def test_a_folder_in_the_layout_of_the_hub(hub, snapshot, here):
     assert run("push", "faces", "user/faces").exit_code == 2
 
 
+def test_a_snapshot_of_an_older_version_goes_without_paths(snapshot, tmp_path):
+    """Reference: the path, in no file of the model; the weights and the snapshot's own checksum.
+    The snapshot in the run stays as it is, and the card tells what the run has recorded."""
+    record(snapshot.file.parent.parent, snapshot.nimg, {"swd16k": 7.25})
+    config = snapshot.config.with_places({"data.source": "/home/me/photos", "data.cache": "/me"})
+    metadata = metadata_of(snapshot) | {"config": config.to_yaml()}
+    write_tensors(snapshot.file, snapshot.G.state_dict(), metadata)
+    before = snapshot.file.read_bytes()
+    assert b"/home/me" in before
+    made = model_of(load_snapshot(snapshot.file), "user/faces")
+    assert not [name for name, content in made.files.items() if b"/me" in content]
+    (tmp_path / "x.safetensors").write_bytes(made.files[MODEL])
+    read, card = load_snapshot(tmp_path / "x.safetensors"), made.files["README.md"].decode()
+    assert read.sha256 in card and "7.25 at" in card and snapshot.file.read_bytes() == before
+    assert_identical(read.G.state_dict(), snapshot.G.state_dict())
+
+
 @pytest.mark.parametrize("licence, known", [("CC BY-NC 4.0", "cc-by-nc-4.0"), ("a: b\n", "other")])
 def test_the_licence_of_the_weights_is_in_the_card(snapshot, tmp_path, licence, known):
     """Reference: YAML's own reader; the Hub's names of licences."""
@@ -139,6 +158,14 @@ def test_each_command_that_takes_a_snapshot_takes_one_of_the_hub():
     }
     assert {"sample", "export", "push", "project"} <= taken.keys()
     assert [name for name, kind in taken.items() if kind is not SNAPSHOT] == []
+
+
+def test_a_user_without_a_home(monkeypatch):
+    """Reference: pathlib's own error, where neither $HOME nor the system knows a home."""
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", lambda *_, **__: Path("~").expanduser())
+    monkeypatch.setattr("os.path.expanduser", lambda path: path)
+    with pytest.raises(UserError, match=r"no home folder .* set \$HF_HOME"):
+        progan.load("hf://user/faces")
 
 
 def test_the_address_of_a_page():

@@ -89,6 +89,9 @@ def add_records(run_dir):
         "command": "progan train --data /home/somebody/photos",
         "device": "<img src=https://a.bc/x> {{ 7*7 }}",
         "torch": ["a list"],
+        "progan": "0.1 (/home/somebody/progan)",
+        "precision": "https://me:somebody@a.bc/x?key=somebody",
+        "cuda": "C:\\Users\\somebody",
         "host": HOST,
     }
     (run_dir / "starts.jsonl").write_text(json.dumps(start) + "\n{torn")
@@ -119,6 +122,7 @@ def test_a_page_needs_nothing_else(tmp_path, labels):
     assert (
         HOSTILE in texts and "<img src=https://a.bc/x> {{ 7*7 }}" in texts and "2026-01-02" in texts
     )
+    assert "https://REDACTED@a.bc/x?REDACTED" in texts
     assert len(made) == 7 and "0.096 of 0.096 kimg (thousands of images)" in texts
     for text in (done.page, done.card):
         assert not [word for word in (*SECRETS, str(tmp_path)) if word in text]

@@ -15,7 +15,7 @@ from progan.model.networks import Generator
 from progan.runs.folder import base_name, read_config, record_start, write_config
 from progan.runs.snapshot import Snapshot
 from progan.runs.snapshot_file import load, save_snapshot
-from progan.runtime.errors import UserError, brief
+from progan.runtime.errors import UserError, brief, shown
 from progan.runtime.secrets import bare, is_redacted, redact, redacted
 
 SIGNED = "https://me:'SECRET@host/a-{000..146}.tar?X-Amz-Signature=SECRET/x&X-Amz-Date=1"
@@ -108,6 +108,15 @@ def test_keys_are_left_out(text, shown):
 def test_what_is_no_secret_stays(text):
     """Reference: the text itself."""
     assert redact(text) == bare(text) == text and not is_redacted(text)
+
+
+@pytest.mark.parametrize("start", range(0, len(SIGNED), 7))
+@pytest.mark.parametrize("wrap", [str, lambda url: [url, {url: [url]}]])
+def test_no_message_that_is_cut_has_secrets(start, wrap):
+    """Reference: the secret. Where a long value loses its middle, what is left is no URL any more,
+    so it is redacted before."""
+    url = SIGNED + "x" * start
+    assert "SECRET" not in shown(wrap(url)) and "SECRET" not in shown(wrap(f"{'y' * start} {url}"))
 
 
 def test_no_file_of_a_run_has_secrets(tmp_path, monkeypatch):

@@ -6,18 +6,20 @@ plain arguments of the network, and README.md is the model card.
 """
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TypeVar
 
 from progan import __version__
 from progan.model.grid import encoded, grid
 from progan.model.sampling import grid_layout
 from progan.model.sharing import SharedNetwork
-from progan.outputs.model_card import CARD, SAMPLES, card_of
+from progan.outputs.model_card import CARD, SAMPLES, card_of, run_of
 from progan.runs.snapshot import Snapshot
-from progan.runs.snapshot_file import load_snapshot
+from progan.runs.snapshot_file import load_snapshot, save_snapshot, without_places
+from progan.runs.summary import Summary
 from progan.runs.which_snapshot import MODEL, find_snapshot, to_source
 from progan.runtime.disk import read_plain, replacing, write_atomically
 from progan.runtime.errors import UserError
@@ -123,18 +125,37 @@ def model_of(snapshot: Snapshot, name: str) -> Model:
     """A snapshot as a model of this name, with the card and the picture that lie beside it if it
     is in a folder as `Model.write` makes it, else with new ones.
 
+    Older versions wrote the paths of data into snapshots: a copy without them takes its place.
+
     Raises:
         UserError: the name is none; or a card or picture is a link, or too large.
     """
-    name = model_name(name)
-    folder = snapshot.file.parent
+    name, run, model = model_name(name), run_of(snapshot), snapshot.file
+    folder = model.parent
+    if without_places(snapshot.config) == snapshot.config:
+        return with_card(snapshot, name, folder, run, model)
+    with TemporaryDirectory() as place:
+        copy = replace(snapshot, file=Path(place) / model.name)
+        save_snapshot(copy)
+        return with_card(copy, name, folder, run, copy.file.read_bytes())
+
+
+def with_card(
+    snapshot: Snapshot, name: str, folder: Path, run: Summary | None, content: bytes | Path
+) -> Model:
+    """`model_of` with what the snapshot's file is to have.
+
+    Args:
+        folder: where a card and a picture may lie.
+        run: of the snapshot, if it is there.
+    """
     card = picture = b""
     if snapshot.file.name == MODEL:
         card, picture = beside(folder / CARD, MOST_CARD), beside(folder / SAMPLES, MOST_PICTURE)
     files: dict[str, bytes | Path] = {
-        MODEL: snapshot.file,
+        MODEL: content,
         CONFIG: config_of(snapshot).encode(),
-        CARD: card or card_of(snapshot, name, MODEL).encode(),
+        CARD: card or card_of(snapshot, name, MODEL, run).encode(),
         SAMPLES: picture or draw_samples(snapshot),
     }
     return Model(name, files, written=bool(card))

@@ -77,17 +77,15 @@ def about_snapshot(snapshot: Snapshot, file: str | None = None) -> dict[str, str
     }
 
 
-def card_of(snapshot: Snapshot, model: str, file: str) -> str:
-    """The card of a snapshot; with metrics and environment if its run is there.
+def card_of(snapshot: Snapshot, model: str, file: str, run: Summary | None) -> str:
+    """The card of a snapshot.
 
     Args:
         model: `user/model` on the Hub.
         file: the snapshot's name there.
-
-    Raises:
-        UserError: its run cannot be read.
+        run: of the snapshot, whose metrics and environment the card then has; see `run_of`.
     """
-    run, imported = run_of(snapshot), snapshot.nimg == 0
+    imported = snapshot.nimg == 0
     return render_card(
         clean(model.rpartition("/")[2]),
         snapshot.licence,
@@ -105,7 +103,11 @@ def card_of(snapshot: Snapshot, model: str, file: str) -> str:
 
 
 def run_of(snapshot: Snapshot) -> Summary | None:
-    """The run that a snapshot lies in; None if it lies elsewhere."""
+    """The run that a snapshot lies in; None if it lies elsewhere.
+
+    Raises:
+        UserError: the run cannot be read.
+    """
     folder = snapshot.file.absolute().parent
     if folder.name != "snapshots" or not (folder.parent / CONFIG).is_file():
         return None

@@ -1,5 +1,6 @@
 """What there is to tell of a run: rows of tables. No paths, no machine's or user's name."""
 
+import re
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -16,11 +17,14 @@ from progan.runs.which_run import STARTS
 from progan.runtime.cache import pyramids_folder
 from progan.runtime.disk import read_lines
 from progan.runtime.errors import UserError
+from progan.runtime.secrets import redact
 from progan.runtime.text import human_time, kimg, percent, printable, short, within
 
 Rows = list[tuple[str, str]]
 MOST_LABELS = 100  # in a table
 MOST_BYTES = 200  # of a text from a run's files
+# A path on a machine: /home/me/x, ~/x, C:\x; none is "w/ Radeon" or an address of the web.
+PATH = re.compile(r"(?<![\w/:.])[/~][\w.-]*[/\\]|\b[A-Za-z]:\\|\\\\\w")
 ENVIRONMENT = {  # by the key in starts.jsonl, which has command lines and paths, too
     "device": "device",
     "device_memory_gb": "memory of the device, in GiB",
@@ -76,8 +80,8 @@ class DataFacts:
 
 
 def clean(value: Any) -> str:
-    """A value of a run's file as a text of one line that is not long."""
-    return within(MOST_BYTES, printable(str(value)))
+    """A value of a run's file as a text of one line that is not long, without secrets of URLs."""
+    return within(MOST_BYTES, printable(redact(str(value))))
 
 
 def about_run(run: Summary, config: Config) -> Rows:
@@ -129,7 +133,8 @@ def environment(run: Summary) -> Rows:
     rows = [("begun", day) for day in [day_of(starts[0].get("time"))] if day]
     rows.append(("starts", f"{len(starts):,}"))
     known = ((name, last.get(key)) for key, name in ENVIRONMENT.items())
-    return rows + [(name, clean(value)) for name, value in known if value not in (None, "")]
+    texts = ((name, clean(value)) for name, value in known if value not in (None, ""))
+    return rows + [(name, text) for name, text in texts if not PATH.search(text)]
 
 
 def day_of(time: Any) -> str:

@@ -132,9 +132,15 @@ class Tracker:
 
     @contextmanager
     def named(self) -> Iterator[None]:
-        """Raises DiskError in place of a tracker's errors, which often name no file."""
+        """Raises DiskError in place of a tracker's errors, which often name no file; and UserError
+        for a path that it cannot spell."""
         try:
             yield
+        except UnicodeEncodeError:
+            raise UserError(
+                f"cannot write to {self.place}, as TensorBoard knows UTF-8 only: set PYTHONUTF8=1 "
+                "in the environment, or run.tracker=null"
+            ) from None
         except OSError as error:
             why = why_write_failed(error, self.run_dir)
             raise DiskError(f"cannot write to {self.place}: {why}") from error

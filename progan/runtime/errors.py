@@ -6,7 +6,7 @@ import reprlib
 from collections.abc import Iterable
 from typing import Any
 
-from progan.runtime.secrets import redact
+from progan.runtime.secrets import redact, redacted
 
 SHORT = reprlib.Repr()
 SHORT.maxlevel = 2
@@ -31,8 +31,8 @@ class LabelError(UserError):
 
 
 def shown(value: Any) -> str:
-    """A value in a message, cut short where it is long or deep."""
-    return SHORT.repr(value)
+    """A value in a message, without secrets of URLs, cut short where it is long or deep."""
+    return SHORT.repr(redacted(value))
 
 
 def nearest(word: str, allowed: Iterable[str], cutoff: float = 0.5) -> str:

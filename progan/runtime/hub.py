@@ -154,6 +154,12 @@ def explained(model: str, revision: str | None, name: str) -> Iterator[None]:
     logging.getLogger("huggingface_hub").propagate = False  # it shows its warnings itself
     try:
         yield
+    except RuntimeError as error:
+        if "home directory" not in str(error):
+            raise
+        raise UserError(
+            "this user has no home folder to keep files of the Hub in; set $HF_HOME to a folder"
+        ) from None
     except errors.HFValidationError as error:
         raise UserError(f"{at} is no model's name: {brief(error)}") from None
     except errors.GatedRepoError:

@@ -88,9 +88,10 @@ def is_redacted(url: str) -> bool:
 
 
 def redacted(content: Any) -> Any:
-    """Plain values with `redact` applied to every text in lists and dictionaries."""
+    """Plain values with `redact` applied to every text in lists and dictionaries, keys as well."""
     if isinstance(content, dict):
-        return {key: redacted(value) for key, value in content.items()}
+        pairs = content.items()
+        return {redact(k) if isinstance(k, str) else k: redacted(value) for k, value in pairs}
     if isinstance(content, list | tuple):
         return [redacted(value) for value in content]
     return redact(content) if isinstance(content, str) else content
