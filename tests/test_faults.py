@@ -197,6 +197,19 @@ def test_what_asks_a_process_to_end(number, capsys):
     assert signal.getsignal(number) == signal.SIG_DFL
 
 
+def test_a_current_folder_that_has_been_deleted(tmp_path, monkeypatch):
+    """Reference: exit code 2 and the reason, where the import of torch would end the process."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "gone").mkdir()
+    os.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    for words in (["sample", "demo"], ["runs"]):
+        result = CliRunner().invoke(main, words)
+        assert (
+            result.exit_code == 2 and "the current folder cannot be used (No such" in result.output
+        )
+
+
 AGAIN = """
 import os, subprocess, time
 from progan.runtime.stopping import ended_by_signals

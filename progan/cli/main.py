@@ -126,6 +126,12 @@ def main() -> None:
     progan push runs/demo user/faces     onto the Hugging Face Hub
     progan import FILE --out SNAPSHOT    weights that other projects have trained
     """
+    try:
+        os.getcwd()
+    except OSError as error:  # torch would end the process, with another reason
+        raise UserError(
+            f"the current folder cannot be used ({error.strerror}); change to another one"
+        ) from None
     let_threads_sleep()
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     logging.getLogger("progan").setLevel(logging.INFO)
