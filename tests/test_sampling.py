@@ -25,7 +25,7 @@ from progan.runs.sample_grid import grid_of
 from progan.runs.snapshot import Snapshot, label_indices
 from progan.runs.snapshot_file import load_snapshot, save_snapshot
 from progan.runtime.errors import UserError
-from progan.runtime.pictures import HATCHED, NOTE, captions
+from progan.runtime.pictures import GAP, HATCHED, LONGEST_NAME, NOTE, arrange, captions
 from progan.runtime.text import for_file_names, joined_for_files
 
 SETTINGS = ["network.resolution=16", "network.channel_base=128", "network.channel_max=16"]
@@ -245,6 +245,14 @@ def test_a_grid_of_many_seeds_begins_a_row_for_each_class():
         1,
         0,
     ]
+
+
+def test_a_name_of_a_million_letters():
+    """Reference: the picture's margin for long names, and the limit of letters in a line."""
+    names = ("x" * 10**6, "y")
+    picture = arrange([[np.zeros((1, 8, 8), np.uint8)]] * 2, 1, 64, captions(names))
+    assert picture.shape[2] < 64 + 3 * GAP + LONGEST_NAME * 64
+    assert Labels.each_class(names).shown == ["x" * 199 + "…", "y"]
 
 
 def test_captions_can_be_drawn():

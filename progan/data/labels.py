@@ -9,6 +9,7 @@ from progan.data.epoch_order import spread
 from progan.runtime.text import printable
 
 SHOWN = 10  # names in a line
+LONGEST = 200  # letters of a name that is printed
 
 
 @final
@@ -40,8 +41,10 @@ class Labels:
 
     @property
     def shown(self) -> list[str]:
-        """The names as they may be printed: one in a table or a folder's name may hold anything."""
-        return list(map(printable, self.names))
+        """The names as they may be printed: one in a table or a folder's name may hold anything, and
+        be of any length."""
+        cut = (n if len(n) <= LONGEST else f"{n[: LONGEST - 1]}…" for n in self.names)
+        return list(map(printable, cut))
 
     @property
     def provenance(self) -> list[str]:

@@ -14,6 +14,7 @@ PAPER, INK = 255, 30  # grey levels
 HATCHED = (235, 190)  # its paper and its lines, which no black, white or grey image resembles
 NOTE = 16  # pixels, for a line of text below a cell
 LONGEST_NAME = 2.5  # cells; of a longer name, the beginning is shown
+MOST_LETTERS = 1000  # of a name that are tried
 
 
 def arrange(
@@ -110,11 +111,12 @@ def note_of(text: str, width: int) -> np.ndarray:
 
 def shortened(name: str, face: ImageFont.FreeTypeFont, most: float) -> str:
     """The name, or as much of it as `most` pixels have room for."""
-    if face.getlength(name) <= most:
+    start = name[:MOST_LETTERS]  # Pillow measures no texts of a million
+    if start == name and face.getlength(name) <= most:
         return name
-    while name and face.getlength(name + "…") > most:
-        name = name[:-1]
-    return name + "…"
+    while start and face.getlength(start + "…") > most:
+        start = start[:-1]
+    return start + "…"
 
 
 def font_file(name: str) -> Path:
