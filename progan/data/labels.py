@@ -41,8 +41,8 @@ class Labels:
 
     @property
     def shown(self) -> list[str]:
-        """The names as they may be printed: one in a table or a folder's name may hold anything, and
-        be of any length."""
+        """The names as they may be printed: one in a table or a folder's name may hold anything, of
+        any length."""
         cut = (n if len(n) <= LONGEST else f"{n[: LONGEST - 1]}…" for n in self.names)
         return list(map(printable, cut))
 
