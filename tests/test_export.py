@@ -199,6 +199,17 @@ def test_standalone_and_graph_without_progan(snapshots, tmp_path):
     assert len([line for line in script if line.strip()]) <= 60
 
 
+def test_a_script_that_shows_names(snapshots, tmp_path):
+    """Reference: Python's escapes, as a name may control the terminal."""
+    export(snapshots["paper"], "torch", tmp_path / "it")
+    settings = json.loads((tmp_path / "it" / "settings.json").read_text())
+    settings |= {"labels": ["\x1b[31mred", "b"], "label_kind": "classes"}
+    (tmp_path / "it" / "settings.json").write_text(json.dumps(settings))
+    script = [sys.executable, "it/generator.py", "0"]
+    done = subprocess.run(script, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 1 and r"numbered from 0: ['\x1b[31mred', 'b']" in done.stderr
+
+
 @pytest.mark.parametrize("name", ["growing", "paper", "ablation"])
 def test_official_names(snapshots, tmp_path, name):
     """Reference: the official equations in NumPy, float64, with its own fused form."""

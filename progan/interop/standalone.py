@@ -71,7 +71,6 @@ if __name__ == "__main__":
     for word in sys.argv[1:] or ["0"]:
         seed, _, labels = word.partition(":")
         if S["label_kind"] == "classes" and not labels:
-            names = ", ".join(map(repr, S["labels"]))  # which may hold anything
-            sys.exit(f"give a class, as in {seed}:0, numbered from 0: {names}")
+            sys.exit(f"give a class, as in {seed}:0, numbered from 0: {S['labels']!r}")
         pixels = draw(int(seed), [int(label) for label in labels.split(",") if label])
         Image.fromarray(pixels.squeeze()).save(f"{word.replace(':', '-')}.png", pnginfo=mark)
