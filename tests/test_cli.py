@@ -194,7 +194,10 @@ def test_train_on_celeba_in_its_authors_layout(here, monkeypatch):
         (["sample", "snapshot", "--out", "file/x"], "--out file is a file; give a folder"),
         (["sample", "snapshot", "--out", "x.zip"], "--out x.zip.partial is a file"),
         (["sample", "snapshot", "--seeds", "0", "--out", "p.png"], "is a pipe or a device"),
-        (["sample", "snapshot", "--seeds", "0", "--out", "d"], "cannot write d/seed0000.png: there is a folder"),
+        (
+            ["sample", "snapshot", "--seeds", "0", "--out", "d"],
+            "cannot write d/seed0000.png: there is a folder",
+        ),
         (["sample", "snapshot", "--seeds", "0-99999999999"], "more than 1,000,000"),
     ],
 )
