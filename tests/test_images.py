@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from pictures import box_average, chw, encoded, noise, read_one
 from PIL import Image, ImageOps
 
-from progan.data import decode
 from progan.data.decode import BadImage, Square, TooSmall, read_square
 from progan.data.formats import FORMATS
 
@@ -156,7 +155,7 @@ def test_crop_and_resize(tmp_path):
 def test_unreadable_images_say_why(tmp_path, monkeypatch):
     """Each reason is one that a reader understands, without addresses in memory."""
     whole = encoded(noise((64, 64)), "JPEG")
-    monkeypatch.setattr(decode, "FORMATS", [name for name in FORMATS if name != "HEIF"])
+    monkeypatch.setattr("progan.data.formats.FORMATS", [name for name in FORMATS if name != "HEIF"])
     cases = {
         "empty file": b"",
         "not an image, or of a kind": b"hello",

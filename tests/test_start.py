@@ -138,6 +138,7 @@ ALONE = {
     "loss.labels=projection": "data.labels=true",
     "loss.weights.label=2": "data.labels=true",
     "loss.weights.penalty=5": "loss.penalty=r1",
+    "loss.weights.penalty={start: 2, end: 1}": "loss.penalty=r1_r2",
     "loss.weights.target=750": "loss.penalty=wgan_lp",
 }
 

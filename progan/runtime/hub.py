@@ -53,9 +53,8 @@ def model_name(text: str) -> str:
     """
     path = Path(f"{SCHEME}{text.removeprefix(SCHEME)}")
     if not SHAPE.fullmatch("/".join(path.parts[1:])):
-        raise UserError(
-            f"{text} is no name of a model on the Hub; give USER/MODEL, such as me/faces"
-        )
+        what = f"{text} is no name of a model on the Hub" if text else "the model's name is empty"
+        raise UserError(f"{what}; give USER/MODEL, such as me/faces")
     name, revision = parts(path)
     if revision:
         raise UserError(f"{SCHEME}{name}@{revision}: a model is written without @REVISION")

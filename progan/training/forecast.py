@@ -4,6 +4,7 @@ import os
 import shlex
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -202,9 +203,10 @@ def times_shown(config: Config, schedule: Schedule, count: int) -> str:
 
 def without_effect(config: Config, schedule: Schedule, count: int | None) -> Iterator[str]:
     """Settings that do nothing, or not what they say, in a run of this length and data."""
-    usual, given, run = flatten(Config().model_dump()), flatten(config.model_dump()), config.run
+    run, usual = config.run, Config()
     for key, (what, holds) in NEEDS.items():
-        if given[key] != usual[key] and not holds(config):
+        value_of = attrgetter(key)
+        if value_of(config) != value_of(usual) and not holds(config):
             yield f"{key} has an effect only where {what}"
     ticks = sum(schedule.ticks_from(phase, 0, run.tick_kimg) for phase in schedule.phases)
     ends = "come at the ends of phases only"
