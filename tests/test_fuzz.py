@@ -350,6 +350,7 @@ def shown(word: str) -> list[str]:
 @example(words=["data", "list", "--root", "\udcff"])
 @example(words=["compare", "\x1f\n"])
 @example(words=["push", "run", ""])
+@example(words=["clean", "--cache"])
 def test_command_lines(here, words):
     """Reference: exit code 0, or 2 and a message that names a word of the command, or its key, or
     what is missing; no exception, and ten seconds at most."""
@@ -362,6 +363,7 @@ def test_command_lines(here, words):
     if result.exit_code == 2:
         told = [form for word in words for form in shown(word)]
         told += ["Missing", "is empty", "''", "what to train on?", "data.source", "data.labels"]
+        told += ["no folder runs"]  # the default
         assert any(word and word in result.output for word in told), result.output[:1000]
 
 
