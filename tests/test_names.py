@@ -73,6 +73,19 @@ def test_thumbnails(original, small):
     assert thumbnails([original, small]) == [1]
 
 
+def test_thumbnails_of_thousands_of_folders(monkeypatch):
+    """Reference: by hand. Folders are told by their names once each, not once for each other."""
+    asked = []
+    monkeypatch.setattr(
+        "progan.data.sources.thumbnails.is_made_of", lambda name, *kinds: bool(asked.append(name))
+    )
+    kinds = [("cats{}", "cats{}_thumbs"), ("{}", "{} preview"), ("img{}", "x{}_thumbs")]
+    for k, pair in enumerate(kinds):
+        names = [f"{name.format(i)}/a.jpg" for i in range(100) for name in pair]
+        assert thumbnails(names) == ([] if k == 2 else [*range(1, 200, 2)])
+    assert len(asked) == 200
+
+
 @pytest.mark.parametrize(
     "names",
     [
@@ -84,6 +97,8 @@ def test_thumbnails(original, small):
         ("@home/2020/a.jpg", "2020/a.jpg"),
         ("street.jpg", "street_tn.jpg", "100.jpg", "100-2.jpg"),
         ("green/a.jpg", "thumb/a.jpg", "a-640x480.jpg"),
+        ("IMG_1234-150x150.jpg",),
+        ("thumbnails/a.jpg", "posters/a.jpg"),
     ],
 )
 def test_images_that_are_no_thumbnails(names):

@@ -1,23 +1,25 @@
 """Colours that files made of boxes state, and Pillow does not look for: JPEG 2000, AVIF, HEIC."""
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from progan.data.stated_colour import profile_of_cicp
 
-WITHIN = (b"jp2h", b"meta", b"iprp", b"ipco")  # boxes that lead to those of colours
+WITHIN = (b"jp2h", b"meta", b"iprp", b"ipco")  # boxes that lead to those of colours, in this order
 
 
-def profile_in_boxes(content: bytes) -> bytes | None:
+def profile_in_boxes(content: bytes, within: Sequence[bytes] = WITHIN) -> bytes | None:
     """The ICC profile in a JPEG 2000; or one for the numbers of cICP (nclx) in an AVIF or a HEIC,
     whose profiles Pillow finds. None: there is none, or it is sRGB.
 
     Args:
         content: the file. Only the first box of a kind counts.
+        within: boxes that are looked into.
     """
     for name, body in boxes(content):
-        if name in WITHIN:
-            return profile_in_boxes(body[4:] if name == b"meta" else body)  # after its version
+        if name in within:
+            inner = body[4:] if name == b"meta" else body  # after its version
+            return profile_in_boxes(inner, within[within.index(name) + 1 :])
         if name == b"colr" and body[:1] in (b"\2", b"\3"):
             return body[3:]
         if name == b"colr" and body.startswith(b"nclx") and len(body) >= 8:

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from progan.data.sources.label_folders import FILES, IMAGES, SIZE, is_made_of
 from progan.data.sources.names import is_image
@@ -33,8 +33,8 @@ def thumbnails(names: Sequence[str]) -> list[int]:
     if not named and not small and not any(MARKED.fullmatch(stem(last)) for _, last in split):
         return []  # most often
     originals = {last for f, last in split if last in named and not like_images[f]}
-    within = children(folders)
-    places = {f: set(originals_of(f, within)) for f in small}
+    beside = Beside(folders)
+    places = {f: set(originals_of(f, beside)) for f in small}
     there = {(folder, stem(last)) for folder, last in split}
 
     def has_original(folder: str, name: str) -> bool:
@@ -67,17 +67,28 @@ def is_small(folder: str) -> bool:
     return bool(ODD.fullmatch(folder) or THUMBS.fullmatch(SIZE.sub("", folder)))
 
 
-def children(folders: set[str]) -> dict[str, set[str]]:
-    """The names of the folders in each."""
-    within: dict[str, set[str]] = {}
-    for folder in folders:
-        while folder:
-            folder, _, last = folder.rpartition("/")
-            within.setdefault(folder, set()).add(last)
-    return within
+class Beside:
+    """What folders lie next to each other: some data sets have thousands in one."""
+
+    def __init__(self, folders: Iterable[str]) -> None:
+        self.within: dict[str, set[str]] = {}
+        for folder in folders:
+            while folder:
+                folder, _, last = folder.rpartition("/")
+                self.within.setdefault(folder, set()).add(last)
+        self.whole: dict[str, list[str]] = {}
+
+    def with_originals(self, parent: str, name: str) -> list[str]:
+        """Folders in `parent` with originals: the one of this name, else those for images."""
+        if name in self.within[parent]:
+            return [name]
+        if parent not in self.whole:
+            those = (each for each in self.within[parent] if is_made_of(each, IMAGES, FILES, WHOLE))
+            self.whole[parent] = list(those)
+        return self.whole[parent]
 
 
-def originals_of(folder: str, within: dict[str, set[str]]) -> Iterator[str]:
+def originals_of(folder: str, beside: Beside) -> Iterator[str]:
     """Folders in which the originals of the thumbnails in a folder may lie."""
     parts = folder.split("/")
     if ODD.fullmatch(parts[-1]):
@@ -86,6 +97,5 @@ def originals_of(folder: str, within: dict[str, set[str]]) -> Iterator[str]:
         if match := THUMBS.fullmatch(SIZE.sub("", part)):
             before, after = parts[:k], parts[k + 1 :]
             yield "/".join(before + after)
-            for other in within["/".join(before)]:
-                if other == match[1] or is_made_of(other, IMAGES, FILES, WHOLE):
-                    yield "/".join([*before, other, *after])
+            for other in beside.with_originals("/".join(before), match[1]):
+                yield "/".join([*before, other, *after])
