@@ -24,6 +24,7 @@ from progan.cli.main import main
 from progan.config.settings import DataConfig
 from progan.data.decode import box_levels
 from progan.data.info.advice import commands
+from progan.data.info.copies import nearly_equal
 from progan.data.info.resolution import choose
 from progan.data.info.survey import survey, survey_headers
 from progan.data.opening import find_data, open_data, resolution_of
@@ -282,6 +283,16 @@ def test_info_finds_copies_in_other_formats(here):
     folder(here / "mixed", files)
     said = " ".join(run("info", "mixed").split())
     assert "2 of 4 images are exact copies of others; a.jpg is there 3 times" in said
+
+
+def test_only_images_that_may_be_copies_are_read_again():
+    """Reference: by hand, at 4x4: a JPEG and another image of its size, less than 12 levels
+    apart in the mean, and 24 at most in each value."""
+    same, near, far = (bytes([level] * 48) for level in (100, 111, 113))
+    odd = bytes([*[100] * 46, 75, 125])
+    small, jpeg = [same, near, far, same, b"", odd, near], [1, 0, 0, 1, 0, 0, 0]
+    sizes = [(64, 64)] * 6 + [(64, 65)]
+    assert nearly_equal(sizes, small, jpeg) == {0, 1, 3}
 
 
 def test_info_counts_images_that_a_model_has_drawn(here):

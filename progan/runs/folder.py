@@ -22,16 +22,14 @@ from progan.runtime.paths import check_new_folder
 from progan.runtime.secrets import bare, redact
 from progan.runtime.text import kimg_of, stamp
 
-STOP = "stop"
-COMPLETE = "complete"
+STOP, COMPLETE = "stop", "complete"
 UNPRINTED = "unprinted.txt"  # what could not be printed, as the terminal or the log was gone
 FILES = (LOCK, STOP, RUNNING, COMPLETE, STARTS, CONFIG, STATS, METRICS, UNPRINTED)
 SUFFIXES = (".pt", ".png", ".safetensors")  # of files in folders of a run
 FOLDERS = ("averages", "checkpoints", "evaluated", "images", "snapshots", "tensorboard")
 EVENTS = "*tfevents*"  # what TensorBoard reads
 BEFORE = (LOCK, STOP, STARTS, UNPRINTED, f"{CONFIG}.partial*")  # of a failed start, as patterns
-# Keys that may differ when a run goes on: they change no weight (to rounding), only how long,
-# how often and where.
+# Keys that may differ when a run goes on: they change no weight, but for rounding.
 CHANGEABLE = {
     "schedule.total_kimg",
     "schedule.batch_gpu",
@@ -58,7 +56,6 @@ CHANGEABLE = {
 
 def read_config(run_dir: Path, overrides: list[str]) -> Config:
     """The config a run was started with, with overrides."""
-    file = run_dir / CONFIG
     check_own(run_dir)
     if run_dir.is_file():
         runs = [folder for folder in run_dir.absolute().parents if (folder / CONFIG).is_file()]
@@ -68,7 +65,7 @@ def read_config(run_dir: Path, overrides: list[str]) -> Config:
     if content is None:
         new = f"; start one with progan train --data NAME --run-dir {shlex.quote(str(run_dir))}"
         raise UserError(f"{run_dir} is no run: it has no config.yaml{other_run(run_dir) or new}")
-    return validate(as_begun(content), str(file), overrides)
+    return validate(as_begun(content), str(run_dir / CONFIG), overrides)
 
 
 def begun_with(run_dir: Path) -> Config | None:

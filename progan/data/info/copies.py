@@ -16,6 +16,7 @@ from progan.data.sources.source import Source
 from progan.data.workers import Workers
 
 PIECE = 16  # images that a worker reads before it reports
+NEAR = 24  # levels by which copies may differ at 4x4, if one is a JPEG; 20 were seen
 
 Size = tuple[int, int]
 
@@ -29,8 +30,8 @@ def repeats_in(
 ) -> Repeats:
     """Which images are equal as squares of the largest resolution that they have, or blank.
 
-    Only those that are equal or of one colour at 4x4 are read again, to be sure; of a size that
-    JPEGs and others have all are, as JPEGs are decoded at 1/8 for 4x4, and rounded otherwise.
+    Only those that are equal or of one colour at 4x4 are read again, to be sure, and a JPEG and
+    another image that are nearly equal: JPEGs are decoded at 1/8 for 4x4, and rounded otherwise.
 
     Args:
         sizes: width and height of each image.
@@ -38,14 +39,12 @@ def repeats_in(
         jpeg: whether each is a JPEG.
     """
     alike = Counter(zip(sizes, small, strict=True))
-    kinds = {(size, is_jpeg) for size, is_jpeg in zip(sizes, jpeg, strict=True)}
+    mixed = nearly_equal(sizes, small, jpeg)
     again = [
         (i, largest_in(size))
         for i, (size, pixels) in enumerate(zip(sizes, small, strict=True))
         if size and pixels
-        if alike[size, pixels] > 1
-        or {(size, True), (size, False)} <= kinds
-        or is_blank(np.frombuffer(pixels, "u1"))
+        if alike[size, pixels] > 1 or i in mixed or is_blank(np.frombuffer(pixels, "u1"))
     ]
     parts = [again[k : k + PIECE] for k in range(0, len(again), PIECE)]
     digests, blank = np.arange(len(small), dtype=DTYPE), np.zeros(len(small), bool)
@@ -62,6 +61,27 @@ def repeats_in(
         lambda k: source.item_name(int(good[k])),
         np.frombuffer(b"".join(small), np.uint8).reshape(len(good), 3, 4, 4),
     )
+
+
+def nearly_equal(
+    sizes: Sequence[Size | None], small: Sequence[bytes], jpeg: Sequence[bool]
+) -> set[int]:
+    """JPEGs that are nearly equal to other images of their size at 4x4, and these."""
+    groups: dict[Size, tuple[list[int], list[int]]] = {}
+    for i, (size, pixels) in enumerate(zip(sizes, small, strict=True)):
+        if size and pixels:
+            groups.setdefault(size, ([], []))[jpeg[i]].append(i)
+    found: set[int] = set()
+    for few, many in (sorted(pair, key=len) for pair in groups.values() if all(pair)):
+        one, other = (np.array([[*small[i]] for i in part], np.int16) for part in (few, many))
+        order = np.argsort(other.mean(1))
+        places, other = np.array(many)[order], other[order]
+        means = other.mean(1)
+        starts, ends = (np.searchsorted(means, one.mean(1) + d) for d in (-NEAR / 2, NEAR / 2))
+        for i, x, start, end in zip(few, one, starts, ends, strict=True):
+            near = places[start:end][(abs(other[start:end] - x) <= NEAR).all(1)]
+            found.update(near.tolist(), [i] * bool(len(near)))
+    return found
 
 
 def look_again(source: Source, images: list[tuple[int, int]]) -> list[tuple[int, bool]]:
