@@ -552,7 +552,7 @@ def test_broken_file(tmp_path, content, part):
     would lose the first without a word."""
     path = write(tmp_path, content)
     text = message(name=path)
-    assert path in text and part in text
+    assert path in text and part in text and "did you mean" not in text
 
 
 def test_missing_file(tmp_path):

@@ -513,6 +513,7 @@ LEVELS = {  # names: the classes, their level, and what is said of it
     ),
     ("trainset/a", "testset/b", "minival/b"): (["a", "b"], "2nd", "trainset are taken for parts"),
     ("cv1/a", "Volume 2/b", "splits/b"): (["a", "b"], "2nd", "are taken for parts"),
+    ("cv", "invoice", "letter"): (["cv", "invoice", "letter"], "1st", "^$"),
     ("bird of prey", "bird of paradise"): (["bird of paradise", "bird of prey"], "1st", "^$"),
 }
 

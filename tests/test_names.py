@@ -110,10 +110,10 @@ def test_runs_among_the_images_are_left_out(tmp_path):
     """Reference: what `train --data .` leaves in the folder of the images; a source that is a run's
     own folder is read, and so is one that only looks like it."""
     run = {"config.yaml": b"", "starts.jsonl": b"", "images/reals.png": IMAGE, "a/b/c.png": IMAGE}
-    files = {"a.png": IMAGE, "site/config.yaml": b"", "site/b.png": IMAGE}
+    files = {"a.png": IMAGE, "site/config.yaml": b"", "site/checkpoints/b.png": IMAGE}
     path = folder(tmp_path / "in", files | {f"runs/in/{name}": x for name, x in run.items()})
     source = find(str(path))
-    assert names(source) == ["a.png", "site/b.png"]
+    assert names(source) == ["a.png", "site/checkpoints/b.png"]
     told = "2 in folders of progan's own runs (runs/in/a/b/c.png), 1 .yaml (site/config.yaml)"
     assert source.left_out == told
     assert names(find(str(path / "runs" / "in"))) == ["a/b/c.png", "images/reals.png"]

@@ -46,7 +46,8 @@ def read_file(name: str) -> dict[str, Any]:
     except (OSError, ValueError) as error:  # not there, not text, no name of a file
         files = (str(Path(name).parent / other) for other in names_beside(Path(name)))
         yaml = (file for file in files if file.endswith((".yaml", ".yml")))
-        hint = nearest(name, [*presets(), *yaml])
+        missing = isinstance(error, FileNotFoundError)
+        hint = nearest(name, [*presets(), *yaml]) if missing else ""
         raise UserError(
             f"cannot read config '{name}'{hint}: {getattr(error, 'strerror', None) or error}; "
             f"give a YAML file or one of: {', '.join(presets())}"

@@ -135,7 +135,7 @@ def walk(path: Path, left_out: LeftOut) -> Iterator[tuple[str, int, int]]:
         entered.add((status.st_dev, status.st_ino))
         inside = Path(here).relative_to(path).as_posix()
         prefix = "" if inside == "." else f"{inside}/"
-        if prefix and is_run(folders, files):
+        if prefix and is_run(files):
             for name in filter(is_image, all_files(here, prefix)):
                 left_out.add("in folders of progan's own runs", name)
             folders.clear()
@@ -167,10 +167,12 @@ def all_files(folder: str, prefix: str) -> Iterator[str]:
         )
 
 
-def is_run(folders: Collection[str], files: Collection[str]) -> bool:
-    """Whether a folder is that of a run, which `train --data .` puts among the images."""
-    parts = {"starts.jsonl", "checkpoints", "snapshots"}
-    return "config.yaml" in files and not parts.isdisjoint((*folders, *files))
+def is_run(files: Collection[str]) -> bool:
+    """Whether a folder is that of a run, which `train --data .` puts among the images.
+
+    Other projects have a config.yaml and checkpoints, too, so progan's own records count.
+    """
+    return "config.yaml" in files and not {"starts.jsonl", "stats.jsonl"}.isdisjoint(files)
 
 
 def list_zip(path: Path) -> Files:

@@ -20,6 +20,7 @@ SPLIT = re.compile(
     r"|eval(uat(e|ion))?)(set)?|h[oe]ld(out)?|out|(un)?label+ed|k?folds?|cv|splits?|(sub)?sets?"
     r"|part(ition)?s?|chunks?|batch(es)?|shards?|pieces?|vol(ume)?s?"
 )
+THINGS = ("train", "cv", "volume")  # a lone one may be a vehicle, a document or a book
 IMAGES = re.compile("ima?ge?s?")
 # `of` as in `train-00000-of-00005`.
 FILES = re.compile("pic(ture)?s?|photos?|jpe?g|png|data(set)?|folder|dir|all|extra|of")
@@ -118,8 +119,8 @@ def are_padded(names: Sequence[str]) -> bool:
 def doubts_about(names: Sequence[str]) -> str:
     """What the names of classes may be instead; empty if there is no doubt."""
     parts = [name for name in names if any(map(SPLIT.fullmatch, words(name)))]
-    if len(parts) < 2:  # a lone `train` may be a vehicle
-        parts = [n for n in names if n.lower() != "train" and is_made_of(n, SPLIT, IMAGES)]
+    if len(parts) < 2:
+        parts = [n for n in names if n.lower() not in THINGS and is_made_of(n, SPLIT, IMAGES)]
     if parts:
         part = "parts" if len(parts) > 1 else "a part"
         return f"{listed(parts)} may be {part} of the data rather than classes"
