@@ -147,8 +147,7 @@ def sample(
     numbers = seeds_of(seeds, num)
     if how["latents"] and (numbers is not None or how["best_of"]):
         raise UserError("--latents are in place of seeds: leave out --seeds, --num and --best-of")
-    ending = ".npz" if kind == "npz" else ""
-    out = out or default_out("samples", source, ending)
+    out = out or default_out("samples", source, ".npz" if kind == "npz" else "")
     check_out(out, kind, as_grid)
     where, accelerator = join(device, together=not one)
     samples = samples_of(source, where, numbers, **how)
