@@ -161,6 +161,18 @@ def test_an_imported_run_begins_with_its_networks(tmp_path):
     assert transfer.origin == origin == read_other(tmp_path / "net.safetensors").origin
 
 
+def test_an_older_import_keeps_its_licence(tmp_path):
+    """Reference: what `progan import --checkpoint` wrote before it recorded the origin."""
+    (tmp_path / "net.pkl").write_bytes(tf_file())
+    invoke("import", tmp_path / "net.pkl", "--checkpoint", tmp_path / "run")
+    file = tmp_path / "run" / "imported.pt"
+    state = torch.load(file)
+    del state["origin"]
+    torch.save(state | {"licence": "CC-BY-NC-4.0"}, file)
+    origin = read_other(file).origin
+    assert origin.licence == "CC-BY-NC-4.0" and origin.name == "imported.pt"
+
+
 def test_an_imported_run_is_listed_before_it_begins(tmp_path):
     """Reference: the commands that begin it, as `progan import` prints them."""
     (tmp_path / "net.pkl").write_bytes(tf_file())

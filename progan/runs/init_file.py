@@ -105,7 +105,8 @@ def of_checkpoint(file: Path) -> Other:
     c_dim = weights["G"]["blocks.4.dense.weight"].shape[1] - config.network.z_dim
     begun = Origin.of(state["origin"]) if "origin" in state else None
     if begun is None or nimg:  # else nobody has trained since: they are still the other's
-        begun = origin_of(file, nimg, resolution, begun.licence if begun else None)
+        licence = begun.licence if begun else state.get("licence")  # older imports had this alone
+        begun = origin_of(file, nimg, resolution, licence)
     return Other(begun, config.network, weights, c_dim)
 
 
