@@ -159,10 +159,14 @@ def test_images_of_another_range_are_told_of(tmp_path, caplog):
 
 
 def test_images_of_0_to_1_among_those_of_minus_1_to_1_are_told_of(tmp_path, caplog):
-    """Reference: the count, by hand. They would be pale; where all are alike nothing is said."""
-    signed, unit = tiff((SHARP * 2 - 1).astype(np.float32)), tiff(SHARP.astype(np.float32))
+    """Reference: the count, by hand. They would be pale; where all are alike, some of them bright,
+    nothing is said."""
+    signed, unit, bright = (
+        tiff(x.astype(np.float32)) for x in (SHARP * 2 - 1, SHARP, 0.4 + SHARP / 2)
+    )
     for count, name in ((0, "alike"), (4, "mixed")):
         files = {f"{i:02}.tif": unit if i < count else signed for i in range(10)}
+        files |= dict.fromkeys(("08.tif", "09.tif"), bright)
         with caplog.at_level(logging.WARNING, "progan"):
             warn_of_darkness(find(str(folder(tmp_path / name, files))))
         assert len(caplog.records) == (count > 0)
@@ -411,6 +415,10 @@ def test_profiles_in_jpeg_2000():
         assert abs(read_square(said, Square(16)) - expected).max() <= 2
     for cut in (3, 11, header + 6, start + 9):  # of the boxes only
         assert profile_in_boxes(said[:cut]) in (None, b"")
+    deep = b""
+    for _ in range(2000):  # no box lies within one of its own kind
+        deep = struct.pack(">I4s", 8 + len(deep), b"jp2h") + deep
+    assert profile_in_boxes(deep) is None
     bare = encoded(COLOURS, "JPEG2000", no_jp2=True)
     assert (read_square(bare, Square(16)) == chw(COLOURS)).all()
 

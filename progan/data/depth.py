@@ -8,6 +8,8 @@ import numpy as np
 from PIL import Image
 
 DARK, NEARLY_BLACK = 2, 8  # less than these parts of a range leave images so
+# Images of -1 … 1 that are just bright lie within 0 … 1, too, but do not begin so near to 0.
+NEAR_ZERO = 0.15
 FEW_OUTSIDE = 0.25  # of an image's values may lie outside of the range, and are clipped
 MIN_IS_WHITE = "min-is-white"  # in the `info` of an image whose smallest value is white
 TWELVE_BITS = "twelve-bits"  # in the `info` of an image whose values are 0 … 4095
@@ -124,6 +126,7 @@ def find_range(kind: Kind, found: Sequence[tuple[float, float]]) -> Range | str:
             dim = sum(
                 black < most and any(fits(kind, of, (least, most)) for of in smaller)
                 for least, most in found
+                if black == 0 or abs(least) <= NEAR_ZERO
             )
             return Range(black, white, (low, high), dim, len(found))
     fitting = ", ".join(f"{black:,} … {white:,}" for black, white in kind.ranges)
