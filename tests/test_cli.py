@@ -316,6 +316,10 @@ def test_mistakes(here, arguments, message):
         ("train --resume runs/b/config.yaml", "is a file; give the folder of a run, "),
         ("schedule celeba", "did you mean --config celeba?"),
         ("sample runs/b x.png", "did you mean --out x.png?"),
+        ("sample runs/b 3-5", "did you mean --seeds 3-5?"),
+        ("average runs/b 0.1", "did you mean --length 0.1?"),
+        ("balance runs/b 100", "did you mean --num 100?"),
+        ("import x.pkl --run-dir runs/x", "use --checkpoint"),
         ("neighbours runs/b faces", "did you mean --data faces?"),
         ("train --batch-size 8", "use the setting -o schedule.batch_size=… (images"),
         ("train --Batch_Size=8", "use the setting -o schedule.batch_size=…"),
@@ -468,5 +472,7 @@ def test_no_result_replaces_a_part_of_a_run(here, name):
     """Reference: the file as it was; the same name is free where there is none."""
     assert check_target(here / name) == str(here / name)
     (here / name).write_text("weeks of work")
-    with pytest.raises(UserError, match="would replace a part of a run; give another name"):
+    with pytest.raises(
+        UserError, match="would replace a network, or settings of a run; give another name"
+    ):
         check_target(here / name)

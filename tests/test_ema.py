@@ -322,7 +322,12 @@ def test_the_command(photos, tmp_path):
         ("--sweep", "--metric", "msssim100"): "is found by one of swd, fid",
         ("--length", "0.1", "--json", "x.json"): "--json is for the figures of --sweep",
         ("--length", "0.1", "--out", "x.png"): "must end in .safetensors",
-        ("--length", "0.1", "--out", str(own.file)): "would replace a part of a run",
+        (
+            "--length",
+            "0.1",
+            "--out",
+            str(own.file),
+        ): "would replace a network, or settings of a run",
     }.items():
         result = CliRunner().invoke(main, ["average", str(run), *words])
         assert (result.exit_code, wrong in result.output) == (2, True), result.output

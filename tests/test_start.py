@@ -3,6 +3,7 @@
 import re
 import shlex
 from datetime import datetime
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -107,6 +108,17 @@ def test_commands_of_shorter_runs(preset, overrides, device, days, found):
             assert made.schedule.total_kimg is None, "no longer than the time it says"
 
 
+def test_a_proposed_command_keeps_ramps():
+    """Reference: the settings that it stands for. A ramp replaces a preset's map."""
+    ramps = ["ema.half_life_kimg", "schedule.learning_rate", "loss.weights.penalty"]
+    given = [f"{key}={{start: 2, end: 1, over: run}}" for key in ramps]
+    config = load_config("celeba-hq", ["data.source=demo", *given])
+    words = shlex.split(forecast.command(config, "r"))
+    options = [word for before, word in pairwise(words) if before == "-o"]
+    made = load_config(words[words.index("--config") + 1], ["data.source=demo", *options])
+    assert made.make_schedule() == config.make_schedule()
+
+
 def test_how_often_images_are_shown():
     """Reference: closed form, 6,600 kimg over the images, to two digits; what helps is only what is
     not done yet."""
@@ -133,6 +145,7 @@ def test_settings_without_effect():
 
 ALONE = {
     "data.augment_strength=0.3": "data.augment=[color]",
+    "data.augment_strength={4: {start: 0.1, end: 1}}": "data.augment=[color]",
     "data.augment_kimg=100": "data.augment_target=0.6",
     "data.label_level=2": "data.labels=true",
     "loss.labels=projection": "data.labels=true",

@@ -85,8 +85,8 @@ def in_cache(folders: tuple[Path, ...], yes: bool) -> "Iterator[Spare]":
             )
     runs = [summary_of(run) for folder in folders for run in runs_below(folder)]
     click.echo(
-        f"cache: {cache_folder(None)}. What the {len(runs)} runs in "
-        f"{', '.join(map(str, folders))} use is kept; runs elsewhere would prepare their data again"
+        f"cache: {cache_folder(None)}. What runs in {', '.join(map(str, folders))} use "
+        f"({len(runs):,} found) is kept; runs elsewhere would prepare their data again"
     )
     for spare in spare_in_cache(runs):
         if not yes or is_deleted(spare):

@@ -21,6 +21,7 @@ OPTIONS = {
     "--dry-run": "n",
     "--plot": "out output outfile save png",
     "--sheet": "out output plot preview show grid",
+    "--checkpoint": "run_dir",
     "--resume": "checkpoint ckpt weights resume_from_checkpoint continue load pkl "
     "restore from_checkpoint",
     "--init": "pretrained from_pretrained init_from initial transfer finetune fine_tune warm_start",
@@ -175,7 +176,9 @@ def for_argument(words: list[str], ctx: click.Context) -> str:
     if "--grid" in known and re.fullmatch(r"\d+[x,]\d+", word):
         return "--grid takes no size: --seeds 0-15 makes a grid of 16 images"
     options = ["--data", "--config", "--seeds", "--out"]
-    if "--out" in known and Path(word).suffix:
+    if re.fullmatch(r"\d[\d.,-]*", word) and not Path(word).exists():
+        options = ["--seeds", "--length", "--num"]
+    elif "--out" in known and Path(word).suffix:
         options.insert(0, "--out")
     option = next((option for option in options if option in known), None)
     return f"did you mean {option} {given}?" if option else ""

@@ -143,7 +143,9 @@ def check_target(file: Path | None, option: str = "--json") -> str:
     if option != "--json" and file.exists() and not file.is_file():  # `write_json` takes them
         raise UserError(f"{option} {file}: is a pipe or a device; give a file's name")
     if file.exists() and (file.suffix in (".safetensors", ".pt") or file.name == "config.yaml"):
-        raise UserError(f"{option} {file}: would replace a part of a run; give another name")
+        raise UserError(
+            f"{option} {file}: would replace a network, or settings of a run; give another name"
+        )
     if not file.parent.is_dir():
         raise UserError(f"{option} {file}: there is no folder {file.parent}")
     written = [file] * file.exists() + [file.parent] * can_be_replaced(file)

@@ -5,7 +5,7 @@ from typing import Any
 
 from pydantic import ValidationError, model_validator
 
-from progan.config.curves import maps_in
+from progan.config.curves import Ramp, maps_in
 from progan.config.metric_names import SMALLEST
 from progan.config.mistakes import SettingsError
 from progan.config.phase_rules import check_phases
@@ -164,10 +164,11 @@ class Config(Settings):
 
 
 def flatten(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Settings as `{section.key: value}`; maps by resolution stay whole."""
+    """Settings as `{section.key: value}`; ramps and maps by resolution stay whole."""
     flat: dict[str, Any] = {}
     for key, value in content.items():
-        if isinstance(value, dict) and value and all(isinstance(k, str) for k in value):
+        whole = not isinstance(value, dict) or not value or value.keys() == Ramp.model_fields.keys()
+        if not whole and all(isinstance(k, str) for k in value):
             flat |= flatten(value, f"{prefix}{key}.")
         else:
             flat[f"{prefix}{key}"] = value
