@@ -17,8 +17,8 @@ from progan.runtime.launch import is_main
     "plot_file",
     type=PathOption(),
     metavar="FILE.png",
-    help="Plot resolution, alpha, batch size, rates, optimizers and options, over images shown "
-    "and over predicted hours.",
+    help="Plot resolution, alpha, batch size, rates, optimizers, options and all else that "
+    "changes, over images shown and over predicted hours.",
 )
 @click.option("--no-time", is_flag=True, help="Plot over images only, without trial updates.")
 def schedule(
