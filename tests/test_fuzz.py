@@ -6,6 +6,7 @@
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -262,7 +263,7 @@ def here(kept, photos, monkeypatch) -> Path:
     monkeypatch.chdir(kept.parent)
     monkeypatch.delenv("PROGAN_DATA", raising=False)
     if not Path("photos").exists():
-        Path("photos").symlink_to(photos)
+        shutil.copytree(photos, "photos")  # commands may write there
         Path("broken.yaml").write_text("network: [")
         Path("empty.zip").touch()
     monkeypatch.setattr("progan.cli.train.start", lambda *_: None)
