@@ -71,7 +71,7 @@ def folders_in(folder: Path, start: str = "") -> list[Path]:
 
 
 def is_ours(folder: Path) -> bool:
-    """Whether a folder among the prepared data is called as progan calls them: others are somebody
+    """Whether a folder among the prepared data has a name that progan gives: others are somebody
     else's, as $PROGAN_CACHE may be any folder."""
     return OURS.fullmatch(folder.name) is not None
 

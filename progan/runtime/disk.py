@@ -24,7 +24,7 @@ class DiskError(UserError):
 
 
 MOST_BYTES = 2**28  # of a file of lines; those of 300,000 ticks have so many
-# What `write_atomically` puts after a name; older versions put no chance after it.
+# What `write_atomically` puts after a name; that of older versions has no random part.
 PARTIAL = re.compile(r".+\.partial(-[0-9a-f]{8})?")
 # A link fails to open, and a pipe without a reader does not hang.
 NOT_THROUGH = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from progan.runtime.errors import UserError
 
-# Suffixes by which nobody calls a folder on purpose.
+# Suffixes that nobody gives to a folder on purpose.
 OF_A_FILE = re.compile(
     r"\.(apng|avi|avif|bmp|csv|gif|gz|heic|html?|jpe?g|jsonl?|md|mkv|mov|mp4|np[yz]|onnx|pdf|pickle|pkl"
     r"|png|pth?|pt2|safetensors|svg|tar|tgz|tiff?|txt|web[mp]|ya?ml|zip)"
@@ -52,13 +52,13 @@ def to_path(given: str | os.PathLike[str], what: str) -> Path:
 
 
 def check_new_folder(folder: Path, what: str) -> None:
-    """Refuses to make a folder that is called like a file, such as `faces.mp4`.
+    """Refuses to make a folder whose name is that of a file, such as `faces.mp4`.
 
     Args:
         what: it is given as, for the message: `--out`.
 
     Raises:
-        UserError: there is no such folder yet, and it ends like a file.
+        UserError: there is no such folder yet, and its name has such a suffix.
     """
     suffix = folder.suffix.lower()
     if OF_A_FILE.fullmatch(suffix) and not folder.exists():
